@@ -1,0 +1,53 @@
+"""Configuration of one device: signed and retained like a plan."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from schemas import limits
+from schemas.fields import Percent
+from schemas.orders import DeviceOrder
+from schemas.wire import Key, Record
+
+
+class Ownership(enum.IntEnum):
+    """Who owns the device (R-15)."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    PRIVATE_WITH_PUBLIC_SHARE = 2
+
+
+class Position(Record):
+    """WGS 84, in millionths of a degree."""
+
+    latitude_e6: Annotated[int, Key(0), Field(ge=-90_000_000, le=90_000_000)]
+    longitude_e6: Annotated[int, Key(1), Field(ge=-180_000_000, le=180_000_000)]
+
+
+class Configuration(DeviceOrder):
+    """How a device behaves until the next configuration.
+
+    `membership` is the path of units from the root of the tree to the device's own unit: the signed ground on which a
+    device decides whether an area alert is addressed to it.
+    """
+
+    SIZE_LIMIT: ClassVar[int] = limits.CONFIG_BYTES
+
+    volume_percent: Annotated[Percent, Key(10)]
+    volume_cap_percent: Annotated[Percent, Key(11)]
+    heartbeat_interval_s: Annotated[int, Key(12), Field(ge=1, le=86_400)]
+    membership: Annotated[tuple[uuid.UUID, ...], Key(13), Field(max_length=16)] = ()
+    media_base_url: Annotated[str | None, Key(14), Field(max_length=200, pattern=r"^https?://\S+$")] = None
+    ownership: Annotated[Ownership, Key(15)] = Ownership.PUBLIC
+    position: Annotated[Position | None, Key(16)] = None
+
+    @model_validator(mode="after")
+    def _volume_respects_cap(self) -> Self:
+        if self.volume_percent > self.volume_cap_percent:
+            raise ValueError("volume_percent lies above volume_cap_percent")
+        return self

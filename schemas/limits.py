@@ -1,0 +1,28 @@
+"""Size limits of version 1, in bytes of MQTT payload, and the bounds of the decoder.
+
+The broker's own packet limits (`broker_config/`) lie above these, so an honest device never meets them.
+"""
+
+from __future__ import annotations
+
+HEARTBEAT_BYTES = 1_024
+READING_BYTES = 4_096
+EVENT_BYTES = 4_096
+PRESENCE_BYTES = 256
+RECEIPT_BYTES = 4_096
+
+PLAN_BYTES = 256 * 1024  # a week of 6 occurrences a day with 5 items each is about 25 KiB
+CONFIG_BYTES = 8 * 1024
+KEYS_BYTES = 8 * 1024
+COMMAND_BYTES = 8 * 1024
+ALERT_BYTES = 64 * 1024
+
+UPLINK_BYTES = max(HEARTBEAT_BYTES, READING_BYTES, EVENT_BYTES, PRESENCE_BYTES)
+DOWNLINK_BYTES = max(PLAN_BYTES, CONFIG_BYTES, KEYS_BYTES, COMMAND_BYTES, ALERT_BYTES, RECEIPT_BYTES)
+
+MAX_DEPTH = 8  # the deepest message of version 1 nests 5 containers
+
+INT64_MAX = 2**63 - 1
+MAX_EMISSIONS = 2_000
+MAX_SAMPLES = 32
+MAX_RECEIPT_RANGES = 64

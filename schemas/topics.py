@@ -1,0 +1,140 @@
+"""Topic grammar: the only place where topic levels are joined or split.
+
+    loa/v1/{principal}/up/{heartbeat|reading|event}[/{device}]
+    loa/v1/{principal}/presence
+    loa/v1/{principal}/down/{plan|config|keys|command|receipt}[/{device}]
+    loa/v1/area/{unit_id}/alert/{alert_id}
+
+The last level of an uplink or downlink is present exactly when a gateway speaks for another device.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from dataclasses import dataclass
+from typing import assert_never
+
+from schemas.errors import InvalidIdentifier, InvalidTopic
+from schemas.identifiers import AlertId, DeviceId, UnitId, parse_uuid
+
+PREFIX = "loa/v1"
+
+
+class UplinkKind(enum.StrEnum):
+    """What a device sends."""
+
+    HEARTBEAT = "heartbeat"
+    READING = "reading"
+    EVENT = "event"
+
+
+class DownlinkKind(enum.StrEnum):
+    """What the platform sends to one device."""
+
+    PLAN = "plan"
+    CONFIG = "config"
+    KEYS = "keys"
+    COMMAND = "command"
+    RECEIPT = "receipt"
+
+
+RETAINED_DOWNLINKS = frozenset({DownlinkKind.PLAN, DownlinkKind.CONFIG, DownlinkKind.KEYS})
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A message of `device`, sent by `principal` (the device itself, or its gateway)."""
+
+    principal: DeviceId
+    kind: UplinkKind
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Whether `principal` is connected; retained, and the will of its session."""
+
+    principal: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class Downlink:
+    """A message for `device`, delivered to the session of `principal`."""
+
+    principal: DeviceId
+    kind: DownlinkKind
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class AreaAlert:
+    """An alert for every device below `unit`."""
+
+    unit: UnitId
+    alert: AlertId
+
+
+Topic = Uplink | Presence | Downlink | AreaAlert
+
+
+def format_topic(topic: Topic) -> str:
+    """Return the topic string of `topic`."""
+    match topic:
+        case Uplink(principal, kind, device):
+            return f"{PREFIX}/{principal}/up/{kind.value}" + ("" if device == principal else f"/{device}")
+        case Presence(principal):
+            return f"{PREFIX}/{principal}/presence"
+        case Downlink(principal, kind, device):
+            return f"{PREFIX}/{principal}/down/{kind.value}" + ("" if device == principal else f"/{device}")
+        case AreaAlert(unit, alert):
+            return f"{PREFIX}/area/{unit}/alert/{alert}"
+        case _:
+            assert_never(topic)
+
+
+def parse_topic(text: str) -> Topic:
+    """Return the topic written in `text`; raises `InvalidTopic` for everything that `format_topic` cannot produce."""
+    levels = text.split("/")
+    try:
+        match levels:
+            case ["loa", "v1", "area", unit, "alert", alert]:
+                return AreaAlert(UnitId(parse_uuid(unit)), AlertId(parse_uuid(alert)))
+            case ["loa", "v1", principal, "presence"]:
+                return Presence(DeviceId.parse(principal))
+            case ["loa", "v1", principal, ("up" | "down") as direction, kind, *rest] if len(rest) <= 1:
+                parsed = DeviceId.parse(principal)
+                device = DeviceId.parse(rest[0]) if rest else parsed
+                if rest and device == parsed:
+                    raise InvalidTopic(f"{text[:200]!r}: a principal does not name itself as the device behind it")
+                if direction == "up":
+                    return Uplink(parsed, UplinkKind(kind), device)
+                return Downlink(parsed, DownlinkKind(kind), device)
+    except InvalidIdentifier as error:
+        raise InvalidTopic(f"{text[:200]!r}: {error}") from None
+    except ValueError:
+        raise InvalidTopic(f"{text[:200]!r}: unknown kind") from None
+    raise InvalidTopic(f"{text[:200]!r} is not a topic of version 1")
+
+
+def uplink_filters() -> tuple[str, ...]:
+    """Return the filters that together cover every uplink and presence topic; used by ingest."""
+    return (
+        *(f"{PREFIX}/+/up/{kind.value}{tail}" for kind in UplinkKind for tail in ("", "/+")),
+        f"{PREFIX}/+/presence",
+    )
+
+
+def downlink_filters(principal: DeviceId) -> tuple[str, ...]:
+    """Return the filters a principal subscribes to for its own downlinks and those of the devices behind it."""
+    return (f"{PREFIX}/{principal}/down/#",)
+
+
+def area_filter(unit: uuid.UUID) -> str:
+    """Return the filter for every alert addressed to `unit` itself."""
+    return f"{PREFIX}/area/{unit}/alert/+"
+
+
+def shared(group: str, topic_filter: str) -> str:
+    """Return the shared-subscription form of `topic_filter` (MQTT 5, section 4.8.2)."""
+    return f"$share/{group}/{topic_filter}"
