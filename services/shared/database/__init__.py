@@ -1,0 +1,1 @@
+"""PostgreSQL plumbing: a pool that speaks our errors, a listener, and the migration runner."""

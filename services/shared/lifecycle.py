@@ -1,0 +1,102 @@
+"""From `python -m services.x` to an exit status: settings, logging, stop signals and a deadline.
+
+SIGINT and SIGTERM ask for a graceful stop; what has not ended by the deadline is cancelled. A second signal cancels at
+once. Bugs are not caught: they end the process with a traceback and a non-zero status, and whoever supervises it
+starts it again.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+from pydantic_settings import BaseSettings
+
+from services.shared import observability, settings
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_BAD_SETTINGS = 2
+EXIT_FORCED = 3  # stopped, but not within the deadline
+
+STOP_DEADLINE = timedelta(seconds=20)
+
+log = logging.getLogger(__name__)
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def run_program(
+    name: str,
+    settings_class: type[SettingsT],
+    run: Callable[[SettingsT, asyncio.Event], Awaitable[None]],
+    arguments: Sequence[str],
+    *,
+    stop_deadline: timedelta = STOP_DEADLINE,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Be the `main` of a deployable: `run(settings, stop)` until it returns or `stop` is set and it has wound up.
+
+    `--check` validates the settings, prints them with secrets masked and does nothing else. Settings that do not hold
+    end with `EXIT_BAD_SETTINGS` and one line for each problem. A `log` group in the settings sets up logging.
+    Returns the exit status.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=_describe(settings_class))
+    parser.add_argument("--check", action="store_true", help="validate the settings, print them masked, and exit")
+    options = parser.parse_args(list(arguments))
+    try:
+        loaded = settings.load(settings_class)
+    except settings.SettingsError as error:
+        for line in error.lines:
+            print(f"{name}: {line}", file=sys.stderr)  # noqa: T201 - before there is a log
+        return EXIT_BAD_SETTINGS
+    if options.check:
+        print(settings.masked(loaded))  # noqa: T201 - the output asked for
+        return EXIT_OK
+    observability.configure_logging(getattr(loaded, "log", None) or settings.LogSettings(), service=name)
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(run_until_stopped(lambda stop: run(loaded, stop), deadline=stop_deadline))
+
+
+async def run_until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], *, deadline: timedelta) -> int:
+    """Run until `run` returns; a signal sets the event it was given and starts the deadline.
+
+    Returns the exit status; what `run` raises passes through.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(None)
+    try:
+        async with limit:
+
+            def on_signal(received: signal.Signals) -> None:
+                if stop.is_set():
+                    log.warning("stop_forced", extra={"signal": received.name})
+                    limit.reschedule(loop.time())
+                    return
+                log.info("stop_requested", extra={"signal": received.name})
+                stop.set()
+                limit.reschedule(loop.time() + deadline.total_seconds())
+
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, on_signal, number)
+            try:
+                await run(stop)
+            finally:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.remove_signal_handler(number)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        log.error("stop_deadline_passed", extra={"deadline_s": deadline.total_seconds()})  # noqa: TRY400 - no news in a traceback
+        return EXIT_FORCED
+    return EXIT_OK
+
+
+def _describe(settings_class: type[BaseSettings]) -> str:
+    required = [each.variable for each in settings.setting_names(settings_class) if each.is_required]
+    return f"Settings come from the environment; without a default: {', '.join(required) or 'none'}."
