@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     verb, rest = arguments[0], list(arguments[1:])
     if verb in PARTS:
-        os.execv(sys.executable, [sys.executable, "-m", PARTS[verb], *rest])
+        os.execv(sys.executable, [sys.executable, "-m", PARTS[verb], *rest])  # noqa: S606 - ourselves, no shell
     module, function = TOOLS[verb]
     run: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
     return run(rest)

@@ -50,8 +50,8 @@ def lock(arguments: Sequence[str]) -> int:
         return _help("lock [--upgrade]: write requirements*.txt from pyproject.toml; --upgrade takes newest versions")
     outputs = (
         ("requirements.txt", ("--extra", "local", "pyproject.toml")),
-        ("requirements-dev.txt", ("--group", "dev", "--constraint", "requirements.txt", "pyproject.toml")),
-        ("requirements-bootstrap.txt", ("--group", "bootstrap", "--no-deps", "pyproject.toml")),
+        ("requirements-dev.txt", ("--group", "dev", "--constraint", "requirements.txt")),
+        ("requirements-bootstrap.txt", ("--group", "bootstrap")),
     )
     return max(_run((*COMPILE, *arguments, *source, "--output-file", name)) for name, source in outputs)
 
