@@ -176,18 +176,23 @@ CREATE TABLE control.broadcast_targets (
     CONSTRAINT broadcast_targets_are_one_thing CHECK ((unit_id IS NULL) <> (device_no IS NULL))
 );
 
--- Emissions: one item of one occurrence on one device, and what became of it. Identity is natural.
+-- Emissions: one item of one occurrence on one device, and what became of it. Identity is natural. `unit_id` is the
+-- device's unit when it was planned, so that proof does not move with a device that is moved later.
 CREATE TABLE control.emissions (
     broadcast_id     uuid NOT NULL REFERENCES control.broadcasts,
     occurrence_at    timestamptz NOT NULL,
     item             smallint NOT NULL,
     device_no        integer NOT NULL REFERENCES control.devices,
+    unit_id          uuid NOT NULL REFERENCES control.units,
     bulletin_id      uuid NOT NULL REFERENCES control.bulletins,
-    level            text NOT NULL,
+    content          text NOT NULL CHECK (content IN ('audio', 'text')),
+    level            text NOT NULL CHECK (level IN ('normal', 'priority', 'emergency')),
+    issuer_depth     smallint NOT NULL,          -- levels below the root; with level and issue time the rank
     starts_at        timestamptz NOT NULL,
     ends_at          timestamptz NOT NULL,
     latest_start_at  timestamptz NOT NULL,
-    planned_at       timestamptz NOT NULL,
+    fingerprint      bytea NOT NULL,             -- of everything a device is told about it: tells whether it changed
+    planned_at       timestamptz NOT NULL,       -- when it took its present form
     withdrawn_at     timestamptz,
     -- Proof of play. NULL outcome: its slot is not over, or nothing conclusive has arrived yet.
     outcome          text CHECK (outcome IN ('played', 'late', 'cut', 'missed', 'refused', 'unknown')),
@@ -196,17 +201,22 @@ CREATE TABLE control.emissions (
     started_at       timestamptz,
     ended_at         timestamptz,
     sounded_ms       integer,
+    cut_by_source    text CHECK (cut_by_source IN ('emission', 'command', 'alert', 'fallback')),
     cut_by           uuid,
     reconciled_at    timestamptz,
     CONSTRAINT emissions_once_per_device PRIMARY KEY (broadcast_id, occurrence_at, item, device_no),
-    CONSTRAINT emissions_have_length CHECK (ends_at > starts_at AND latest_start_at >= starts_at)
+    CONSTRAINT emissions_have_length CHECK (ends_at > starts_at AND latest_start_at >= starts_at),
+    CONSTRAINT emissions_say_why CHECK (outcome NOT IN ('cut', 'missed', 'refused', 'unknown') OR reason IS NOT NULL),
+    CONSTRAINT emissions_proof_has_evidence CHECK (outcome NOT IN ('played', 'late', 'cut') OR evidence IS NOT NULL)
 );
 CREATE INDEX emissions_by_device ON control.emissions (device_no, starts_at);
+CREATE INDEX emissions_by_end ON control.emissions (ends_at) WHERE withdrawn_at IS NULL;
 CREATE INDEX emissions_unproven ON control.emissions (ends_at) WHERE outcome IS NULL AND withdrawn_at IS NULL;
 
--- Occurrences the planner could not turn into an emission on a device, and why. Nothing vanishes.
+-- What stood in the way of an occurrence, or was decided for it, and why. Nothing vanishes.
 CREATE TABLE control.planning_problems (
     broadcast_id   uuid NOT NULL REFERENCES control.broadcasts,
+    local_day      date,                         -- NULL: the whole broadcast
     occurrence_at  timestamptz,
     item           smallint,
     device_no      integer REFERENCES control.devices,
@@ -214,15 +224,25 @@ CREATE TABLE control.planning_problems (
     detail         text NOT NULL,
     found_at       timestamptz NOT NULL
 );
-CREATE INDEX planning_problems_by_broadcast ON control.planning_problems (broadcast_id);
+CREATE INDEX planning_problems_by_broadcast ON control.planning_problems (broadcast_id, local_day);
 
--- Work for the planner: devices whose programme may have changed. Claimed with SKIP LOCKED.
+-- Work for the planner. A row says that a broadcast changed, or a device, or (both NULL) everything may have.
+-- Append-only for whoever asks, so asking never waits; the planner takes all rows at once.
 CREATE TABLE control.planning_requests (
-    broadcast_id  uuid PRIMARY KEY REFERENCES control.broadcasts,
+    request_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    broadcast_id  uuid REFERENCES control.broadcasts,
+    device_no     integer REFERENCES control.devices,
+    requested_at  timestamptz NOT NULL,
+    CONSTRAINT planning_requests_name_at_most_one CHECK (broadcast_id IS NULL OR device_no IS NULL)
+);
+
+-- Devices whose orders (plan, configuration, keys) have to be made anew. Claimed in batches with SKIP LOCKED.
+CREATE TABLE control.issue_requests (
+    device_no     integer PRIMARY KEY REFERENCES control.devices,
     requested_at  timestamptz NOT NULL
 );
 
--- Serials per device and order type; and the last plan of each device.
+-- Serials per device and order type: the only source of serials.
 CREATE TABLE control.order_serials (
     device_no  integer NOT NULL REFERENCES control.devices,
     kind       text NOT NULL CHECK (kind IN ('plan', 'config', 'command')),
@@ -230,35 +250,53 @@ CREATE TABLE control.order_serials (
     PRIMARY KEY (device_no, kind)
 );
 
-CREATE TABLE control.plans (
-    device_no     integer PRIMARY KEY REFERENCES control.devices,
-    serial        bigint NOT NULL,
-    issued_at     timestamptz NOT NULL,
-    valid_until   timestamptz NOT NULL,
-    content_hash  bytea NOT NULL,                -- of the programme without serial and times of issue
-    emissions     integer NOT NULL,
-    message       bytea NOT NULL,                -- signed, as published: the broker's retained copy is only a cache
-    configuration_serial bigint,
-    configuration_hash bytea,
-    configuration bytea
+-- The order of each kind that stands for a device. The broker's retained copy is only a cache of `message`.
+CREATE TABLE control.issued_orders (
+    device_no       integer NOT NULL REFERENCES control.devices,
+    kind            text NOT NULL CHECK (kind IN ('plan', 'config', 'keys')),
+    serial          bigint NOT NULL,
+    issued_at       timestamptz NOT NULL,
+    valid_until     timestamptz NOT NULL,
+    renew_at        timestamptz NOT NULL,        -- issued again from here on even when nothing changed
+    topic           text NOT NULL,
+    content_hash    bytea NOT NULL,              -- of the content without serial and times of issue
+    emissions       integer NOT NULL DEFAULT 0,  -- how many a plan holds
+    message         bytea NOT NULL,              -- signed, as published
+    published_at    timestamptz,                 -- last time the broker took it
+    republications  integer NOT NULL DEFAULT 0,  -- times it was sent again because the device did not show it
+    PRIMARY KEY (device_no, kind)
+);
+CREATE INDEX issued_orders_to_renew ON control.issued_orders (renew_at);
+
+-- Every plan ever issued (kept for some weeks), to tell whether a device had the plan that held an emission.
+CREATE TABLE control.issued_plans (
+    device_no    integer NOT NULL REFERENCES control.devices,
+    serial       bigint NOT NULL,
+    issued_at    timestamptz NOT NULL,
+    valid_until  timestamptz NOT NULL,
+    PRIMARY KEY (device_no, serial)
 );
 
 -- Outbox: publishes that a committed transaction has decided on. At least once; devices ignore what they have.
+-- A retained topic has one row: a newer message takes the place of an older one that was not sent yet.
 CREATE TABLE control.outbox (
     outbox_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     topic         text NOT NULL,
-    payload       bytea NOT NULL,
+    payload       bytea NOT NULL,                -- empty and retained: clears the topic
     is_retained   boolean NOT NULL,
     expires_at    timestamptz,                   -- worthless from here on (third of the three instants)
     device_no     integer REFERENCES control.devices,
     kind          text NOT NULL,
     serial        bigint,
+    revision      integer NOT NULL DEFAULT 1,    -- grows when a newer message takes the row over
     created_at    timestamptz NOT NULL,
     dispatch_at   timestamptz NOT NULL,          -- not before
     leased_until  timestamptz,
+    leased_by     text,
     attempts      integer NOT NULL DEFAULT 0,
     last_error    text
 );
+CREATE UNIQUE INDEX outbox_one_per_retained_topic ON control.outbox (topic) WHERE is_retained;
 CREATE INDEX outbox_due ON control.outbox (dispatch_at);
 
 -- Where a reader of committed telemetry stands: (transaction, event number) of the last row it has taken.
@@ -269,18 +307,37 @@ CREATE TABLE control.cursors (
 );
 
 -- What devices reported about plays, kept apart from the emission so that late journals can be weighed again.
+-- `standing`: the device's own word, the word of the gateway it is assigned to, or a foreign principal's (not counted).
 CREATE TABLE control.play_reports (
     event_no       bigint PRIMARY KEY,
     device_no      integer NOT NULL REFERENCES control.devices,
     principal      text NOT NULL,
+    standing       text NOT NULL CHECK (standing IN ('device', 'gateway', 'foreign')),
     broadcast_id   uuid NOT NULL,
     occurrence_at  timestamptz NOT NULL,
     item           smallint NOT NULL,
     type           text NOT NULL CHECK (type IN ('play_started', 'play_ended', 'play_missed')),
+    clock_state    text NOT NULL,
     body           jsonb NOT NULL,
     received_at    timestamptz NOT NULL
 );
 CREATE INDEX play_reports_by_emission ON control.play_reports (broadcast_id, occurrence_at, item, device_no);
+CREATE INDEX play_reports_by_device ON control.play_reports (device_no, received_at);
+
+-- What devices said to plans: accepted with a serial, or refused and why.
+CREATE TABLE control.plan_answers (
+    event_no     bigint PRIMARY KEY,
+    device_no    integer NOT NULL REFERENCES control.devices,
+    principal    text NOT NULL,
+    standing     text NOT NULL CHECK (standing IN ('device', 'gateway', 'foreign')),
+    serial       bigint,
+    is_accepted  boolean NOT NULL,
+    reason       text,
+    at           timestamptz NOT NULL,
+    received_at  timestamptz NOT NULL,
+    CONSTRAINT plan_answers_refusal_has_reason CHECK (is_accepted OR reason IS NOT NULL)
+);
+CREATE INDEX plan_answers_by_device ON control.plan_answers (device_no, at);
 
 -- Append-only record of who did what (S-08).
 CREATE TABLE control.audit (
