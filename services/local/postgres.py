@@ -121,7 +121,8 @@ def remove_data(data: Path) -> None:
     """Remove a stopped server's folder, and the cluster where it lives elsewhere."""
     place = _Place(data)
     with place.locked():
-        shutil.rmtree(place.cluster, ignore_errors=True)
+        if not place.cluster.is_relative_to(place.data):
+            shutil.rmtree(place.cluster.parent, ignore_errors=True)
     shutil.rmtree(data, ignore_errors=True)
 
 

@@ -76,16 +76,15 @@ class ManagedProcess:
         """Ask it to end, wait for `grace`, then kill its whole group; returns its status."""
         if self.returncode is None:
             self._popen.send_signal(stop_signal)
-            try:
-                async with asyncio.timeout(grace.total_seconds()):
-                    await self.wait()
-            except TimeoutError:
-                pass
-        self.kill()
-        return await self.wait()
+            # No asyncio.timeout: before Python 3.11.3 it fails in a task that is being cancelled, where this often runs.
+            loop = asyncio.get_running_loop()
+            until = loop.time() + grace.total_seconds()
+            while self._popen.poll() is None and loop.time() < until:
+                await asyncio.sleep(POLL_EVERY_S)
+        return self.kill()
 
-    def kill(self) -> None:
-        """End it and whatever it has started in its group, at once."""
+    def kill(self) -> int:
+        """End it and whatever it has started in its group, at once; returns its status."""
         try:
             # Also after its own end: a grandchild may be left, and while one is, the group's number is not reused.
             os.killpg(self.pid, signal.SIGKILL)
@@ -93,6 +92,7 @@ class ManagedProcess:
             pass
         except PermissionError:
             self._popen.kill()
+        return self._popen.wait()  # a killed process ends at once
 
     def tail(self) -> str:
         """The last lines of its log, set off for a message; empty when it logged nothing."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from services.shared.settings import HealthSettings
 
 REQUEST_LIMIT_BYTES = 8192
-REQUEST_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT = timedelta(seconds=5)
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ async def serve_health(
     *,
     ready: Callable[[], Awaitable[Readiness]],
     registry: CollectorRegistry,
+    request_timeout: timedelta = REQUEST_TIMEOUT,
 ) -> AsyncIterator[HealthServer]:
     """Serve inside the block; `ready` is asked for each `/readyz` and its exceptions count as not ready.
 
@@ -65,7 +67,7 @@ async def serve_health(
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(request_timeout.total_seconds()):
                 await _answer(reader, writer, ready, registry)
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # a client that went away or never finished asking is owed nothing

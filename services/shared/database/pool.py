@@ -100,9 +100,9 @@ async def open_database(settings: DatabaseSettings, *, application: str) -> Asyn
         yield Database(pool)
     finally:
         # A connection somebody failed to give back must not hang the stop of a whole process.
+        # wait_for rather than asyncio.timeout, which before Python 3.11.3 fails in a task that is being cancelled.
         try:
-            async with asyncio.timeout(settings.connect_timeout.total_seconds()):
-                await pool.close()
+            await asyncio.wait_for(pool.close(), settings.connect_timeout.total_seconds())
         except TimeoutError:
             pool.terminate()
 

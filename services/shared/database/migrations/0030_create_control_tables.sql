@@ -29,7 +29,8 @@ CREATE INDEX unit_versions_by_code ON control.unit_versions (code);
 -- People (S-06): one account per officer, roles bound to a unit and valid for its whole subtree.
 CREATE TABLE control.accounts (
     account_id     uuid PRIMARY KEY,
-    login          text NOT NULL,
+    unit_id        uuid NOT NULL REFERENCES control.units,  -- whose administrators answer for the account
+    login          text NOT NULL CHECK (login = lower(login)),
     display_name   text NOT NULL,
     password_hash  text NOT NULL,                -- argon2id
     created_at     timestamptz NOT NULL,
@@ -48,13 +49,17 @@ CREATE TABLE control.role_grants (
 );
 
 CREATE TABLE control.sessions (
-    token_hash    bytea PRIMARY KEY,             -- SHA-256 of the cookie; the cookie itself is stored nowhere
+    session_id    uuid PRIMARY KEY,              -- the name a person ends it by; knowing it opens nothing
+    token_hash    bytea NOT NULL UNIQUE,         -- SHA-256 of the cookie; the cookie itself is stored nowhere
     account_id    uuid NOT NULL REFERENCES control.accounts,
-    csrf_hash     bytea NOT NULL,
+    origin        text,                          -- network address it began from
+    user_agent    text,
     created_at    timestamptz NOT NULL,
+    last_seen_at  timestamptz NOT NULL,
     expires_at    timestamptz NOT NULL,
     ended_at      timestamptz
 );
+CREATE INDEX sessions_by_account ON control.sessions (account_id, created_at DESC);
 
 CREATE TABLE control.api_tokens (
     token_id     uuid PRIMARY KEY,
@@ -65,6 +70,7 @@ CREATE TABLE control.api_tokens (
     expires_at   timestamptz NOT NULL,
     revoked_at   timestamptz
 );
+CREATE INDEX api_tokens_by_account ON control.api_tokens (account_id);
 
 -- Devices. device_no is the short name telemetry rows use; device_id is the name on the wire and in the certificate.
 CREATE TABLE control.devices (
@@ -130,6 +136,7 @@ CREATE TABLE control.bulletins (
     created_by     uuid NOT NULL REFERENCES control.accounts,
     decided_at     timestamptz,
     decided_by     uuid REFERENCES control.accounts,
+    decision_note  text,
     CONSTRAINT bulletins_have_content CHECK (media_sha256 IS NOT NULL OR board_text IS NOT NULL)
 );
 CREATE INDEX bulletins_by_unit ON control.bulletins (unit_id, created_at DESC);
