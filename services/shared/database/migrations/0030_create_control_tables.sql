@@ -200,7 +200,8 @@ CREATE TABLE control.emissions (
     latest_start_at  timestamptz NOT NULL,
     fingerprint      bytea NOT NULL,             -- of everything a device is told about it: tells whether it changed
     planned_at       timestamptz NOT NULL,       -- when it took its present form
-    withdrawn_at     timestamptz,
+    withdrawn_at     timestamptz,                -- taken back before it began: it never was
+    stopped_at       timestamptz,                -- taken back while it sounded: devices lose it, its proof stands
     -- Proof of play. NULL outcome: its slot is not over, or nothing conclusive has arrived yet.
     outcome          text CHECK (outcome IN ('played', 'late', 'cut', 'missed', 'refused', 'unknown')),
     reason           text,
@@ -243,6 +244,12 @@ CREATE TABLE control.planning_requests (
     CONSTRAINT planning_requests_name_at_most_one CHECK (broadcast_id IS NULL OR device_no IS NULL)
 );
 
+-- The days on which the horizon was rolled forward; whoever inserts the day does it.
+CREATE TABLE control.planning_rolls (
+    rolled_on  date PRIMARY KEY,
+    rolled_at  timestamptz NOT NULL
+);
+
 -- Devices whose orders (plan, configuration, keys) have to be made anew. Claimed in batches with SKIP LOCKED.
 CREATE TABLE control.issue_requests (
     device_no     integer PRIMARY KEY REFERENCES control.devices,
@@ -266,6 +273,7 @@ CREATE TABLE control.issued_orders (
     valid_until     timestamptz NOT NULL,
     renew_at        timestamptz NOT NULL,        -- issued again from here on even when nothing changed
     topic           text NOT NULL,
+    kid             bytea NOT NULL,              -- of the key that signed it
     content_hash    bytea NOT NULL,              -- of the content without serial and times of issue
     emissions       integer NOT NULL DEFAULT 0,  -- how many a plan holds
     message         bytea NOT NULL,              -- signed, as published
