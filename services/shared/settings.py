@@ -3,6 +3,10 @@
 A deployable has one frozen `Settings` class with a prefix (`INGEST_`, `CONTROL_`, …) made of groups; variables of a
 group are joined with two underscores (`INGEST_DATABASE__URL`). It is read once at the start and handed down as the
 narrowest group a component needs; there is no global getter.
+
+A secret may come from a file instead, named by the variable with `_FILE` behind it (`INGEST_DATABASE__URL_FILE`):
+that is how compose secrets and systemd credentials arrive, and it keeps them out of the process's environment, which
+children inherit and `inspect` commands print.
 """
 
 import difflib
@@ -41,6 +45,8 @@ from pydantic_settings import (
 )
 
 MASK = "**********"
+
+FILE_SUFFIX = "_FILE"
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d)")
@@ -213,7 +219,8 @@ def load(settings_class: type[SettingsT], environ: Mapping[str, str] | None = No
     """
     environ = os.environ if environ is None else environ
     known = {setting.variable: setting for setting in setting_names(settings_class)}
-    problems = [*_unknown_variables(settings_class, environ, known)]
+    environ, problems = _secrets_from_files(environ, known)
+    problems = [*_unknown_variables(settings_class, environ, known), *problems]
     source = EnvSettingsSource(settings_class)
     # The source reads the process's environment when it is made; it works on whatever mapping it is given.
     source.env_vars = {name.lower(): value for name, value in environ.items() if value != "" and name in known}
@@ -286,6 +293,33 @@ def _default(field: FieldInfo) -> str | None:
 
 
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _secrets_from_files(
+    environ: Mapping[str, str], known: Mapping[str, SettingName]
+) -> tuple[dict[str, str], list[str]]:
+    """The environment with every `…_FILE` of a secret replaced by what that file holds, and what is wrong with them."""
+    values, problems = dict(environ), []
+    for name, setting in known.items():
+        variable = name + FILE_SUFFIX
+        if not setting.secret or variable in known:
+            continue
+        path = values.pop(variable, "")
+        if not path:
+            continue
+        if values.get(name):
+            problems.append(f"{variable}: {name} is set as well; keep one of the two")
+            continue
+        try:
+            # An editor ends the file with a newline that is no part of the secret.
+            values[name] = readable_file(Path(path)).read_text(encoding="utf-8").rstrip("\r\n")
+        except (ValueError, OSError) as error:
+            reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+            problems.append(f"{variable}: {reason}")
+            continue
+        if not values[name]:
+            problems.append(f"{variable}: the file {path} is empty")
+    return values, problems
 
 
 def _unknown_variables(

@@ -210,3 +210,36 @@ def test_negative_duration_is_refused() -> None:
     (line,) = problems(TEST_DATABASE__URL=URL, TEST_PACE__EVERY="-PT5S")
 
     assert line.startswith("TEST_PACE__EVERY: Input should be greater than or equal to")
+
+
+def test_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(URL + "\n")
+
+    settings = load(Settings, {"TEST_DATABASE__URL_FILE": str(file), "TEST_TOKEN_FILE": ""})
+
+    assert settings.database.url.get_secret_value() == URL
+    assert settings.token is None
+
+
+def test_faults_of_secret_files_are_named_without_their_content(tmp_path: Path) -> None:
+    empty, binary, both = tmp_path / "empty", tmp_path / "binary", tmp_path / "both"
+    empty.write_text("\n")
+    binary.write_bytes(b"swordfish\xff")
+    both.write_text("swordfish")
+
+    def token(**environ: str) -> tuple[str, ...]:
+        return problems(TEST_DATABASE__URL=URL, **environ)
+
+    assert token(TEST_TOKEN_FILE=str(empty)) == (f"TEST_TOKEN_FILE: the file {empty} is empty",)
+    assert token(TEST_TOKEN_FILE=str(binary)) == ("TEST_TOKEN_FILE: is not UTF-8 text",)
+    assert token(TEST_TOKEN_FILE="/nowhere") == ("TEST_TOKEN_FILE: there is no file /nowhere",)
+    assert token(TEST_TOKEN_FILE=str(both), TEST_TOKEN="x") == (
+        "TEST_TOKEN_FILE: TEST_TOKEN is set as well; keep one of the two",
+    )
+
+
+def test_what_is_no_secret_does_not_come_from_a_file(tmp_path: Path) -> None:
+    (line,) = problems(TEST_DATABASE__URL=URL, TEST_PACE__EVERY_FILE=str(tmp_path / "every"))
+
+    assert line.startswith("TEST_PACE__EVERY_FILE: there is no such setting")
