@@ -1,0 +1,116 @@
+"""The launcher: its verbs, and what it says where it can do nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from services.local import __main__ as verbs
+
+pytestmark = pytest.mark.integration
+
+TOP = Path(__file__).resolve().parents[3]
+LAUNCHER = TOP / "loa"
+
+
+def run(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["/bin/bash", LAUNCHER, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_help_lists_exactly_the_verbs_there_are() -> None:
+    shown = run("--help")
+
+    assert shown.returncode == 0
+    assert set(re.findall(r"^  \./loa (\w+)", shown.stdout, re.M)) == {*verbs.PARTS, *verbs.TOOLS}
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), [((), "./loa demo"), (("fly",), "no such verb: fly")])
+def test_anything_else_is_a_usage_error(arguments: tuple[str, ...], complaint: str) -> None:
+    shown = run(*arguments)
+
+    assert shown.returncode == 2
+    assert complaint in shown.stderr
+    assert shown.stdout == ""
+
+
+def test_verb_without_its_settings_says_which_are_missing() -> None:
+    shown = run("migrate", "--check")
+
+    assert shown.returncode == 2
+    assert shown.stderr == "services.shared.database.migrate: MIGRATE_DATABASE__URL: must be set\n"
+
+
+def test_called_from_elsewhere_and_through_a_link_it_is_the_same(tmp_path: Path) -> None:
+    link = tmp_path / "loa"
+    link.symlink_to(LAUNCHER)
+
+    shown = subprocess.run(
+        [link, "migrate", "--check"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MIGRATE_DATABASE__URL": "postgresql://me:swordfish@host/loa"},
+    )
+
+    assert shown.returncode == 0
+    assert "postgresql://me:**********@host/loa" in shown.stdout
+    assert "swordfish" not in shown.stdout + shown.stderr
+
+
+def path_with(folder: Path, *programs: str) -> str:
+    """A PATH with these programs and the few the launcher itself is written with."""
+    for name in ("bash", "cat", "cut", "dirname", "readlink", "sed", "rm", "mktemp", "sha256sum", *programs):
+        found = shutil.which(name)
+        assert found, name
+        (folder / name).symlink_to(found)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("programs", "identity", "line"),
+    [
+        pytest.param(
+            (), "0", "please install: mosquitto python3 python3-venv (this system has no apt-get", id="no_apt"
+        ),
+        pytest.param(("apt-get",), "1000", "please install as root: apt-get install mosquitto", id="no_sudo"),
+    ],
+)
+def test_what_it_cannot_install_it_names_in_one_line(
+    tmp_path: Path, programs: tuple[str, ...], identity: str, line: str
+) -> None:
+    """A copy of the launcher in a bare folder, on a PATH without anything."""
+    copy = tmp_path / "checkout" / "loa"
+    copy.parent.mkdir()
+    # The launcher widens PATH by the system folders, which is just what this machine must not show it.
+    text = LAUNCHER.read_text()
+    assert "export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin" in text
+    copy.write_text(text.replace("export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin", ""))
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    path = path_with(folder, *programs)
+    (folder / "id").write_text(f"#!/bin/sh\necho {identity}\n")
+    (folder / "id").chmod(0o755)
+
+    shown = subprocess.run(["/bin/bash", copy, "test"], capture_output=True, text=True, check=False, env={"PATH": path})
+
+    assert shown.returncode == 1
+    assert shown.stderr.startswith(f"loa: {line}")
+    assert shown.stderr.count("\n") == 1
+
+
+def test_locked_requirements_name_no_host() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-bootstrap.txt"):
+        text = (TOP / name).read_text()
+        assert "://" not in text
+        assert "--index" not in text
+        assert "--hash=sha256:" in text
