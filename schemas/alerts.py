@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import enum
 import uuid
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas import limits
 from schemas.configuration import Ownership, Position
-from schemas.fields import DeviceKind, DeviceName, ResumePolicy
+from schemas.fields import Body, DeviceKind, DeviceName, Percent, ResumePolicy, Title
 from schemas.orders import MediaReference, Order, Rank
-from schemas.wire import Key, Record
+from schemas.shapes import Key, Record
 
 
 class Purpose(enum.IntEnum):
@@ -34,9 +34,15 @@ class Circle(Record):
 
 
 class Audience(Record):
-    """Whom an alert is for: below one of `units`, not below `except_units`, inside a shape if there is one, and so on."""
+    """Whom an alert is for.
 
-    units: Annotated[tuple[uuid.UUID, ...], Key(0), Field(max_length=256)] = ()
+    A device is addressed when its membership holds one of `units` and none of `except_units`, it is not among
+    `except_devices`, its kind and ownership are named (where any is), and it stands inside `polygon` and `circle` (where
+    there is one). A device without a position is addressed as if it stood inside: an alert too many is a nuisance, one
+    too few is not. The polygon's last corner is joined to its first.
+    """
+
+    units: Annotated[tuple[uuid.UUID, ...], Key(0), Field(min_length=1, max_length=256)]
     except_units: Annotated[tuple[uuid.UUID, ...], Key(1), Field(max_length=256)] = ()
     except_devices: Annotated[tuple[DeviceName, ...], Key(2), Field(max_length=256)] = ()
     kinds: Annotated[tuple[DeviceKind, ...], Key(3), Field(max_length=4)] = ()
@@ -44,18 +50,28 @@ class Audience(Record):
     polygon: Annotated[tuple[Position, ...], Key(5), Field(max_length=256)] = ()
     circle: Annotated[Circle | None, Key(6)] = None
 
+    @model_validator(mode="after")
+    def _polygon_has_an_inside(self) -> Self:
+        if 0 < len(self.polygon) < 3:
+            raise ValueError("polygon needs at least 3 corners")
+        return self
+
 
 class AlertContent(Record):
     """The alert in one language: what sounds and what is shown."""
 
     language: Annotated[str, Key(0), Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2}$")]
-    headline: Annotated[str, Key(1), Field(min_length=1, max_length=200)]
-    text: Annotated[str | None, Key(2), Field(max_length=2_000)] = None
+    headline: Annotated[Title, Key(1)]
+    text: Annotated[Body | None, Key(2)] = None
     media: Annotated[MediaReference | None, Key(3)] = None
 
 
 class Alert(Order):
-    """One version of one alert. A device plays a version once; a higher version replaces it, a cancel ends it."""
+    """One version of one alert. A device plays a version once; a higher version replaces it, a cancel ends it.
+
+    Without `repeat_interval_s` it sounds once; with it, again after that pause until `valid_until_ms`. `references` are
+    the ids of earlier alerts this one updates or cancels besides its own (CAP 1.2, `references`).
+    """
 
     SIZE_LIMIT: ClassVar[int] = limits.ALERT_BYTES
 
@@ -68,4 +84,12 @@ class Alert(Order):
     references: Annotated[tuple[uuid.UUID, ...], Key(16), Field(max_length=16)] = ()
     repeat_interval_s: Annotated[int | None, Key(17), Field(ge=1, le=86_400)] = None
     resume: Annotated[ResumePolicy, Key(18)] = ResumePolicy.RESUME
-    volume_percent: Annotated[int | None, Key(19), Field(ge=0, le=100)] = None
+    volume_percent: Annotated[Percent | None, Key(19)] = None
+
+    @model_validator(mode="after")
+    def _has_what_its_purpose_needs(self) -> Self:
+        if self.purpose in (Purpose.ALERT, Purpose.AUDIBLE_TEST) and not self.contents:
+            raise ValueError("an alert that shall be heard or seen needs contents")
+        if self.repeat_interval_s is not None and self.purpose not in (Purpose.ALERT, Purpose.AUDIBLE_TEST):
+            raise ValueError("only what sounds can be repeated")
+        return self

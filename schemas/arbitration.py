@@ -1,8 +1,9 @@
 """Who sounds when several want to: the one total order, the same on server and device (regulation section 5).
 
 emergency > live > priority > normal; then the more severe; then the issuer nearer to the root of the tree; then the
-earlier issue; then the smaller identity. The last two make the order total, so two machines never disagree. A province
-that wants another order changes `precedence` and nothing else.
+earlier issue; then the smaller identity: the id's bytes, the source's number, the occurrence, the item. A play's
+identity is its own, so the order is total and two machines never disagree. A province that wants another order changes
+`precedence` and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Contender:
 
 
 def precedence(contender: Contender) -> Precedence:
-    """Return the sort key of a contender; the smallest key wins. Keys of different contenders differ."""
+    """Return the sort key of a contender; the smallest key wins. Contenders for different plays have different keys."""
     rank, reference = contender.rank, contender.reference
     return (
         _tier(rank),

@@ -1,7 +1,9 @@
 """Bytes ⇄ messages: deterministic CBOR out (RFC 8949 section 4.2), strictly checked CBOR in.
 
 Decoding is total: a message, or a `DecodeError` with its reason, for every input. Uplinks may use any definite-length
-encoding; what is signed must be in deterministic form, so that one message has one signature input.
+encoding; what is signed must be in deterministic form, so that one message has one signature input. Map keys are
+unsigned integers everywhere, also inside fields a receiver does not know: for those the orders of RFC 8949 section 4.2.1
+(bytewise) and 4.2.3 (shorter first), which libraries mix up, are the same.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from schemas.heartbeats import HEARTBEATS, Heartbeat
 from schemas.presence import PresenceReport
 from schemas.readings import Reading
 from schemas.receipts import Receipt
-from schemas.wire import Message, from_wire, to_wire
+from schemas.shapes import VERSION, Message
+from schemas.wire import from_wire, to_wire
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -74,7 +77,7 @@ def _member(members: dict[int, type[MessageT]], data: object, field: str) -> typ
     """Return the class the discriminator names. A message of another major version is refused before it is read."""
     if not isinstance(data, dict):
         raise DecodeError(DecodeReason.WRONG_TYPE, "", f"expected a map, got {type(data).__name__}")
-    if type(data.get(0)) is int and data[0] != 1:
+    if type(data.get(0)) is int and data[0] != VERSION:
         raise DecodeError(DecodeReason.UNSUPPORTED_VERSION, "version", f"major version {data[0]}")
     kind = data.get(_KIND_KEY)
     if kind is None:
@@ -87,7 +90,7 @@ def _member(members: dict[int, type[MessageT]], data: object, field: str) -> typ
 
 
 def dumps(data: Any) -> bytes:
-    """Return plain CBOR data in deterministic form. Keys are unsigned integers, so cbor2's order is the RFC's."""
+    """Return plain CBOR data (map keys unsigned integers) in deterministic form."""
     return cbor2.dumps(data, canonical=True)
 
 
@@ -99,7 +102,8 @@ def _refuse_tag(*_: object) -> NoReturn:
     raise _TagFound
 
 
-# cbor2 gives these tags a meaning of its own before the tag hook is asked, so each is named here.
+# cbor2 gives these tags a meaning of its own before the tag hook is asked, so each is named here. A test sends every tag
+# there is room for, so a cbor2 that learns another one is found out.
 _BUILT_IN_TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 43000, 52, 54, 100, 256, 258, 260, 261, 1004, 55799)
 _NO_TAGS = dict.fromkeys(_BUILT_IN_TAGS, _refuse_tag)
 
@@ -107,15 +111,14 @@ _NO_TAGS = dict.fromkeys(_BUILT_IN_TAGS, _refuse_tag)
 def loads(payload: bytes, *, size_limit: int, deterministic: bool = False) -> Any:
     """Return the one CBOR data item in `payload`; raises `DecodeError`.
 
-    Refuses what cbor2 alone lets through: tags, duplicate keys, indefinite lengths, bytes after the item and nesting
-    deeper than `limits.MAX_DEPTH`.
+    Refuses what cbor2 alone lets through: tags, duplicate keys, indefinite lengths, bytes after the item and more than
+    `limits.MAX_DEPTH` containers inside each other. A duplicate key is found before the second value is read.
     """
     if len(payload) > size_limit:
         raise DecodeError(DecodeReason.TOO_LARGE, "", f"{len(payload)} bytes, limit {size_limit}")
     stream = io.BytesIO(payload)
     decoder = cbor2.CBORDecoder(
         stream,
-        read_size=1,  # never reads past the item, so the stream's position says where the item ended
         tag_hook=_refuse_tag,
         semantic_decoders=_NO_TAGS,
         max_depth=limits.MAX_DEPTH,

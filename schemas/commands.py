@@ -6,12 +6,12 @@ import enum
 import uuid
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from schemas import limits
-from schemas.fields import Milliseconds, Percent, ResumePolicy
+from schemas.fields import Body, Milliseconds, Percent, ResumePolicy
 from schemas.orders import DeviceOrder, MediaReference, Rank
-from schemas.wire import Key
+from schemas.shapes import Key
 
 
 class Action(enum.IntEnum):
@@ -33,7 +33,7 @@ class Command(DeviceOrder):
     command_id: Annotated[uuid.UUID, Key(10)]
     action: Annotated[Action, Key(11)]
     media: Annotated[MediaReference | None, Key(12)] = None
-    text: Annotated[str | None, Key(13), Field(max_length=2_000)] = None
+    text: Annotated[Body | None, Key(13)] = None
     duration_ms: Annotated[Milliseconds | None, Key(14)] = None
     volume_percent: Annotated[Percent | None, Key(15)] = None
     rank: Annotated[Rank | None, Key(16)] = None

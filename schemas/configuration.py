@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from schemas import limits
 from schemas.fields import Percent
 from schemas.orders import DeviceOrder
-from schemas.wire import Key, Record
+from schemas.shapes import Key, Record
 
 
 class Ownership(enum.IntEnum):
@@ -32,6 +32,7 @@ class Position(Record):
 class Configuration(DeviceOrder):
     """How a device behaves until the next configuration.
 
+    `volume_cap_percent` bounds every volume but an emergency's; media paths are appended to `media_base_url`.
     `membership` is the path of units from the root of the tree to the device's own unit: the signed ground on which a
     device decides whether an area alert is addressed to it.
     """
@@ -42,7 +43,7 @@ class Configuration(DeviceOrder):
     volume_cap_percent: Annotated[Percent, Key(11)]
     heartbeat_interval_s: Annotated[int, Key(12), Field(ge=1, le=86_400)]
     membership: Annotated[tuple[uuid.UUID, ...], Key(13), Field(max_length=16)] = ()
-    media_base_url: Annotated[str | None, Key(14), Field(max_length=200, pattern=r"^https?://\S+$")] = None
+    media_base_url: Annotated[str | None, Key(14), Field(pattern=r"^https?://[!-~]{1,192}$")] = None
     ownership: Annotated[Ownership, Key(15)] = Ownership.PUBLIC
     position: Annotated[Position | None, Key(16)] = None
 

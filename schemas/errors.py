@@ -48,6 +48,10 @@ class DecodeError(SchemaError):
         self.field = field
         self.detail = detail
 
+    def inside(self, field: str) -> DecodeError:
+        """Return this error as seen from the record whose `field` it happened in."""
+        return DecodeError(self.reason, f"{field}.{self.field}" if self.field else field, self.detail)
+
 
 class EncodeError(SchemaError, ValueError):
     """A message cannot be put on the wire: it exceeds the size limit of its kind."""

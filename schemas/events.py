@@ -28,7 +28,7 @@ from schemas.fields import (
     Version,
 )
 from schemas.limits import INT64_MAX
-from schemas.wire import Key, Message
+from schemas.shapes import Key, Message
 
 JournalId = Annotated[bytes, Field(min_length=8, max_length=8)]
 Sequence = Annotated[int, Field(ge=1, le=INT64_MAX - 1)]

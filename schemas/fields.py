@@ -1,19 +1,24 @@
 """Field types and enumerations that several messages share.
 
 Instants are integers, milliseconds since 1970-01-01T00:00:00Z, in fields named `…_at_ms`. Percentages are 0 to 100.
-Temperatures are tenths of a degree Celsius. Enumeration numbers are part of the contract and are never reused.
+Temperatures are tenths of a degree Celsius. Lengths of texts count characters (Unicode code points), not bytes; no text
+holds U+0000, which ends a string in C and cannot be stored in PostgreSQL. Enumeration numbers are part of the contract
+and are never reused.
 """
 
 from __future__ import annotations
 
 import enum
 import uuid
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from schemas.identifiers import DEVICE_ID_PATTERN
 from schemas.limits import INT64_MAX
-from schemas.wire import Key, Record
+from schemas.shapes import Key, Record
+
+NO_NUL = r"^[^\x00]*$"
 
 Version = Annotated[Literal[1], Key(0)]
 
@@ -26,9 +31,11 @@ Milliseconds = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 TenthsCelsius = Annotated[int, Field(ge=-1_000, le=2_500)]
 Sha256 = Annotated[bytes, Field(min_length=32, max_length=32)]
-Label = Annotated[str, Field(min_length=1, max_length=48)]
-Note = Annotated[str, Field(min_length=1, max_length=160)]
-DeviceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,46}[a-z0-9]$")]
+Label = Annotated[str, Field(min_length=1, max_length=48, pattern=NO_NUL)]
+Note = Annotated[str, Field(min_length=1, max_length=160, pattern=NO_NUL)]
+Title = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
+Body = Annotated[str, Field(min_length=1, max_length=2_000, pattern=NO_NUL)]
+DeviceName = Annotated[str, Field(pattern=f"^{DEVICE_ID_PATTERN}$")]
 
 
 class ClockState(enum.IntEnum):
@@ -99,10 +106,17 @@ class PlayReference(Record):
     """Identity of a play on one device: the order it obeys.
 
     For an emission: broadcast id, occurrence start and item index; together with the device they are its identity.
-    For a command or an alert: its id alone. `item` and `occurrence_at_ms` are absent there.
+    For everything else: the id of the command, the alert or the fallback alone; `item` and `occurrence_at_ms` are absent.
     """
 
     source: Annotated[PlaySource, Key(0)]
     id: Annotated[uuid.UUID, Key(1)]
     occurrence_at_ms: Annotated[Instant | None, Key(2)] = None
     item: Annotated[int | None, Key(3), Field(ge=0, le=255)] = None
+
+    @model_validator(mode="after")
+    def _only_emissions_have_an_occurrence(self) -> Self:
+        is_emission = self.source is PlaySource.EMISSION
+        if (self.occurrence_at_ms is not None) != is_emission or (self.item is not None) != is_emission:
+            raise ValueError("occurrence_at_ms and item stand in the reference of an emission and nowhere else")
+        return self

@@ -22,7 +22,7 @@ from schemas.fields import (
     TenthsCelsius,
     Version,
 )
-from schemas.wire import Key, Message, Record
+from schemas.shapes import Key, Message, Record
 
 
 class Network(Record):

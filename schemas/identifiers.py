@@ -18,11 +18,13 @@ BulletinId = NewType("BulletinId", uuid.UUID)
 AlertId = NewType("AlertId", uuid.UUID)
 CommandId = NewType("CommandId", uuid.UUID)
 
-DEVICE_ID_PATTERN = r"[a-z0-9](?:[a-z0-9-]{1,46})[a-z0-9]"
+DEVICE_ID_PATTERN = r"[a-z0-9][a-z0-9-]{1,46}[a-z0-9]"
 _DEVICE_ID = re.compile(DEVICE_ID_PATTERN, re.ASCII)
 
 # Names of our own services and of topic levels: a device called "ingest" could otherwise be mistaken for the service.
-RESERVED = frozenset({"area", "ingest", "control", "monitor", "broker", "admin", "root", "loa", "up", "down", "presence"})
+RESERVED = frozenset(
+    {"area", "ingest", "control", "monitor", "broker", "admin", "root", "loa", "up", "down", "presence"}
+)
 
 
 class DeviceId(str):

@@ -16,7 +16,7 @@ from schemas.fields import (
     Version,
 )
 from schemas.limits import INT64_MAX
-from schemas.wire import Key, Message, Record
+from schemas.shapes import Key, Message, Record
 
 
 class Order(Message):
@@ -45,7 +45,7 @@ class Rank(Record):
     """What arbitration compares (`schemas.arbitration`): how much this content matters and who asked for it when.
 
     `severity` 0 to 4 as in CAP 1.2 (unknown, minor, moderate, severe, extreme); `issuer_depth` counts levels below the
-    root of the tree of units, so 0 is the province.
+    root of the tree of units, so 0 is the province; `issued_at_ms` is when somebody asked, not when it was signed anew.
     """
 
     level: Annotated[Level, Key(0)]
@@ -56,10 +56,14 @@ class Rank(Record):
 
 
 class MediaReference(Record):
-    """A content-addressed file: believed only if its bytes hash to `sha256`. `path` is relative to the media base."""
+    """A content-addressed file of `size` bytes: believed only if its bytes hash to `sha256`.
+
+    `path` is relative to the media base of the configuration and does not begin with a slash, so that joining the two
+    never leads to another host.
+    """
 
     sha256: Annotated[Sha256, Key(0)]
     size: Annotated[int, Key(1), Field(ge=1, le=INT64_MAX)]
     mime: Annotated[str, Key(2), Field(pattern=r"^[a-z]+/[a-z0-9.+-]{1,64}$")]
-    path: Annotated[str, Key(3), Field(pattern=r"^[A-Za-z0-9._~/-]{1,200}$")]
+    path: Annotated[str, Key(3), Field(pattern=r"^[A-Za-z0-9._~-][A-Za-z0-9._~/-]{0,199}$")]
     duration_ms: Annotated[Count | None, Key(4)] = None

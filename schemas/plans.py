@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from schemas import limits
-from schemas.fields import Instant, Milliseconds, Percent, PlayReference, PlaySource, ResumePolicy, Sha256
+from schemas.fields import Body, Instant, Milliseconds, Percent, PlayReference, PlaySource, ResumePolicy, Sha256, Title
 from schemas.orders import DeviceOrder, MediaReference, Rank
-from schemas.wire import Key, Record
+from schemas.shapes import Key, Record
 
 
 class ContentKind(enum.IntEnum):
@@ -29,24 +29,35 @@ class Emission(Record):
     """One item of one occurrence on this device.
 
     Sounds in [`starts_at_ms`, `starts_at_ms + duration_ms`); a device that is ready later joins in progress, but not
-    after `latest_start_ms`. `offset_ms` is where in the media the emission begins.
+    after `latest_start_ms`. `offset_ms` is where in the media the emission begins. Audio, image and video need `media`,
+    text and ticker need `text`. `volume_percent` overrides the configuration's, below the same cap.
     """
 
     broadcast_id: Annotated[uuid.UUID, Key(0)]
     occurrence_at_ms: Annotated[Instant, Key(1)]
     item: Annotated[int, Key(2), Field(ge=0, le=255)]
     starts_at_ms: Annotated[Instant, Key(3)]
-    duration_ms: Annotated[Milliseconds, Key(4), Field(ge=1)]
+    duration_ms: Annotated[int, Key(4), Field(ge=1, le=2**31 - 1)]
     latest_start_ms: Annotated[Instant, Key(5)]
     rank: Annotated[Rank, Key(6)]
     content: Annotated[ContentKind, Key(7)]
     media: Annotated[Sha256 | None, Key(8)] = None
-    text: Annotated[str | None, Key(9), Field(max_length=2_000)] = None
+    text: Annotated[Body | None, Key(9)] = None
     volume_percent: Annotated[Percent | None, Key(10)] = None
     resume: Annotated[ResumePolicy, Key(11)] = ResumePolicy.RESUME
     bulletin_id: Annotated[uuid.UUID | None, Key(12)] = None
     offset_ms: Annotated[Milliseconds, Key(13)] = 0
-    title: Annotated[str | None, Key(14), Field(max_length=200)] = None
+    title: Annotated[Title | None, Key(14)] = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.latest_start_ms < self.starts_at_ms:
+            raise ValueError("latest_start_ms lies before starts_at_ms")
+        if self.content in (ContentKind.AUDIO, ContentKind.IMAGE, ContentKind.VIDEO) and self.media is None:
+            raise ValueError(f"{self.content.name.lower()} needs media")
+        if self.content in (ContentKind.TEXT, ContentKind.TICKER) and self.text is None:
+            raise ValueError(f"{self.content.name.lower()} needs text")
+        return self
 
     @property
     def ends_at_ms(self) -> int:
@@ -65,7 +76,7 @@ class Plan(DeviceOrder):
     """The programme of one device.
 
     Emissions are sorted by (start, broadcast, occurrence, item), identities are unique, and every media hash an
-    emission names stands in `media`.
+    emission names stands in `media` exactly once.
     """
 
     SIZE_LIMIT: ClassVar[int] = limits.PLAN_BYTES
@@ -82,4 +93,6 @@ class Plan(DeviceOrder):
             raise ValueError("two emissions share an identity")
         if missing := {e.media for e in self.emissions if e.media} - {m.sha256 for m in self.media}:
             raise ValueError(f"{len(missing)} media hashes are named by emissions but not listed")
+        if len({m.sha256 for m in self.media}) != len(self.media):
+            raise ValueError("two media entries share a hash")
         return self

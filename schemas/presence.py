@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar
 
 from schemas import limits
 from schemas.fields import ClockState, Instant, Serial, Version
-from schemas.wire import Key, Message
+from schemas.shapes import Key, Message
 
 
 class PresenceReport(Message):
-    """Online or offline, with the number of the connection it speaks of.
+    """Online or offline, with the number of the connection it speaks of; the will carries the same number, offline.
 
     The highest connection number wins, and on equal numbers offline wins, so a will that arrives late cannot overwrite
     a newer connection. A device takes `max(last number + 1, its time in ms)`, which survives a wiped flash.

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from schemas import limits
 from schemas.fields import ClockState, Instant, Version
-from schemas.wire import Key, Message, Record
+from schemas.shapes import Key, Message, Record
 
 # Quantity → UCUM code. A reading of one of these in another unit is refused: a metre read as a centimetre is a flood.
 UNITS: dict[str, str] = {
@@ -60,6 +60,4 @@ class Reading(Message):
     version: Version = 1
     device_at_ms: Annotated[Instant, Key(1)]
     clock: Annotated[ClockState, Key(2)]
-    samples: Annotated[tuple[Sample, ...], Key(3), Field(min_length=1, max_length=limits.MAX_SAMPLES)] = Field(
-        default=(), validate_default=True
-    )
+    samples: Annotated[tuple[Sample, ...], Key(3), Field(min_length=1, max_length=limits.MAX_SAMPLES)]

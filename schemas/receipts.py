@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from schemas import limits
 from schemas.events import JournalId, Sequence
 from schemas.fields import Serial, Version
-from schemas.wire import Key, Message, Record
+from schemas.shapes import Key, Message, Record
 
 
 class SequenceRange(Record):
@@ -22,7 +22,8 @@ class SequenceRange(Record):
 class Receipt(Message):
     """Every event of `journal` up to and including `through`, and those in `ranges`, is committed.
 
-    `through` is 0 when event 1 has not arrived yet. `ranges` lie above `through + 1`, ascending and apart; at most the
+    `through` is 0 when event 1 has not arrived yet. A receipt is a statement about everything, not a difference: a
+    device may lose one and act on the next. `ranges` lie above `through + 1`, ascending and apart; at most the
     lowest 64 are named, the rest follows in later receipts.
     """
 

@@ -7,7 +7,6 @@ type is signed, so a plan can never be passed off as a command.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,11 +14,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from schemas import codec
+from schemas import codec, keys
 from schemas.alerts import Alert
 from schemas.commands import Command
 from schemas.configuration import Configuration
-from schemas.errors import DecodeError, EncodeError, SignatureError, SignatureReason
+from schemas.errors import DecodeError, SignatureError, SignatureReason
 from schemas.keys import KeySet
 from schemas.orders import Order
 from schemas.plans import Plan
@@ -42,19 +41,12 @@ _EDDSA = -8
 
 def key_id(key: Ed25519PublicKey) -> bytes:
     """Return the 8-byte id under which devices know `key`."""
-    return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).digest()[:8]
+    return keys.key_id(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
 
 
 def sign(order: Order, key: Ed25519PrivateKey) -> bytes:
     """Return `order` as a signed message; raises `EncodeError` when it is too large for its kind."""
-    payload = codec.encode(order)
-    header = {_ALG: _EDDSA, _KID: key_id(key.public_key()), _TYP: MEDIA_TYPES[type(order)]}
-    protected = codec.dumps(header)
-    signature = key.sign(_to_be_signed(protected, payload))
-    message = codec.dumps([protected, {}, payload, signature])
-    if len(message) > order.SIZE_LIMIT + OVERHEAD_BYTES:
-        raise EncodeError(f"signed {type(order).__name__} of {len(message)} bytes")
-    return message
+    return seal(codec.encode(order), media_type=MEDIA_TYPES[type(order)], key=key)
 
 
 def verify(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519PublicKey]) -> OrderT:
@@ -62,29 +54,58 @@ def verify(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519Pub
 
     Raises `SignatureError`. Audience, window and serial are the receiver's to judge: only it knows who and when it is.
     """
+    return _open(cls, message, keyring)[0]
+
+
+def verify_under(cls: type[OrderT], message: bytes, key_set: KeySet) -> OrderT:
+    """Return the order inside `message` if a key of `key_set` signed it as a `cls`, issued while that key was valid.
+
+    Raises `SignatureError`; a key outside its window is an unknown key.
+    """
+    keyring = {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in key_set.keys}
+    order, kid = _open(cls, message, keyring)
+    (key,) = (key for key in key_set.keys if key.kid == kid)
+    if not key.not_before_ms <= order.issued_at_ms < key.not_after_ms:
+        raise SignatureError(SignatureReason.UNKNOWN_KEY, f"{kid.hex()}: issued outside the window of its key")
+    return order
+
+
+def _open(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519PublicKey]) -> tuple[OrderT, bytes]:
     protected, payload, signature = _parts(message, cls.SIZE_LIMIT + OVERHEAD_BYTES)
     header = _header(protected)
+    # Each check before the signature's own only picks the reason: an exact comparison follows below.
     if header.get(_ALG) != _EDDSA:
         raise SignatureError(SignatureReason.DOWNGRADED_ALGORITHM, f"algorithm {header.get(_ALG)!r}"[:80])
     if header.get(_TYP) != MEDIA_TYPES[cls]:
         raise SignatureError(SignatureReason.WRONG_TYPE, f"expected {MEDIA_TYPES[cls]}")
     kid = header.get(_KID)
-    key = keyring.get(kid) if isinstance(kid, bytes) else None
-    if key is None:
+    if not isinstance(kid, bytes) or (key := keyring.get(kid)) is None:
         raise SignatureError(SignatureReason.UNKNOWN_KEY, kid.hex()[:32] if isinstance(kid, bytes) else "")
-    if header.keys() != {_ALG, _KID, _TYP}:
+    if protected != protected_header(kid, MEDIA_TYPES[cls]):
         raise SignatureError(SignatureReason.MALFORMED, "unexpected protected header")
     try:
-        key.verify(signature, _to_be_signed(protected, payload))
+        key.verify(signature, to_be_signed(protected, payload))
     except InvalidSignature:
         raise SignatureError(SignatureReason.BAD_SIGNATURE) from None
     try:
-        return codec.decode(cls, payload, deterministic=True)
+        return codec.decode(cls, payload, deterministic=True), kid
     except DecodeError as error:
         raise SignatureError(SignatureReason.MALFORMED, str(error)) from error
 
 
-def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
+def seal(payload: bytes, *, media_type: str, key: Ed25519PrivateKey) -> bytes:
+    """Return `payload`, already encoded, signed as `media_type`. Nothing is checked: `sign` is for orders."""
+    protected = protected_header(key_id(key.public_key()), media_type)
+    signature = key.sign(to_be_signed(protected, payload))
+    return codec.dumps([protected, {}, payload, signature])
+
+
+def protected_header(kid: bytes, media_type: str) -> bytes:
+    """Return the one protected header an order of `media_type` by key `kid` may have."""
+    return codec.dumps({_ALG: _EDDSA, _KID: kid, _TYP: media_type})
+
+
+def to_be_signed(protected: bytes, payload: bytes) -> bytes:
     """Return the Sig_structure of RFC 9052 section 4.4, with empty external data."""
     return codec.dumps(["Signature1", protected, b"", payload])
 

@@ -39,6 +39,8 @@ class DownlinkKind(enum.StrEnum):
     RECEIPT = "receipt"
 
 
+QOS = 1  # of every message, up and down: delivered at least once, so every receiver removes duplicates itself
+
 RETAINED_DOWNLINKS = frozenset({DownlinkKind.PLAN, DownlinkKind.CONFIG, DownlinkKind.KEYS})
 
 
@@ -117,6 +119,19 @@ def parse_topic(text: str) -> Topic:
     raise InvalidTopic(f"{text[:200]!r} is not a topic of version 1")
 
 
+def is_retained(topic: Topic) -> bool:
+    """Whether messages on `topic` are published with the retain flag; on every other topic it is an error."""
+    match topic:
+        case Uplink():
+            return False
+        case Presence() | AreaAlert():
+            return True
+        case Downlink(kind=kind):
+            return kind in RETAINED_DOWNLINKS
+        case _:
+            assert_never(topic)
+
+
 def uplink_filters() -> tuple[str, ...]:
     """Return the filters that together cover every uplink and presence topic; used by ingest."""
     return (
@@ -136,5 +151,10 @@ def area_filter(unit: uuid.UUID) -> str:
 
 
 def shared(group: str, topic_filter: str) -> str:
-    """Return the shared-subscription form of `topic_filter` (MQTT 5, section 4.8.2)."""
+    """Return the shared-subscription form of `topic_filter` (MQTT 5, section 4.8.2).
+
+    Raises `InvalidTopic` when `group` is not one non-empty topic level without wildcards.
+    """
+    if not group or set(group) & set("/+#\0"):
+        raise InvalidTopic("the name of a shared group is one topic level without wildcards")
     return f"$share/{group}/{topic_filter}"
