@@ -71,6 +71,10 @@ FAST_AND_FORGETFUL: Mapping[str, str] = {
 }
 
 
+# Nothing of ours: PG… variables of a developer's shell would change what the server and its tools do.
+_ENVIRONMENT: Mapping[str, str] = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
 class PostgresFailed(Exception):
     """The embedded server cannot be made or started here; the message says why and what to do."""
 
@@ -92,6 +96,16 @@ class EmbeddedPostgres:
     def dsn(self, database: str = "postgres", *, user: str = OWNER, password: str | None = None) -> str:
         """A URL for one database; without further arguments for the owner, who is a superuser."""
         return f"postgresql://{user}:{password or self.password}@127.0.0.1:{self.port}/{database}"
+
+    async def ensure_database(self, name: str) -> None:
+        """Make a database of that name unless there is one."""
+        connection = await asyncpg.connect(self.dsn())
+        try:
+            if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name):
+                quoted = name.replace('"', '""')
+                await connection.execute(f'CREATE DATABASE "{quoted}" TEMPLATE template0')
+        finally:
+            await connection.close()
 
 
 @asynccontextmanager
@@ -259,7 +273,7 @@ def _initialise(place: _Place) -> None:
             text=True,
             check=False,
             cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            env=_ENVIRONMENT,
             user=place.user[0] if place.user else None,
             group=place.user[1] if place.user else None,
             extra_groups=[] if place.user else None,
@@ -280,7 +294,7 @@ async def _start(place: _Place, settings: Mapping[str, str]) -> EmbeddedPostgres
             "postgres",
             [place.binaries / "bin" / "postgres", "-D", place.cluster, "-p", str(port), *options],
             log=place.log,
-            env={"LC_ALL": "C", "TZ": "UTC"},
+            env=_ENVIRONMENT,
             cwd=Path("/"),
             death_signal=signal.SIGINT,
             user=place.user,

@@ -119,7 +119,7 @@ async def running(
 ) -> AsyncIterator[ManagedProcess]:
     """A child that runs inside the block; its output is appended to `log`.
 
-    `env` is added to our own environment. Raises OSError when the program cannot be started.
+    `env` is its whole environment, ours when not given. Raises OSError when the program cannot be started.
     """
     process = start(name, argv, log=log, env=env, cwd=cwd, death_signal=death_signal)
     try:
@@ -143,7 +143,7 @@ def start(
 ) -> ManagedProcess:
     """Start a child and return at once; `user` is a user and group id to run as, for root.
 
-    The caller stops it. Raises OSError when the program cannot be started.
+    `env` is its whole environment, ours when not given. The caller stops it. Raises OSError when the program cannot be started.
     """
     # The kernel's parent is the *thread* that forked: from a worker thread the child would die with that thread.
     assert threading.current_thread() is threading.main_thread(), "children are started from the main thread"
@@ -153,7 +153,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
+            env=env,
             cwd=cwd,
             start_new_session=True,
             user=user[0] if user else None,

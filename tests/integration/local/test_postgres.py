@@ -117,6 +117,15 @@ async def test_passwords_of_roles_reach_neither_log_nor_activity(data: Path) -> 
         await connection.close()
 
 
+async def test_database_is_made_once(data: Path) -> None:
+    async with embedded_postgres(data, overrides=FAST_AND_FORGETFUL) as server:
+        for _ in range(2):
+            await server.ensure_database("loa")
+        connection = await asyncpg.connect(server.dsn("loa"))
+        assert await connection.fetchval("SELECT current_database()") == "loa"
+        await connection.close()
+
+
 async def test_two_users_of_one_folder_are_told_apart(data: Path) -> None:
     async with embedded_postgres(data, overrides=FAST_AND_FORGETFUL):
         with pytest.raises(PostgresFailed, match="another process is using the database in"):

@@ -47,7 +47,9 @@ def logs(log: Path, text: str) -> Callable[[], bool]:
 async def test_child_runs_inside_the_block_with_its_environment_and_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = "import os, time; print(os.environ['NAME'], os.getcwd(), flush=True); time.sleep(600)"
-    async with running("child", [PYTHON, "-c", code], log=log, env={"NAME": "loa"}, cwd=tmp_path) as child:
+    async with running(
+        "child", [PYTHON, "-c", code], log=log, env={"NAME": "loa", "LC_ALL": "C"}, cwd=tmp_path
+    ) as child:
         until(logs(log, f"loa {tmp_path}"))
         assert child.returncode is None
     assert not is_running(child.pid)
