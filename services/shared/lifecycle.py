@@ -45,7 +45,12 @@ def run_program(
     end with `EXIT_BAD_SETTINGS` and one line for each problem. A `log` group in the settings sets up logging.
     Returns the exit status.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=_describe(settings_class))
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description="Settings come from the environment:",
+        epilog=_describe(settings_class),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--check", action="store_true", help="validate the settings, print them masked, and exit")
     options = parser.parse_args(list(arguments))
     try:
@@ -98,5 +103,9 @@ async def run_until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], *, 
 
 
 def _describe(settings_class: type[BaseSettings]) -> str:
-    required = [each.variable for each in settings.setting_names(settings_class) if each.is_required]
-    return f"Settings come from the environment; without a default: {', '.join(required) or 'none'}."
+    """Every setting with its meaning and default, for `--help`."""
+    lines = ["settings:"]
+    for setting in settings.setting_names(settings_class):
+        default = "required" if setting.is_required else f"default: {setting.default or 'unset'}"
+        lines.append(f"  {setting.variable} ({default})\n      {setting.description}")
+    return "\n".join(lines)

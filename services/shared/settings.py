@@ -164,6 +164,12 @@ class LogSettings(SettingsGroup):
     format: Literal["json", "plain"] = Field(default="json", description="json for machines, plain for people")
 
 
+class PlainLogSettings(LogSettings):
+    """The same for programs a person runs and watches."""
+
+    format: Literal["json", "plain"] = Field(default="plain", description="json for machines, plain for people")
+
+
 def readable_file(path: Path) -> Path:
     """The path, or ValueError when it is no file that we may read."""
     if not path.is_file():

@@ -30,7 +30,7 @@ from pydantic_settings import SettingsConfigDict
 from services.shared import lifecycle
 from services.shared.database.errors import DatabaseError
 from services.shared.database.pool import connect
-from services.shared.settings import DatabaseSettings, Duration, LogSettings, ServiceSettings
+from services.shared.settings import DatabaseSettings, Duration, PlainLogSettings, ServiceSettings
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -75,7 +75,7 @@ class MigrateSettings(ServiceSettings):
     migration_timeout: Duration = Field(
         default=timedelta(minutes=30), description="how long one migration, or waiting for another runner, may take"
     )
-    log: LogSettings = Field(default_factory=lambda: LogSettings(format="plain"), description="the log")
+    log: PlainLogSettings = Field(default_factory=PlainLogSettings, description="the log")
 
     @field_validator("ingest_password", "control_password")
     @classmethod

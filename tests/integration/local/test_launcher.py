@@ -108,9 +108,24 @@ def test_what_it_cannot_install_it_names_in_one_line(
     assert shown.stderr.count("\n") == 1
 
 
-def test_locked_requirements_name_no_host() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-bootstrap.txt"):
-        text = (TOP / name).read_text()
-        assert "://" not in text
-        assert "--index" not in text
-        assert "--hash=sha256:" in text
+REQUIREMENTS = ("requirements.txt", "requirements-deploy.txt", "requirements-dev.txt", "requirements-bootstrap.txt")
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_locked_requirements_are_hashed_and_name_no_host(name: str) -> None:
+    text = (TOP / name).read_text()
+    pinned = [line for line in text.splitlines() if line and not line.startswith(" ")]
+
+    assert "://" not in text
+    assert not [line for line in pinned if line.startswith("-")]
+    assert pinned
+    assert text.count("\n    --hash=sha256:") >= len(pinned)
+
+
+def test_a_package_has_one_version_in_all_files() -> None:
+    versions: dict[str, set[str]] = {}
+    for name in REQUIREMENTS:
+        for package, version in re.findall(r"^([a-z0-9_.-]+)==([^ ;]+)", (TOP / name).read_text(), re.M):
+            versions.setdefault(package, set()).add(version)
+
+    assert {package: found for package, found in versions.items() if len(found) > 1} == {}

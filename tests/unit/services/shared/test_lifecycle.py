@@ -115,8 +115,8 @@ def test_program_runs_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None
     assert seen == ["loa"]
 
 
-def test_help_names_what_must_be_set(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_setting_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run_program("services.x", Settings, never, ["--help"])
     assert caught.value.code == 0
-    assert "TEST_LIFECYCLE_NAME" in capsys.readouterr().out
+    assert "  TEST_LIFECYCLE_NAME (required)\n      a name\n" in capsys.readouterr().out
