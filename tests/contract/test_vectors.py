@@ -1,0 +1,169 @@
+"""The golden vectors: what is committed is what the code makes, reads and refuses."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from schemas import arbitration, codec, signing, wire
+from schemas.errors import DecodeError, SignatureError
+from schemas.events import EVENTS
+from schemas.fields import Level, PlayReference, PlaySource
+from schemas.heartbeats import HEARTBEATS
+from schemas.orders import Order, Rank
+from schemas.shapes import Message, Record, shape_of
+from tests.support.make_vectors import DIRECTORY, files
+from tests.support.vectors import downlinks, uplinks
+
+GENERATED = files()
+COMMITTED = {path.name: path.read_bytes() for path in DIRECTORY.iterdir() if path.suffix in {".cbor", ".json"}}
+
+
+def index(name: str) -> Any:
+    return json.loads(COMMITTED[name])
+
+
+KEYS = {name: (bytes.fromhex(key["kid"]), bytes.fromhex(key["public_key"])) for name, key in index("keys.json").items()}
+TOLERATED = index("tolerated.json")
+MALFORMED = index("malformed.json")
+GOLDEN = sorted(
+    name for name in COMMITTED if name.endswith(".cbor") and not name.startswith(("tolerated_", "malformed_"))
+)
+
+UNSIGNED: dict[str, Callable[[bytes], Message]] = {
+    "heartbeat": codec.decode_heartbeat,
+    "reading": codec.decode_reading,
+    "event": codec.decode_envelope,
+    "event_body": codec.decode_event,
+    "presence": codec.decode_presence,
+    "receipt": codec.decode_receipt,
+}
+SIGNED: dict[str, type[Order]] = {
+    media_type.removeprefix("application/loa-").removesuffix("+cbor"): cls
+    for cls, media_type in signing.MEDIA_TYPES.items()
+}
+
+
+def read(message: str, payload: bytes) -> Message:
+    """Return `payload` as a vendor's device would read it, knowing only the public keys beside the vectors."""
+    if message in UNSIGNED:
+        return UNSIGNED[message](payload)
+    kid, public = KEYS["root" if message == "keys" else "platform"]
+    return signing.verify(SIGNED[message], payload, {kid: Ed25519PublicKey.from_public_bytes(public)})
+
+
+def kind(file: str) -> str:
+    name = file.split("_v1")[0]
+    return "heartbeat" if name.startswith("heartbeat") else name
+
+
+def test_no_file_has_changed_unnoticed() -> None:
+    assert sorted(COMMITTED) == sorted(GENERATED), "run: python -m tests.support.make_vectors"
+    changed = [name for name in GENERATED if COMMITTED[name] != GENERATED[name]]
+    assert not changed, "run: python -m tests.support.make_vectors, if the change is meant"
+
+
+@pytest.mark.parametrize("file", GOLDEN)
+def test_a_vector_decodes_to_its_twin(file: str) -> None:
+    assert wire.to_json(read(kind(file), COMMITTED[file])) == index(file.replace(".cbor", ".json"))
+
+
+@pytest.mark.parametrize("file", GOLDEN)
+def test_a_vector_encodes_to_the_same_bytes(file: str) -> None:
+    message = read(kind(file), COMMITTED[file])
+    encoded = downlinks.signed(message) if isinstance(message, Order) else codec.encode(message)
+    assert encoded == COMMITTED[file]
+
+
+def test_every_message_has_a_vector() -> None:
+    found = [read(kind(file), COMMITTED[file]) for file in GOLDEN]
+    assert {*HEARTBEATS.values(), *EVENTS.values(), *signing.MEDIA_TYPES} <= {type(message) for message in found}
+    assert {kind(file) for file in GOLDEN} == {*UNSIGNED, *SIGNED}
+
+
+def test_an_envelope_carries_the_body_vector_of_its_case() -> None:
+    cases = [file.removeprefix("event_v1_") for file in GOLDEN if file.startswith("event_v1_")]
+    assert cases
+    for case in cases:
+        envelope = codec.decode_envelope(COMMITTED[f"event_v1_{case}"])
+        assert envelope.body == COMMITTED[f"event_body_v1_{case}"]
+
+
+def test_every_field_stands_in_some_vector() -> None:
+    filled: set[str] = set()
+    known: set[str] = set()
+
+    def walk(value: object) -> None:
+        if isinstance(value, Record):
+            for field in shape_of(type(value)).fields:
+                known.add(field.name)
+                item = getattr(value, field.name)
+                if item is not None and item != ():
+                    filled.add(field.name)
+                    walk(item)
+        elif isinstance(value, tuple):
+            for item in value:
+                walk(item)
+
+    for message in [*uplinks.messages().values(), *downlinks.orders().values()]:
+        walk(message)
+    assert filled == known
+
+
+@pytest.mark.parametrize("file", sorted(TOLERATED))
+def test_a_receiver_accepts_other_encodings_and_newer_fields(file: str) -> None:
+    like = TOLERATED[file]["like"]
+    message = read(kind(like), COMMITTED[file])
+    assert message == read(kind(like), COMMITTED[like])
+    assert COMMITTED[file] != COMMITTED[like]
+
+
+@pytest.mark.parametrize("file", sorted(MALFORMED))
+def test_a_malformed_vector_is_refused_with_its_reason(file: str) -> None:
+    expected = MALFORMED[file]
+    with pytest.raises((DecodeError, SignatureError)) as refusal:
+        read(expected["message"], COMMITTED[file])
+    error = refusal.value
+    assert isinstance(error, DecodeError | SignatureError)
+    assert error.reason == expected["reason"]
+    assert (error.field if isinstance(error, DecodeError) else "") == expected.get("field", "")
+
+
+def test_malformed_vectors_are_indexed() -> None:
+    assert set(MALFORMED) == {name for name in COMMITTED if name.startswith("malformed_") and name.endswith(".cbor")}
+
+
+def contender(data: dict[str, Any]) -> arbitration.Contender:
+    reference, rank = data["reference"], data["rank"]
+    return arbitration.Contender(
+        PlayReference(
+            **{**reference, "source": PlaySource[reference["source"].upper()], "id": uuid.UUID(reference["id"])}
+        ),
+        Rank(**{**rank, "level": Level[rank["level"].upper()]}),
+    )
+
+
+@pytest.mark.parametrize("contest", index("arbitration_v1.json"), ids=lambda contest: contest["name"])
+def test_the_stated_contender_wins(contest: dict[str, Any]) -> None:
+    contenders = [contender(data) for data in contest["contenders"]]
+    winner = contenders[contest["winner"]]
+    assert arbitration.winner(contenders) == winner
+    assert arbitration.winner(reversed(contenders)) == winner
+
+
+@pytest.mark.parametrize("contest", index("arbitration_v1.json"), ids=lambda contest: contest["name"])
+def test_the_stated_rule_decides(contest: dict[str, Any]) -> None:
+    steps = ["level", "severity", "issuer_depth", "issued_at_ms", "identity", "identity", "identity"]
+    contenders = [contender(data) for data in contest["contenders"]]
+    keys = sorted(arbitration.precedence(one) for one in contenders)
+    if len(keys) == 1:
+        decided_by = "nobody else"
+    else:
+        first = next(i for i, (best, next_best) in enumerate(zip(keys[0], keys[1], strict=True)) if best != next_best)
+        decided_by = steps[first]
+    assert decided_by == contest["decided_by"].replace("live", "level")
