@@ -76,19 +76,8 @@ def path_with(folder: Path, *programs: str) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize(
-    ("programs", "identity", "line"),
-    [
-        pytest.param(
-            (), "0", "please install: mosquitto python3 python3-venv (this system has no apt-get", id="no_apt"
-        ),
-        pytest.param(("apt-get",), "1000", "please install as root: apt-get install mosquitto", id="no_sudo"),
-    ],
-)
-def test_what_it_cannot_install_it_names_in_one_line(
-    tmp_path: Path, programs: tuple[str, ...], identity: str, line: str
-) -> None:
-    """A copy of the launcher in a bare folder, on a PATH without anything."""
+def bare_start(tmp_path: Path, *programs: str, **scripts: str) -> "subprocess.CompletedProcess[str]":
+    """`./loa test` in a bare folder, on a PATH with these programs and scripts only."""
     copy = tmp_path / "checkout" / "loa"
     copy.parent.mkdir()
     # The launcher widens PATH by the system folders, which is just what this machine must not show it.
@@ -98,14 +87,66 @@ def test_what_it_cannot_install_it_names_in_one_line(
     folder = tmp_path / "bin"
     folder.mkdir()
     path = path_with(folder, *programs)
-    (folder / "id").write_text(f"#!/bin/sh\necho {identity}\n")
-    (folder / "id").chmod(0o755)
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    return subprocess.run(["/bin/bash", copy, "test"], capture_output=True, text=True, check=False, env={"PATH": path})
 
-    shown = subprocess.run(["/bin/bash", copy, "test"], capture_output=True, text=True, check=False, env={"PATH": path})
+
+MOSQUITTO_1 = "echo mosquitto version 1.6.9; exit 3"
+MOSQUITTO_2 = "echo mosquitto version 2.0.11; exit 3"
+
+
+@pytest.mark.parametrize(
+    ("programs", "scripts", "line"),
+    [
+        pytest.param(
+            (),
+            {"id": "echo 0"},
+            "please install: mosquitto python3 python3-venv (this system has no apt-get to do it with)",
+            id="no_apt",
+        ),
+        pytest.param(
+            ("apt-get",),
+            {"id": "echo 1000", "python3": "exit 0"},
+            "please install as root: apt-get install mosquitto (neither root nor usable sudo here)",
+            id="no_sudo",
+        ),
+        pytest.param(
+            (),
+            {"mosquitto": MOSQUITTO_1, "python3": "exit 0"},
+            "mosquitto is 1.6.9; Loa needs 2.0 or newer",
+            id="old_broker",
+        ),
+        pytest.param((), {"mosquitto": MOSQUITTO_2, "python3": "exit 1"}, "please install: python3-venv", id="no_venv"),
+        pytest.param(
+            (),
+            {
+                "mosquitto": MOSQUITTO_2,
+                "python3": 'case "$2" in *ensurepip*) ;; *version_info*) exit 1 ;; *) echo Python 3.9.2 ;; esac',
+            },
+            "python3 is 3.9.2; Loa needs 3.11 or newer",
+            id="old_python",
+        ),
+    ],
+)
+def test_what_it_cannot_mend_it_names_in_one_line(
+    tmp_path: Path, programs: tuple[str, ...], scripts: dict[str, str], line: str
+) -> None:
+    shown = bare_start(tmp_path, *programs, **scripts)
 
     assert shown.returncode == 1
     assert shown.stderr.startswith(f"loa: {line}")
     assert shown.stderr.count("\n") == 1
+
+
+def test_with_all_packages_there_it_goes_on_to_the_environment(tmp_path: Path) -> None:
+    """The broker's own help ends with a failure status, which must not end the launcher."""
+    shown = bare_start(tmp_path, "flock", "head", mosquitto=MOSQUITTO_2, python3='[ "$1" = -c ] || exit 1')
+
+    assert shown.returncode == 1
+    assert "loa: making the environment in .venv\n" in shown.stderr
+    assert shown.stderr.endswith("loa: could not make .venv (see above)\n")
 
 
 REQUIREMENTS = ("requirements.txt", "requirements-deploy.txt", "requirements-dev.txt", "requirements-bootstrap.txt")
