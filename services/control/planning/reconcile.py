@@ -20,8 +20,8 @@ from typing import TypeVar, assert_never
 from schemas.events import MissReason, PlayOutcome, RefusalReason
 from schemas.fields import PlayReference
 
-# An emission was played when this share of it sounded, or all but this little: 20 ms of a decoder's padding or one
-# dropped frame must not turn a bulletin into a failure, and 95 % of three seconds would forgive almost nothing.
+# An emission was played when this share of it sounded, or all but this little (never more than half of it): a decoder's
+# padding or one dropped frame must not turn a bulletin into a failure.
 SOUNDED_SHARE = 0.95
 SOUNDED_SLACK = timedelta(seconds=1)
 # Begun later than this it is late: the next speaker down the road is by then audibly out of step.
@@ -65,6 +65,7 @@ class Reason(enum.StrEnum):
     SHORT = "short"  # reported complete, but too little of it sounded
     PLAYER_FAILED = "player_failed"
     STOPPED = "stopped"
+    TOO_LATE = "too_late"  # joined after the latest start
     TAKEN_BACK = "taken_back"  # withdrawn while it sounded
     SILENCED = "silenced"
     PLANNED_TOO_LATE = "planned_too_late"
@@ -85,6 +86,7 @@ class Expected:
 
     starts_at: datetime
     ends_at: datetime
+    latest_start_at: datetime
     media_sha256: bytes | None = None
     is_stopped: bool = False
 
@@ -128,7 +130,7 @@ class NotPlayed(_Report):
 
 
 Report = Started | Ended | NotPlayed
-ReportT = TypeVar("ReportT", Started, Ended, NotPlayed)
+ReportT = TypeVar("ReportT", Started, NotPlayed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +172,7 @@ def weigh(
 ) -> Verdict | None:
     """Return what became of the emission by all that is known at `now`, or None while it is too early to say."""
     counted = _counted(reports)
-    ended = _last(counted, Ended)
+    ended = _last_end(counted)
     if ended is not None:
         return _weigh_ended(expected, ended)
     missed = _last(counted, NotPlayed)
@@ -197,11 +199,14 @@ def _counted(reports: Iterable[Report]) -> Sequence[Report]:
 
 
 def _last(reports: Sequence[Report], kind: type[ReportT]) -> ReportT | None:
-    """The last report of a kind. An end that lies later is later, whenever it was sent."""
-    found = [report for report in reports if isinstance(report, kind)]
-    if kind is Ended:
-        return max(found, key=lambda report: (report.ended_at, report.event_no), default=None)  # type: ignore[attr-defined]
-    return found[-1] if found else None
+    """The report of a kind that was stored last."""
+    return next((report for report in reversed(reports) if isinstance(report, kind)), None)
+
+
+def _last_end(reports: Sequence[Report]) -> Ended | None:
+    """The end that lies last, whenever it was sent: an earlier one was followed by a resumption."""
+    ends = [report for report in reports if isinstance(report, Ended)]
+    return max(ends, key=lambda report: (report.ended_at, report.event_no), default=None)
 
 
 def _evidence(report: Report) -> Evidence:
@@ -216,10 +221,11 @@ def _weigh_ended(expected: Expected, ended: Ended) -> Verdict:
         return _verdict(Outcome.MISSED, Reason.SILENCED, ended, sounded)
     # Who joins late cannot play what is over; that it was late is said by the outcome.
     lateness = max(ended.started_at - expected.starts_at, timedelta(0))
-    if _is_enough(sounded, expected.ends_at - expected.starts_at - lateness):
+    is_in_time = ended.started_at <= expected.latest_start_at + START_TOLERANCE
+    if is_in_time and _is_enough(sounded, expected.ends_at - expected.starts_at - lateness):
         return _verdict(Outcome.LATE if lateness > START_TOLERANCE else Outcome.PLAYED, None, ended, sounded)
     outcome = Outcome.CUT if sounded > timedelta(0) else Outcome.MISSED
-    return _verdict(outcome, _why_short(expected, ended), ended, sounded)
+    return _verdict(outcome, _why_short(expected, ended) if is_in_time else Reason.TOO_LATE, ended, sounded)
 
 
 def _proven(ended: Ended) -> timedelta:
@@ -241,7 +247,7 @@ def _doubt(expected: Expected, ended: Ended) -> Reason | None:
 
 
 def _is_enough(sounded: timedelta, length: timedelta) -> bool:
-    return sounded >= length * SOUNDED_SHARE or length - sounded <= SOUNDED_SLACK
+    return sounded >= length * SOUNDED_SHARE or length - sounded <= min(SOUNDED_SLACK, length / 2)
 
 
 def _why_short(expected: Expected, ended: Ended) -> Reason:

@@ -1,0 +1,100 @@
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.control.units import UnitHistory, UnitTree
+from tests.support.planning import DAY, PROVINCE, a_unit, unit_id
+
+
+def tree() -> UnitTree:
+    return PROVINCE.on(DAY)
+
+
+def test_a_subtree_is_the_unit_and_everything_below_it() -> None:
+    assert tree().subtree(unit_id(1)) == tuple(map(unit_id, (1, 10, 11, 12, 20, 21)))
+    assert tree().subtree(unit_id(10)) == tuple(map(unit_id, (10, 11, 12)))
+    assert tree().subtree(unit_id(99)) == ()
+
+
+def test_the_way_from_the_root() -> None:
+    assert tree().path(unit_id(21)) == tuple(map(unit_id, (1, 20, 21)))
+    assert tree().ancestors(unit_id(21)) == tuple(map(unit_id, (1, 20)))
+    assert [tree().depth(unit_id(n)) for n in (1, 20, 21, 99)] == [0, 1, 2, None]
+
+
+def test_covers_answers_the_question_of_rights() -> None:
+    assert tree().covers(unit_id(10), unit_id(11))
+    assert tree().covers(unit_id(10), unit_id(10))
+    assert not tree().covers(unit_id(10), unit_id(21))
+    assert not tree().covers(unit_id(11), unit_id(10))
+    assert not tree().covers(unit_id(99), unit_id(10))
+    assert not tree().covers(unit_id(10), unit_id(99))
+
+
+def test_siblings_stand_in_order_of_their_sort_keys() -> None:
+    history = UnitHistory((a_unit(1), a_unit(2, 1, sort_key="b"), a_unit(3, 1, sort_key="a")))
+    assert [unit.unit_id for unit in history.on(DAY)] == [unit_id(1), unit_id(3), unit_id(2)]
+
+
+def test_a_code_may_be_used_again() -> None:
+    history = UnitHistory(
+        (a_unit(1), a_unit(2, 1, code="07201", valid_until=DAY), a_unit(3, 1, code="07201", valid_from=DAY))
+    )
+    assert unit_id(2) in history.on(DAY - timedelta(days=1))
+    assert unit_id(3) not in history.on(DAY - timedelta(days=1))
+    assert unit_id(2) not in history.on(DAY)
+    assert unit_id(3) in history.on(DAY)
+
+
+DETACHED = [
+    pytest.param((a_unit(1), a_unit(2, 77)), {2}, id="unknown_parent"),
+    pytest.param((a_unit(1), a_unit(2, 1, valid_until=DAY), a_unit(3, 2)), {3}, id="closed_parent"),
+    pytest.param((a_unit(1), a_unit(2, 3), a_unit(3, 2)), {2, 3}, id="a_circle"),
+    pytest.param((a_unit(1), a_unit(2, 3), a_unit(3, 2), a_unit(4, 3)), {2, 3, 4}, id="below_a_circle"),
+]
+
+
+@pytest.mark.parametrize(("versions", "detached"), DETACHED)
+def test_what_hangs_on_no_root_is_in_no_tree(versions: tuple[object, ...], detached: set[int]) -> None:
+    day_tree = UnitHistory(versions).on(DAY)  # type: ignore[arg-type]
+    assert {unit.unit_id for unit in day_tree.detached} == set(map(unit_id, detached))
+    for n in detached:
+        assert unit_id(n) not in day_tree
+        assert day_tree.path(unit_id(n)) == ()
+        assert day_tree.depth(unit_id(n)) is None
+        assert not day_tree.covers(unit_id(1), unit_id(n))
+
+
+def test_overlapping_versions_are_found_and_the_later_one_counts() -> None:
+    earlier, later = a_unit(2, 1, name="cũ"), a_unit(2, 1, name="mới", valid_from=DAY)
+    history = UnitHistory((a_unit(1), earlier, later))
+    assert history.overlaps() == (later,)
+    unit = history.on(DAY).get(unit_id(2))
+    assert unit is not None
+    assert unit.name == "mới"
+
+
+def test_a_very_deep_tree_is_walked_without_recursion() -> None:
+    history = UnitHistory((a_unit(0), *(a_unit(n, n - 1) for n in range(1, 5000))))
+    assert history.on(DAY).depth(unit_id(4999)) == 4999
+
+
+def test_a_version_without_a_day_is_refused() -> None:
+    with pytest.raises(ValueError, match="valid_until"):
+        a_unit(1, valid_from=DAY, valid_until=DAY)
+
+
+@given(parents=st.lists(st.integers(-1, 12), min_size=1, max_size=12), data=st.data())
+def test_subtree_path_and_covers_agree(parents: list[int], data: st.DataObject) -> None:
+    versions = [a_unit(n, parent if parent >= 0 else None) for n, parent in enumerate(parents)]
+    day_tree = UnitHistory(data.draw(st.permutations(versions))).on(date(2026, 9, 7))
+    assert len(day_tree) + len(day_tree.detached) == len(versions)
+    for unit in day_tree:
+        path = day_tree.path(unit.unit_id)
+        assert day_tree.depth(unit.unit_id) == len(path) - 1
+        for other in day_tree:
+            is_below = other.unit_id in path
+            assert day_tree.covers(other.unit_id, unit.unit_id) == is_below
+            assert (unit.unit_id in day_tree.subtree(other.unit_id)) == is_below
