@@ -1,0 +1,1 @@
+"""Who is trusted, and how it shows: certificates, enrolment and signing keys."""

@@ -1,0 +1,268 @@
+"""A private public-key infrastructure in one folder, for running everything on one machine.
+
+It is what a province would keep apart: both certificate authorities, the broker's and the services' certificates, the
+revocation lists and the two Ed25519 keys that plans are signed with. Preparing it again keeps what is still good and
+renews what is near its end, so a data folder that lay unused for a year starts as well as a new one.
+
+Folders are 0700 and every file is 0600: the folder belongs to whoever runs the platform. The broker, which may run as
+somebody else, is given copies of what it needs (`services.local.broker`).
+
+Nothing here knows the time; `now` is an argument.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from schemas.identifiers import DeviceId
+from services.control.trust import certificates
+from services.control.trust.certificates import Authority, Revocation, ServiceName
+
+BROKER_NAMES = ("localhost", "127.0.0.1", "::1")
+
+CRL_VALIDITY = timedelta(days=30)
+"""How long the broker accepts anybody without a new list; `prepare` replaces a list in the second half of its life."""
+
+
+class PkiDamaged(Exception):
+    """A file that cannot be made anew without losing what it said; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A certificate and its key, as files."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Pki:
+    """Where everything is; the files exist once `prepare` has returned."""
+
+    directory: Path
+
+    @property
+    def device_ca(self) -> Path:
+        """The certificate that the broker's device listener trusts."""
+        return self.directory / "device-ca.pem"
+
+    @property
+    def device_ca_key(self) -> Path:
+        """What device certificates are signed with."""
+        return self.directory / "device-ca.key"
+
+    @property
+    def device_crl(self) -> Path:
+        """Device certificates that are no longer good."""
+        return self.directory / "device-ca.crl"
+
+    @property
+    def service_ca(self) -> Path:
+        """The certificate that the broker's service listener and every client that talks to the broker trust."""
+        return self.directory / "service-ca.pem"
+
+    @property
+    def service_ca_key(self) -> Path:
+        """What service and server certificates are signed with."""
+        return self.directory / "service-ca.key"
+
+    @property
+    def service_crl(self) -> Path:
+        """Service certificates that are no longer good."""
+        return self.directory / "service-ca.crl"
+
+    @property
+    def broker(self) -> Identity:
+        """The broker's server certificate."""
+        return _identity(self.directory, "broker")
+
+    def service(self, name: ServiceName) -> Identity:
+        """The client certificate of one of our services."""
+        return _identity(self.directory / "services", name.value)
+
+    def device(self, device_id: DeviceId) -> Identity:
+        """The client certificate of a device; exists once `issue_devices` has been asked for it."""
+        return _identity(self.directory / "devices", device_id)
+
+    @property
+    def root_signing_key(self) -> Path:
+        """Ed25519 key that signs `keys` messages; devices are provisioned with `root_public_key`."""
+        return self.directory / "signing" / "root.key"
+
+    @property
+    def root_public_key(self) -> Path:
+        """What a device is provisioned with, PEM (SubjectPublicKeyInfo)."""
+        return self.directory / "signing" / "root.pub"
+
+    @property
+    def platform_signing_key(self) -> Path:
+        """Ed25519 key that signs plans, configuration, commands and alerts."""
+        return self.directory / "signing" / "platform.key"
+
+    @property
+    def platform_public_key(self) -> Path:
+        """What a `keys` message carries, here as PEM (SubjectPublicKeyInfo)."""
+        return self.directory / "signing" / "platform.pub"
+
+
+def prepare(directory: Path, *, now: datetime) -> Pki:
+    """Return the infrastructure in `directory`, made or renewed as needed.
+
+    An authority too old to outlive a fresh service certificate is replaced, and with it everything it has signed.
+    """
+    pki = Pki(directory)
+    for folder in (directory, directory / "services", directory / "devices", directory / "signing"):
+        _make_private_directory(folder)
+
+    device_ca = _ensure_authority(
+        pki.device_ca, pki.device_ca_key, lambda: certificates.make_device_ca(now=now), now=now
+    )
+    service_ca = _ensure_authority(
+        pki.service_ca, pki.service_ca_key, lambda: certificates.make_service_ca(now=now), now=now
+    )
+    _ensure_crl(pki.device_crl, device_ca, now=now)
+    _ensure_crl(pki.service_crl, service_ca, now=now)
+
+    if not _is_good(pki.broker, service_ca, now=now):
+        key = certificates.new_key()
+        certificate = certificates.issue_server_certificate(service_ca, BROKER_NAMES, key.public_key(), now=now)
+        _write_identity(pki.broker, certificate, certificates.key_pem(key))
+    for name in ServiceName:
+        if not _is_good(pki.service(name), service_ca, now=now):
+            key = certificates.new_key()
+            certificate = certificates.issue_service_certificate(service_ca, name, key.public_key(), now=now)
+            _write_identity(pki.service(name), certificate, certificates.key_pem(key))
+
+    _ensure_signing_key(pki.root_signing_key, pki.root_public_key)
+    _ensure_signing_key(pki.platform_signing_key, pki.platform_public_key)
+    return pki
+
+
+def issue_devices(pki: Pki, device_ids: Iterable[DeviceId], *, now: datetime) -> Mapping[DeviceId, Identity]:
+    """Return a certificate for each of `device_ids`, made now unless a good one is already there."""
+    ca = _load_authority(pki.device_ca, pki.device_ca_key)
+    identities = {device_id: pki.device(device_id) for device_id in device_ids}
+    for device_id, identity in identities.items():
+        if not _is_good(identity, ca, now=now):
+            key = certificates.new_key()
+            certificate = certificates.issue_device_certificate(ca, device_id, key.public_key(), now=now)
+            _write_identity(identity, certificate, certificates.key_pem(key))
+    return identities
+
+
+def revoke(pki: Pki, device_id: DeviceId, *, now: datetime) -> None:
+    """Put the current certificate of `device_id` on the device revocation list; the broker has to reload it.
+
+    Raises OSError when the device has no certificate here.
+    """
+    serial = x509.load_pem_x509_certificate(pki.device(device_id).certificate.read_bytes()).serial_number
+    ca = _load_authority(pki.device_ca, pki.device_ca_key)
+    _replace_crl(pki.device_crl, ca, [Revocation(serial=serial, revoked_at=now)], now=now)
+
+
+def _identity(folder: Path, name: str) -> Identity:
+    return Identity(folder / f"{name}.pem", folder / f"{name}.key")
+
+
+def _ensure_authority(certificate: Path, key: Path, make: Callable[[], Authority], *, now: datetime) -> Authority:
+    if certificate.exists() and key.exists():
+        authority = _load_authority(certificate, key)
+        if authority.certificate.not_valid_after_utc - now > certificates.DEVICE_VALIDITY:
+            return authority
+    authority = make()
+    _write_private(key, certificates.key_pem(authority.key))
+    _write_private(certificate, certificates.certificate_pem(authority.certificate))
+    return authority
+
+
+def _load_authority(certificate: Path, key: Path) -> Authority:
+    return certificates.parse_authority(certificate.read_bytes(), key.read_bytes())
+
+
+def _ensure_crl(path: Path, ca: Authority, *, now: datetime) -> None:
+    crl = _load_crl(path, ca)
+    if crl is None or crl.next_update_utc is None or crl.next_update_utc - now < CRL_VALIDITY / 2:
+        _replace_crl(path, ca, [], now=now)
+
+
+def _replace_crl(path: Path, ca: Authority, added: Iterable[Revocation], *, now: datetime) -> None:
+    """Write a list with everything on the old one and `added`."""
+    crl = _load_crl(path, ca)
+    entries: dict[int, Revocation] = {}
+    number = 1
+    if crl is not None:
+        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
+        for old in crl:
+            entries[old.serial_number] = Revocation(serial=old.serial_number, revoked_at=old.revocation_date_utc)
+    for new in added:
+        entries.setdefault(new.serial, new)
+    replacement = certificates.make_crl(ca, entries.values(), now=now, next_update=now + CRL_VALIDITY, number=number)
+    _write_private(path, certificates.crl_pem(replacement))
+
+
+def _load_crl(path: Path, ca: Authority) -> x509.CertificateRevocationList | None:
+    """Return the list in `path`, or None when there is none or another authority signed it.
+
+    A damaged list is not replaced: a new one would let everybody in again whom the old one had shut out.
+    """
+    try:
+        crl = x509.load_pem_x509_crl(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise PkiDamaged(f"{path} is not a revocation list; restore it, or delete it to revoke nothing") from error
+    return crl if crl.is_signature_valid(ca.key.public_key()) else None
+
+
+def _is_good(identity: Identity, ca: Authority, *, now: datetime) -> bool:
+    """Whether `identity` exists, was signed by `ca` and has more than a third of its life before it."""
+    try:
+        certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+        certificate.verify_directly_issued_by(ca.certificate)
+    except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
+        return False
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return identity.key.exists() and certificate.not_valid_after_utc - now > life / 3
+
+
+def _write_identity(identity: Identity, certificate: x509.Certificate, key: bytes) -> None:
+    # The key first: a certificate is what tells us later that both are there.
+    _write_private(identity.key, key)
+    _write_private(identity.certificate, certificates.certificate_pem(certificate))
+
+
+def _ensure_signing_key(private: Path, public: Path) -> None:
+    if private.exists() and public.exists():
+        return
+    key = ed25519.Ed25519PrivateKey.generate()
+    _write_private(
+        private,
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+    _write_private(
+        public,
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
+    )
+
+
+def _make_private_directory(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Replace `path` whole: a reader sees the old content or the new, and nobody else sees either."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    fresh.replace(path)
