@@ -50,20 +50,6 @@ def lock(arguments: Sequence[str]) -> int:
         return _help("lock [--upgrade]: write requirements*.txt from pyproject.toml; --upgrade takes newest versions")
     outputs = (
         ("requirements.txt", ("--extra", "local", "pyproject.toml")),
-        (
-            "requirements-deploy.txt",
-            (
-                "--extra",
-                "ingest",
-                "--extra",
-                "control",
-                "--extra",
-                "sim",
-                "--constraint",
-                "requirements.txt",
-                "pyproject.toml",
-            ),
-        ),  # fmt: skip
         ("requirements-dev.txt", ("--group", "dev", "--constraint", "requirements.txt")),
         ("requirements-bootstrap.txt", ("--group", "bootstrap")),
     )

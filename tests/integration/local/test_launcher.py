@@ -149,7 +149,7 @@ def test_with_all_packages_there_it_goes_on_to_the_environment(tmp_path: Path) -
     assert shown.stderr.endswith("loa: could not make .venv (see above)\n")
 
 
-REQUIREMENTS = ("requirements.txt", "requirements-deploy.txt", "requirements-dev.txt", "requirements-bootstrap.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-bootstrap.txt")
 
 
 @pytest.mark.parametrize("name", REQUIREMENTS)
