@@ -1,0 +1,350 @@
+"""A device, whole: what it is, what it knows, and what it does about anything that happens to it.
+
+`step(state, input, *, now)` returns the next state and the effects to carry out; `boot` makes the first state from what
+the flash remembers; `next_wake_ms` says when to look again. No clock, no randomness, no I/O: two runs over the same
+inputs are the same run.
+
+All four kinds are one machine. A cluster sounds, a board shows, a sensor measures, a gateway counts the devices behind
+it (each of which is a machine of its own, driven by the gateway's shell: that is the bridge of R-28).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import assert_never
+
+from firmware_sim import downlinks, effects, inputs, media, memory, playback, trust, vitals
+from firmware_sim.clock import Moment
+from firmware_sim.playback import Programme
+from firmware_sim.profile import Profile
+from firmware_sim.state import NOTED_ALIVE_EVERY_MS, DeviceState, Rhythm, notes_of, orders_of
+from firmware_sim.trust import Held, Refusal, Trust
+from firmware_sim.turn import Turn
+from schemas import events
+from schemas.configuration import Configuration
+from schemas.events import BootReason, CommandResult, Fault, MessageKind, RefusalReason
+from schemas.fields import DeviceKind, PlaySource
+from schemas.orders import MediaReference
+from schemas.plans import Plan
+
+STEP_WORTH_TELLING_MS = 1_000  # smaller corrections of the clock are everyday synchronisation
+
+
+def step(state: DeviceState, happened: inputs.Input, *, now: Moment) -> tuple[DeviceState, tuple[effects.Effect, ...]]:
+    """The device after `happened`, and what it wants done, in order."""
+    turn = Turn(state, now)
+    _note_trust(turn)
+    _react(turn, happened)
+    downlinks.refuse_unawaited(turn)
+    _note_trust(turn)
+    if not turn.state.is_going_down:
+        turn.conducted(playback.conduct(turn.state.programme, turn.state.scene(now), now=now))
+        _fetch(turn)
+        _speak(turn, happened)
+    _persist(turn, orders_of(state), notes_of(state))
+    return turn.state, tuple(turn.effects)
+
+
+def next_wake_ms(state: DeviceState, *, now: Moment) -> int:
+    """Milliseconds until the device wants a `Tick`, at least 1."""
+    waits = [NOTED_ALIVE_EVERY_MS]
+    look_ms = playback.next_look_ms(state.programme, state.scene(now), now=now)
+    if look_ms is not None:
+        waits.append(look_ms)
+    if state.is_connected:
+        waits.append(state.heartbeat_due_ms - now.uptime_ms)
+        if state.profile.kind is DeviceKind.SENSOR:
+            waits.append(state.reading_due_ms - now.uptime_ms)
+        retry_ms = media.next_retry_ms(state.shelf, uptime_ms=now.uptime_ms)
+        if retry_ms is not None and _media_base(state) is not None:
+            waits.append(retry_ms)
+    waits.extend(each.until_ms - now.uptime_ms for each in state.awaiting.values())
+    return max(1, min(waits))
+
+
+# --- start -----------------------------------------------------------------------------------------------------------
+
+
+def boot(
+    profile: Profile, rhythm: Rhythm, recollection: memory.Recollection, *, reason: BootReason, now: Moment
+) -> tuple[DeviceState, tuple[effects.Effect, ...]]:
+    """The device as it comes up from its flash. Every order is verified again; what fails is refused and dropped."""
+    notes = memory.load(recollection.files.get(memory.NOTES))
+    state = DeviceState(
+        profile=profile,
+        rhythm=rhythm,
+        trust=Trust(root=profile.root_public_key, serials=notes.serials, floor_ms=notes.floor_ms),
+        shelf=media.Shelf(stored=recollection.media),
+        executed=notes.executed,
+        unfinished=notes.unfinished,
+        is_silenced=notes.is_silenced,
+        volume_override=notes.volume_override,
+        connection_number=notes.connection_number,
+        programme=Programme(settled=notes.settled),
+        heartbeat_due_ms=now.uptime_ms,
+        reading_due_ms=now.uptime_ms,
+    )
+    turn = Turn(state, now)
+    _recall(turn, recollection.files)
+    turn.record(
+        events.Booted(
+            device_at_ms=now.at_ms,
+            clock=turn.clock,
+            reason=reason,
+            firmware=profile.firmware,
+            last_up_at_ms=recollection.last_up_at_ms,
+        )
+    )
+    _note_trust(turn)
+    _resurrect(turn, notes, recollection.last_up_at_ms)
+    for command_id in turn.state.unfinished:
+        turn.command_done(command_id, CommandResult.FAILED, "restarted before it was carried out")
+    turn.conducted(playback.conduct(turn.state.programme, turn.state.scene(now), now=now))
+    _persist(turn, {name: recollection.files.get(name) for name in orders_of(state)}, notes)
+    return turn.state, tuple(turn.effects)
+
+
+def _recall(turn: Turn, files: Mapping[str, bytes]) -> None:
+    """Take up the orders on flash. Their windows and serials were judged when they came; signatures are judged again."""
+    profile = turn.state.profile
+    if (raw := files.get(memory.KEYS)) is not None:
+        keys = trust.verify_keys(raw, profile.root_public_key)
+        if isinstance(keys, Refusal):
+            turn.refuse(MessageKind.KEYS, _from_flash(keys))
+        else:
+            turn.state = replace(turn.state, trust=turn.state.trust.with_keys(Held(raw=raw, order=keys)))
+            _raise(turn, MessageKind.KEYS, keys.issued_at_ms, keys.serial)
+    if (raw := files.get(memory.CONFIG)) is not None:
+        config = trust.verify(Configuration, raw, turn.state.trust, device=profile.id)
+        if isinstance(config, Refusal):
+            turn.refuse(MessageKind.CONFIG, _from_flash(config))
+        else:
+            turn.state = replace(turn.state, config=Held(raw=raw, order=config))
+            _raise(turn, MessageKind.CONFIG, config.issued_at_ms, config.serial)
+    if (raw := files.get(memory.PLAN)) is not None:
+        plan = trust.verify(Plan, raw, turn.state.trust, device=profile.id)
+        if isinstance(plan, Refusal):
+            turn.refuse(MessageKind.PLAN, _from_flash(plan))
+        else:
+            turn.state = replace(turn.state, plan=Held(raw=raw, order=plan))
+            _raise(turn, MessageKind.PLAN, plan.issued_at_ms, plan.serial)
+
+
+def _raise(turn: Turn, kind: MessageKind, issued_at_ms: int, serial: int) -> None:
+    known = turn.state.trust
+    turn.state = replace(
+        turn.state,
+        trust=replace(
+            known,
+            serials={**known.serials, kind: max(serial, known.serials.get(kind, 0))},
+            floor_ms=max(known.floor_ms, issued_at_ms),
+        ),
+    )
+
+
+def _resurrect(turn: Turn, notes: memory.Notes, last_up_at_ms: int | None) -> None:
+    """Put back the plan, and what the power cut interrupted: in its slot it joins in progress, after it it failed.
+
+    What a cut-off part had put out is not known (nothing was written down while it sounded), so it counts as nothing.
+    """
+    paused_ms = turn.now.at_ms if last_up_at_ms is None else last_up_at_ms
+    interrupted = tuple(
+        play
+        if play.paused_at_ms is not None
+        else replace(play, paused_at_ms=max(paused_ms, play.started_at_ms or 0), interruptions=play.interruptions + 1)
+        for play in notes.plays
+        if play.started_at_ms is not None
+    )
+    emitted = tuple(play for play in interrupted if play.reference.source is PlaySource.EMISSION)
+    programme = replace(turn.state.programme, suspended=emitted)
+    if turn.state.plan is None:
+        turn.conducted(playback.abandon(programme, now=turn.now))
+    else:
+        turn.conducted(
+            playback.adopt(programme, turn.state.plan.order, accepted_at_ms=notes.plan_accepted_at_ms, now=turn.now)
+        )
+    for play in interrupted:
+        if play.reference.source is not PlaySource.EMISSION:
+            ended_at_ms = play.paused_at_ms or paused_ms
+            turn.direct(playback.Ended(play=play, outcome=events.PlayOutcome.FAILED, ended_at_ms=ended_at_ms))
+
+
+def _from_flash(refusal: Refusal) -> Refusal:
+    return replace(refusal, detail=f"on flash; {refusal.detail}" if refusal.detail else "on flash")
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def _react(turn: Turn, happened: inputs.Input) -> None:
+    programme, now = turn.state.programme, turn.now
+    match happened:
+        case inputs.Tick():
+            pass
+        case inputs.Received(kind=kind, payload=payload):
+            downlinks.receive(turn, kind, payload)
+        case inputs.PlaybackStarted(token=token):
+            turn.conducted(playback.begun(programme, token, now=now))
+        case inputs.PlaybackFinished(token=token, figures=figures):
+            turn.conducted(playback.finished(programme, token, figures, now=now))
+        case inputs.PlaybackStopped(token=token, figures=figures):
+            turn.conducted(playback.stopped(programme, token, figures, now=now))
+        case inputs.PlaybackBroke():
+            _broke(turn, happened)
+        case inputs.MediaFetched(sha256=sha256, size=size):
+            turn.state = replace(turn.state, shelf=media.fetched(turn.state.shelf, sha256, size))
+            turn.record(events.MediaStored(device_at_ms=now.at_ms, clock=turn.clock, media=sha256, size=size))
+        case inputs.MediaFailed(sha256=sha256, detail=detail):
+            failure = _failed(turn, sha256, f"media: {detail}")
+            if failure.is_told:
+                turn.record(
+                    events.MediaFailed(device_at_ms=now.at_ms, clock=turn.clock, media=sha256, detail=detail[:160])
+                )
+        case inputs.MediaRejected(sha256=sha256, detail=detail):
+            _failed(turn, sha256, f"media: {detail}")
+            turn.refuse(MessageKind.MEDIA, Refusal(reason=RefusalReason.WRONG_HASH, detail=detail))
+        case inputs.Connecting():
+            # Grows over everything this device ever used, even when flash or clock were lost (schemas.presence).
+            number = max(turn.state.connection_number + 1, now.at_ms)
+            turn.state = replace(turn.state, connection_number=number)
+        case inputs.Connected():
+            turn.state = replace(
+                turn.state,
+                is_connected=True,
+                heartbeat_due_ms=now.uptime_ms,
+                shelf=media.retry_at_once(turn.state.shelf),
+            )
+        case inputs.Disconnected():
+            turn.state = replace(turn.state, is_connected=False)
+        case inputs.PowerSwitched(source=source, battery_percent=battery):
+            turn.state = replace(turn.state, power=source, battery_percent=battery)
+            turn.record(
+                events.PowerChanged(device_at_ms=now.at_ms, clock=turn.clock, source=source, battery_percent=battery)
+            )
+        case inputs.ClockSet(previous=previous, step_ms=step_ms):
+            if previous is not now.clock or abs(step_ms) >= STEP_WORTH_TELLING_MS:
+                turn.record(
+                    events.ClockChanged(device_at_ms=now.at_ms, clock=turn.clock, previous=previous, step_ms=step_ms)
+                )
+        case inputs.EventsLost(count=count):
+            _events_lost(turn, count)
+        case inputs.PoweringOff():
+            turn.state = replace(turn.state, is_going_down=True)
+            turn.conducted(playback.interrupt(programme, now=now))
+        case _:
+            assert_never(happened)
+
+
+def _note_trust(turn: Turn) -> None:
+    """Remember since when the clock can be trusted."""
+    is_trusted = trust.is_trusted(turn.now, turn.state.trust.floor_ms)
+    if is_trusted != (turn.state.trusted_since_ms is not None):
+        turn.state = replace(turn.state, trusted_since_ms=turn.now.at_ms if is_trusted else None)
+
+
+def _broke(turn: Turn, broken: inputs.PlaybackBroke) -> None:
+    """The decoder gave up on a file: nobody should be cut for it again."""
+    sounding = turn.state.programme.sounding
+    if sounding is not None and sounding.token == broken.token and sounding.media is not None:
+        turn.state = replace(turn.state, shelf=media.unreadable(turn.state.shelf, sounding.media))
+    turn.state = replace(turn.state, last_error=f"playback: {broken.detail}"[:160])
+    turn.conducted(playback.broke(turn.state.programme, broken.token, broken.figures, now=turn.now))
+
+
+def _failed(turn: Turn, sha256: bytes, error: str) -> media.Failure:
+    shelf, failure = media.failed(turn.state.shelf, sha256, uptime_ms=turn.now.uptime_ms, draw=turn.state.profile.phase)
+    turn.state = replace(turn.state, shelf=shelf, last_error=error[:160])
+    return failure
+
+
+def _events_lost(turn: Turn, count: int) -> None:
+    """Say once that the journal cannot take events, and keep the number in the heartbeat's last error."""
+    total = turn.state.events_lost + count
+    if turn.state.events_lost == 0:
+        turn.record(
+            events.FaultChanged(
+                device_at_ms=turn.now.at_ms, clock=turn.clock, fault=Fault.STORAGE, present=True, detail="events lost"
+            )
+        )
+    turn.state = replace(turn.state, events_lost=total, last_error=f"{total} events lost")
+
+
+# --- media -----------------------------------------------------------------------------------------------------------
+
+
+def _media_base(state: DeviceState) -> str | None:
+    return None if state.config is None else state.config.order.media_base_url
+
+
+def _fetch(turn: Turn) -> None:
+    """Begin the downloads that are due: what a command waits for first, then in the order of the plan."""
+    state = turn.state
+    base = _media_base(state)
+    if not state.is_connected or base is None or (state.plan is None and not state.ordered_media):
+        return
+    shelf, begun = media.to_fetch(state.shelf, _wanted(state), uptime_ms=turn.now.uptime_ms)
+    turn.state = replace(state, shelf=shelf)
+    turn.effects.extend(effects.Fetch(media=each, url=f"{base.rstrip('/')}/{each.path.lstrip('/')}") for each in begun)
+
+
+def _wanted(state: DeviceState) -> list[MediaReference]:
+    wanted = list(state.ordered_media)
+    if state.plan is None:
+        return wanted
+    plan = state.plan.order
+    missing = {each.sha256: each for each in plan.media if each.sha256 not in state.shelf.stored}
+    if missing:
+        # Emissions are sorted by start, so the first mention is the first need.
+        needs = (missing.pop(each.media, None) for each in state.programme.pending if each.media is not None)
+        wanted.extend(reference for reference in needs if reference is not None)
+        wanted.extend(missing.values())
+    return wanted
+
+
+# --- heartbeats and readings -----------------------------------------------------------------------------------------
+
+
+def _speak(turn: Turn, happened: inputs.Input) -> None:
+    uptime_ms = turn.now.uptime_ms
+    if uptime_ms - turn.state.alive_noted_ms >= NOTED_ALIVE_EVERY_MS:
+        turn.state = replace(turn.state, alive_noted_ms=uptime_ms)
+        turn.effects.append(effects.NoteAlive(at_ms=turn.now.at_ms))
+    if not turn.state.is_connected or not isinstance(happened, inputs.Tick):
+        return
+    if uptime_ms >= turn.state.heartbeat_due_ms:
+        turn.effects.append(effects.Send(message=vitals.heartbeat(turn.state, happened, now=turn.now)))
+        due_ms = _next_due(turn.state.profile, uptime_ms, turn.state.heartbeat_interval_ms)
+        turn.state = replace(turn.state, heartbeat_due_ms=due_ms)
+    if turn.state.profile.kind is DeviceKind.SENSOR and uptime_ms >= turn.state.reading_due_ms:
+        turn.effects.append(effects.Send(message=vitals.reading(turn.state, now=turn.now)))
+        due_ms = _next_due(turn.state.profile, uptime_ms, 1_000 * turn.state.rhythm.reading_s)
+        turn.state = replace(turn.state, reading_due_ms=due_ms)
+
+
+def _next_due(profile: Profile, uptime_ms: int, interval_ms: int) -> int:
+    """The next instant of a device's own grid, so that a fleet that connects at once does not speak at once."""
+    phase_ms = round(profile.phase * interval_ms)
+    return (uptime_ms - phase_ms) // interval_ms * interval_ms + interval_ms + phase_ms
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def _persist(turn: Turn, before: Mapping[str, bytes | None], noted: memory.Notes) -> None:
+    """Write down what changed.
+
+    Events come first and everything the outside can see comes last: a power cut in between repeats an event at worst,
+    and never loses one or carries out a command twice. Orders come before the notes (see `memory`).
+    """
+    written: list[effects.Effect] = [
+        effects.Persist(name=name, content=content)
+        for name, content in orders_of(turn.state).items()
+        if content is not before[name]
+    ]
+    notes = notes_of(turn.state)
+    if notes != noted:
+        written.append(effects.Persist(name=memory.NOTES, content=memory.dump(notes)))
+    recorded = [effect for effect in turn.effects if isinstance(effect, effects.Record)]
+    rest = [effect for effect in turn.effects if not isinstance(effect, effects.Record)]
+    turn.effects = [*recorded, *written, *rest]

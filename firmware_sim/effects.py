@@ -1,0 +1,89 @@
+"""What a device wants done: the outputs of `device.step`, carried out by `performer` in the order they stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.events import Event
+from schemas.heartbeats import Heartbeat
+from schemas.orders import MediaReference
+from schemas.plans import ContentKind
+from schemas.readings import Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """Publish a message that is not journalled: newest wins (promise 3)."""
+
+    message: Heartbeat | Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """One message on its way to the broker, QoS 1: what `Send` and the journal become on the uplink."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Write an event into the journal, from where it is published until receipted (promise 2)."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """Download a media file and check its hash."""
+
+    media: MediaReference
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteMedia:
+    """Make room: nobody needs this file any more."""
+
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartPlayback:
+    """Put out content from `position_ms` on: a media file, or text on a board."""
+
+    token: int
+    content: ContentKind
+    media: bytes | None
+    text: str | None
+    position_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopPlayback:
+    """End a part and answer with its figures."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Persist:
+    """Replace one file of the device's memory, whole or not at all. None deletes it."""
+
+    name: str
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteAlive:
+    """Write down that the device was up at this time, cheaply; torn writes do not matter."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reboot:
+    """Go down and start again."""
+
+
+Effect = Send | Record | Fetch | DeleteMedia | StartPlayback | StopPlayback | Persist | NoteAlive | Reboot

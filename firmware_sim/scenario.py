@@ -1,0 +1,91 @@
+"""Scenarios: what goes wrong in a simulated province, read from TOML.
+
+A scenario is data; `runner` draws from a seed and carries it out. The named ones lie in `scenarios/`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from firmware_sim.errors import InvalidInput
+from firmware_sim.faults import Episodes, UplinkFaults
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Uplink(_Table):
+    """What happens to single messages on their way out; probabilities per message."""
+
+    drop: Probability = 0.0
+    duplicate: Probability = 0.0
+    delay: Probability = 0.0
+    delay_max_ms: int = Field(default=0, ge=0, le=600_000)
+    disconnect: Probability = 0.0
+
+    def faults(self) -> UplinkFaults:
+        """The same as a value of the core."""
+        return UplinkFaults(
+            drop=self.drop,
+            duplicate=self.duplicate,
+            delay=self.delay,
+            delay_max_ms=self.delay_max_ms,
+            disconnect=self.disconnect,
+        )
+
+
+class Spells(_Table):
+    """Something that comes and goes on each device by itself, at random."""
+
+    mean_gap_s: Seconds
+    mean_length_s: Seconds
+
+    def episodes(self) -> Episodes:
+        """The same as a value of the core."""
+        return Episodes(mean_gap_s=self.mean_gap_s, mean_length_s=self.mean_length_s)
+
+
+class Storm(_Table):
+    """The links of many devices break at the same instant, again and again."""
+
+    first_after_s: Seconds
+    every_s: Seconds
+    share: Probability = 1.0
+
+
+class Clocks(_Table):
+    """How wrong clocks are: drift up to ± `ppm`, how often they are set, and the share that never is."""
+
+    ppm: float = Field(default=0.0, ge=0, le=1_000)
+    synchronised_every_s: Seconds = 3_600.0
+    unsynchronised_share: Probability = 0.0
+
+
+class Scenario(_Table):
+    """One named scenario."""
+
+    description: str = Field(min_length=1)
+    uplink: Uplink = Uplink()
+    outages: Spells | None = None  # the uplink of a device is down
+    mains: Spells | None = None  # mains are lost, the device runs on battery
+    storm: Storm | None = None
+    clocks: Clocks = Clocks()
+
+
+def parse(text: str) -> Scenario:
+    """Return the scenario written in `text`; raises `InvalidInput` naming every field that is wrong."""
+    try:
+        return Scenario.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput((f"not TOML: {error}",)) from None
+    except ValidationError as error:
+        raise InvalidInput(
+            tuple(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False))
+        ) from None

@@ -1,0 +1,238 @@
+"""Whom a device believes: signatures, audience, validity window, serial, and the floor under its clock.
+
+A device is provisioned with the root public key. The `keys` message, signed by root, names the platform's signing keys;
+every other order must be signed by one of them. The broker is not trusted, so nothing here depends on how a message
+came in. Each refusal is a security event (S-11).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from firmware_sim.clock import Moment
+from schemas import codec, signing
+from schemas.errors import SignatureError, SignatureReason
+from schemas.events import MessageKind, RefusalReason
+from schemas.fields import ClockState
+from schemas.keys import KeySet
+from schemas.orders import DeviceOrder, Order
+
+OrderT = TypeVar("OrderT", bound=Order)
+DeviceOrderT = TypeVar("DeviceOrderT", bound=DeviceOrder)
+
+# How far a device's synchronised clock may lie behind the platform's before an order counts as not yet valid. It only
+# concerns `valid_from`: two honest clocks disagree by less, and nobody gains anything by two minutes.
+SKEW_MS = 120_000
+
+_REASONS = {
+    SignatureReason.MALFORMED: RefusalReason.MALFORMED,
+    SignatureReason.DOWNGRADED_ALGORITHM: RefusalReason.DOWNGRADED_ALGORITHM,
+    SignatureReason.WRONG_TYPE: RefusalReason.WRONG_TYPE,
+    SignatureReason.UNKNOWN_KEY: RefusalReason.UNKNOWN_KEY,
+    SignatureReason.BAD_SIGNATURE: RefusalReason.BAD_SIGNATURE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held(Generic[OrderT]):
+    """An order the device lives by, with the signed bytes it came in: what is kept on flash and checked again."""
+
+    raw: bytes
+    order: OrderT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a message was not accepted; `detail` is for people."""
+
+    reason: RefusalReason
+    serial: int | None = None
+    detail: str | None = None
+
+
+class Unchanged(enum.Enum):
+    """The message is byte for byte what the device already holds: a retained message delivered again."""
+
+    UNCHANGED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Root key, announced keys, last accepted serial per kind of order, and the newest verified issue time."""
+
+    root: bytes
+    keys: Held[KeySet] | None = None
+    serials: Mapping[MessageKind, int] = field(default_factory=dict)
+    floor_ms: int = 0
+    keyring: Mapping[bytes, Ed25519PublicKey] = field(default_factory=dict)
+
+    def raised(self, kind: MessageKind, order: Order, serial: int) -> Trust:
+        """The trust after `order` was accepted."""
+        return replace(
+            self,
+            serials={**self.serials, kind: serial},
+            floor_ms=max(self.floor_ms, order.issued_at_ms),
+        )
+
+    def with_keys(self, keys: Held[KeySet]) -> Trust:
+        """The trust that believes exactly the keys of this set. A key nobody can load is left out."""
+        ring: dict[bytes, Ed25519PublicKey] = {}
+        for key in keys.order.keys:
+            loaded = _load(key.public_key)
+            # The id is not taken on faith: an entry whose id belongs to another key would answer for that key.
+            if loaded is not None and signing.key_id(loaded) == key.kid:
+                ring[key.kid] = loaded
+        return replace(self, keys=keys, keyring=ring)
+
+
+def is_trusted(now: Moment, floor_ms: int) -> bool:
+    """Whether a device may act on its clock: it was set, and does not lie before what it has seen signed."""
+    return now.clock is not ClockState.UNSYNCHRONISED and now.at_ms >= floor_ms - SKEW_MS
+
+
+def believed_ms(now: Moment, floor_ms: int) -> int:
+    """The earliest instant it can be: the clock when it is trusted, and never below the floor."""
+    return max(now.at_ms, floor_ms) if is_trusted(now, floor_ms) else floor_ms
+
+
+def judge_keys(message: bytes, trust: Trust, *, now: Moment) -> Held[KeySet] | Refusal | Unchanged:
+    """Judge a `keys` message, which only the root key can sign."""
+    if trust.keys is not None and message == trust.keys.raw:
+        return Unchanged.UNCHANGED
+    order = verify_keys(message, trust.root)
+    if isinstance(order, Refusal):
+        return order
+    last = trust.serials.get(MessageKind.KEYS)
+    return (
+        _stale(order.serial, last, is_held=trust.keys is not None)
+        or _out_of_window(order, order.serial, trust, now=now)
+        or Held(raw=message, order=order)
+    )
+
+
+def judge(
+    cls: type[DeviceOrderT],
+    message: bytes,
+    trust: Trust,
+    *,
+    kind: MessageKind,
+    device: str,
+    held: Held[DeviceOrderT] | None,
+    now: Moment,
+) -> Held[DeviceOrderT] | Refusal | Unchanged:
+    """Judge an order to `device`: signature, audience, serial, window, in this order.
+
+    The serial comes before the window, so that yesterday's order is named for what it is: a replay.
+    """
+    if held is not None and message == held.raw:
+        return Unchanged.UNCHANGED
+    order = verify(cls, message, trust, device=device)
+    if isinstance(order, Refusal):
+        return order
+    return (
+        _stale(order.serial, trust.serials.get(kind), is_held=held is not None)
+        or _out_of_window(order, order.serial, trust, now=now)
+        or Held(raw=message, order=order)
+    )
+
+
+def verify_keys(message: bytes, root: bytes) -> KeySet | Refusal:
+    """The key set in `message` if root signed it."""
+    key = _load(root)
+    if key is None:
+        return Refusal(reason=RefusalReason.UNKNOWN_KEY, detail="the provisioned root key is no Ed25519 key")
+    return _verified(KeySet, message, {signing.key_id(key): key})
+
+
+def verify(cls: type[DeviceOrderT], message: bytes, trust: Trust, *, device: str) -> DeviceOrderT | Refusal:
+    """The order in `message` if an announced key signed it while it was valid, and it is for `device`."""
+    order = _verified(cls, message, trust.keyring)
+    if isinstance(order, Refusal):
+        return order
+    if trust.keys is None or not _may_have_signed(trust.keys.order, message, order):
+        return Refusal(
+            reason=RefusalReason.UNKNOWN_KEY,
+            serial=order.serial,
+            detail="issued outside the window of the key that signed it",
+        )
+    if order.device != device:
+        return Refusal(reason=RefusalReason.FOREIGN_AUDIENCE, serial=order.serial, detail=f"for {order.device}")
+    return order
+
+
+def _verified(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519PublicKey]) -> OrderT | Refusal:
+    limit = cls.SIZE_LIMIT + signing.OVERHEAD_BYTES
+    if len(message) > limit:
+        return Refusal(reason=RefusalReason.TOO_LARGE, detail=f"{len(message)} bytes, limit {limit}")
+    try:
+        return signing.verify(cls, message, keyring)
+    except SignatureError as error:
+        return Refusal(reason=_REASONS[error.reason], detail=error.detail[:160] or None)
+
+
+def _may_have_signed(keys: KeySet, message: bytes, order: Order) -> bool:
+    kid = signing_key_id(message)
+    return any(key.not_before_ms <= order.issued_at_ms < key.not_after_ms for key in keys.keys if key.kid == kid)
+
+
+def signing_key_id(message: bytes) -> bytes:
+    """The id of the key that signed an already verified message."""
+    protected = codec.loads(message, size_limit=len(message))[0]
+    kid = codec.loads(protected, size_limit=len(protected))[4]
+    assert isinstance(kid, bytes)
+    return kid
+
+
+def _stale(serial: int, last: int | None, *, is_held: bool) -> Refusal | None:
+    """A serial must grow. The last one itself is taken again when the order it belongs to is no longer at hand."""
+    if last is None or serial > last or (serial == last and not is_held):
+        return None
+    return Refusal(reason=RefusalReason.REPLAYED, serial=serial, detail=f"last accepted serial {last}")
+
+
+def _out_of_window(order: Order, serial: int, trust: Trust, *, now: Moment) -> Refusal | None:
+    if order.valid_until_ms <= believed_ms(now, trust.floor_ms):
+        return Refusal(reason=RefusalReason.EXPIRED, serial=serial)
+    # A device that does not know the time cannot tell the future; it accepts, and plays nothing by the clock anyway.
+    latest_ms = now.at_ms + SKEW_MS
+    is_early = order.valid_from_ms > latest_ms or order.issued_at_ms > latest_ms
+    if is_early and is_trusted(now, trust.floor_ms):
+        return Refusal(reason=RefusalReason.NOT_YET_VALID, serial=serial)
+    return None
+
+
+def _load(raw: bytes) -> Ed25519PublicKey | None:
+    try:
+        return Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError:
+        return None
+
+
+# --- how often a refusal is told -------------------------------------------------------------------------------------
+
+BURST = 16  # refusals told at once; after that one a minute, so that a flood fills neither journal nor uplink
+REFILL_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """A bucket of refusals that may still be told, and how many were kept back since the last one told."""
+
+    left: int = BURST
+    refilled_ms: int = 0
+    untold: int = 0
+
+    def tell(self, uptime_ms: int) -> tuple[Refusals, bool]:
+        """The bucket after one more refusal, and whether that one is told."""
+        gained = (uptime_ms - self.refilled_ms) // REFILL_MS
+        left = min(BURST, self.left + gained)
+        # A full bucket starts to refill when the first one is taken out of it.
+        refilled_ms = uptime_ms if left == BURST else self.refilled_ms + gained * REFILL_MS
+        if left == 0:
+            return replace(self, left=0, refilled_ms=refilled_ms, untold=self.untold + 1), False
+        return Refusals(left=left - 1, refilled_ms=refilled_ms, untold=0), True
