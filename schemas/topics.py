@@ -136,8 +136,13 @@ def uplink_filters() -> tuple[str, ...]:
     """Return the filters that together cover every uplink and presence topic; used by ingest."""
     return (
         *(f"{PREFIX}/+/up/{kind.value}{tail}" for kind in UplinkKind for tail in ("", "/+")),
-        f"{PREFIX}/+/presence",
+        presence_filter(),
     )
+
+
+def presence_filter() -> str:
+    """Return the filter for the presence of every principal, the only one among the uplinks that is retained."""
+    return f"{PREFIX}/+/presence"
 
 
 def downlink_filters(principal: DeviceId) -> tuple[str, ...]:

@@ -1,0 +1,227 @@
+"""What becomes of one uplink: admitted with its rows, or quarantined with its reason. Pure: bytes in, verdict out.
+
+A message is admitted when its topic is one of ours, whoever published it is a registered device that may speak for the
+device it names, its bytes are a message of version 1, and its kind is the registered one. A time nobody can believe
+does not keep a message out: it is stored under the time of receipt and marked (`stamps`).
+"""
+
+import enum
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import assert_never
+
+from schemas import codec, topics
+from schemas.errors import DecodeError, InvalidTopic
+from services.ingest.registry import Registered, Registry
+from services.ingest.rows import Row, event_row, heartbeat_row, reading_row
+from services.ingest.stamps import Stamp, TimeWindow, sample_stamp, stamp
+
+_PRINCIPAL_LEVEL = 2  # of any topic our subscriptions let through: loa/v1/{principal}/…
+
+
+class Reason(enum.StrEnum):
+    """Why an uplink is not admitted, besides the reasons of `schemas.errors.DecodeReason`. Stable words."""
+
+    UNKNOWN_TOPIC = "unknown_topic"
+    UNKNOWN_PRINCIPAL = "unknown_principal"  # a valid certificate, but no such device is registered
+    UNKNOWN_DEVICE = "unknown_device"
+    NOT_ALLOWED = "not_allowed"  # the principal may not speak for this device (now)
+    WRONG_KIND = "wrong_kind"  # a heartbeat of another kind than the device is registered as
+    RETAINED = "retained"  # an uplink published with the retain flag
+    MALFORMED_PACKET = "malformed_packet"
+    DATABASE_REFUSED = "database_refused"
+
+
+# What a fresher look at the registry may turn into an admission.
+REGISTRY_REASONS = frozenset({Reason.UNKNOWN_PRINCIPAL, Reason.UNKNOWN_DEVICE, Reason.NOT_ALLOWED, Reason.WRONG_KIND})
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """Where an event stands in the journal of a device. `journal` is the id as a signed big-endian integer."""
+
+    device: Registered
+    journal: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """An admitted heartbeat."""
+
+    device: Registered
+    stamp: Stamp
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An admitted reading: one row a sample."""
+
+    device: Registered
+    stamp: Stamp
+    rows: tuple[tuple[Stamp, Row], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An admitted event; whether it is new is for the ledger to say."""
+
+    numbered: Numbered
+    stamp: Stamp
+    row: Row
+
+    @property
+    def device(self) -> Registered:
+        """The device it is about."""
+        return self.numbered.device
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """An admitted presence report; whether it counts is for the connection number to say."""
+
+    device: Registered
+    stamp: Stamp
+    connection_no: int
+    online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Not admitted. `numbered` stands where the event's envelope could be read: its number then counts as received."""
+
+    reason: str
+    detail: str
+    principal: str
+    device_id: str | None = None
+    numbered: Numbered | None = None
+    must_clear: bool = False  # a retained copy lies at the broker under this topic
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """An empty retained message: somebody (ourselves, mostly) has cleared a retained uplink. Nothing to store."""
+
+
+Admitted = Heartbeat | Reading | Event | Presence
+Verdict = Admitted | Quarantined | Cleared
+
+
+def judge(
+    topic: str, payload: bytes, *, is_retained: bool, registry: Registry, now: datetime, window: TimeWindow
+) -> Verdict:
+    """Return what becomes of one uplink received at `now`. Total: a verdict for any topic and any bytes."""
+    if is_retained and not payload:
+        return Cleared()
+    try:
+        parsed = topics.parse_topic(topic)
+    except InvalidTopic as error:
+        return Quarantined(Reason.UNKNOWN_TOPIC, str(error), claimed_principal(topic))
+    match parsed:
+        case topics.Uplink(principal, _, device_id):
+            verdict = _judge_uplink(parsed, payload, registry, now, window)
+            return _refuse_retained(verdict, principal, device_id) if is_retained else verdict
+        case topics.Presence(principal):
+            return _judge_presence(principal, payload, registry, now, window)
+        case topics.Downlink() | topics.AreaAlert():
+            return Quarantined(Reason.UNKNOWN_TOPIC, "not an uplink", claimed_principal(topic))
+        case _:
+            assert_never(parsed)
+
+
+def claimed_principal(topic: str) -> str:
+    """Return the principal's place in any topic, "" where there is none; the broker's ACL has made it true."""
+    levels = topic.split("/")
+    return levels[_PRINCIPAL_LEVEL] if len(levels) > _PRINCIPAL_LEVEL else ""
+
+
+def _judge_uplink(
+    topic: topics.Uplink, payload: bytes, registry: Registry, now: datetime, window: TimeWindow
+) -> Admitted | Quarantined:
+    principal, device_id = topic.principal, topic.device
+    device = registry.find(principal, device_id)
+    if device is None:
+        return _refuse_stranger(principal, device_id, registry)
+    try:
+        match topic.kind:
+            case topics.UplinkKind.HEARTBEAT:
+                return _admit_heartbeat(device, payload, now, window)
+            case topics.UplinkKind.READING:
+                return _admit_reading(device, payload, now, window)
+            case topics.UplinkKind.EVENT:
+                return _admit_event(device, payload, now, window)
+            case _:
+                assert_never(topic.kind)
+    except DecodeError as error:
+        return Quarantined(error.reason, _where(error), principal, device_id)
+
+
+def _refuse_stranger(principal: str, device_id: str, registry: Registry) -> Quarantined:
+    if not registry.knows(principal):
+        return Quarantined(Reason.UNKNOWN_PRINCIPAL, f"{principal} is not registered", principal, device_id)
+    if not registry.knows(device_id):
+        return Quarantined(Reason.UNKNOWN_DEVICE, f"{device_id} is not registered", principal, device_id)
+    return Quarantined(Reason.NOT_ALLOWED, f"{principal} may not speak for {device_id}", principal, device_id)
+
+
+def _admit_heartbeat(device: Registered, payload: bytes, now: datetime, window: TimeWindow) -> Heartbeat | Quarantined:
+    message = codec.decode_heartbeat(payload)
+    if message.kind is not device.kind:
+        detail = f"heartbeat of a {message.kind.name.lower()}, registered as a {device.kind.name.lower()}"
+        return Quarantined(Reason.WRONG_KIND, detail, device.principal, device.device_id)
+    when = stamp(message.device_at_ms, message.clock, now=now, window=window)
+    return Heartbeat(device, when, heartbeat_row(message, device, when))
+
+
+def _admit_reading(device: Registered, payload: bytes, now: datetime, window: TimeWindow) -> Reading:
+    message = codec.decode_reading(payload)
+    when = stamp(message.device_at_ms, message.clock, now=now, window=window)
+    rows = []
+    for sample in message.samples:
+        of_sample = sample_stamp(when, message.device_at_ms, sample.at_ms, window=window)
+        rows.append((of_sample, reading_row(sample, device, of_sample)))
+    return Reading(device, when, tuple(rows))
+
+
+def _admit_event(device: Registered, payload: bytes, now: datetime, window: TimeWindow) -> Event | Quarantined:
+    envelope = codec.decode_envelope(payload)
+    journal = int.from_bytes(envelope.journal, "big", signed=True)
+    numbered = Numbered(device, journal, envelope.sequence)
+    try:
+        message = codec.decode_event(envelope.body)
+    except DecodeError as error:
+        detail = f"body: {_where(error)}"
+        return Quarantined(error.reason, detail, device.principal, device.device_id, numbered)
+    when = stamp(message.device_at_ms, message.clock, now=now, window=window)
+    row = event_row(message, device, when, journal=journal, sequence=envelope.sequence)
+    return Event(numbered, when, row)
+
+
+def _judge_presence(
+    principal: str, payload: bytes, registry: Registry, now: datetime, window: TimeWindow
+) -> Presence | Quarantined:
+    device = registry.find(principal, principal)
+    if device is None:
+        return _refuse_stranger(principal, principal, registry)
+    try:
+        message = codec.decode_presence(payload)
+    except DecodeError as error:
+        return Quarantined(error.reason, _where(error), principal, principal)
+    when = stamp(message.device_at_ms, message.clock, now=now, window=window)
+    return Presence(device, when, message.connection_number, message.online)
+
+
+def _refuse_retained(verdict: Admitted | Quarantined, principal: str, device_id: str) -> Quarantined:
+    """A retained uplink would be served to any later subscriber as if it were news, so it is cleared, and its sender
+    shows up in quarantine until it stops. An event among them counts as received: its bytes are kept here.
+    """
+    if isinstance(verdict, Quarantined):
+        return replace(verdict, must_clear=True)
+    numbered = verdict.numbered if isinstance(verdict, Event) else None
+    detail = "published with the retain flag"
+    return Quarantined(Reason.RETAINED, detail, principal, device_id, numbered, must_clear=True)
+
+
+def _where(error: DecodeError) -> str:
+    return f"{error.field}: {error.detail}" if error.field else error.detail

@@ -1,0 +1,261 @@
+"""Ingest put together: the order in which it starts, what runs side by side, and how it stops."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import timedelta
+
+from schemas import topics
+from services.ingest.batching import BatchLimits
+from services.ingest.errors import IngestError
+from services.ingest.intake import Intake, IntakeLimits
+from services.ingest.ledger import LedgerLimits
+from services.ingest.log_follower import follow_log
+from services.ingest.maintainer import Maintainer
+from services.ingest.metrics import Metrics
+from services.ingest.mqtt import Session, SessionOptions, Subscription
+from services.ingest.quota import QuarantineQuota
+from services.ingest.registry import Registry
+from services.ingest.registry_loader import CHANNEL, RegistryLoader
+from services.ingest.sender import Sender
+from services.ingest.settings import Settings
+from services.ingest.stamps import TimeWindow
+from services.ingest.store import BatchStore, StoreLimits, open_store
+from services.ingest.writer import Collaborators, Writer
+from services.shared.clock import utc_now
+from services.shared.database.errors import DatabaseError
+from services.shared.database.listener import listen
+from services.shared.database.pool import Database, open_database
+from services.shared.http import Readiness, serve_health
+
+RETRY = timedelta(seconds=1)
+PING_TIMEOUT = timedelta(seconds=2)
+QUIET = timedelta(milliseconds=500)  # a broker with something for us sends it well within this
+POLL = timedelta(milliseconds=20)
+
+log = logging.getLogger(__name__)
+
+
+class Ingest:
+    """The parts of one running ingest, wired together."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, database: Database, storage_mode: str) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._database = database
+        self._storage_mode = storage_mode
+        window = TimeWindow(ahead=settings.time.ahead, behind=settings.time.behind)
+        self._registry = Registry()
+        self._loader = RegistryLoader(database, self._registry, refresh=settings.registry_refresh, metrics=metrics)
+        self._maintainer = Maintainer(
+            database,
+            window=window,
+            retention=settings.retention,
+            keep_quarantine_for=settings.quarantine.keep_for,
+            interval=settings.maintenance_interval,
+            clock=utc_now,
+            metrics=metrics,
+        )
+        self._intake = Intake(
+            self._registry,
+            limits=IntakeLimits(
+                batch=BatchLimits(size=settings.batch.size, age_s=settings.batch.age.total_seconds()),
+                messages=2 * settings.receive_maximum,
+                bytes=settings.bytes_in_hand,
+            ),
+            window=window,
+            clock=utc_now,
+            metrics=metrics,
+        )
+        self._session = Session(
+            SessionOptions(
+                broker=settings.broker,
+                client_id=settings.replica,
+                subscriptions=subscriptions(settings.shared_group.get_secret_value()),
+                receive_maximum=settings.receive_maximum,
+            ),
+            self._intake,
+        )
+        self._intake.set_pace(lambda goes_on: self._session.resume() if goes_on else self._session.pause())
+        self._sender = Sender(
+            self._session, interval=settings.receipt_interval, expiry=settings.receipt_expiry, metrics=metrics
+        )
+        self._session.watch(connected=self._broker_connected, writable=self._sender.wake)
+        self._writer = Writer(
+            Collaborators(
+                intake=self._intake,
+                registry=self._registry,
+                recheck=self._loader.recheck,
+                open_store=store_opener(settings),
+                make_partitions=self._maintainer.make_partitions,
+                session=self._session,
+                sender=self._sender,
+                clock=utc_now,
+                metrics=metrics,
+            ),
+            window=window,
+            commit_timeout=settings.batch.commit_timeout,
+        )
+
+    async def prepare(self) -> None:
+        """What has to be so before the first message comes: a place for rows, and the registry."""
+        await self._maintainer.make_partitions()
+        await self._loader.load()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take, store and acknowledge until `stop` is set, then wind up."""
+        settings = self._settings
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self._session.run(), name="session"),
+                tasks.create_task(self._sender.run(), name="sender"),
+                tasks.create_task(self._loader.run(), name="registry"),
+                tasks.create_task(self._maintainer.run(), name="maintenance"),
+                tasks.create_task(
+                    listen(settings.database, [CHANNEL], self._loader.wake, application=f"ingest {settings.replica}"),
+                    name="listener",
+                ),
+            ]
+            if settings.broker_log is not None:
+                background.append(tasks.create_task(follow_log(settings.broker_log, self._metrics), name="broker log"))
+            writing = tasks.create_task(self._writer.run(), name="writer")
+            await stop.wait()
+            await self._wind_up(writing)
+            for task in background:
+                task.cancel()
+
+    async def ready(self) -> Readiness:
+        """Whether messages are being taken and can be stored."""
+        facts = {
+            "replica": self._settings.replica,
+            "database": self._storage_mode,
+            "database_answers": await self._database_answers(),
+            "can_store": self._writer.is_able,
+            "broker_connected": self._session.is_connected,
+            "registered_devices": len(self._registry),
+            "messages_in_hand": self._intake.in_hand,
+        }
+        is_ready = all(facts[name] for name in ("database_answers", "can_store", "broker_connected"))
+        return Readiness(is_ready=is_ready, facts=facts)
+
+    async def _database_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(PING_TIMEOUT.total_seconds()):
+                await self._database.ping()
+        except (DatabaseError, TimeoutError):
+            return False
+        return True
+
+    def _broker_connected(self, is_connected: bool) -> None:
+        self._metrics.broker_connected.set(is_connected)
+        if is_connected:
+            self._metrics.connections.inc()
+
+    # --- the end ---
+
+    async def _wind_up(self, writing: "asyncio.Task[None]") -> None:
+        """Commit and acknowledge what is in hand, send the last receipts, and leave.
+
+        What cannot be committed by the deadline stays unacknowledged: the broker keeps it for the next start.
+        """
+        deadline = self._settings.stop_deadline.total_seconds()
+        leaves = self._settings.leave_on_stop and await self._leave(deadline)
+        self._intake.close()
+        _, unfinished = await asyncio.wait([writing], timeout=deadline)
+        if unfinished:
+            writing.cancel()
+            log.warning("stopped_with_messages_in_hand", extra={"messages": self._intake.in_hand})
+        self._sender.send()
+        await self._session.close(ends_session=leaves and not unfinished)
+        log.info("ingest_stopped", extra={"left_subscription": leaves and not unfinished})
+
+    async def _leave(self, deadline_s: float) -> bool:
+        """Give up the share of the subscription and take what the broker still has for us; True when all is taken."""
+        try:
+            await self._session.unsubscribe()
+            async with asyncio.timeout(deadline_s):
+                await self._until_quiet()
+        except (TimeoutError, OSError, IngestError) as error:
+            log.warning("subscription_not_left", extra={"reason": str(error) or type(error).__name__})
+            return False
+        return True
+
+    async def _until_quiet(self) -> None:
+        """Return when nothing has come for a while and nothing is in hand."""
+        loop = asyncio.get_running_loop()
+        since, seen = loop.time(), self._intake.taken
+        while loop.time() - since < QUIET.total_seconds() or self._intake.in_hand:
+            await asyncio.sleep(POLL.total_seconds())
+            if self._intake.taken != seen:
+                since, seen = loop.time(), self._intake.taken
+
+
+def subscriptions(group: str) -> tuple[Subscription, ...]:
+    """Return what ingest subscribes to: uplinks shared among the replicas, presence for each of them.
+
+    Presence is retained, and only a subscription that is not shared is given what is retained: so a first start, or one
+    after the broker lost the session, learns who is connected. That every replica gets it does no harm, because the
+    highest connection number wins whoever writes it.
+    """
+    return tuple(
+        Subscription(topic_filter=each, retained_first=True)
+        if each == topics.presence_filter()
+        else Subscription(topic_filter=topics.shared(group, each))
+        for each in topics.uplink_filters()
+    )
+
+
+def store_opener(settings: Settings) -> Callable[[], AbstractAsyncContextManager[BatchStore]]:
+    """Return what opens the writer's store."""
+    limits = StoreLimits(
+        ledger=LedgerLimits(journals_a_day=settings.ledger.journals_a_day, ranges=settings.ledger.ranges),
+        quarantine=QuarantineQuota(per_principal=settings.quarantine.per_principal, in_all=settings.quarantine.in_all),
+        clock_ahead=settings.time.ahead,
+    )
+    return lambda: open_store(settings.database, replica=settings.replica, limits=limits)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run ingest until `stop` is set. An unreachable database or broker is waited for; bugs pass through."""
+    metrics = Metrics()
+    ingest: Ingest | None = None
+
+    async def ready() -> Readiness:
+        if ingest is None:
+            return Readiness(is_ready=False, facts={"replica": settings.replica, "database": "not reached yet"})
+        return await ingest.ready()
+
+    async with AsyncExitStack() as stack:
+        health = await stack.enter_async_context(serve_health(settings.health, ready=ready, registry=metrics.registry))
+        log.info("ingest_started", extra={"replica": settings.replica, "health": health.url})
+        ingest = await _reach_database(stack, settings, metrics, stop)
+        if ingest is not None:
+            await ingest.run(stop)
+
+
+async def _reach_database(
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics, stop: asyncio.Event
+) -> Ingest | None:
+    """Return ingest, prepared, over a database opened on `stack`; None when told to stop before there was one."""
+    while not stop.is_set():
+        try:
+            async with AsyncExitStack() as attempt:
+                database = await attempt.enter_async_context(
+                    open_database(settings.database, application=f"ingest {settings.replica}")
+                )
+                async with database.connection() as connection:
+                    mode = await connection.fetchval("SELECT telemetry.storage_mode()")
+                ingest = Ingest(settings, metrics, database, mode)
+                await ingest.prepare()
+                metrics.storage_mode.labels(mode=mode).set(1)
+                stack.push_async_exit(attempt.pop_all())
+                return ingest
+        except DatabaseError as error:
+            log.warning("database_not_reached", extra={"reason": str(error)})
+        try:
+            async with asyncio.timeout(RETRY.total_seconds()):
+                await stop.wait()
+        except TimeoutError:
+            pass
+    return None

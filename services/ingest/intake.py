@@ -1,0 +1,178 @@
+"""What has been taken from the broker and waits for its batch: judged as it arrives, bounded in number and bytes.
+
+Judging at once, not when the batch is written, lets this process decode while the database commits the batch before.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import mqtt5
+
+from services.ingest.admission import Quarantined, Reason, claimed_principal, judge
+from services.ingest.batch import Taken
+from services.ingest.batching import BatchLimits, seconds_left
+from services.ingest.frames import Unreadable
+from services.ingest.metrics import Metrics
+from services.ingest.registry import Registry
+from services.ingest.stamps import TimeWindow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeLimits:
+    """What may be in hand, taken and not yet committed, before reading pauses; and when a batch is due.
+
+    The Receive Maximum is the back-pressure. These bounds hold what it does not: QoS 0, payloads of the largest size,
+    and what a lost connection leaves behind while the next one delivers it again.
+    """
+
+    batch: BatchLimits
+    messages: int
+    bytes: int
+
+
+class Intake:
+    """The receiver of a session. Whoever writes takes batches, and says when one is settled."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        limits: IntakeLimits,
+        window: TimeWindow,
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._window = window
+        self._clock = clock
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Taken] = []
+        self._opened_at = 0.0  # the loop's time, when the first of `_waiting` came
+        self._wake = asyncio.Event()
+        self._is_closed = False
+        self._taken = 0
+        self._in_hand = 0
+        self._bytes_in_hand = 0
+        self._pace: Callable[[bool], None] = lambda _: None
+        self._is_full = False
+
+    @property
+    def in_hand(self) -> int:
+        """Messages taken and not settled."""
+        return self._in_hand
+
+    @property
+    def taken(self) -> int:
+        """Messages taken since the start."""
+        return self._taken
+
+    def set_pace(self, pace: Callable[[bool], None]) -> None:
+        """Call `pace(False)` when no more can be taken and `pace(True)` when it can again."""
+        self._pace = pace
+
+    def close(self) -> None:
+        """Take nothing more; what waits is due at once. What still arrives is not acknowledged, so it comes again."""
+        self._is_closed = True
+        self._wake.set()
+
+    # --- what the session calls ---
+
+    def take(self, publishes: Sequence[mqtt5.PublishPacket], *, connection: int) -> None:
+        """Judge the messages of one chunk and let them wait."""
+        if self._is_closed:
+            return
+        now = self._clock()
+        for packet in publishes:
+            verdict = judge(
+                packet.topic,
+                packet.payload,
+                is_retained=packet.retain,
+                registry=self._registry,
+                now=now,
+                window=self._window,
+            )
+            self._waiting.append(
+                Taken(
+                    topic=packet.topic,
+                    payload=packet.payload,
+                    is_retained=packet.retain,
+                    packet_id=packet.packet_id,
+                    connection=connection,
+                    received_at=now,
+                    verdict=verdict,
+                )
+            )
+        self._metrics.received.inc(len(publishes))
+        self._metrics.redelivered.inc(sum(packet.duplicate for packet in publishes))
+        self._count_in(len(publishes), sum(len(packet.payload) for packet in publishes))
+
+    def take_unreadable(self, packet: Unreadable, *, connection: int) -> None:
+        """Let a message nobody can read wait for quarantine, so that it can be acknowledged and does not come again."""
+        if self._is_closed:
+            return
+        reason = Quarantined(Reason.MALFORMED_PACKET, packet.problem, claimed_principal(packet.topic))
+        self._waiting.append(
+            Taken(
+                topic=packet.topic,
+                payload=packet.payload,
+                is_retained=packet.is_retained,
+                packet_id=packet.packet_id,
+                connection=connection,
+                received_at=self._clock(),
+                verdict=reason,
+            )
+        )
+        self._metrics.received.inc()
+        self._count_in(1, len(packet.payload))
+
+    # --- what the writer calls ---
+
+    async def next_batch(self) -> list[Taken]:
+        """Return what is due, in order of arrival; empty only when closed and nothing waits."""
+        while True:
+            left = self._seconds_left()
+            if left == 0 or (left is None and self._is_closed):
+                return self._cut()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def settled(self, messages: Sequence[Taken]) -> None:
+        """Forget messages that are stored and acknowledged."""
+        self._count_in(-len(messages), -sum(len(message.payload) for message in messages))
+
+    def _seconds_left(self) -> float | None:
+        if self._is_closed and self._waiting:
+            return 0
+        return seconds_left(len(self._waiting), self._opened_at, now=self._loop.time(), limits=self._limits.batch)
+
+    def _cut(self) -> list[Taken]:
+        size = self._limits.batch.size
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        self._opened_at = self._loop.time()
+        return batch
+
+    def _count_in(self, messages: int, payload_bytes: int) -> None:
+        if messages > 0 and len(self._waiting) == messages:
+            self._opened_at = self._loop.time()
+            self._wake.set()
+        elif len(self._waiting) >= self._limits.batch.size:
+            self._wake.set()
+        self._taken += max(0, messages)
+        self._in_hand += messages
+        self._bytes_in_hand += payload_bytes
+        self._metrics.in_hand.set(self._in_hand)
+        self._metrics.in_hand_bytes.set(self._bytes_in_hand)
+        fullness = max(self._in_hand / self._limits.messages, self._bytes_in_hand / self._limits.bytes)
+        # Half-way down before reading goes on, or it would stop and go with every batch.
+        if (not self._is_full and fullness >= 1) or (self._is_full and fullness <= 0.5):
+            self._is_full = not self._is_full
+            self._metrics.paused.set(self._is_full)
+            self._pace(not self._is_full)

@@ -1,0 +1,108 @@
+"""Looks after what is stored: partitions ahead of time, hourly roll-ups, and the end of what is old enough.
+
+The same for both storage modes: what differs is inside the database's own functions. Any number of replicas may do it at
+once; the database lets one work at a time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+
+from services.ingest.metrics import Metrics
+from services.ingest.settings import RetentionSettings
+from services.ingest.stamps import TimeWindow
+from services.shared.database.errors import DatabaseError
+from services.shared.database.pool import Database
+
+AHEAD = timedelta(days=3)  # so that a maintenance that fails over a weekend does not stop the stream
+MARGIN = timedelta(days=1)  # partitions are whole days
+
+ENSURE_PARTITIONS = "SELECT telemetry.ensure_partitions($1, $2)"
+ROLL_UP_NEXT = "SELECT telemetry.roll_up_next($1)"
+DROP_OLDER = "SELECT telemetry.drop_older($1, $2, $3)"
+
+DELETE_OLD_INMATES = """
+DELETE FROM telemetry.quarantine
+ WHERE last_seen_at < $1
+"""
+
+# A journal outlives its last event by as long as events are kept: what a device still repeats after that is stored again.
+DELETE_OLD_JOURNALS = """
+DELETE FROM telemetry.journals
+ WHERE last_seen_at < $1
+"""
+
+log = logging.getLogger(__name__)
+
+
+class Maintainer:
+    """Does a round of maintenance now and then."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        window: TimeWindow,
+        retention: RetentionSettings,
+        keep_quarantine_for: timedelta,
+        interval: timedelta,
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+    ) -> None:
+        self._database = database
+        self._window = window
+        self._retention = retention
+        self._keep_quarantine_for = keep_quarantine_for
+        self._interval = interval
+        self._clock = clock
+        self._metrics = metrics
+        self._dropped_on: date | None = None
+
+    async def run(self) -> None:
+        """Do a round at once and then every `interval`, until cancelled. What fails is tried again next time."""
+        while True:
+            try:
+                await self.round()
+            except DatabaseError as error:
+                self._metrics.maintenance_errors.inc()
+                log.warning("maintenance_failed", extra={"reason": str(error)})
+            await asyncio.sleep(self._interval.total_seconds())
+
+    async def round(self) -> None:
+        """Everything there is to do now. Raises the errors of `services.shared.database.errors`."""
+        await self.make_partitions()
+        await self._roll_up()
+        await self._drop_old()
+
+    async def make_partitions(self) -> None:
+        """Have a place for every time admission lets through. Raises like `round`."""
+        now = self._clock()
+        async with self._database.connection() as connection:
+            made = await connection.fetchval(ENSURE_PARTITIONS, now - self._window.behind - MARGIN, now + AHEAD)
+        if made:
+            log.info("partitions_made", extra={"partitions": made})
+
+    async def _roll_up(self) -> None:
+        while True:
+            async with self._database.connection() as connection:
+                hour = await connection.fetchval(ROLL_UP_NEXT, self._clock())
+            if hour is None:
+                return
+            self._metrics.roll_ups.inc()
+
+    async def _drop_old(self) -> None:
+        """Once a day: nothing is kept by the hour, and finding old journals means reading all of them."""
+        now = self._clock()
+        if now.date() == self._dropped_on:
+            return
+        keep = self._retention
+        async with self._database.connection() as connection:
+            dropped = await connection.fetchval(
+                DROP_OLDER, now - keep.heartbeats, now - keep.readings, now - keep.events
+            )
+            await connection.execute(DELETE_OLD_INMATES, now - self._keep_quarantine_for)
+            await connection.execute(DELETE_OLD_JOURNALS, now - keep.events)
+        self._dropped_on = now.date()
+        if dropped:
+            log.info("old_rows_dropped", extra={"partitions": dropped})
