@@ -18,6 +18,7 @@ PARTS = {
 # Imported only when asked for: a verb must not pay for, or fail with, what another one needs.
 TOOLS = {
     "demo": ("services.local.demo", "main"),
+    "installation": ("services.local.installation", "main"),
     "test": ("services.local.checks", "test"),
     "lint": ("services.local.checks", "lint"),
     "lock": ("services.local.checks", "lock"),

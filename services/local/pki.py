@@ -11,7 +11,7 @@ Nothing here knows the time; `now` is an argument.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -113,9 +113,10 @@ class Pki:
         return self.directory / "signing" / "platform.pub"
 
 
-def prepare(directory: Path, *, now: datetime) -> Pki:
+def prepare(directory: Path, *, now: datetime, broker_names: Sequence[str] = BROKER_NAMES) -> Pki:
     """Return the infrastructure in `directory`, made or renewed as needed.
 
+    `broker_names` are the host names and addresses the broker is reached by; a certificate that lacks one is replaced.
     An authority too old to outlive a fresh service certificate is replaced, and with it everything it has signed.
     """
     pki = Pki(directory)
@@ -131,9 +132,9 @@ def prepare(directory: Path, *, now: datetime) -> Pki:
     _ensure_crl(pki.device_crl, device_ca, now=now)
     _ensure_crl(pki.service_crl, service_ca, now=now)
 
-    if not _is_good(pki.broker, service_ca, now=now):
+    if not _is_good(pki.broker, service_ca, now=now) or not _answers_to(pki.broker, broker_names):
         key = certificates.new_key()
-        certificate = certificates.issue_server_certificate(service_ca, BROKER_NAMES, key.public_key(), now=now)
+        certificate = certificates.issue_server_certificate(service_ca, broker_names, key.public_key(), now=now)
         _write_identity(pki.broker, certificate, certificates.key_pem(key))
     for name in ServiceName:
         if not _is_good(pki.service(name), service_ca, now=now):
@@ -141,8 +142,8 @@ def prepare(directory: Path, *, now: datetime) -> Pki:
             certificate = certificates.issue_service_certificate(service_ca, name, key.public_key(), now=now)
             _write_identity(pki.service(name), certificate, certificates.key_pem(key))
 
-    _ensure_signing_key(pki.root_signing_key, pki.root_public_key)
-    _ensure_signing_key(pki.platform_signing_key, pki.platform_public_key)
+    ensure_signing_key(pki.root_signing_key, pki.root_public_key)
+    ensure_signing_key(pki.platform_signing_key, pki.platform_public_key)
     return pki
 
 
@@ -178,8 +179,8 @@ def _ensure_authority(certificate: Path, key: Path, make: Callable[[], Authority
         if authority.certificate.not_valid_after_utc - now > certificates.DEVICE_VALIDITY:
             return authority
     authority = make()
-    _write_private(key, certificates.key_pem(authority.key))
-    _write_private(certificate, certificates.certificate_pem(authority.certificate))
+    write_private(key, certificates.key_pem(authority.key))
+    write_private(certificate, certificates.certificate_pem(authority.certificate))
     return authority
 
 
@@ -205,7 +206,7 @@ def _replace_crl(path: Path, ca: Authority, added: Iterable[Revocation], *, now:
     for new in added:
         entries.setdefault(new.serial, new)
     replacement = certificates.make_crl(ca, entries.values(), now=now, next_update=now + CRL_VALIDITY, number=number)
-    _write_private(path, certificates.crl_pem(replacement))
+    write_private(path, certificates.crl_pem(replacement))
 
 
 def _load_crl(path: Path, ca: Authority) -> x509.CertificateRevocationList | None:
@@ -233,21 +234,32 @@ def _is_good(identity: Identity, ca: Authority, *, now: datetime) -> bool:
     return identity.key.exists() and certificate.not_valid_after_utc - now > life / 3
 
 
+def _answers_to(identity: Identity, names: Sequence[str]) -> bool:
+    """Whether a client that connects to any of `names` would accept the certificate."""
+    certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return set(names) <= {str(each.value) for each in alternatives}
+
+
 def _write_identity(identity: Identity, certificate: x509.Certificate, key: bytes) -> None:
     # The key first: a certificate is what tells us later that both are there.
-    _write_private(identity.key, key)
-    _write_private(identity.certificate, certificates.certificate_pem(certificate))
+    write_private(identity.key, key)
+    write_private(identity.certificate, certificates.certificate_pem(certificate))
 
 
-def _ensure_signing_key(private: Path, public: Path) -> None:
+def ensure_signing_key(private: Path, public: Path) -> None:
+    """Make an Ed25519 key pair unless both halves are there."""
     if private.exists() and public.exists():
         return
     key = ed25519.Ed25519PrivateKey.generate()
-    _write_private(
+    write_private(
         private,
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
-    _write_private(
+    write_private(
         public,
         key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
     )
@@ -258,7 +270,7 @@ def _make_private_directory(path: Path) -> None:
     path.chmod(0o700)
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Replace `path` whole: a reader sees the old content or the new, and nobody else sees either."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
