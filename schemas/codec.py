@@ -20,8 +20,8 @@ from schemas.heartbeats import HEARTBEATS, Heartbeat
 from schemas.presence import PresenceReport
 from schemas.readings import Reading
 from schemas.receipts import Receipt
-from schemas.shapes import VERSION, Message
-from schemas.wire import from_wire, to_wire
+from schemas.shapes import Message
+from schemas.wire import check_version, from_wire, to_wire
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -77,8 +77,7 @@ def _member(members: dict[int, type[MessageT]], data: object, field: str) -> typ
     """Return the class the discriminator names. A message of another major version is refused before it is read."""
     if not isinstance(data, dict):
         raise DecodeError(DecodeReason.WRONG_TYPE, "", f"expected a map, got {type(data).__name__}")
-    if type(data.get(0)) is int and data[0] != VERSION:
-        raise DecodeError(DecodeReason.UNSUPPORTED_VERSION, "version", f"major version {data[0]}")
+    check_version(data)
     kind = data.get(_KIND_KEY)
     if kind is None:
         raise DecodeError(DecodeReason.MISSING_FIELD, field, f"no {field}")

@@ -47,7 +47,7 @@ class ClockState(enum.IntEnum):
 
 
 class DeviceKind(enum.IntEnum):
-    """The four kinds of device (architecture: "device (any of these)")."""
+    """The four kinds of device."""
 
     CLUSTER = 0
     BOARD = 1

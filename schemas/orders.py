@@ -64,6 +64,6 @@ class MediaReference(Record):
 
     sha256: Annotated[Sha256, Key(0)]
     size: Annotated[int, Key(1), Field(ge=1, le=INT64_MAX)]
-    mime: Annotated[str, Key(2), Field(pattern=r"^[a-z]+/[a-z0-9.+-]{1,64}$")]
+    mime: Annotated[str, Key(2), Field(pattern=r"^[a-z]{1,24}/[a-z0-9.+-]{1,64}$")]
     path: Annotated[str, Key(3), Field(pattern=r"^[A-Za-z0-9._~-][A-Za-z0-9._~/-]{0,199}$")]
     duration_ms: Annotated[Count | None, Key(4)] = None

@@ -120,12 +120,16 @@ WireType = Integer | Number | Boolean | Text | Bytes | Uuid | Enumeration | Cons
 
 @dataclass(frozen=True, slots=True)
 class FieldShape:
-    """One field: its map key, its Python name, its type on the wire and whether it may be absent."""
+    """One field: its map key, its Python name, its type on the wire, whether it has to be there and what absence means.
+
+    Constants have to be there, although Python fills them in for whoever makes a message.
+    """
 
     key: int
     name: str
     type: WireType
     required: bool
+    default: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +155,19 @@ def shape_of(cls: type[Record]) -> Shape:
         keys = [meta.number for meta in metadata if isinstance(meta, Key)]
         if len(keys) != 1:
             raise TypeError(f"{where} needs exactly one Key")
-        fields.append(FieldShape(keys[0], name, _type_of(annotation, metadata, where), info.is_required()))
+        on_wire = _type_of(annotation, metadata, where)
+        required = info.is_required() or isinstance(on_wire, Constant)
+        fields.append(FieldShape(keys[0], name, on_wire, required, None if required else info.default))
     fields.sort(key=lambda field: field.key)
     by_key = {field.key: field for field in fields}
     if len(by_key) != len(fields) or any(not 0 <= key < CRITICAL_KEY for key in by_key):
         raise TypeError(f"{cls.__name__}: keys must differ and lie in 0 to {CRITICAL_KEY - 1}")
     return Shape(cls, tuple(fields), by_key)
+
+
+def wire_type(annotation: Any) -> WireType:
+    """Return the wire type of an annotation such as `fields.Percent`; raises `TypeError` when it has none."""
+    return _type_of(*_unwrap(annotation), str(annotation))
 
 
 def _unwrap(hint: Any) -> tuple[Any, list[Any]]:

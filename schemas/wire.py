@@ -52,7 +52,7 @@ def from_wire(cls: type[RecordT], data: object) -> RecordT:
     if type(data) is not dict:
         raise _wrong("a map", data)
     if issubclass(cls, Message):
-        _check_version(data)
+        check_version(data)
     readers = _readers(cls)
     values: dict[str, Any] = {}
     for key, item in data.items():
@@ -67,6 +67,9 @@ def from_wire(cls: type[RecordT], data: object) -> RecordT:
                 raise error.inside(name) from None
         elif key >= CRITICAL_KEY:
             raise DecodeError(DecodeReason.CRITICAL_FIELD, "", f"field {key} is critical and unknown")
+    for name in _constants(cls):
+        if name not in values:
+            raise DecodeError(DecodeReason.MISSING_FIELD, name, f"no {name}")
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -76,19 +79,22 @@ def from_wire(cls: type[RecordT], data: object) -> RecordT:
         raise DecodeError(reason, where, first["msg"]) from None
 
 
-def _check_version(data: dict[object, object]) -> None:
-    if 0 not in data:
-        raise DecodeError(DecodeReason.MISSING_FIELD, "version", "no version")
-    version = data[0]
-    if type(version) is not int:
-        raise _wrong("an integer", version).inside("version")
-    if version != VERSION:
+def check_version(data: dict[object, object]) -> None:
+    """Refuse another major version before anything else is read: its fields may mean something else."""
+    version = data.get(0)
+    if type(version) is int and version != VERSION:
         raise DecodeError(DecodeReason.UNSUPPORTED_VERSION, "version", f"major version {version}")
 
 
 @functools.cache
 def _readers(cls: type[Record]) -> Mapping[int, tuple[str, _Reader]]:
     return {field.key: (field.name, _reader(field.type)) for field in shape_of(cls).fields}
+
+
+@functools.cache
+def _constants(cls: type[Record]) -> tuple[str, ...]:
+    """Return the fields Python would fill in, but the wire has to name."""
+    return tuple(field.name for field in shape_of(cls).fields if isinstance(field.type, Constant))
 
 
 def _reader(wire_type: WireType) -> _Reader:
