@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -26,12 +27,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
 from services.control.trust.certificates import ServiceName
 from services.local import processes
 from services.local.pki import Pki
 from services.local.processes import ManagedProcess, ProcessFailed
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "broker_config"
+PROGRAM = "mosquitto"
 ACCOUNTS = ("mosquitto", "nobody")
 HOST = "127.0.0.1"
 
@@ -261,6 +266,7 @@ class Broker:
             "certificates/broker.key": self.pki.broker.key.read_bytes(),
             "certificates/broker.pem": self.pki.broker.certificate.read_bytes(),
         }
+        _check(files)
         for name, content in files.items():
             _write_for(self._account, self._own / name, content)
 
@@ -293,7 +299,9 @@ class Broker:
                     writer.write(_DISCONNECT)
                     await writer.drain()
                 finally:
-                    writer.close()
+                    writer.transport.abort()  # no waiting for its goodbye
+                    with contextlib.suppress(OSError):
+                        await writer.wait_closed()
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
             return False
         return connack[0] == 0x20 and connack[3] == 0
@@ -350,7 +358,7 @@ def installed_version() -> tuple[int, ...]:
 
 def _find_program() -> str:
     # An ordinary user's PATH on Debian has no sbin.
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin")
+    program = shutil.which(PROGRAM, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin")
     if program is None:
         raise BrokerFailed("mosquitto is not installed; please install it: apt-get install mosquitto")
     return program
@@ -367,6 +375,25 @@ def _account() -> tuple[int, int] | None:
             continue
         return entry.pw_uid, entry.pw_gid
     raise BrokerFailed(f"mosquitto should not run as root, and there is no account {' or '.join(ACCOUNTS)}")
+
+
+def _check(files: Mapping[str, bytes]) -> None:
+    """Raise `BrokerFailed` for a file that Mosquitto would not be able to read.
+
+    It must not even be tried: told to reload a list it cannot parse, it goes on with no list at all.
+    """
+    loaders: Mapping[str, Callable[[bytes], object]] = {
+        ".crl": x509.load_pem_x509_crl,
+        ".pem": x509.load_pem_x509_certificate,
+        ".key": lambda content: serialization.load_pem_private_key(content, password=None),
+    }
+    for name, content in files.items():
+        loader = loaders.get(Path(name).suffix)
+        try:
+            if loader is not None:
+                loader(content)
+        except ValueError as error:
+            raise BrokerFailed(f"{name} is damaged; the broker goes on with what it has") from error
 
 
 def _write_for(account: tuple[int, int] | None, path: Path, content: bytes) -> None:
