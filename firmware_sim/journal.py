@@ -65,6 +65,12 @@ class Journal:
         self.next_sequence += 1
         return entry
 
+    def take_back(self, entry: Entry) -> None:
+        """Undo `append` of the newest entry, which could not be written: its number goes to the next one."""
+        assert entry.sequence == self.next_sequence - 1
+        del self.entries[entry.sequence]
+        self.next_sequence -= 1
+
     def due(self, *, uptime_ms: int) -> list[Entry]:
         """The events to publish now: the oldest `WINDOW` unreceipted ones, as far as their time has come."""
         return [entry for entry in self._window() if entry.due_ms <= uptime_ms]

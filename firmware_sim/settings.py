@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment; raises `InvalidInput` with one line per variable that is wrong or unknown."""
     environ = os.environ if environ is None else environ
-    known = _variables(Settings, "SIM_")
+    known = frozenset(name for name, _ in descriptions(Settings, "SIM_"))
     problems = [f"{name}: there is no such setting" for name in sorted(environ) if _is_stray(name, known)]
     source = EnvSettingsSource(Settings)
     source.env_vars = {name.lower(): value for name, value in environ.items() if value != "" and name in known}
@@ -147,14 +147,13 @@ def _is_stray(name: str, known: frozenset[str]) -> bool:
     return name.startswith("SIM_") and name not in known
 
 
-def _variables(model: type[BaseModel], prefix: str) -> frozenset[str]:
-    names: set[str] = set()
+def descriptions(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    """Every variable of a settings class with what it means, in the order of its fields."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names |= _variables(field.annotation, f"{prefix}{name.upper()}__")
+            yield from descriptions(field.annotation, f"{prefix}{name.upper()}__")
         else:
-            names.add(prefix + name.upper())
-    return frozenset(names)
+            yield prefix + name.upper(), field.description or ""
 
 
 def _unusable_files(settings: Settings) -> list[str]:

@@ -1,0 +1,356 @@
+"""One device come alive: holds its state, feeds it what happens, carries out what it wants.
+
+Decides nothing. Effects are carried out in the order the core gives them: events into the journal, memory to flash,
+then everything the outside can see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from firmware_sim import device, effects, faults, inputs
+from firmware_sim.clock import Moment
+from firmware_sim.downloader import Wanted
+from firmware_sim.errors import DownloadFailed, WrongHash
+from firmware_sim.flash import Flash
+from firmware_sim.journal import Entry
+from firmware_sim.playback import Figures
+from firmware_sim.player import Medium, Part
+from firmware_sim.profile import Profile
+from firmware_sim.session import Taken
+from firmware_sim.state import DeviceState, Rhythm
+from firmware_sim.workshop import Workshop
+from schemas import codec, events, topics
+from schemas.errors import DecodeError, EncodeError
+from schemas.events import BootReason, EventEnvelope, Fault
+from schemas.fields import ClockState
+from schemas.heartbeats import Heartbeat
+from schemas.plans import ContentKind
+from schemas.readings import Reading
+from schemas.topics import DownlinkKind, Uplink, UplinkKind
+
+_MEDIA = {
+    ContentKind.AUDIO: Medium.SOUND,
+    ContentKind.IMAGE: Medium.IMAGE,
+    ContentKind.TEXT: Medium.TEXT,
+    ContentKind.TICKER: Medium.TEXT,
+}
+
+
+class Surroundings(Protocol):
+    """What a device needs of the station it belongs to."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is an uplink."""
+
+    @property
+    def speed(self) -> float:
+        """How fast the clock runs."""
+
+    @property
+    def devices_heard(self) -> int:
+        """How many devices behind this station are alive."""
+
+    def read_clock(self) -> tuple[int, ClockState]:
+        """What the clock shows, and what it thinks of itself."""
+
+    def publish(self, topic: str, payload: bytes) -> Taken:
+        """Send a message upwards."""
+
+    def sever(self) -> None:
+        """Break the link."""
+
+    def restart(self, performer: Performer) -> None:
+        """Take a device down and bring it up again."""
+
+
+class Performer:
+    """Runs one device; a `Stage` for the player."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        rhythm: Rhythm,
+        flash: Flash,
+        surroundings: Surroundings,
+        workshop: Workshop,
+        draws: Iterator[float],
+    ) -> None:
+        self.profile = profile
+        self._rhythm = rhythm
+        self._flash = flash
+        self._surroundings = surroundings
+        self._workshop = workshop
+        self._draws = draws
+        self._journal = flash.open_journal()
+        self._inbox: deque[inputs.Input] = deque()
+        self._is_busy = False
+        self._is_off = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._fetching: set[bytes] = set()
+        self._booted_at = workshop.loop.time()
+        self._state: DeviceState | None = None
+        self._event_topic = topics.format_topic(Uplink(profile.principal, UplinkKind.EVENT, profile.id))
+        self._heartbeat_topic = topics.format_topic(Uplink(profile.principal, UplinkKind.HEARTBEAT, profile.id))
+        self._reading_topic = topics.format_topic(Uplink(profile.principal, UplinkKind.READING, profile.id))
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> DeviceState:
+        """What the device knows; it must have been booted."""
+        assert self._state is not None
+        return self._state
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the device is down."""
+        return self._is_off
+
+    @property
+    def journal_pending(self) -> int:
+        """Events waiting for a receipt."""
+        return len(self._journal.entries)
+
+    def boot(self, reason: BootReason) -> None:
+        """Come up from flash."""
+        self._booted_at = self._workshop.loop.time()
+        self._inbox.clear()
+        self._is_off = False
+        self._state, wanted = device.boot(
+            self.profile, self._rhythm, self._flash.recollect(), reason=reason, now=self.now()
+        )
+        self._is_busy = True
+        try:
+            for effect in wanted:
+                self._perform(effect)
+        finally:
+            self._is_busy = False
+        self._settle()
+
+    def power_off(self) -> None:
+        """Go down in order; nothing happens to the device until it boots."""
+        if self._is_off:
+            return
+        self.feed(inputs.PoweringOff())
+        self._is_off = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def now(self) -> Moment:
+        """The present moment as the device sees it."""
+        at_ms, state = self._surroundings.read_clock()
+        uptime_ms = round((self._workshop.loop.time() - self._booted_at) * self._surroundings.speed * 1_000)
+        return Moment(at_ms=at_ms, clock=state, uptime_ms=uptime_ms)
+
+    def feed(self, happened: inputs.Input) -> None:
+        """Let something happen to the device. What comes of it is carried out before this returns."""
+        if self._is_off:
+            return
+        self._inbox.append(happened)
+        if self._is_busy:
+            return  # it came of an effect; the loop below takes it when the effects before it are through
+        self._is_busy = True
+        try:
+            while self._inbox:
+                self._state, wanted = device.step(self.state, self._inbox.popleft(), now=self.now())
+                for effect in wanted:
+                    self._perform(effect)
+        finally:
+            self._is_busy = False
+        self._settle()
+
+    def receive(self, kind: DownlinkKind, payload: bytes) -> None:
+        """Take in a downlink for this device. Receipts are the journal's; all else is judged by the core."""
+        if self._is_off:
+            return
+        if kind is DownlinkKind.RECEIPT:
+            try:
+                receipt = codec.decode_receipt(payload)
+            except DecodeError:
+                self.feed(inputs.Received(kind=kind, payload=payload))
+                return
+            self._workshop.tally["receipts"] += 1
+            if self._journal.acknowledge(receipt):
+                self._flash.write_receipt(self._journal, receipt)
+                self._settle()
+            return
+        self.feed(inputs.Received(kind=kind, payload=payload))
+
+    def connected(self) -> None:
+        """The uplink is there."""
+        self._journal.reconnected()
+        self.feed(inputs.Connected())
+
+    # --- the player's side (Stage) -----------------------------------------------------------------------------------
+
+    def started(self, token: int) -> None:
+        """The first sample has left the decoder."""
+        self._workshop.tally["parts_started"] += 1
+        self.feed(inputs.PlaybackStarted(token=token))
+
+    def finished(self, token: int, figures: Figures) -> None:
+        """The content came to its end."""
+        self.feed(inputs.PlaybackFinished(token=token, figures=figures))
+
+    def broke(self, token: int, figures: Figures, detail: str) -> None:
+        """The decoder gave up."""
+        self.feed(inputs.PlaybackBroke(token=token, figures=figures, detail=detail))
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Record(event=event):
+                self._record(event)
+            case effects.Persist(name=name, content=content):
+                self._flash.save(name, content)
+            case effects.Send(message=message):
+                self._send(message)
+            case effects.NoteAlive(at_ms=at_ms):
+                self._flash.note_alive(at_ms)
+            case effects.Fetch():
+                if effect.media.sha256 not in self._fetching:
+                    self._fetching.add(effect.media.sha256)
+                    self._workshop.tasks.create_task(self._fetch(effect))
+            case effects.DeleteMedia(sha256=sha256):
+                self._flash.delete_media(sha256)
+            case effects.StartPlayback():
+                self._start(effect)
+            case effects.StopPlayback(token=token):
+                figures = self._workshop.player.stop(self.profile.id, token)
+                self._inbox.append(inputs.PlaybackStopped(token=token, figures=figures))
+            case effects.Reboot():
+                self._workshop.loop.call_soon(self._surroundings.restart, self)
+
+    def _record(self, event: events.Event) -> None:
+        """Number an event and write it down. What cannot be written is counted, and takes no number."""
+        self._workshop.tally[f"event_{event.type.name.lower()}"] += 1
+        try:
+            body = codec.encode(event)
+        except EncodeError:
+            self._inbox.append(inputs.EventsLost(count=1))
+            return
+        entry = self._journal.append(body)
+        if entry is not None:
+            try:
+                self._flash.write_event(entry)
+            except OSError:
+                self._journal.take_back(entry)
+                entry = None
+        if entry is None:
+            self._workshop.tally["events_lost"] += 1
+            if not isinstance(event, events.FaultChanged):
+                self._inbox.append(inputs.EventsLost(count=1))
+
+    def _send(self, message: Heartbeat | Reading) -> None:
+        is_reading = isinstance(message, Reading)
+        self._workshop.tally["readings" if is_reading else "heartbeats"] += 1
+        self._publish(self._reading_topic if is_reading else self._heartbeat_topic, codec.encode(message))
+
+    def _start(self, effect: effects.StartPlayback) -> None:
+        part = Part(
+            token=effect.token,
+            medium=_MEDIA[effect.content],
+            sha256=effect.media,
+            file=None if effect.media is None else self._flash.media_file(effect.media),
+            position_ms=effect.position_ms,
+            speed=self._surroundings.speed,
+        )
+        self._workshop.player.start(self.profile.id, part, self)
+
+    async def _fetch(self, effect: effects.Fetch) -> None:
+        sha256 = effect.media.sha256
+        wanted = Wanted(
+            url=effect.url,
+            sha256=sha256,
+            size=effect.media.size,
+            part=self._flash.media_part(sha256),
+            file=self._flash.media_file(sha256),
+        )
+        happened: inputs.Input
+        try:
+            await self._workshop.downloader.fetch(wanted)
+        except DownloadFailed as error:
+            happened = inputs.MediaFailed(sha256=sha256, detail=str(error))
+        except WrongHash as error:
+            happened = inputs.MediaRejected(sha256=sha256, detail=str(error))
+        else:
+            happened = inputs.MediaFetched(sha256=sha256, size=effect.media.size)
+            medium = Medium.IMAGE if effect.media.mime.startswith("image/") else Medium.SOUND
+            self._workshop.player.prepare(sha256, wanted.file, medium)
+        self._fetching.discard(sha256)
+        self.feed(happened)
+
+    # --- uplink ------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """After anything that happened: publish what the journal owes, and set the timer for the next look."""
+        self._pump()
+        if self._is_off:
+            return
+        now = self.now()
+        wait_ms = device.next_wake_ms(self.state, now=now)
+        if self._surroundings.is_up:
+            due_ms = self._journal.next_due_ms(uptime_ms=now.uptime_ms)
+            if due_ms is not None:
+                wait_ms = min(wait_ms, max(1, due_ms))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._workshop.loop.call_later(wait_ms / 1_000 / self._surroundings.speed, self._wake)
+
+    def _wake(self) -> None:
+        try:
+            self.feed(inputs.Tick(journal_pending=self.journal_pending, devices_heard=self._surroundings.devices_heard))
+        except Exception as error:  # noqa: BLE001 - the loop would only log it; a bug must end the process
+            self._workshop.failed(error)
+
+    def _pump(self) -> None:
+        if not self._surroundings.is_up or not self._journal.entries:
+            return
+        uptime_ms = self.now().uptime_ms
+        for entry in self._journal.due(uptime_ms=uptime_ms):
+            self._journal.published(entry, uptime_ms=uptime_ms, draw=self.profile.phase)
+            self._workshop.tally["events_published"] += 1
+            envelope = EventEnvelope(journal=self._journal.id, sequence=entry.sequence, body=entry.body)
+            self._publish(self._event_topic, codec.encode(envelope), entry=entry)
+
+    def _publish(self, topic: str, payload: bytes, *, entry: Entry | None = None) -> None:
+        """Hand a message to the uplink, through whatever the scenario does to it."""
+        publish = effects.Publish(topic=topic, payload=payload)
+        for fate in faults.disturb((publish,), self._workshop.uplink_faults, self._draws):
+            match fate:
+                case faults.Later(delay_ms=0):
+                    self._hand_over(topic, payload, entry)
+                case faults.Later(delay_ms=delay_ms):
+                    self._workshop.loop.call_later(delay_ms / 1_000, self._hand_over, topic, payload, entry)
+                case faults.BreakLink():
+                    self._workshop.tally["links_broken"] += 1
+                    self._workshop.loop.call_soon(self._surroundings.sever)
+
+    def _hand_over(self, topic: str, payload: bytes, entry: Entry | None) -> None:
+        taken = self._surroundings.publish(topic, payload)
+        if taken is Taken.NOT_NOW:
+            self._workshop.tally["sends_dropped"] += 1
+        elif taken is Taken.TOO_LARGE and entry is not None:
+            self._replace_oversized(entry)
+
+    def _replace_oversized(self, entry: Entry) -> None:
+        """The broker will never take this event: put a small one under its number, so that the journal goes on."""
+        self._workshop.tally["events_oversized"] += 1
+        now = self.now()
+        entry.body = codec.encode(
+            events.FaultChanged(
+                device_at_ms=now.at_ms,
+                clock=now.clock,
+                fault=Fault.MODEM,
+                present=False,
+                detail=f"an event of {len(entry.body)} bytes is larger than the broker takes and was dropped",
+            )
+        )
+        entry.due_ms = 0
+        self._flash.write_event(entry)

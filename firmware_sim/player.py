@@ -1,0 +1,278 @@
+"""Putting content out: real decoding of the real file, and a clock instead of a sound card.
+
+What is real. The file that was downloaded and verified is decoded to its last sample by FFmpeg (through PyAV), and
+every figure a play claims is taken from what the decoder has returned by then: a play begins when the decoder has
+returned the first sample at its position, and at its end it claims the samples that lie between its position and the
+time it sounded, never more than have been decoded. A file that stops being decodable half-way ends the play there.
+
+What is virtual. There is no sound card: time passes by the device's own drifting clock instead of by samples leaving a
+converter. And one process decodes a file once, for all devices that hold the same verified bytes (equal SHA-256), so
+that 418 clusters can play the same news on a fraction of a core; the samples are counted and thrown away. A board has no
+screen: text is shown by time passing, an image by decoding it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import av
+import av.error
+from av.audio.frame import AudioFrame
+
+from firmware_sim.errors import NotPlayable
+from firmware_sim.playback import Figures
+
+log = logging.getLogger(__name__)
+
+CHUNK_S = 10  # seconds of sound decoded in one go: some 20 ms of processor time, so files take turns
+
+
+class Medium(enum.Enum):
+    """What a part puts out."""
+
+    SOUND = 0
+    IMAGE = 1
+    TEXT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One stretch of output. `speed` is how fast the device's clock runs."""
+
+    token: int
+    medium: Medium
+    sha256: bytes | None
+    file: Path | None
+    position_ms: int
+    speed: float
+
+
+class Stage(Protocol):
+    """Whom the player tells."""
+
+    def started(self, token: int) -> None:
+        """The first sample has left the decoder."""
+
+    def finished(self, token: int, figures: Figures) -> None:
+        """The content came to its end."""
+
+    def broke(self, token: int, figures: Figures, detail: str) -> None:
+        """The decoder gave up; nothing more comes."""
+
+
+class Decoding:
+    """One file being decoded: how far the decoder has come. Steps run in a thread, everything else in the loop."""
+
+    def __init__(self, file: Path, medium: Medium) -> None:
+        self._file = file
+        self._medium = medium
+        self._steps: Iterator[int] | None = None
+        self.rate_hz = 0
+        self.samples = 0
+        self.is_over = False
+        self.error: str | None = None
+
+    def step(self) -> None:
+        """Decode some more; runs in a thread, one at a time per file."""
+        try:
+            if self._steps is None:
+                self._steps = self._image() if self._medium is Medium.IMAGE else self._sound()
+            target = self.samples + CHUNK_S * max(self.rate_hz, 1)
+            while self.samples < target or not self.rate_hz:
+                self.samples += next(self._steps)
+        except StopIteration:
+            self._end(None if self.samples else "no samples in it")
+        except (av.error.FFmpegError, NotPlayable, OSError, ValueError) as error:
+            self._end(f"{type(error).__name__}: {error}"[:160])
+
+    def _end(self, error: str | None) -> None:
+        self.error = error
+        self.is_over = True
+        self._steps = None
+
+    def _sound(self) -> Iterator[int]:
+        """Sample counts of the decoded frames, in order."""
+        with av.open(self._file, mode="r") as container:
+            if not container.streams.audio:
+                raise NotPlayable("no audio in it")
+            for frame in container.decode(container.streams.audio[0]):
+                assert isinstance(frame, AudioFrame)
+                if not self.rate_hz:
+                    self.rate_hz = frame.sample_rate
+                elif frame.sample_rate != self.rate_hz:
+                    raise NotPlayable("the sample rate changes within the file")
+                yield frame.samples
+
+    def _image(self) -> Iterator[int]:
+        """One decoded picture counts as one sample; it has no rate and no length."""
+        with av.open(self._file, mode="r") as container:
+            if not container.streams.video:
+                raise NotPlayable("no picture in it")
+            next(iter(container.decode(container.streams.video[0])))
+            self.rate_hz = 1
+            yield 1
+
+
+class _Showing:
+    """A part under way."""
+
+    __slots__ = ("began", "decoding", "offset", "part", "stage", "timer")
+
+    def __init__(self, part: Part, decoding: Decoding | None, stage: Stage) -> None:
+        self.part = part
+        self.decoding = decoding
+        self.stage = stage
+        self.began: float | None = None  # loop time
+        self.offset = 0  # samples before the part
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Player:
+    """Output of a whole fleet. Keys of parts are (device, token)."""
+
+    def __init__(self, *, failed: Callable[[BaseException], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._failed = failed
+        # Decoding must never take the processor from the fleet's own work, so one thread does all of it.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
+        self._decodings: dict[bytes, Decoding] = {}
+        self._waiting: dict[bytes, list[Callable[[], bool]]] = {}
+        self._parts: dict[tuple[str, int], _Showing] = {}
+        self.files_decoded = 0
+        self.samples_decoded = 0
+
+    def close(self) -> None:
+        """Stop decoding."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def sounding(self) -> int:
+        """Parts under way."""
+        return sum(1 for showing in self._parts.values() if showing.began is not None)
+
+    def prepare(self, sha256: bytes, file: Path, medium: Medium) -> None:
+        """Begin to decode a file before it is needed, so that its first sample is there when it is."""
+        if sha256 not in self._decodings:
+            self._decodings[sha256] = Decoding(file, medium)
+            self._waiting[sha256] = []
+            self._decode(sha256)
+
+    def start(self, device: str, part: Part, stage: Stage) -> None:
+        """Begin a part as soon as its first sample is decoded; what comes of it is told to `stage`."""
+        if part.medium is Medium.TEXT:
+            showing = self._parts[device, part.token] = _Showing(part, None, stage)
+            showing.began = self._loop.time()
+            stage.started(part.token)
+            return
+        assert part.sha256 is not None
+        assert part.file is not None
+        if not part.file.is_file():
+            stage.broke(part.token, Figures(sounded_ms=0), "the file is gone")
+            return
+        self.prepare(part.sha256, part.file, part.medium)
+        decoding = self._decodings[part.sha256]
+        self._parts[device, part.token] = _Showing(part, decoding, stage)
+        self._when_decoded(part.sha256, lambda: self._advance(device, part.token))
+
+    def stop(self, device: str, token: int) -> Figures:
+        """End a part now and tell what it really put out."""
+        showing = self._parts.pop((device, token), None)
+        if showing is None:
+            return Figures(sounded_ms=0)
+        if showing.timer is not None:
+            showing.timer.cancel()
+        return self._figures(showing)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _advance(self, device: str, token: int) -> bool:
+        """Bring a part forward as far as the decoder has come; whether it needs no further look."""
+        showing = self._parts.get((device, token))
+        if showing is None:
+            return True
+        decoding, part = showing.decoding, showing.part
+        assert decoding is not None
+        if showing.began is None:
+            if not decoding.rate_hz:
+                return decoding.is_over and self._give_up(device, showing)
+            showing.offset = 0 if part.medium is Medium.IMAGE else part.position_ms * decoding.rate_hz // 1_000
+            if decoding.samples <= showing.offset:
+                return decoding.is_over and self._give_up(device, showing)
+            showing.began = self._loop.time()
+            showing.stage.started(part.token)
+            if (device, token) not in self._parts:
+                return True  # stopped by whoever was told
+        if not decoding.is_over:
+            return False
+        if part.medium is Medium.SOUND:
+            length_s = (decoding.samples - showing.offset) / decoding.rate_hz / part.speed
+            showing.timer = self._loop.call_at(showing.began + length_s, self._reach_end, device, token)
+        return True
+
+    def _give_up(self, device: str, showing: _Showing) -> bool:
+        """A part whose first sample never came: the file is broken, or ends before the position."""
+        assert showing.decoding is not None
+        del self._parts[device, showing.part.token]
+        if showing.decoding.error is not None:
+            showing.stage.broke(showing.part.token, Figures(sounded_ms=0), showing.decoding.error)
+        else:
+            showing.stage.finished(showing.part.token, Figures(sounded_ms=0))
+        return True
+
+    def _reach_end(self, device: str, token: int) -> None:
+        try:
+            showing = self._parts.pop((device, token))
+            assert showing.decoding is not None
+            figures = self._figures(showing, is_whole=True)
+            if showing.decoding.error is not None:
+                showing.stage.broke(token, figures, showing.decoding.error)
+            else:
+                showing.stage.finished(token, figures)
+        except Exception as error:  # noqa: BLE001 - the loop would only log it; a bug must end the process
+            self._failed(error)
+
+    def _figures(self, showing: _Showing, *, is_whole: bool = False) -> Figures:
+        if showing.began is None:
+            return Figures(sounded_ms=0)
+        elapsed_s = (self._loop.time() - showing.began) * showing.part.speed
+        if showing.decoding is None or showing.part.medium is not Medium.SOUND:
+            return Figures(sounded_ms=round(elapsed_s * 1_000))
+        decoded = showing.decoding.samples - showing.offset
+        rate_hz = showing.decoding.rate_hz
+        samples = decoded if is_whole else min(decoded, round(elapsed_s * rate_hz))
+        return Figures(sounded_ms=samples * 1_000 // rate_hz, samples=samples, sample_rate_hz=rate_hz)
+
+    def _when_decoded(self, sha256: bytes, look: Callable[[], bool]) -> None:
+        """Call `look` now and after every step of the decoder until it returns True."""
+        if not look():
+            self._waiting[sha256].append(look)
+
+    def _decode(self, sha256: bytes) -> None:
+        """Run the next step in the decoder's thread; files queue up there and take turns."""
+        future = self._loop.run_in_executor(self._thread, self._decodings[sha256].step)
+        future.add_done_callback(lambda done: self._stepped(sha256, done))
+
+    def _stepped(self, sha256: bytes, done: asyncio.Future[None]) -> None:
+        if done.cancelled():
+            return
+        try:
+            done.result()
+            decoding = self._decodings[sha256]
+            if decoding.is_over:
+                self.files_decoded += 1
+                self.samples_decoded += decoding.samples
+                if decoding.error is not None:
+                    log.warning("media_not_decodable", extra={"sha256": sha256.hex(), "error": decoding.error})
+            else:
+                self._decode(sha256)
+            waiting, self._waiting[sha256] = self._waiting[sha256], []
+            self._waiting[sha256] += [look for look in waiting if not look()]
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)

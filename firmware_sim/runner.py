@@ -1,0 +1,264 @@
+"""A whole fleet from a manifest and a scenario: boots it, lets things go wrong, and takes it down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import resource
+import time
+from pathlib import Path
+
+from firmware_sim import clock as clocks
+from firmware_sim import manifest, scenario
+from firmware_sim.clock import DriftingClock
+from firmware_sim.connector import Endpoint
+from firmware_sim.downloader import Downloader
+from firmware_sim.errors import InvalidInput
+from firmware_sim.manifest import Station
+from firmware_sim.player import Player
+from firmware_sim.scenario import Scenario
+from firmware_sim.settings import Settings
+from firmware_sim.state import Rhythm
+from firmware_sim.status import serve_status
+from firmware_sim.steward import Steward
+from firmware_sim.workshop import Workshop
+from schemas.fields import PowerSource
+
+log = logging.getLogger(__name__)
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+GOODBYE_S = 8.0  # how long the fleet may take leave before connections are cut
+
+
+def true_ms() -> int:
+    """The machine's clock, which stands for true time; every device derives its own wrong one from it."""
+    return time.time_ns() // 1_000_000  # noqa: TID251 - the one place in the simulator that reads the wall clock
+
+
+def load_scenario(name: str) -> Scenario:
+    """The scenario called `name`, or in the file `name`; raises `InvalidInput`."""
+    path = Path(name) if name.endswith(".toml") else SCENARIOS / f"{name}.toml"
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        known = ", ".join(sorted(each.stem for each in SCENARIOS.glob("*.toml")))
+        raise InvalidInput((f"SIM_SCENARIO: {error.strerror}: {path}; named scenarios are {known}",)) from None
+    try:
+        return scenario.parse(text)
+    except InvalidInput as error:
+        raise InvalidInput(tuple(f"SIM_SCENARIO: {path.name}: {each}" for each in error.problems)) from None
+
+
+def load_stations(path: Path) -> tuple[Station, ...]:
+    """The stations of a manifest file; raises `InvalidInput` naming everything that is wrong, missing files too."""
+    try:
+        stations = manifest.parse(path.read_text("utf-8"), folder=path.parent)
+    except OSError as error:
+        raise InvalidInput((f"SIM_MANIFEST: {error.strerror}: {path}",)) from None
+    except InvalidInput as error:
+        raise InvalidInput(tuple(f"SIM_MANIFEST: {each}" for each in error.problems)) from None
+    missing = tuple(
+        f"SIM_MANIFEST: {station.profile.id}: there is no file {file}"
+        for station in stations
+        for file in (station.certificate, station.key)
+        if not file.is_file()
+    )
+    if missing:
+        raise InvalidInput(missing)
+    return stations
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the fleet until `stop` is set; raises when a device has a bug."""
+    stations, chosen = load_stations(settings.manifest), load_scenario(settings.scenario)
+    _allow_files(len(stations) * 2 + 256)
+    loop = asyncio.get_running_loop()
+    failure: asyncio.Future[None] = loop.create_future()
+
+    def failed(error: BaseException) -> None:
+        if not failure.done():
+            failure.set_exception(error)
+
+    player = Player(failed=failed)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            workshop = Workshop(
+                loop=loop,
+                tasks=tasks,
+                player=player,
+                downloader=Downloader(at_once=settings.fetches, pool=settings.data / ".media"),
+                true_ms=true_ms,
+                failed=failed,
+                uplink_faults=chosen.uplink.faults(),
+            )
+            fleet = Fleet(settings, stations, chosen, workshop)
+            async with serve_status(settings.status.host, settings.status.port, report=fleet.report) as (host, port):
+                url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                log.info("status_listening", extra={"url": url})
+                sessions = fleet.start()
+                stopping = tasks.create_task(stop.wait())
+                await asyncio.wait((stopping, failure), return_when=asyncio.FIRST_COMPLETED)
+                if failure.done():
+                    failure.result()
+                fleet.stop()
+                await asyncio.wait(sessions, timeout=GOODBYE_S)
+            raise _Over
+    except* _Over:
+        log.info("fleet_stopped")
+    finally:
+        player.close()
+
+
+class _Over(Exception):
+    """Ends the task group: downloads, bad luck and whoever did not leave in time are cancelled."""
+
+
+class Fleet:
+    """Every station of a process, and the bad luck a scenario has in store for them."""
+
+    def __init__(self, settings: Settings, stations: tuple[Station, ...], chosen: Scenario, workshop: Workshop) -> None:
+        self._settings = settings
+        self._scenario = chosen
+        self._workshop = workshop
+        self._began = workshop.loop.time()
+        self._random = random.Random(settings.seed)  # noqa: S311 - bad luck, not secrets
+        gate = asyncio.Semaphore(settings.broker.handshakes)
+        endpoint = _endpoint(settings)
+        rhythm = _rhythm(settings)
+        self._stewards = tuple(
+            Steward(
+                station,
+                data=settings.data,
+                fsync=settings.fsync,
+                rhythm=rhythm,
+                clock=self._clock(),
+                endpoint=endpoint,
+                gate=gate,
+                workshop=workshop,
+                random_source=random.Random(f"{settings.seed}/{station.profile.id}"),  # noqa: S311 - as above
+            )
+            for station in stations
+        )
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Boot everybody, spread over the ramp; returns the tasks of the sessions."""
+        ramp_s = self._settings.ramp.total_seconds()
+        count = len(self._stewards)
+        sessions = [
+            self._workshop.tasks.create_task(steward.run(after_s=ramp_s * index / count))
+            for index, steward in enumerate(self._stewards)
+        ]
+        self._let_things_go_wrong()
+        devices = sum(len(steward.performers) for steward in self._stewards)
+        log.info("fleet_started", extra={"sessions": count, "devices": devices, "scenario": self._settings.scenario})
+        return sessions
+
+    def stop(self) -> None:
+        """Take everybody down in order."""
+        for steward in self._stewards:
+            steward.stop()
+
+    def report(self) -> dict[str, object]:
+        """How the fleet is doing."""
+        performers = [performer for steward in self._stewards for performer in steward.performers]
+        return {
+            "scenario": self._settings.scenario,
+            "uptime_s": round(self._workshop.loop.time() - self._began, 1),
+            "sessions": len(self._stewards),
+            "connected": sum(1 for steward in self._stewards if steward.is_up),
+            "devices": len(performers),
+            "sounding": self._workshop.player.sounding,
+            "journal_pending": sum(performer.journal_pending for performer in performers),
+            "files_decoded": self._workshop.player.files_decoded,
+            "samples_decoded": self._workshop.player.samples_decoded,
+            "media_bytes": self._workshop.downloader.bytes_received,
+            **dict(sorted(self._workshop.tally.items())),
+        }
+
+    # --- bad luck ----------------------------------------------------------------------------------------------------
+
+    def _clock(self) -> DriftingClock:
+        bad = self._scenario.clocks
+        ppm = self._random.uniform(-bad.ppm, bad.ppm)
+        now_ms = self._workshop.true_ms()
+        if self._random.random() < bad.unsynchronised_share:
+            return clocks.lost(now_ms, ppm=ppm)
+        return DriftingClock(set_at_ms=now_ms, shown_ms=now_ms, ppm=ppm)
+
+    def _let_things_go_wrong(self) -> None:
+        create = self._workshop.tasks.create_task
+        create(self._synchronise_clocks())
+        if self._scenario.storm is not None:
+            create(self._storms(self._scenario.storm))
+        if (outages := self._scenario.outages) is not None:
+            for steward in self._stewards:
+                create(self._outages(steward, outages))
+        if (mains := self._scenario.mains) is not None:
+            for steward in self._stewards:
+                create(self._mains(steward, mains))
+
+    async def _synchronise_clocks(self) -> None:
+        """Set every clock that can be set once per interval, one after the other."""
+        pause_s = self._scenario.clocks.synchronised_every_s / len(self._stewards)
+        while True:
+            for steward in self._stewards:
+                await asyncio.sleep(pause_s)
+                if steward.hears_time:
+                    steward.synchronise()
+
+    async def _storms(self, storm: scenario.Storm) -> None:
+        await asyncio.sleep(storm.first_after_s)
+        while True:
+            hit = [steward for steward in self._stewards if self._random.random() < storm.share]
+            log.info("storm", extra={"sessions": len(hit)})
+            for steward in hit:
+                steward.sever()
+            await asyncio.sleep(storm.every_s)
+
+    async def _outages(self, steward: Steward, spells: scenario.Spells) -> None:
+        episodes, draw = spells.episodes(), self._random.random
+        while True:
+            await asyncio.sleep(episodes.next_gap_ms(draw()) / 1_000)
+            length_s = episodes.next_length_ms(draw()) / 1_000
+            steward.sever(away_s=length_s)
+            await asyncio.sleep(length_s)
+
+    async def _mains(self, steward: Steward, spells: scenario.Spells) -> None:
+        episodes, draw = spells.episodes(), self._random.random
+        while True:
+            await asyncio.sleep(episodes.next_gap_ms(draw()) / 1_000)
+            steward.switch_power(PowerSource.BATTERY)
+            await asyncio.sleep(episodes.next_length_ms(draw()) / 1_000)
+            steward.switch_power(PowerSource.MAINS)
+
+
+def _endpoint(settings: Settings) -> Endpoint:
+    broker = settings.broker
+    return Endpoint(
+        host=broker.host,
+        port=broker.port,
+        ca_file=broker.ca_file,
+        keepalive_s=max(1, math.ceil(broker.keepalive.total_seconds())),
+        connect_timeout_s=broker.connect_timeout.total_seconds(),
+        session_expiry_s=math.ceil(broker.session_expiry.total_seconds()),
+        backoff_base_ms=math.ceil(broker.backoff_base.total_seconds() * 1_000),
+        backoff_cap_ms=math.ceil(broker.backoff_cap.total_seconds() * 1_000),
+    )
+
+
+def _rhythm(settings: Settings) -> Rhythm:
+    override = settings.heartbeat_interval
+    return Rhythm(
+        heartbeat_s=None if override is None else max(1, round(override.total_seconds())),
+        reading_s=max(1, round(settings.reading_interval.total_seconds())),
+    )
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the soft limit of open files as far as the machine lets us: a socket per session, and some more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < ceiling:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))

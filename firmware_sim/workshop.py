@@ -1,0 +1,26 @@
+"""What all simulated devices of one process share: the decoder, the downloads, the tasks and the tally."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from firmware_sim.downloader import Downloader
+from firmware_sim.faults import UplinkFaults
+from firmware_sim.player import Player
+
+
+@dataclass(slots=True, kw_only=True)
+class Workshop:
+    """Handed to every device. `true_ms` is the machine's time, which stands for true time; `failed` takes bugs."""
+
+    loop: asyncio.AbstractEventLoop
+    tasks: asyncio.TaskGroup
+    player: Player
+    downloader: Downloader
+    true_ms: Callable[[], int]
+    failed: Callable[[BaseException], None]
+    uplink_faults: UplinkFaults = field(default_factory=UplinkFaults)
+    tally: Counter[str] = field(default_factory=Counter)
