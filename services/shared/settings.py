@@ -67,6 +67,16 @@ def parse_duration(value: object) -> object:
     return value
 
 
+def format_duration(span: timedelta) -> str:
+    """The span as it would be set: in the largest unit that leaves a whole number."""
+    milliseconds = round(span / timedelta(milliseconds=1))
+    for unit, seconds in sorted(_UNITS.items(), key=lambda each: -each[1]):
+        number, rest = divmod(milliseconds, round(seconds * 1000))
+        if rest == 0 and number:
+            return f"{number}{unit}"
+    return f"{milliseconds}ms"
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(0))]
 
 
@@ -295,7 +305,17 @@ def _default(field: FieldInfo) -> str | None:
         value = field.get_default(call_default_factory=True, validated_data={})
     else:
         value = field.default
-    return "" if value is None else json.loads(_ANYTHING.dump_json(value).decode()).__str__()
+    return _written(value)
+
+
+def _written(value: object) -> str:
+    """A value as one would set it; empty for None, which is what an empty variable means."""
+    if value is None:
+        return ""
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    plain = json.loads(_ANYTHING.dump_json(value))
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)

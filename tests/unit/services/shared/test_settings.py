@@ -15,6 +15,7 @@ from services.shared.settings import (
     ServiceSettings,
     SettingsError,
     SettingsGroup,
+    format_duration,
     load,
     masked,
     masked_url,
@@ -183,7 +184,8 @@ def test_names_list_every_variable_for_documentation() -> None:
     assert list(names)[:2] == ["TEST_DATABASE__URL", "TEST_DATABASE__POOL_MIN_SIZE"]
     assert names["TEST_DATABASE__URL"].is_required
     assert names["TEST_DATABASE__URL"].secret
-    assert names["TEST_PACE__EVERY"].default == "PT5S"
+    assert names["TEST_PACE__EVERY"].default == "5s"
+    assert names["TEST_NAMES"].default == "[]"
     assert names["TEST_DATABASE__POOL_MIN_SIZE"].default == "1"
     assert names["TEST_TOKEN"].secret
     assert names["TEST_TOKEN"].default == ""
@@ -193,6 +195,7 @@ def test_names_list_every_variable_for_documentation() -> None:
 @pytest.mark.parametrize(
     ("text", "span"),
     [
+        ("0ms", timedelta(0)),
         ("250ms", timedelta(milliseconds=250)),
         ("1.5s", timedelta(seconds=1.5)),
         ("2 m", timedelta(minutes=2)),
@@ -210,6 +213,11 @@ def test_negative_duration_is_refused() -> None:
     (line,) = problems(TEST_DATABASE__URL=URL, TEST_PACE__EVERY="-PT5S")
 
     assert line.startswith("TEST_PACE__EVERY: Input should be greater than or equal to")
+
+
+@pytest.mark.parametrize("text", ["0ms", "250ms", "1500ms", "5s", "90s", "2m", "36h", "7d"])
+def test_durations_are_shown_as_they_would_be_set(text: str) -> None:
+    assert format_duration(Pace.model_validate({"every": text}).every) == text
 
 
 def test_secret_may_come_from_a_file(tmp_path: Path) -> None:
