@@ -1,0 +1,89 @@
+"""Every metric that control exports, declared once.
+
+One object per process, handed to whoever counts; there is no global registry, so tests and several services in one
+process do not meet.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
+# Occurrences are planned days ahead: what matters is whether plans are out in seconds or in minutes.
+DELIVERY_SECONDS = (0.05, 0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
+
+
+class ControlMetrics:
+    """The metrics of one control process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        # --- planning
+        self.planning_turns = Counter(
+            "control_planning_turns_total", "Turns of the planner, by how they ended", ["result"], registry=registry
+        )
+        self.planning_seconds = Histogram(
+            "control_planning_seconds", "Time one turn took that planned something", buckets=SECONDS, registry=registry
+        )
+        self.planned_emissions = Counter(
+            "control_planned_emissions_total", "Emissions by what planning did with them", ["change"], registry=registry
+        )
+        self.planning_problems = Counter(
+            "control_planning_problems_total", "Problems that planning found, by kind", ["kind"], registry=registry
+        )
+        self.issued_orders = Counter(
+            "control_issued_orders_total", "Orders signed for devices, by kind", ["kind"], registry=registry
+        )
+        # --- delivery
+        self.broker_connected = Gauge(
+            "control_broker_connected", "Whether the dispatcher is connected to the broker", registry=registry
+        )
+        self.outbox_waiting = Gauge("control_outbox_waiting", "Messages in the outbox", registry=registry)
+        self.outbox_oldest_seconds = Gauge(
+            "control_outbox_oldest_seconds", "Age of the oldest message in the outbox", registry=registry
+        )
+        self.published = Counter(
+            "control_published_messages_total", "Messages the broker has taken, by kind", ["kind"], registry=registry
+        )
+        self.publish_failures = Counter(
+            "control_publish_failures_total", "Publishes that failed, by how", ["failure"], registry=registry
+        )
+        self.abandoned = Counter(
+            "control_abandoned_messages_total", "Messages given up, by kind and reason", ["kind", "reason"], registry=registry
+        )
+        self.delivery_seconds = Histogram(
+            "control_delivery_seconds",
+            "Time from the decision to the broker's confirmation",
+            buckets=DELIVERY_SECONDS,
+            registry=registry,
+        )
+        self.republished = Counter(
+            "control_republished_orders_total",
+            "Orders sent again because the device did not show them, by kind",
+            ["kind"],
+            registry=registry,
+        )
+        self.serials_repaired = Counter(
+            "control_repaired_serials_total",
+            "Serials raised because a device had a higher one than we remember",
+            registry=registry,
+        )
+        # --- proof
+        self.followed_events = Counter(
+            "control_followed_events_total", "Committed events read, by kind", ["kind"], registry=registry
+        )
+        self.event_lag_seconds = Gauge(
+            "control_event_lag_seconds", "Age of the newest event read, when it was read", registry=registry
+        )
+        self.play_reports = Counter(
+            "control_play_reports_total", "Reports about plays, by who sent them", ["standing"], registry=registry
+        )
+        self.verdicts = Counter(
+            "control_verdicts_total", "Emissions weighed, by outcome", ["outcome", "evidence"], registry=registry
+        )
+        self.overdue_emissions = Gauge(
+            "control_overdue_emissions", "Emissions without a verdict 15 minutes after their slot", registry=registry
+        )
+        # --- all loops
+        self.loop_failures = Counter(
+            "control_loop_failures_total", "Turns of a loop that an outage ended", ["loop"], registry=registry
+        )

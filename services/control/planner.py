@@ -1,0 +1,358 @@
+"""The planner: what was asked for becomes programmes on record, and programmes become signed orders in the outbox.
+
+Two steps, each in transactions of its own. *Planning* takes every request there is, loads what they touch, plans,
+compares with the record and applies the difference; one replica at a time does it. *Issuing* takes devices in batches,
+makes what they need and puts it into the outbox; any number of replicas share it. A step that dies is rolled back, its
+requests with it, and done again by whoever comes next.
+
+Planning and signing compute for seconds in a large province, so they run in a thread beside the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from schemas.topics import parse_topic
+from services.control import issue_store, issuing, planning_queue, programme_store, unit_store
+from services.control.delivery import outbox
+from services.control.engine_settings import PlanningSettings
+from services.control.issuing import CONFIG, PLAN, Issue, Need, Terms
+from services.control.metrics import ControlMetrics
+from services.control.planning.changes import Changes, Recorded, changes
+from services.control.planning.model import DeviceNo, Problem, Snapshot, Window
+from services.control.planning.programme import plan
+from services.control.planning.recurrence import local_day, start_of
+from services.control.planning_queue import Scope
+from services.control.programme_store import Reach
+from services.control.trust.keyring import Keyring
+from services.control.turns import take_turns_listening
+from services.shared.clock import utc_now
+from services.shared.database.pool import Connection, Database
+from services.shared.settings import DatabaseSettings
+
+# An occurrence lasts a day at most and its zone's day may be another than ours: two days back hold all that can sound.
+LOOK_BACK = timedelta(days=2)
+LOOK_AHEAD = timedelta(days=1)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A part of the programme: the snapshot it follows from, what it is about, and the record it is compared with."""
+
+    snapshot: Snapshot
+    reach: Reach
+    recorded: Sequence[Recorded]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decision:
+    """What planning a part came to."""
+
+    reach: Reach
+    changes: Changes
+    problems: tuple[Problem, ...]
+
+
+async def run_planner(
+    database: Database,
+    *,
+    listening: DatabaseSettings,
+    settings: PlanningSettings,
+    keyring: Keyring,
+    media_base_url: str,
+    time_zone: str,
+    metrics: ControlMetrics,
+) -> None:
+    """Plan and issue until cancelled. `time_zone` is the zone whose local days the horizon is made of."""
+    planner = Planner(
+        database,
+        settings=settings,
+        keyring=keyring,
+        media_base_url=media_base_url,
+        zone=ZoneInfo(time_zone),
+        metrics=metrics,
+    )
+    await take_turns_listening(
+        "planner",
+        planner.turn,
+        every=settings.turn_every,
+        listening=listening,
+        channels=[planning_queue.CHANNEL],
+        metrics=metrics,
+    )
+
+
+class Planner:
+    """One planner of one process; holds what its turns have in common."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        settings: PlanningSettings,
+        keyring: Keyring,
+        media_base_url: str,
+        zone: ZoneInfo,
+        metrics: ControlMetrics,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._keyring = keyring
+        self._keys_hash = hashlib.sha256(keyring.announced.message).digest()
+        self._media_base_url = media_base_url
+        self._zone = zone
+        self._metrics = metrics
+        self._has_looked_for_strays = False
+
+    async def turn(self) -> bool:
+        """Plan what was asked for, then make the orders that are due. Returns whether more is waiting already."""
+        await self.plan_once(now=utc_now())
+        await self.ask_for_due_orders(now=utc_now())
+        while await self.issue_once(now=utc_now()):
+            pass
+        return False
+
+    # --- planning ----------------------------------------------------------------------------------------------------
+
+    async def plan_once(self, *, now: datetime) -> Changes | None:
+        """Plan everything that was asked for until now; None when there is nothing, or somebody else is at it."""
+        async with self._database.transaction() as connection:
+            if not await programme_store.try_lock(connection):
+                self._metrics.planning_turns.labels("busy").inc()
+                return None
+            scope = await self._scope(connection, now=now)
+            if scope is None:
+                self._metrics.planning_turns.labels("idle").inc()
+                return None
+            with self._metrics.planning_seconds.time():
+                applied = await self._plan(connection, scope, now=now)
+        self._metrics.planning_turns.labels("planned").inc()
+        return applied
+
+    async def _scope(self, connection: Connection, *, now: datetime) -> Scope | None:
+        scope = await planning_queue.take_all(connection)
+        # A new day brings a new last day of the horizon, and perhaps another tree of units.
+        rolled_from = await programme_store.roll(connection, local_day(now, self._zone), now=now)
+        if rolled_from is None:
+            return scope
+        asked_at = rolled_from if scope is None else min(rolled_from, scope.asked_at)
+        return Scope(asked_at=asked_at, is_everything=True)
+
+    async def _plan(self, connection: Connection, scope: Scope, *, now: datetime) -> Changes:
+        window = self._window(scope, now=now)
+        parts = await self._parts(connection, scope, window, now=now)
+        decisions = await asyncio.to_thread(_decide, parts, window, now=now, asked_at=scope.asked_at)
+        for decision in decisions:
+            await programme_store.apply(connection, decision.changes, now=now)
+            await programme_store.replace_problems(
+                connection, decision.reach, decision.problems, since=window.first, now=now
+            )
+        if scope.is_everything:
+            await programme_store.ask_to_issue_to_all(connection, at=now)
+        else:
+            touched = frozenset(scope.devices).union(*(decision.changes.devices for decision in decisions))
+            await programme_store.ask_to_issue(connection, touched, at=now)
+        applied = _together([decision.changes for decision in decisions])
+        self._note(scope, applied, [problem for decision in decisions for problem in decision.problems])
+        return applied
+
+    def _window(self, scope: Scope, *, now: datetime) -> Window:
+        today = local_day(now, self._zone)
+        return Window(
+            first=local_day(min(now, scope.asked_at), self._zone) - LOOK_BACK,
+            end=today + timedelta(days=self._settings.horizon_days + 1) + LOOK_AHEAD,
+        )
+
+    async def _parts(self, connection: Connection, scope: Scope, window: Window, *, now: datetime) -> tuple[_Part, ...]:
+        """Load what the scope touches: whole broadcasts on every device, and whole devices with every broadcast."""
+        ends_after = min(now, scope.asked_at)
+        there_after = start_of(window.first, self._zone) - LOOK_AHEAD
+        if scope.is_everything:
+            reach = Reach(is_everything=True)
+            return (
+                _Part(
+                    snapshot=await programme_store.load_snapshot(connection, window, there_after=there_after),
+                    reach=reach,
+                    recorded=await programme_store.load_recorded(connection, reach, ends_after=ends_after),
+                ),
+            )
+        broadcasts = set(scope.broadcasts)
+        parts: list[_Part] = []
+        if scope.devices:
+            broadcasts.update(await programme_store.broadcasts_without_devices(connection, since=window.first))
+            devices = await programme_store.load_snapshot(
+                connection, window, there_after=there_after, devices=scope.devices
+            )
+            reach = Reach(is_everything=False, devices=scope.devices)
+            parts.append(
+                _Part(
+                    snapshot=replace(
+                        devices,
+                        broadcasts=tuple(each for each in devices.broadcasts if each.broadcast_id not in broadcasts),
+                    ),
+                    reach=reach,
+                    recorded=[
+                        each
+                        for each in await programme_store.load_recorded(connection, reach, ends_after=ends_after)
+                        if each.broadcast_id not in broadcasts
+                    ],
+                )
+            )
+        if broadcasts:
+            reach = Reach(is_everything=False, broadcasts=sorted(broadcasts))
+            parts.append(
+                _Part(
+                    snapshot=await programme_store.load_snapshot(
+                        connection, window, there_after=there_after, broadcasts=reach.broadcasts
+                    ),
+                    reach=reach,
+                    recorded=await programme_store.load_recorded(connection, reach, ends_after=ends_after),
+                )
+            )
+        return tuple(parts)
+
+    def _note(self, scope: Scope, applied: Changes, problems: Sequence[Problem]) -> None:
+        counts = {name: len(getattr(applied, name)) for name in ("add", "lapsed", "withdraw", "stop", "keep")}
+        for name, count in counts.items():
+            self._metrics.planned_emissions.labels(name).inc(count)
+        kinds = Counter(problem.kind.value for problem in problems)
+        for kind, count in kinds.items():
+            self._metrics.planning_problems.labels(kind).inc(count)
+        log.info(
+            "programme_planned",
+            extra={
+                "everything": scope.is_everything,
+                "broadcasts": len(scope.broadcasts),
+                "devices": len(scope.devices),
+                "problems": dict(kinds),
+                **counts,
+            },
+        )
+
+    # --- issuing -----------------------------------------------------------------------------------------------------
+
+    async def ask_for_due_orders(self, *, now: datetime) -> None:
+        """Have orders renewed in time; once per process, also find devices that were left without."""
+        async with self._database.transaction() as connection:
+            await issue_store.ask_for_renewals(connection, now=now)
+            if not self._has_looked_for_strays:
+                await issue_store.ask_for_strays(connection, kid=self._keyring.kid, keys_hash=self._keys_hash, now=now)
+                await issue_store.forget_old_plans(connection, now=now)
+        self._has_looked_for_strays = True
+
+    async def issue_once(self, *, now: datetime) -> int:
+        """Make the orders of one batch of devices; returns how many devices were looked at."""
+        terms = self._terms(now=now)
+        async with self._database.transaction() as connection:
+            device_nos = await issue_store.claim_devices(connection, limit=self._settings.batch)
+            if not device_nos:
+                return 0
+            issues = await self._issue(connection, device_nos, terms)
+        for kind, count in Counter(issue.kind for issue in issues).items():
+            self._metrics.issued_orders.labels(kind).inc(count)
+        if issues:
+            log.info("orders_issued", extra={"devices": len(device_nos), "orders": len(issues)})
+        return len(device_nos)
+
+    async def _issue(self, connection: Connection, device_nos: Sequence[DeviceNo], terms: Terms) -> tuple[Issue, ...]:
+        addressees = await issue_store.load_addressees(connection, device_nos, now=terms.now)
+        standings = await issue_store.load_standing(connection, device_nos)
+        programmes = await issue_store.load_slots(
+            connection,
+            issuing.lookback(addressees, standings, now=terms.now),
+            starts_before=terms.horizon_at,
+        )
+        tree = (await unit_store.load_units(connection)).on(local_day(terms.now, self._zone))
+        needs = await asyncio.to_thread(issuing.needs, addressees, standings, programmes, tree, self._keyring, terms)
+        serials = {
+            kind: await issue_store.next_serials(
+                connection, kind, [need.addressee.device_no for need in needs if kind in need.kinds]
+            )
+            for kind in (PLAN, CONFIG)
+        }
+
+        def sign() -> tuple[Issue, ...]:
+            return tuple(
+                issue
+                for need in needs
+                for issue in issuing.issue(
+                    need, _serials_of(need, serials), standings, programmes, tree, self._keyring, terms
+                )
+            )
+
+        issues = await asyncio.to_thread(sign)
+        await issue_store.put(connection, issues, now=terms.now)
+        await outbox.enqueue(connection, _publishes(issues), at=terms.now)
+        return issues
+
+    def _terms(self, *, now: datetime) -> Terms:
+        end = local_day(now, self._zone) + timedelta(days=self._settings.horizon_days + 1)
+        return Terms(
+            now=now,
+            horizon_at=start_of(end, self._zone),
+            renew_left=self._settings.renew_left,
+            configuration_validity=self._settings.configuration_validity,
+            media_base_url=self._media_base_url,
+        )
+
+
+def _decide(parts: Sequence[_Part], window: Window, *, now: datetime, asked_at: datetime) -> tuple[_Decision, ...]:
+    return tuple(_decide_part(part, window, now=now, asked_at=asked_at) for part in parts)
+
+
+def _decide_part(part: _Part, window: Window, *, now: datetime, asked_at: datetime) -> _Decision:
+    planned = plan(part.snapshot, window)
+    problems = planned.problems
+    if part.reach.devices:
+        # Seen from a few devices, most broadcasts reach nobody: only what is wrong with these devices is news.
+        about = set(part.reach.devices)
+        problems = tuple(problem for problem in problems if problem.device_no in about)
+    return _Decision(
+        reach=part.reach,
+        changes=changes(planned, part.recorded, now=now, asked_at=asked_at),
+        problems=problems,
+    )
+
+
+def _together(all_changes: Sequence[Changes]) -> Changes:
+    return Changes(
+        add=tuple(each for one in all_changes for each in one.add),
+        lapsed=tuple(each for one in all_changes for each in one.lapsed),
+        withdraw=tuple(each for one in all_changes for each in one.withdraw),
+        stop=tuple(each for one in all_changes for each in one.stop),
+        keep=tuple(each for one in all_changes for each in one.keep),
+    )
+
+
+def _serials_of(need: Need, serials: dict[str, dict[DeviceNo, int]]) -> dict[str, int]:
+    no = need.addressee.device_no
+    return {kind: of_kind[no] for kind, of_kind in serials.items() if no in of_kind}
+
+
+def _publishes(issues: Sequence[Issue]) -> list[outbox.Publish]:
+    publishes = [
+        outbox.Publish(topic=parse_topic(issue.old_topic), payload=b"", kind=issue.kind)
+        for issue in issues
+        if issue.old_topic is not None
+    ]
+    publishes += [
+        outbox.Publish(
+            topic=issue.topic,
+            payload=issue.message,
+            kind=issue.kind,
+            device_no=issue.device_no,
+            serial=issue.serial,
+            expires_at=issue.valid_until,
+        )
+        for issue in issues
+    ]
+    return publishes

@@ -1,0 +1,447 @@
+"""SQL of the programme: what planning looks at, what it decided, and what stands in the way."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from asyncpg import Record
+
+from schemas.fields import DeviceKind, Level, ResumePolicy
+from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
+from schemas.plans import ContentKind
+from services.control import unit_store
+from services.control.planning.changes import Changes, Recorded, fingerprinter
+from services.control.planning.model import (
+    Broadcast,
+    Bulletin,
+    BulletinItem,
+    Daily,
+    DeviceNo,
+    DeviceRef,
+    DeviceTarget,
+    Emission,
+    Item,
+    Media,
+    Once,
+    Pause,
+    Problem,
+    ProblemKind,
+    Rule,
+    Snapshot,
+    Target,
+    UnitTarget,
+    Window,
+)
+from services.control.planning.reconcile import Outcome, Reason
+from services.shared.database.pool import Connection
+
+# Rows written by one statement: large enough to be quick, small enough for the statement's time limit.
+CHUNK = 10_000
+
+# One planner at a time: programmes are made of all broadcasts, so two planners would each miss what the other adds.
+# Taken without waiting; any number, as long as nobody else uses it.
+_LOCK = "SELECT pg_try_advisory_xact_lock(4021707201)"
+
+_BROADCASTS = """
+SELECT broadcast_id, unit_id, title, level, recurrence, time_zone, starts_on, ends_on, local_times, volume_percent,
+       resume, issued_at
+  FROM control.broadcasts
+ WHERE state = 'scheduled'
+   AND starts_on < $2
+   AND CASE recurrence WHEN 'once' THEN starts_on >= $1 ELSE ends_on IS NULL OR ends_on > $1 END
+   AND ($3::uuid[] IS NULL OR broadcast_id = ANY ($3))
+"""
+
+_ITEMS = """
+SELECT broadcast_id, item, bulletin_id, pause_ms
+  FROM control.broadcast_items
+ WHERE broadcast_id = ANY ($1)
+ ORDER BY broadcast_id, item
+"""
+
+_TARGETS = """
+SELECT broadcast_id, unit_id, device_no, is_excluded
+  FROM control.broadcast_targets
+ WHERE broadcast_id = ANY ($1)
+ ORDER BY broadcast_id, position
+"""
+
+_BULLETINS = """
+SELECT b.bulletin_id, b.title, b.state, b.board_text, b.media_sha256, m.size, m.mime, m.duration_ms
+  FROM control.bulletins b
+  LEFT JOIN control.media m ON m.sha256 = b.media_sha256
+ WHERE b.bulletin_id = ANY ($1)
+"""
+
+# Sensors and gateways put out nothing, and there may be millions: they are loaded only where somebody named them.
+_DEVICES = """
+SELECT device_no, device_id, kind, unit_id, registered_at, retired_at
+  FROM control.devices
+ WHERE (kind IN ('cluster', 'board') OR device_no = ANY ($1))
+   AND (retired_at IS NULL OR retired_at > $2)
+   AND ($3::integer[] IS NULL OR device_no = ANY ($3))
+"""
+
+_RECORDED = """
+SELECT broadcast_id, occurrence_at, item, device_no, starts_at, ends_at, fingerprint, stopped_at IS NOT NULL
+  FROM control.emissions
+ WHERE withdrawn_at IS NULL
+   AND ends_at > $1
+   AND ($2 OR broadcast_id = ANY ($3::uuid[]) OR device_no = ANY ($4::integer[]))
+"""
+
+_RECORD = """
+INSERT INTO control.emissions
+       (broadcast_id, occurrence_at, item, device_no, unit_id, bulletin_id, content, level, issuer_depth,
+        starts_at, ends_at, latest_start_at, fingerprint, planned_at, outcome, reason, reconciled_at)
+SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, d.unit_id, e.bulletin_id, e.content, e.level,
+       e.issuer_depth, e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint, $13, $14, $15,
+       CASE WHEN $14::text IS NULL THEN NULL ELSE $13 END
+  FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::uuid[], $6::text[], $7::text[],
+              $8::smallint[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bytea[])
+       AS e (broadcast_id, occurrence_at, item, device_no, bulletin_id, content, level, issuer_depth,
+             starts_at, ends_at, latest_start_at, fingerprint)
+  JOIN control.devices d ON d.device_no = e.device_no
+    ON CONFLICT ON CONSTRAINT emissions_once_per_device DO UPDATE
+   SET unit_id = excluded.unit_id,
+       bulletin_id = excluded.bulletin_id,
+       content = excluded.content,
+       level = excluded.level,
+       issuer_depth = excluded.issuer_depth,
+       starts_at = excluded.starts_at,
+       ends_at = excluded.ends_at,
+       latest_start_at = excluded.latest_start_at,
+       fingerprint = excluded.fingerprint,
+       planned_at = excluded.planned_at,
+       withdrawn_at = NULL,
+       stopped_at = NULL,
+       outcome = excluded.outcome,
+       reason = excluded.reason,
+       evidence = NULL,
+       started_at = NULL,
+       ended_at = NULL,
+       sounded_ms = NULL,
+       cut_by_source = NULL,
+       cut_by = NULL,
+       reconciled_at = excluded.reconciled_at
+"""
+
+_WITHDRAW = """
+UPDATE control.emissions e
+   SET withdrawn_at = $5
+  FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[])
+       AS gone (broadcast_id, occurrence_at, item, device_no)
+ WHERE (e.broadcast_id, e.occurrence_at, e.item, e.device_no)
+     = (gone.broadcast_id, gone.occurrence_at, gone.item, gone.device_no)
+"""
+
+_STOP = _WITHDRAW.replace("withdrawn_at", "stopped_at")
+
+_FORGET_PROBLEMS = """
+DELETE FROM control.planning_problems
+ WHERE (local_day IS NULL OR local_day >= $1)
+   AND ($2 OR broadcast_id = ANY ($3::uuid[]) OR device_no = ANY ($4::integer[]))
+"""
+
+_NOTE_PROBLEMS = """
+INSERT INTO control.planning_problems
+       (broadcast_id, local_day, occurrence_at, item, device_no, problem, detail, found_at)
+SELECT p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device_no, p.problem, p.detail, $8
+  FROM unnest($1::uuid[], $2::date[], $3::timestamptz[], $4::smallint[], $5::integer[], $6::text[], $7::text[])
+       AS p (broadcast_id, local_day, occurrence_at, item, device_no, problem, detail)
+"""
+
+# An unclaimed row is updated rather than left alone: leaving it alone would not wait for whoever is just taking it, and
+# what the taker does not see yet would be forgotten.
+_ASK_TO_ISSUE = """
+INSERT INTO control.issue_requests (device_no, requested_at)
+SELECT device_no, $2
+  FROM unnest($1::integer[]) AS device_no
+ ORDER BY device_no
+    ON CONFLICT (device_no) DO UPDATE SET requested_at = excluded.requested_at
+"""
+
+_ASK_TO_ISSUE_TO_ALL = """
+INSERT INTO control.issue_requests (device_no, requested_at)
+SELECT device_no, $1
+  FROM control.devices
+ WHERE retired_at IS NULL
+ ORDER BY device_no
+    ON CONFLICT (device_no) DO UPDATE SET requested_at = excluded.requested_at
+"""
+
+_WITHOUT_DEVICES = """
+SELECT DISTINCT broadcast_id
+  FROM control.planning_problems
+ WHERE problem = $1
+   AND local_day >= $2
+"""
+
+_ROLL = """
+INSERT INTO control.planning_rolls (rolled_on, rolled_at)
+VALUES ($1, $2)
+    ON CONFLICT (rolled_on) DO NOTHING
+RETURNING (SELECT max(rolled_at) FROM control.planning_rolls)
+"""
+
+_PROBLEMS_OF = """
+SELECT problem, broadcast_id, local_day, occurrence_at, item, device_no, detail
+  FROM control.planning_problems
+ WHERE broadcast_id = $1
+ ORDER BY local_day NULLS FIRST, occurrence_at NULLS FIRST, item NULLS FIRST, device_no NULLS FIRST, problem, detail
+"""
+
+
+class Reach(NamedTuple):
+    """Which part of the record something is about: everything, or some broadcasts and some devices."""
+
+    is_everything: bool
+    broadcasts: Sequence[BroadcastId] = ()
+    devices: Sequence[DeviceNo] = ()
+
+
+async def try_lock(connection: Connection) -> bool:
+    """Whether this transaction is now the only one that plans; held until it ends."""
+    locked: bool = await connection.fetchval(_LOCK)
+    return locked
+
+
+async def roll(connection: Connection, day: date, *, now: datetime) -> datetime | None:
+    """Claim the roll of the horizon on `day`: since when it has not been rolled, or None when that is done already."""
+    row = await connection.fetchrow(_ROLL, day, now)
+    if row is None:
+        return None
+    previous: datetime | None = row[0]  # the statement sees the table as it was before
+    return previous or now
+
+
+async def load_snapshot(
+    connection: Connection,
+    window: Window,
+    *,
+    there_after: datetime,
+    broadcasts: Sequence[BroadcastId] | None = None,
+    devices: Sequence[DeviceNo] | None = None,
+) -> Snapshot:
+    """What `plan` looks at: scheduled broadcasts with occurrences on the days of `window`, and devices in service.
+
+    `broadcasts` and `devices` narrow it down. Devices that were retired by `there_after` are left out.
+    """
+    rows = await connection.fetch(
+        _BROADCASTS, window.first, window.end, None if broadcasts is None else list(broadcasts)
+    )
+    ids = [row["broadcast_id"] for row in rows]
+    items = _grouped(await connection.fetch(_ITEMS, ids))
+    targets = _grouped(await connection.fetch(_TARGETS, ids))
+    wanted = {row["bulletin_id"] for group in items.values() for row in group if row["bulletin_id"] is not None}
+    named = {row["device_no"] for group in targets.values() for row in group if row["device_no"] is not None}
+    return Snapshot(
+        broadcasts=tuple(
+            _broadcast(row, items.get(row["broadcast_id"], ()), targets.get(row["broadcast_id"], ())) for row in rows
+        ),
+        bulletins=tuple(_bulletin(row) for row in await connection.fetch(_BULLETINS, list(wanted))),
+        devices=tuple(
+            _device(row)
+            for row in await connection.fetch(
+                _DEVICES, list(named), there_after, None if devices is None else list(devices)
+            )
+        ),
+        units=await unit_store.load_units(connection),
+    )
+
+
+async def load_recorded(connection: Connection, reach: Reach, *, ends_after: datetime) -> list[Recorded]:
+    """The emissions on record, not withdrawn, that end after an instant."""
+    rows = await connection.fetch(
+        _RECORDED, ends_after, reach.is_everything, list(reach.broadcasts), list(reach.devices)
+    )
+    return [Recorded(*row) for row in rows]
+
+
+async def apply(connection: Connection, changes: Changes, *, now: datetime) -> None:
+    """Make the record say what the plan says."""
+    await _record(connection, changes.add, now=now)
+    await _record(connection, changes.lapsed, now=now, outcome=Outcome.MISSED, reason=Reason.PLANNED_TOO_LATE)
+    for statement, gone in ((_WITHDRAW, changes.withdraw), (_STOP, changes.stop)):
+        for part in _chunks(gone):
+            await connection.execute(
+                statement,
+                [each.broadcast_id for each in part],
+                [each.occurrence_at for each in part],
+                [each.item for each in part],
+                [each.device_no for each in part],
+                now,
+            )
+
+
+async def _record(
+    connection: Connection,
+    emissions: Sequence[Emission],
+    *,
+    now: datetime,
+    outcome: Outcome | None = None,
+    reason: Reason | None = None,
+) -> None:
+    fingerprint = fingerprinter()
+    for part in _chunks(emissions):
+        slots = [each.slot for each in part]
+        await connection.execute(
+            _RECORD,
+            [slot.broadcast_id for slot in slots],
+            [slot.occurrence_at for slot in slots],
+            [slot.item for slot in slots],
+            [each.device_no for each in part],
+            [slot.bulletin_id for slot in slots],
+            [slot.content.name.lower() for slot in slots],
+            [slot.rank.level.name.lower() for slot in slots],
+            [slot.rank.issuer_depth for slot in slots],
+            [slot.starts_at for slot in slots],
+            [slot.ends_at for slot in slots],
+            [slot.latest_start_at for slot in slots],
+            [fingerprint(slot) for slot in slots],
+            now,
+            outcome,
+            reason,
+        )
+
+
+async def replace_problems(
+    connection: Connection, reach: Reach, problems: Sequence[Problem], *, since: date, now: datetime
+) -> None:
+    """Note what stands in the way, instead of what was noted about the same part from `since` on."""
+    await connection.execute(_FORGET_PROBLEMS, since, reach.is_everything, list(reach.broadcasts), list(reach.devices))
+    for part in _chunks(problems):
+        await connection.execute(
+            _NOTE_PROBLEMS,
+            [problem.broadcast_id for problem in part],
+            [problem.local_day for problem in part],
+            [problem.occurrence_at for problem in part],
+            [problem.item for problem in part],
+            [problem.device_no for problem in part],
+            [problem.kind.value for problem in part],
+            [problem.detail for problem in part],
+            now,
+        )
+
+
+async def broadcasts_without_devices(connection: Connection, *, since: date) -> tuple[BroadcastId, ...]:
+    """Broadcasts that found no device for something: a new device may be what they lack."""
+    rows = await connection.fetch(_WITHOUT_DEVICES, ProblemKind.NO_DEVICE.value, since)
+    return tuple(row["broadcast_id"] for row in rows)
+
+
+async def ask_to_issue(connection: Connection, device_nos: Iterable[DeviceNo], *, at: datetime) -> None:
+    """Have the orders of these devices made anew."""
+    for part in _chunks(sorted(device_nos)):
+        await connection.execute(_ASK_TO_ISSUE, list(part), at)
+
+
+async def ask_to_issue_to_all(connection: Connection, *, at: datetime) -> None:
+    """Have the orders of every device in service made anew; where nothing changed, nothing is sent."""
+    await connection.execute(_ASK_TO_ISSUE_TO_ALL, at)
+
+
+async def load_problems(connection: Connection, broadcast_id: BroadcastId) -> tuple[Problem, ...]:
+    """What stands in the way of a broadcast, in order of days."""
+    return tuple(
+        Problem(
+            kind=ProblemKind(row["problem"]),
+            broadcast_id=row["broadcast_id"],
+            local_day=row["local_day"],
+            occurrence_at=row["occurrence_at"],
+            item=row["item"],
+            device_no=row["device_no"],
+            detail=row["detail"],
+        )
+        for row in await connection.fetch(_PROBLEMS_OF, broadcast_id)
+    )
+
+
+# --- rows to values --------------------------------------------------------------------------------------------------
+
+
+def _broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record]) -> Broadcast:
+    return Broadcast(
+        broadcast_id=BroadcastId(row["broadcast_id"]),
+        unit_id=UnitId(row["unit_id"]),
+        title=row["title"],
+        level=Level[row["level"].upper()],
+        rule=_rule(row),
+        time_zone=row["time_zone"],
+        items=tuple(_item(each) for each in items),
+        targets=tuple(_target(each) for each in targets),
+        issued_at=row["issued_at"],
+        volume_percent=row["volume_percent"],
+        resume=ResumePolicy[row["resume"].upper()],
+    )
+
+
+def _rule(row: Record) -> Rule:
+    times = tuple(row["local_times"])
+    if row["recurrence"] == "once":
+        return Once(day=row["starts_on"], times=times)
+    return Daily(starts_on=row["starts_on"], ends_on=row["ends_on"], times=times)
+
+
+def _item(row: Record) -> Item:
+    if row["pause_ms"] is not None:
+        return Pause(number=row["item"], length=timedelta(milliseconds=row["pause_ms"]))
+    return BulletinItem(number=row["item"], bulletin_id=BulletinId(row["bulletin_id"]))
+
+
+def _target(row: Record) -> Target:
+    if row["unit_id"] is not None:
+        return UnitTarget(unit_id=UnitId(row["unit_id"]), is_excluded=row["is_excluded"])
+    return DeviceTarget(device_no=DeviceNo(row["device_no"]), is_excluded=row["is_excluded"])
+
+
+def _bulletin(row: Record) -> Bulletin:
+    return Bulletin(
+        bulletin_id=BulletinId(row["bulletin_id"]),
+        title=row["title"],
+        is_approved=row["state"] == "approved",
+        media=media(row),
+        board_text=row["board_text"],
+    )
+
+
+def media(row: Record) -> Media | None:
+    """The media file in a row that joins bulletin and media, if the bulletin has one."""
+    if row["media_sha256"] is None:
+        return None
+    return Media(
+        sha256=row["media_sha256"],
+        size=row["size"],
+        mime=row["mime"],
+        duration=timedelta(milliseconds=row["duration_ms"]),
+    )
+
+
+def content(text: str) -> ContentKind:
+    """What the word in a row stands for."""
+    return ContentKind[text.upper()]
+
+
+def _device(row: Record) -> DeviceRef:
+    return DeviceRef(
+        device_no=DeviceNo(row["device_no"]),
+        device_id=DeviceId(row["device_id"]),
+        kind=DeviceKind[row["kind"].upper()],
+        unit_id=UnitId(row["unit_id"]),
+        registered_at=row["registered_at"],
+        retired_at=row["retired_at"],
+    )
+
+
+def _grouped(rows: Iterable[Record]) -> dict[uuid.UUID, list[Record]]:
+    groups: dict[uuid.UUID, list[Record]] = {}
+    for row in rows:
+        groups.setdefault(row["broadcast_id"], []).append(row)
+    return groups
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))

@@ -1,0 +1,135 @@
+"""The keys under which devices believe us: our own signing key, and the key set that announces it.
+
+The platform signs plans, configurations, commands and alerts. Devices believe it because the root key, which never
+comes near a server, has signed a key set that lists it. That key set is a file; it is published as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from schemas import codec, limits, signing
+from schemas.errors import DecodeError
+from schemas.keys import KeySet, SigningKey
+from schemas.orders import Order
+from services.control.errors import ControlError
+from services.control.planning.model import from_ms, to_ms
+
+# A key set made now must hold for devices whose clocks are a little behind.
+BACKDATE = timedelta(hours=1)
+KEY_SET_VALIDITY = timedelta(days=730)
+COSE_KID = 4  # header parameter of RFC 9052, section 3.1
+
+
+class KeyringError(ControlError):
+    """The signing key or the key set cannot be used; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnouncedKeys:
+    """The key set as it is published, and what it says of itself. Its signature is for devices to check.
+
+    `root_kid` is the id of the key that signed it.
+    """
+
+    message: bytes
+    root_kid: bytes
+    serial: int
+    valid_until: datetime
+    content: KeySet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyring:
+    """What control signs with and what it announces."""
+
+    private_key: Ed25519PrivateKey
+    announced: AnnouncedKeys
+
+    @property
+    def kid(self) -> bytes:
+        """The id under which devices know our key."""
+        return signing.key_id(self.private_key.public_key())
+
+    def sign(self, order: Order) -> bytes:
+        """Return `order` as a signed message; raises `EncodeError` when it is too large for its kind."""
+        return signing.sign(order, self.private_key)
+
+
+def load_keyring(key_file: Path, keys_file: Path) -> Keyring:
+    """Return the keys in two files.
+
+    Raises `KeyringError`, also when the key set does not announce the key: devices would refuse every word.
+    """
+    try:
+        private_key = load_pem_private_key(key_file.read_bytes(), password=None)
+        message = keys_file.read_bytes()
+    except (OSError, ValueError, TypeError) as error:
+        raise KeyringError(f"{key_file}, {keys_file}: {error}") from error
+    if not isinstance(private_key, Ed25519PrivateKey):
+        raise KeyringError(f"{key_file}: not an Ed25519 key")
+    keyring = Keyring(private_key=private_key, announced=parse_key_set(message, source=str(keys_file)))
+    if keyring.kid not in {key.kid for key in keyring.announced.content.keys}:
+        raise KeyringError(f"{keys_file} does not announce the key in {key_file}: devices would believe nothing")
+    return keyring
+
+
+def parse_key_set(message: bytes, *, source: str) -> AnnouncedKeys:
+    """Return what a signed key set says, without checking its signature; raises `KeyringError`."""
+    try:
+        parts = codec.loads(message, size_limit=limits.KEYS_BYTES + signing.OVERHEAD_BYTES, deterministic=True)
+        match parts:
+            case [bytes() as protected, {**rest}, bytes() as payload, bytes()] if not rest:
+                content = codec.decode(KeySet, payload, deterministic=True)
+                header = codec.loads(protected, size_limit=len(protected), deterministic=True)
+            case _:
+                raise KeyringError(f"{source}: not a COSE_Sign1 message")
+    except DecodeError as error:
+        raise KeyringError(f"{source}: {error}") from error
+    root_kid = header.get(COSE_KID) if isinstance(header, dict) else None
+    if not isinstance(root_kid, bytes):
+        raise KeyringError(f"{source}: does not say which key signed it")
+    return AnnouncedKeys(
+        message=message,
+        root_kid=root_kid,
+        serial=content.serial,
+        valid_until=from_ms(content.valid_until_ms),
+        content=content,
+    )
+
+
+def make_key_set(
+    root_key: Ed25519PrivateKey,
+    platform_keys: Iterable[Ed25519PublicKey],
+    *,
+    serial: int,
+    now: datetime,
+    valid_for: timedelta = KEY_SET_VALIDITY,
+) -> bytes:
+    """Return the signed message that tells devices to believe exactly `platform_keys`, from an hour ago on.
+
+    Devices refuse a serial that is not above the one they have. Made where the root key is kept, not by control.
+    """
+    begins_at, ends_at = to_ms(now - BACKDATE), to_ms(now + valid_for)
+    key_set = KeySet(
+        serial=serial,
+        issued_at_ms=to_ms(now),
+        valid_from_ms=begins_at,
+        valid_until_ms=ends_at,
+        keys=tuple(
+            SigningKey(
+                kid=signing.key_id(key),
+                public_key=key.public_bytes(Encoding.Raw, PublicFormat.Raw),
+                not_before_ms=begins_at,
+                not_after_ms=ends_at,
+            )
+            for key in platform_keys
+        ),
+    )
+    return signing.sign(key_set, root_key)
