@@ -1,67 +1,97 @@
-"""Follows the broker's log and counts what it says was refused: those messages never reach ingest."""
+"""Follows the broker's log and tells of every refusal in it, for as long as it runs.
+
+The log may not be there yet, may be emptied or replaced under the reader (log rotation), and grows with what strangers
+send; so it is read in portions, a line may be any length, and what was written before we came is not counted again. A
+line lost to a rotation is a count lost, never an error.
+"""
+
+from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO, Self
 
-from services.ingest import brokerlog
-from services.ingest.metrics import Metrics
-
-POLL = timedelta(seconds=1)
-READ_AT_ONCE = 256 * 1024  # bytes; a flood is read over several polls, the event loop runs in between
+from services.ingest.brokerlog import LONGEST_LINE, Refusal, parse_line
 
 log = logging.getLogger(__name__)
 
-
-async def follow_log(path: Path, metrics: Metrics) -> None:
-    """Count refusals written to `path` from now on, until cancelled. The file may come late, shrink or be replaced."""
-    follower = LogFollower(path)
-    while True:
-        try:
-            lines = follower.new_lines()
-        except OSError as error:
-            log.warning("broker_log_unreadable", extra={"reason": str(error)})
-            lines = []
-        for line in lines:
-            refusal = brokerlog.parse_line(line)
-            if refusal is not None:
-                metrics.broker_refusals.labels(kind=refusal.kind.value).inc()
-                log.info("broker_refused", extra={"kind": refusal.kind.value, "client": refusal.client})
-        await asyncio.sleep(POLL.total_seconds() if not lines else 0)
+POLL_EVERY = timedelta(milliseconds=500)
+PORTION_BYTES = 256 * 1024  # read without giving others a turn
 
 
-class LogFollower:
-    """Reads what is appended to a file, whole lines at a time, beginning at the end it had when first seen."""
+async def follow(path: Path, tell: Callable[[Refusal], None], *, poll_every: timedelta = POLL_EVERY) -> None:
+    """Call `tell` for each refusal written to `path` from now on; runs until cancelled."""
+    with Tail(path) as tail:
+        while True:
+            if not tail.read(tell):
+                await asyncio.sleep(poll_every.total_seconds())
+            else:
+                await asyncio.sleep(0)
+
+
+class Tail:
+    """The open log, what has been read of it, and the unfinished line at its end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._inode: int | None = None
-        self._position = 0
-        self._begun = b""
+        self._file: BinaryIO | None = None
+        self._line = b""
+        self._complained = False
+        self._open(at_end=True)
 
-    def new_lines(self) -> list[str]:
-        """Return the lines completed since the last call. Raises `OSError`, but not for a file that is not there."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def read(self, tell: Callable[[Refusal], None]) -> bool:
+        """Tell of the next portion; returns whether there was one."""
+        if self._file is None:
+            self._open(at_end=False)
+        if self._file is None:
+            return False
+        portion = self._file.read(PORTION_BYTES)
+        if not portion:
+            if self._was_replaced():
+                self._close()
+            return False
+        *lines, rest = (self._line + portion).split(b"\n")
+        # Of a line without end only the beginning is of interest.
+        self._line = rest[: 4 * LONGEST_LINE]
+        for line in lines:
+            refusal = parse_line(line.decode("utf-8", "replace"))
+            if refusal is not None:
+                tell(refusal)
+        return True
+
+    def _open(self, *, at_end: bool) -> None:
         try:
-            with self._path.open("rb") as file:
-                return self._read(file)
-        except FileNotFoundError:
-            if self._inode is None:
-                self._inode = 0  # it was not there at the start, so all of it will be new
-            return []
+            self._file = self._path.open("rb")
+        except OSError as error:
+            if not self._complained:
+                log.warning("broker_log_unreadable", extra={"path": str(self._path), "error": str(error)})
+                self._complained = True
+            return
+        self._complained = False
+        self._line = b""
+        if at_end:
+            self._file.seek(0, os.SEEK_END)
 
-    def _read(self, file: io.BufferedReader) -> list[str]:
-        status = os.fstat(file.fileno())
-        if self._inode is None:
-            self._position = status.st_size
-        elif status.st_ino != self._inode or status.st_size < self._position:
-            self._position = 0
-            self._begun = b""
-        self._inode = status.st_ino
-        file.seek(self._position)
-        data = file.read(READ_AT_ONCE)
-        self._position += len(data)
-        *lines, self._begun = (self._begun + data).split(b"\n")
-        return [line.decode("utf-8", "replace") for line in lines]
+    def _was_replaced(self) -> bool:
+        assert self._file is not None
+        ours = os.fstat(self._file.fileno())
+        try:
+            named = self._path.stat()
+        except OSError:
+            return False  # between the two steps of a rotation; there is still time
+        return (ours.st_dev, ours.st_ino) != (named.st_dev, named.st_ino) or named.st_size < self._file.tell()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

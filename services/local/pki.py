@@ -174,8 +174,11 @@ def _identity(folder: Path, name: str) -> Identity:
 
 
 def _ensure_authority(certificate: Path, key: Path, make: Callable[[], Authority], *, now: datetime) -> Authority:
-    if certificate.exists() and key.exists():
+    try:
         authority = _load_authority(certificate, key)
+    except (FileNotFoundError, ValueError):
+        pass  # never made, or interrupted between its two files: without its key it is of no use
+    else:
         if authority.certificate.not_valid_after_utc - now > certificates.DEVICE_VALIDITY:
             return authority
     authority = make()
@@ -224,28 +227,18 @@ def _load_crl(path: Path, ca: Authority) -> x509.CertificateRevocationList | Non
 
 
 def _is_good(identity: Identity, ca: Authority, *, now: datetime) -> bool:
-    """Whether `identity` exists, was signed by `ca` and has more than a third of its life before it."""
+    """Whether `identity` is whole, was signed by `ca` and has more than a third of its life before it."""
     try:
         certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+        key = serialization.load_pem_private_key(identity.key.read_bytes(), password=None)
         certificate.verify_directly_issued_by(ca.certificate)
     except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
         return False
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    return identity.key.exists() and certificate.not_valid_after_utc - now > life / 3
-
-
-def _answers_to(identity: Identity, names: Sequence[str]) -> bool:
-    """Whether a client that connects to any of `names` would accept the certificate."""
-    certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
-    try:
-        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return False
-    return set(names) <= {str(each.value) for each in alternatives}
+    return key.public_key() == certificate.public_key() and certificate.not_valid_after_utc - now > life / 3
 
 
 def _write_identity(identity: Identity, certificate: x509.Certificate, key: bytes) -> None:
-    # The key first: a certificate is what tells us later that both are there.
     write_private(identity.key, key)
     write_private(identity.certificate, certificates.certificate_pem(certificate))
 
