@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 
 from schemas import topics
 from services.ingest.batching import BatchLimits
+from services.ingest.brokerlog import Refusal
 from services.ingest.errors import IngestError
 from services.ingest.intake import Intake, IntakeLimits
 from services.ingest.ledger import LedgerLimits
-from services.ingest.log_follower import follow_log
+from services.ingest.log_follower import follow
 from services.ingest.maintainer import Maintainer
 from services.ingest.metrics import Metrics
 from services.ingest.mqtt import Session, SessionOptions, Subscription
@@ -30,7 +32,8 @@ from services.shared.database.pool import Database, open_database
 from services.shared.http import Readiness, serve_health
 
 RETRY = timedelta(seconds=1)
-PING_TIMEOUT = timedelta(seconds=2)
+PING_EVERY = timedelta(seconds=1)
+ANSWERS_WITHIN = timedelta(seconds=4)
 QUIET = timedelta(milliseconds=500)  # a broker with something for us sends it well within this
 POLL = timedelta(milliseconds=20)
 
@@ -95,8 +98,8 @@ class Ingest:
                 metrics=metrics,
             ),
             window=window,
-            commit_timeout=settings.batch.commit_timeout,
         )
+        self._answered_at = asyncio.get_running_loop().time()
 
     async def prepare(self) -> None:
         """What has to be so before the first message comes: a place for rows, and the registry."""
@@ -112,13 +115,16 @@ class Ingest:
                 tasks.create_task(self._sender.run(), name="sender"),
                 tasks.create_task(self._loader.run(), name="registry"),
                 tasks.create_task(self._maintainer.run(), name="maintenance"),
+                tasks.create_task(self._watch_database(), name="database watch"),
                 tasks.create_task(
                     listen(settings.database, [CHANNEL], self._loader.wake, application=f"ingest {settings.replica}"),
                     name="listener",
                 ),
             ]
             if settings.broker_log is not None:
-                background.append(tasks.create_task(follow_log(settings.broker_log, self._metrics), name="broker log"))
+                background.append(
+                    tasks.create_task(follow(settings.broker_log, self._broker_refused), name="broker log")
+                )
             writing = tasks.create_task(self._writer.run(), name="writer")
             await stop.wait()
             await self._wind_up(writing)
@@ -127,10 +133,11 @@ class Ingest:
 
     async def ready(self) -> Readiness:
         """Whether messages are being taken and can be stored."""
+        since_answer = asyncio.get_running_loop().time() - self._answered_at
         facts = {
             "replica": self._settings.replica,
             "database": self._storage_mode,
-            "database_answers": await self._database_answers(),
+            "database_answers": since_answer < ANSWERS_WITHIN.total_seconds(),
             "can_store": self._writer.is_able,
             "broker_connected": self._session.is_connected,
             "registered_devices": len(self._registry),
@@ -139,18 +146,24 @@ class Ingest:
         is_ready = all(facts[name] for name in ("database_answers", "can_store", "broker_connected"))
         return Readiness(is_ready=is_ready, facts=facts)
 
-    async def _database_answers(self) -> bool:
-        try:
-            async with asyncio.timeout(PING_TIMEOUT.total_seconds()):
+    async def _watch_database(self) -> None:
+        """Ask the database now and then. Who asks for readiness cannot wait for the answer of one that hangs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
                 await self._database.ping()
-        except (DatabaseError, TimeoutError):
-            return False
-        return True
+                self._answered_at = loop.time()
+            except DatabaseError:
+                self._answered_at = -math.inf
+            await asyncio.sleep(PING_EVERY.total_seconds())
 
     def _broker_connected(self, is_connected: bool) -> None:
         self._metrics.broker_connected.set(is_connected)
         if is_connected:
             self._metrics.connections.inc()
+
+    def _broker_refused(self, refusal: Refusal) -> None:
+        self._metrics.broker_refusals.labels(kind=refusal.kind.value).inc()
 
     # --- the end ---
 
@@ -213,7 +226,9 @@ def store_opener(settings: Settings) -> Callable[[], AbstractAsyncContextManager
         quarantine=QuarantineQuota(per_principal=settings.quarantine.per_principal, in_all=settings.quarantine.in_all),
         clock_ahead=settings.time.ahead,
     )
-    return lambda: open_store(settings.database, replica=settings.replica, limits=limits)
+    return lambda: open_store(
+        settings.database, replica=settings.replica, limits=limits, patience=settings.batch.commit_timeout
+    )
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -27,7 +27,7 @@ from services.shared.settings import BrokerSettings
 NEVER_EXPIRES = 0xFFFF_FFFF  # also the only expiry Mosquitto 2.0 survives a SIGHUP with (broker_config/README.md)
 UNANSWERED = timedelta(seconds=10)  # how long SUBACK, UNSUBACK and a last flush may take
 
-# Topics of one SUBSCRIBE are granted together or not at all; a refusal has one of these codes or a higher one.
+# Reason codes from here on are refusals (MQTT 5, section 2.4). The codec's enumerations are not Python's: no order, no name.
 _FIRST_REFUSAL = 0x80
 
 _PING = mqtt5.PingReqPacket().write()
@@ -160,7 +160,8 @@ class Session:
             connection.abort()
             if was_connected:
                 self._connected(False)
-                log.warning("broker_connection_lost", extra={"reason": connection.reason, "connection": number})
+                level = logging.INFO if self._is_closing.is_set() else logging.WARNING
+                log.log(level, "broker_disconnected", extra={"reason": connection.reason, "connection": number})
 
     async def _rest(self, attempt: int) -> None:
         """Wait before the next attempt: longer each time, and never in step with other replicas."""
@@ -238,7 +239,7 @@ class _Connection(asyncio.Protocol):
         )
         answer = await self._ask(connect, mqtt5.ConnAckPacket, options.broker.connect_timeout)
         if answer.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
-            raise SessionRefused(f"CONNACK {answer.reason_code.name}")
+            raise SessionRefused(f"CONNACK {answer.reason_code}")
         if answer.server_keep_alive is not None:
             self._keepalive_s = float(answer.server_keep_alive)
         self._keep_alive()
@@ -264,7 +265,7 @@ class _Connection(asyncio.Protocol):
             for each in self._options.subscriptions
         ]
         answer = await self._ask(mqtt5.SubscribePacket(1, filters), mqtt5.SubAckPacket, UNANSWERED)
-        refused = {code.name for code in answer.reason_codes if code >= _FIRST_REFUSAL}
+        refused = {str(code) for code in answer.reason_codes if int(code) >= _FIRST_REFUSAL}
         if refused:  # the filters are not named: they hold the group's secret
             raise SessionRefused(f"SUBACK {', '.join(sorted(refused))}")
 
@@ -272,7 +273,7 @@ class _Connection(asyncio.Protocol):
         """UNSUBSCRIBE from everything."""
         patterns = [each.topic_filter for each in self._options.subscriptions]
         answer = await self._ask(mqtt5.UnsubscribePacket(2, patterns), mqtt5.UnsubAckPacket, UNANSWERED)
-        if any(code >= _FIRST_REFUSAL for code in answer.reason_codes):
+        if any(int(code) >= _FIRST_REFUSAL for code in answer.reason_codes):
             raise SessionRefused("UNSUBACK")
 
     async def say_goodbye(self, session_expiry_s: int | None) -> None:
@@ -411,7 +412,7 @@ class _Connection(asyncio.Protocol):
             case mqtt5.PingRespPacket():
                 pass
             case mqtt5.DisconnectPacket():
-                self._fail(f"DISCONNECT {packet.reason_code.name}")
+                self._fail(f"DISCONNECT {packet.reason_code}")
             case _:
                 self._fail(f"{type(packet).__name__} out of place")
 

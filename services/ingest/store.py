@@ -5,6 +5,7 @@ by key, then the quarantine (one at a time), then heartbeats and readings by key
 the replica's own row.
 """
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -69,18 +70,19 @@ class Committed:
 class BatchStore:
     """Writes batches over one connection of its own."""
 
-    def __init__(self, connection: Connection, *, replica: str, limits: StoreLimits) -> None:
+    def __init__(self, connection: Connection, *, replica: str, limits: StoreLimits, patience: timedelta) -> None:
         self._connection = connection
         self._replica = replica
         self._limits = limits
+        self._patience = patience
 
     async def commit(self, batch: Batch, *, now: datetime) -> Committed:
         """Store the batch, all of it or nothing.
 
         Raises `DataRefused` (some message in it is poison), `PartitionMissing`, or the errors of
-        `services.shared.database.errors`, after which this store is used up.
+        `services.shared.database.errors`, after which this store is used up and it is not known whether the batch is in.
         """
-        with _refusals():
+        with _refusals(), _given_up_after(self._patience, self._connection):
             async with self._connection.transaction():
                 return await self._write(batch, now)
 
@@ -288,14 +290,17 @@ class BatchStore:
 
 
 @asynccontextmanager
-async def open_store(settings: DatabaseSettings, *, replica: str, limits: StoreLimits) -> AsyncIterator[BatchStore]:
-    """A store on a connection of its own.
+async def open_store(
+    settings: DatabaseSettings, *, replica: str, limits: StoreLimits, patience: timedelta
+) -> AsyncIterator[BatchStore]:
+    """A store on a connection of its own, which is given up when a commit takes longer than `patience`.
 
     Raises the errors of `services.shared.database.errors`, when connecting and for whatever is done inside.
     """
     async with connect(settings, application=f"ingest {replica}") as connection:
-        await connection.execute(statements.STAGE)
-        yield BatchStore(connection, replica=replica, limits=limits)
+        with _given_up_after(patience, connection):
+            await connection.execute(statements.STAGE)
+        yield BatchStore(connection, replica=replica, limits=limits, patience=patience)
 
 
 # --- small change ----------------------------------------------------------------------------------------------------
@@ -314,6 +319,19 @@ def _refusals() -> Iterator[None]:
         if isinstance(cause, _POISON):
             raise DataRefused(f"{type(cause).__name__}: {cause}") from error
         raise
+
+
+@contextmanager
+def _given_up_after(patience: timedelta, connection: Connection) -> Iterator[None]:
+    """Drop the connection when the block takes longer.
+
+    Not `asyncio.timeout`: what it cancels would first be rolled back, by the very server that does not answer.
+    """
+    timer = asyncio.get_running_loop().call_later(patience.total_seconds(), connection.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 # Class 22 (data exception; also what the driver itself cannot encode), class 23, and "row is too big".

@@ -56,10 +56,9 @@ class Collaborators:
 class Writer:
     """Settles one batch after the other."""
 
-    def __init__(self, collaborators: Collaborators, *, window: TimeWindow, commit_timeout: timedelta) -> None:
+    def __init__(self, collaborators: Collaborators, *, window: TimeWindow) -> None:
         self._with = collaborators
         self._window = window
-        self._commit_timeout = commit_timeout
         # What is being settled, the next part last. A part leaves when it is committed and acknowledged, and never comes
         # back: a second acknowledgement could be taken for that of a later message with the same packet id.
         self._parts: list[Sequence[Taken]] = []
@@ -81,7 +80,7 @@ class Writer:
                         await self._settle(store)
                         failures = 0
                     return
-            except (DatabaseError, PartitionMissing, TimeoutError) as error:
+            except (DatabaseError, PartitionMissing) as error:
                 self._mark(is_able=False)
                 self._with.metrics.database_errors.labels(kind=type(error).__name__).inc()
                 log.warning("batch_not_written", extra={"reason": str(error), "kind": type(error).__name__})
@@ -103,8 +102,7 @@ class Writer:
         batch = assemble(part, now=now)
         began_at = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._commit_timeout.total_seconds()):
-                done = await store.commit(batch, now=now)
+            done = await store.commit(batch, now=now)
         except DataRefused as error:
             self._find_poison(part, error)
             return
