@@ -238,6 +238,16 @@ def _is_good(identity: Identity, ca: Authority, *, now: datetime) -> bool:
     return key.public_key() == certificate.public_key() and certificate.not_valid_after_utc - now > life / 3
 
 
+def _answers_to(identity: Identity, names: Sequence[str]) -> bool:
+    """Whether a client that connects to any of `names` would accept the certificate."""
+    certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return set(names) <= {str(each.value) for each in alternatives}
+
+
 def _write_identity(identity: Identity, certificate: x509.Certificate, key: bytes) -> None:
     write_private(identity.key, key)
     write_private(identity.certificate, certificates.certificate_pem(certificate))
