@@ -98,8 +98,8 @@ INSERT INTO control.emissions
        (broadcast_id, occurrence_at, item, device_no, unit_id, bulletin_id, content, level, issuer_depth,
         starts_at, ends_at, latest_start_at, fingerprint, planned_at, outcome, reason, reconciled_at)
 SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, d.unit_id, e.bulletin_id, e.content, e.level,
-       e.issuer_depth, e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint, $13, $14, $15,
-       CASE WHEN $14::text IS NULL THEN NULL ELSE $13 END
+       e.issuer_depth, e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint, $13::timestamptz, $14::text,
+       $15::text, CASE WHEN $14 IS NULL THEN NULL ELSE $13 END
   FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::uuid[], $6::text[], $7::text[],
               $8::smallint[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bytea[])
        AS e (broadcast_id, occurrence_at, item, device_no, bulletin_id, content, level, issuer_depth,

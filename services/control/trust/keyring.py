@@ -6,24 +6,20 @@ comes near a server, has signed a key set that lists it. That key set is a file;
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from schemas import codec, limits, signing
 from schemas.errors import DecodeError
-from schemas.keys import KeySet, SigningKey
+from schemas.keys import KeySet
 from schemas.orders import Order
 from services.control.errors import ControlError
-from services.control.planning.model import from_ms, to_ms
+from services.control.planning.model import from_ms
 
-# A key set made now must hold for devices whose clocks are a little behind.
-BACKDATE = timedelta(hours=1)
-KEY_SET_VALIDITY = timedelta(days=730)
 COSE_KID = 4  # header parameter of RFC 9052, section 3.1
 
 
@@ -102,34 +98,3 @@ def parse_key_set(message: bytes, *, source: str) -> AnnouncedKeys:
         valid_until=from_ms(content.valid_until_ms),
         content=content,
     )
-
-
-def make_key_set(
-    root_key: Ed25519PrivateKey,
-    platform_keys: Iterable[Ed25519PublicKey],
-    *,
-    serial: int,
-    now: datetime,
-    valid_for: timedelta = KEY_SET_VALIDITY,
-) -> bytes:
-    """Return the signed message that tells devices to believe exactly `platform_keys`, from an hour ago on.
-
-    Devices refuse a serial that is not above the one they have. Made where the root key is kept, not by control.
-    """
-    begins_at, ends_at = to_ms(now - BACKDATE), to_ms(now + valid_for)
-    key_set = KeySet(
-        serial=serial,
-        issued_at_ms=to_ms(now),
-        valid_from_ms=begins_at,
-        valid_until_ms=ends_at,
-        keys=tuple(
-            SigningKey(
-                kid=signing.key_id(key),
-                public_key=key.public_bytes(Encoding.Raw, PublicFormat.Raw),
-                not_before_ms=begins_at,
-                not_after_ms=ends_at,
-            )
-            for key in platform_keys
-        ),
-    )
-    return signing.sign(key_set, root_key)

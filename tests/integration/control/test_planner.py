@@ -1,0 +1,475 @@
+"""The planner with a real database: from rows that the API writes to signed orders in the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, time, timedelta
+from typing import Any, TypeVar
+
+import pytest
+
+from schemas import signing
+from schemas.configuration import Configuration
+from schemas.fields import Level
+from schemas.orders import DeviceOrder
+from schemas.plans import ContentKind, Plan
+from services.control.engine_settings import PlanningSettings
+from services.control.planner import run_planner
+from services.control.planning.model import to_ms
+from services.control.trust.keyring import Keyring
+from services.shared.clock import utc_now
+from tests.support.control import (
+    MEDIA_BASE_URL,
+    ZONE,
+    Province,
+    a_keyring,
+    a_planner,
+    eventually,
+    local_time,
+    some_metrics,
+    verifier,
+)
+from tests.support.database import TestDatabase
+
+pytestmark = pytest.mark.integration
+
+OrderT = TypeVar("OrderT", bound=DeviceOrder)
+HOUR = timedelta(hours=1)
+
+
+async def settle(province: Province, keyring: Keyring, *, now: datetime | None = None, **changes: Any) -> None:
+    """Plan and issue everything that is asked for."""
+    planner = a_planner(province.control, keyring, **changes)
+    at = now or utc_now()
+    await planner.plan_once(now=at)
+    await planner.ask_for_due_orders(now=at)
+    while await planner.issue_once(now=at):
+        pass
+
+
+async def sent(province: Province, keyring: Keyring, kind: type[OrderT]) -> dict[str, OrderT]:
+    """What waits in the outbox, by topic, verified; empties the outbox of that kind."""
+    name = {Plan: "plan", Configuration: "config"}[kind]
+    rows = await province.rows("DELETE FROM control.outbox WHERE kind = $1 RETURNING topic, payload", name)
+    return {row["topic"]: signing.verify(kind, row["payload"], verifier(keyring)) for row in rows if row["payload"]}
+
+
+def plan_topic(device_id: str) -> str:
+    return f"loa/v1/{device_id}/down/plan"
+
+
+async def test_a_broadcast_becomes_a_signed_plan_for_each_device(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a2")
+    await province.device("loa-3", "b1")
+    await province.device("bang-1", "a1", "board")
+    await province.device("cam-1", "a1", "sensor")
+    start = (utc_now() + HOUR).replace(microsecond=0)
+    bulletin = await province.bulletin(seconds=90, board_text="Tiêm chủng", title="Tin sáng")
+    broadcast = await province.broadcast("a", [bulletin], at=start, level="priority", volume_percent=55)
+
+    await settle(province, keyring)
+
+    plans = await sent(province, keyring, Plan)
+    assert {topic: len(plan.emissions) for topic, plan in plans.items()} == {
+        plan_topic("loa-1"): 1,
+        plan_topic("loa-2"): 1,
+        plan_topic("loa-3"): 0,
+        plan_topic("bang-1"): 1,
+    }
+    plan = plans[plan_topic("loa-1")]
+    (emission,) = plan.emissions
+    assert plan.device == "loa-1"
+    assert plan.serial == 1
+    assert (emission.broadcast_id, emission.occurrence_at_ms, emission.item) == (broadcast, to_ms(start), 0)
+    assert (emission.starts_at_ms, emission.duration_ms) == (to_ms(start), 90_000)
+    assert emission.latest_start_ms == to_ms(start) + 45_000
+    assert (emission.rank.level, emission.rank.issuer_depth) == (Level.PRIORITY, 1)
+    assert (emission.content, emission.volume_percent, emission.title) == (ContentKind.AUDIO, 55, "Tin sáng")
+    assert [medium.path for medium in plan.media] == [f"media/{emission.media.hex()}"]  # type: ignore[union-attr]
+    (shown,) = plans[plan_topic("bang-1")].emissions
+    assert (shown.content, shown.text, shown.media) == (ContentKind.TEXT, "Tiêm chủng", None)
+    rows = await province.emissions(broadcast)
+    assert [(row["device_id"], row["content"], row["outcome"]) for row in rows] == [
+        ("loa-1", "audio", None),
+        ("loa-2", "audio", None),
+        ("bang-1", "text", None),
+    ]
+
+
+async def test_the_plan_covers_the_horizon_and_ends_with_a_local_day(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = utc_now() + HOUR
+    await province.broadcast("p", [await province.bulletin()], at=start, daily=True)
+
+    await settle(province, keyring)
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    ends_at = datetime.fromtimestamp(plan.valid_until_ms / 1000, start.tzinfo)
+    assert local_time(ends_at) == time(0)
+    assert timedelta(days=7) < ends_at - utc_now() <= timedelta(days=8)
+    assert all(emission.starts_at_ms < plan.valid_until_ms for emission in plan.emissions)
+    assert len(plan.emissions) in {7, 8}  # today's may belong to tomorrow already
+
+
+async def test_every_device_gets_its_configuration(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("gw-1", "b", "gateway")
+
+    await settle(province, keyring)
+
+    configurations = await sent(province, keyring, Configuration)
+    assert set(configurations) == {"loa/v1/loa-1/down/config", "loa/v1/gw-1/down/config"}
+    configuration = configurations["loa/v1/loa-1/down/config"]
+    assert configuration.membership == tuple(province.units[name] for name in ("p", "a", "a1"))
+    assert configuration.media_base_url == MEDIA_BASE_URL
+    assert (configuration.volume_percent, configuration.volume_cap_percent) == (30, 80)
+    assert configuration.heartbeat_interval_s == 60
+    assert configuration.position is not None
+    keys = await province.rows("SELECT topic, payload FROM control.outbox WHERE kind = 'keys' ORDER BY topic")
+    assert keys == [
+        {"topic": f"loa/v1/{device}/down/keys", "payload": keyring.announced.message} for device in ("gw-1", "loa-1")
+    ]
+
+
+async def test_a_change_reaches_the_devices_it_touches_and_no_others(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "b1")
+    await settle(province, keyring)
+    await sent(province, keyring, Plan)
+
+    await province.broadcast("b", [await province.bulletin()])
+    await settle(province, keyring)
+
+    plans = await sent(province, keyring, Plan)
+    assert {topic: plan.serial for topic, plan in plans.items()} == {plan_topic("loa-2"): 2}
+    assert (await sent(province, keyring, Configuration)).keys() == {
+        "loa/v1/loa-1/down/config",
+        "loa/v1/loa-2/down/config",
+    }
+
+
+async def test_nothing_is_sent_again_when_nothing_changed(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await province.broadcast("p", [await province.bulletin()], daily=True)
+    await settle(province, keyring)
+    await province.execute("DELETE FROM control.outbox")
+
+    await province.change_device("loa-1", name="Tên mới")
+    await settle(province, keyring)
+    await settle(province, keyring, now=utc_now() + timedelta(days=1))  # a new day enters the horizon
+
+    assert await province.rows("SELECT topic, kind FROM control.outbox") == []
+
+
+async def test_a_withdrawn_broadcast_leaves_the_plan(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    kept = await province.broadcast("p", [await province.bulletin()], at=utc_now() + 2 * HOUR)
+    gone = await province.broadcast("p", [await province.bulletin()], at=utc_now() + HOUR)
+    await settle(province, keyring)
+    await sent(province, keyring, Plan)
+
+    await province.withdraw(gone)
+    await settle(province, keyring)
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert (plan.serial, [emission.broadcast_id for emission in plan.emissions]) == (2, [kept])
+    (row,) = await province.emissions(gone)
+    assert row["withdrawn_at"] is not None
+
+
+async def test_a_broadcast_withdrawn_while_it_sounds_is_stopped_and_stays_on_record(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    start = utc_now() + HOUR
+    broadcast = await province.broadcast("p", [await province.bulletin(seconds=600)], at=start)
+    await settle(province, keyring)
+    await sent(province, keyring, Plan)
+
+    await province.withdraw(broadcast)
+    await settle(province, keyring, now=start + timedelta(minutes=1))
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert (plan.serial, plan.emissions) == (2, ())
+    (row,) = await province.emissions(broadcast)
+    assert (row["withdrawn_at"], row["stopped_at"]) == (None, start + timedelta(minutes=1))
+
+
+async def test_a_withdrawn_broadcast_scheduled_again_comes_back(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    broadcast = await province.broadcast("p", [await province.bulletin()])
+    await settle(province, keyring)
+    await province.withdraw(broadcast)
+    await settle(province, keyring)
+    await sent(province, keyring, Plan)
+
+    await province.execute("UPDATE control.broadcasts SET state = 'scheduled'")
+    await province.execute(
+        "INSERT INTO control.planning_requests (broadcast_id, requested_at) VALUES ($1, $2)", broadcast, utc_now()
+    )
+    await settle(province, keyring)
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert len(plan.emissions) == 1
+    (row,) = await province.emissions(broadcast)
+    assert row["withdrawn_at"] is None
+
+
+async def test_a_new_device_gets_the_standing_programme(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await province.broadcast("p", [await province.bulletin()])
+    await settle(province, keyring)
+    await sent(province, keyring, Plan)
+
+    await province.device("loa-2", "a1")
+    await settle(province, keyring)
+
+    plans = await sent(province, keyring, Plan)
+    assert {topic: len(plan.emissions) for topic, plan in plans.items()} == {plan_topic("loa-2"): 1}
+
+
+async def test_the_first_device_of_a_commune_ends_the_problem_that_there_was_none(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    broadcast = await province.broadcast("b", [await province.bulletin()])
+    await settle(province, keyring)
+    problems = "SELECT problem FROM control.planning_problems WHERE broadcast_id = $1"
+    assert await province.rows(problems, broadcast) == [{"problem": "no_device"}]
+
+    await province.device("loa-2", "b1")
+    await settle(province, keyring)
+
+    assert await province.rows(problems, broadcast) == []
+    assert len(await province.emissions(broadcast)) == 1
+
+
+async def test_a_device_moved_to_another_commune_changes_its_programme_and_membership(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a1")
+    old = await province.broadcast("a1", [await province.bulletin()])
+    new = await province.broadcast("b1", [await province.bulletin()])
+    await settle(province, keyring)
+    await province.execute("DELETE FROM control.outbox")
+
+    await province.change_device("loa-1", unit_id=province.units["b1"])
+    await settle(province, keyring)
+
+    plans = await sent(province, keyring, Plan)
+    assert {topic: [e.broadcast_id for e in plan.emissions] for topic, plan in plans.items()} == {
+        plan_topic("loa-1"): [new]
+    }
+    (configuration,) = (await sent(province, keyring, Configuration)).values()
+    assert configuration.membership == tuple(province.units[name] for name in ("p", "b", "b1"))
+    assert [row["withdrawn_at"] is None for row in await province.emissions(old)] == [False, True]
+
+
+async def test_a_device_behind_a_gateway_is_reached_through_it(province: Province, keyring: Keyring) -> None:
+    await province.device("gw-1", "a", "gateway")
+    await province.device("loa-1", "a1", gateway="gw-1")
+    await province.broadcast("a", [await province.bulletin()])
+
+    await settle(province, keyring)
+
+    (plan,) = (await sent(province, keyring, Plan)).items()
+    assert plan[0] == "loa/v1/gw-1/down/plan/loa-1"
+    assert plan[1].device == "loa-1"
+    topics = {row["topic"] for row in await province.rows("SELECT topic FROM control.outbox WHERE kind = 'keys'")}
+    assert topics == {"loa/v1/gw-1/down/keys"}
+
+
+async def test_a_device_given_to_a_gateway_leaves_nothing_at_its_old_topics(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("gw-1", "a", "gateway")
+    await province.device("loa-1", "a1")
+    await settle(province, keyring)
+    await province.execute("DELETE FROM control.outbox")
+
+    await province.execute(
+        "INSERT INTO control.gateway_assignments (device_no, gateway_no, valid_from) VALUES ($1, $2, now())",
+        province.devices["loa-1"],
+        province.devices["gw-1"],
+    )
+    await province.change_device("loa-1", name="x")
+    await settle(province, keyring)
+
+    rows = await province.rows("SELECT topic, payload <> '' AS says FROM control.outbox ORDER BY topic")
+    assert rows == [
+        {"topic": "loa/v1/gw-1/down/config/loa-1", "says": True},
+        {"topic": "loa/v1/gw-1/down/plan/loa-1", "says": True},
+        {"topic": "loa/v1/loa-1/down/config", "says": False},
+        {"topic": "loa/v1/loa-1/down/plan", "says": False},
+    ]
+
+
+async def test_a_retired_device_is_told_to_fall_silent_once(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await province.broadcast("p", [await province.bulletin()])
+    await settle(province, keyring)
+    await province.execute("DELETE FROM control.outbox")
+
+    await province.change_device("loa-1", retired_at=utc_now())
+    await settle(province, keyring)
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert plan.emissions == ()
+    await province.change_device("loa-1", name="x")
+    await settle(province, keyring, now=utc_now() + timedelta(days=6))
+    assert await sent(province, keyring, Plan) == {}
+
+
+async def test_a_plan_is_renewed_before_it_runs_out(province: Province, keyring: Keyring) -> None:
+    for number in range(20):
+        await province.device(f"loa-{number:02}", "a1")
+    await settle(province, keyring)
+    await sent(province, keyring, Plan)
+    valid_until = await province.value("SELECT max(valid_until) FROM control.issued_orders WHERE kind = 'plan'")
+
+    await settle(province, keyring, now=valid_until - timedelta(days=3, hours=1))
+    assert await sent(province, keyring, Plan) == {}
+
+    await settle(province, keyring, now=valid_until - timedelta(days=2, hours=12))
+    some = len(await sent(province, keyring, Plan))
+    await settle(province, keyring, now=valid_until - timedelta(days=2))
+    assert 0 < some < 20
+    assert some + len(await sent(province, keyring, Plan)) == 20
+
+
+async def test_a_new_signing_key_reaches_every_device(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await settle(province, keyring)
+    await province.execute("DELETE FROM control.outbox")
+
+    other = a_keyring()
+    await settle(province, other)
+
+    (plan,) = (await sent(province, other, Plan)).values()
+    assert plan.serial == 2
+    assert await province.value("SELECT count(*) FROM control.outbox WHERE kind = 'keys'") == 1
+
+
+async def test_what_was_planned_too_late_is_missed_not_forgotten(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await settle(province, keyring)
+    start = utc_now() + HOUR
+    broadcast = await province.broadcast("p", [await province.bulletin()], at=start)
+
+    # The planner was away for two hours.
+    await settle(province, keyring, now=start + HOUR)
+
+    (row,) = await province.emissions(broadcast)
+    assert (row["outcome"], row["reason"]) == ("missed", "planned_too_late")
+    assert all(plan.emissions == () for plan in (await sent(province, keyring, Plan)).values())
+
+
+async def test_the_horizon_is_made_up_for_after_a_long_outage(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    broadcast = await province.broadcast("p", [await province.bulletin()], daily=True)
+    now = utc_now()
+    await settle(province, keyring, now=now)
+
+    await settle(province, keyring, now=now + timedelta(days=12))
+
+    rows = await province.emissions(broadcast)
+    days = [(row["occurrence_at"] - rows[0]["occurrence_at"]).days for row in rows]
+    assert days == list(range(len(rows)))  # not a day is missing
+    assert len(rows) >= 19
+    assert {row["reason"] for row in rows} == {None, "planned_too_late"}
+
+
+async def test_only_one_planner_plans_and_nothing_is_lost(province: Province, keyring: Keyring) -> None:
+    for number in range(30):
+        await province.device(f"loa-{number:02}", "a1")
+    planners = [a_planner(province.control, keyring, batch=5) for _ in range(3)]
+
+    async def work() -> None:
+        for planner in planners:
+            await planner.plan_once(now=utc_now())
+        while sum(await asyncio.gather(*(planner.issue_once(now=utc_now()) for planner in planners))):
+            pass
+
+    for _ in range(3):
+        await province.broadcast("p", [await province.bulletin()])
+        await work()
+
+    plans = await sent(province, keyring, Plan)
+    assert len(plans) == 30
+    assert {len(plan.emissions) for plan in plans.values()} == {3}
+    assert await province.value("SELECT count(*) FROM control.planning_requests") == 0
+    assert await province.value("SELECT count(*) FROM control.issue_requests") == 0
+
+
+async def test_a_failed_turn_forgets_nothing(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    broadcast = await province.broadcast("p", [await province.bulletin()])
+    planner = a_planner(province.control, keyring)
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("the process dies here")
+
+    await planner.plan_once(now=utc_now())
+    honest, planner._issue = planner._issue, fail  # type: ignore[method-assign,assignment]
+    with pytest.raises(RuntimeError):
+        await planner.issue_once(now=utc_now())
+    planner._issue = honest  # type: ignore[method-assign]
+
+    assert await planner.issue_once(now=utc_now()) == 1
+    assert len(await province.emissions(broadcast)) == 1
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert plan.serial == 1
+
+
+async def test_a_programme_too_large_for_a_plan_is_cut_and_renewed_early(province: Province, keyring: Keyring) -> None:
+    await province.device("bang-1", "a1", "board")
+    # 24 texts of 6 kB a day, for eight days, are far above 256 KiB.
+    bulletin = await province.bulletin(seconds=None, board_text="ộ" * 2_000)
+    times = [time(hour) for hour in range(24)]
+    await province.broadcast("p", [bulletin], daily=True, times=times, at=utc_now() + timedelta(days=1))
+
+    await settle(province, keyring)
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert 0 < len(plan.emissions) < 24 * 7
+    assert plan.emissions[-1].starts_at_ms < plan.valid_until_ms
+    row = (await province.rows("SELECT * FROM control.issued_orders WHERE kind = 'plan'"))[0]
+    assert row["renew_at"] < row["valid_until"] < utc_now() + timedelta(days=7)
+    # Not due again before that, although the programme holds more than the plan.
+    await province.change_device("bang-1", name="x")
+    await settle(province, keyring)
+    assert await sent(province, keyring, Plan) == {}
+
+
+async def test_the_loop_is_woken_and_survives_the_loss_of_its_connections(
+    province: Province, database: TestDatabase, keyring: Keyring
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        loop = group.create_task(
+            run_planner(
+                province.control,
+                listening=database.control,
+                settings=PlanningSettings(turn_every=timedelta(minutes=10)),
+                keyring=keyring,
+                media_base_url=MEDIA_BASE_URL,
+                time_zone=ZONE,
+                metrics=some_metrics(),
+            )
+        )
+        await province.device("loa-1", "a1")
+
+        async def has_plan(serial: int) -> bool:
+            return await province.value("SELECT max(serial) FROM control.issued_orders WHERE kind = 'plan'") == serial
+
+        await eventually(lambda: has_plan(1), what="a first plan")
+
+        async with province.control.connection() as connection:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE usename = 'loa_control' AND datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await province.broadcast("p", [await province.bulletin()])
+        await eventually(lambda: has_plan(2), what="a second plan after the connections were lost")
+        loop.cancel()
