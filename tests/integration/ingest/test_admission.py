@@ -26,6 +26,8 @@ from tests.integration.ingest.support import (
 )
 from tests.support.broker import MqttClient, connect_service
 
+pytestmark = pytest.mark.integration
+
 Y1970_MS = 86_400_000
 Y2099_MS = 4_070_908_800_000
 ABSURD_TIMES = pytest.mark.parametrize("device_at_ms", [Y1970_MS, Y2099_MS], ids=["1970", "2099"])

@@ -33,7 +33,7 @@ PASSWORD = "a-password-for-tests"
 DATABASE = "loa"
 HEARTBEATS = f"loa/v1/{CLUSTER}/up/heartbeat"
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 
 class DurableServer:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from schemas import codec
 from schemas.receipts import Receipt
 from tests.integration.ingest.support import (
@@ -15,6 +17,8 @@ from tests.integration.ingest.support import (
     eventually,
 )
 from tests.support.broker import MqttClient
+
+pytestmark = pytest.mark.integration
 
 EVENTS = f"loa/v1/{CLUSTER}/up/event"
 RECEIPTS = f"loa/v1/{CLUSTER}/down/receipt"
