@@ -12,10 +12,10 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from firmware_sim import backoff
-from firmware_sim.session import Answered, Message, Opened, Session, SessionFailed, Taken
+from firmware_sim.session import REFUSED, Answered, Message, Opened, Session, SessionFailed, Taken
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ class Endpoint:
     ca_file: Path
     keepalive_s: int
     connect_timeout_s: float
-    session_expiry_s: int
     backoff_base_ms: int
     backoff_cap_ms: int
 
@@ -86,8 +85,9 @@ class _Link(asyncio.Protocol):
     # --- asyncio's side ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(
+            "asyncio.Transport", transport
+        )  # uvloop's TLS transport is one in all but its base class
         topic, payload = self._speaker.announcement(is_online=False)
         self._session.connect(topic, payload)
         self.flush()
@@ -103,7 +103,7 @@ class _Link(asyncio.Protocol):
                     case Opened():
                         self._open()
                     case Answered(topic=topic, reason=reason):
-                        if reason >= 128:
+                        if reason >= REFUSED:
                             log.warning("publish_refused", extra={"topic": topic, "reason": reason})
             self.flush()
         except SessionFailed as error:
@@ -207,7 +207,6 @@ class Connector:
             identity.client_id,
             filters,
             keep_alive_s=endpoint.keepalive_s,
-            session_expiry_s=endpoint.session_expiry_s,
         )
         self._link: _Link | None = None
         self._leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -113,7 +113,7 @@ def _recall(turn: Turn, files: Mapping[str, bytes]) -> None:
         if isinstance(keys, Refusal):
             turn.refuse(MessageKind.KEYS, _from_flash(keys))
         else:
-            turn.state = replace(turn.state, trust=turn.state.trust.with_keys(Held(raw=raw, order=keys)))
+            turn.state = replace(turn.state, trust=replace(turn.state.trust, keys=Held(raw=raw, order=keys)))
             _raise(turn, MessageKind.KEYS, keys.issued_at_ms, keys.serial)
     if (raw := files.get(memory.CONFIG)) is not None:
         config = trust.verify(Configuration, raw, turn.state.trust, device=profile.id)

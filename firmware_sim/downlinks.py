@@ -105,7 +105,7 @@ def _receive_keys(turn: Turn, payload: bytes) -> None:
     if isinstance(verdict, Refusal):
         turn.refuse(MessageKind.KEYS, verdict)
         return
-    known = turn.state.trust.raised(MessageKind.KEYS, verdict.order, verdict.order.serial).with_keys(verdict)
+    known = replace(turn.state.trust.raised(MessageKind.KEYS, verdict.order, verdict.order.serial), keys=verdict)
     turn.state = replace(turn.state, trust=known)
     # A key that is listed no longer was stolen: what it signed must not go on speaking.
     if turn.state.config is not None:

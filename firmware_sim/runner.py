@@ -242,7 +242,6 @@ def _endpoint(settings: Settings) -> Endpoint:
         ca_file=broker.ca_file,
         keepalive_s=max(1, math.ceil(broker.keepalive.total_seconds())),
         connect_timeout_s=broker.connect_timeout.total_seconds(),
-        session_expiry_s=math.ceil(broker.session_expiry.total_seconds()),
         backoff_base_ms=math.ceil(broker.backoff_base.total_seconds() * 1_000),
         backoff_cap_ms=math.ceil(broker.backoff_cap.total_seconds() * 1_000),
     )

@@ -1,9 +1,13 @@
 """The client side of an MQTT 5 session (OASIS MQTT 5.0), without any I/O: bytes in, bytes and happenings out.
 
-Lean on purpose: QoS 1 only, no topic aliases, no user properties, one dictionary and two queues per device, so that one
+Lean on purpose: QoS 1 only, no topic aliases, no user properties, one dictionary and one queue per device, so that one
 process can hold ten thousand of them. The `mqtt5` codec turns packets into bytes; the rules of the session are here:
-packet ids, the broker's Receive Maximum and Maximum Packet Size, resending after a lost connection (4.4), and
-acknowledging a message only when the device says that it has taken it in.
+packet ids, the broker's Receive Maximum and Maximum Packet Size, and acknowledging a message only when the device says
+that it has taken it in.
+
+A session lives as long as its connection (Clean Start, Session Expiry 0). Nothing needs more: orders are retained, the
+journal repeats events until the platform's receipt, commands are sent again by whoever wants them done; and Mosquitto
+2.0 crashes when it re-reads its revocation list while a session with a finite expiry is offline.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ WAITING = 1_000  # uplinks queued behind them
 # Room for the fixed header, a topic and properties around the largest payload.
 PACKET_BYTES = limits.DOWNLINK_BYTES + 1_024
 
+# Reason codes from here on are failures. (The codec's codes cannot be ordered, their numbers can.)
+REFUSED = 128
+
 _NONE_FREE = "no packet id is free"
 _MAX_PACKET_ID = 65_535
 
@@ -44,8 +51,6 @@ class Taken(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Opened:
     """The broker accepted the connection."""
-
-    session_present: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ Happening = Opened | Message | Answered
 
 
 class Session:
-    """One device's session: outlives connections, ends with the process."""
+    """One device's session, anew with every connection."""
 
     __slots__ = (
         "_buffer",
@@ -84,16 +89,14 @@ class Session:
         "client_id",
         "is_ping_unanswered",
         "keep_alive_s",
-        "session_expiry_s",
     )
 
-    def __init__(self, client_id: str, filters: tuple[str, ...], *, keep_alive_s: int, session_expiry_s: int) -> None:
+    def __init__(self, client_id: str, filters: tuple[str, ...], *, keep_alive_s: int) -> None:
         self.client_id = client_id
         self.keep_alive_s = keep_alive_s
-        self.session_expiry_s = session_expiry_s
         self.is_ping_unanswered = False
         self._filters = filters
-        self._inflight: dict[int, mqtt5.PublishPacket] = {}
+        self._inflight: dict[int, str] = {}  # packet id → topic
         self._waiting: deque[tuple[str, bytes, bool]] = deque()
         self._limit = INFLIGHT
         self._packet_limit = PACKET_BYTES
@@ -109,10 +112,9 @@ class Session:
         self.disconnected()
         packet = mqtt5.ConnectPacket(
             self.client_id,
-            clean_start=False,
+            clean_start=True,
             will=mqtt5.Will(will_topic, payload=will_payload, qos=mqtt5.QoS.AT_LEAST_ONCE, retain=True),
             keep_alive=self.keep_alive_s,
-            session_expiry_interval=self.session_expiry_s,
             receive_max=RECEIVE_MAXIMUM,
             max_packet_size=PACKET_BYTES,
         )
@@ -145,13 +147,13 @@ class Session:
             self._is_open = False
 
     def disconnected(self) -> None:
-        """The connection is gone; what was not acknowledged is sent again on the next one."""
+        """The connection is gone, and what was under way with it; the journal brings events again."""
         self._is_open = False
         self.is_ping_unanswered = False
         self._buffer.clear()
         self._out.clear()
-        # What never went out is stale by the time there is a connection; the journal brings its events again.
         self._waiting.clear()
+        self._inflight.clear()
 
     def take(self) -> bytes:
         """The bytes to write to the broker since the last call."""
@@ -196,9 +198,9 @@ class Session:
             case mqtt5.ConnAckPacket():
                 return self._opened(packet)
             case mqtt5.SubAckPacket():
-                refused = [code.name for code in packet.reason_codes if code >= 128]
+                refused = [int(code) for code in packet.reason_codes if int(code) >= REFUSED]
                 if refused:
-                    raise SessionFailed(f"subscription refused: {', '.join(refused)}")
+                    raise SessionFailed(f"subscription refused: {refused}")
             case mqtt5.DisconnectPacket():
                 raise SessionFailed(f"broker disconnected: {packet.reason_code.name}")
             case _:
@@ -206,27 +208,21 @@ class Session:
         return None
 
     def _opened(self, packet: mqtt5.ConnAckPacket) -> Opened:
-        if packet.reason_code is not mqtt5.ConnAckReasonCode.SUCCESS:
+        if int(packet.reason_code) >= REFUSED:
             raise SessionFailed(f"broker refused the connection: {packet.reason_code.name}")
         self._is_open = True
         self._limit = min(INFLIGHT, packet.receive_max)
         self._packet_limit = packet.max_packet_size or PACKET_BYTES
         if packet.server_keep_alive is not None:
             self.keep_alive_s = packet.server_keep_alive
-        if packet.session_present:
-            for again in self._inflight.values():
-                self._out += _again(again).write()
-        else:
-            self._inflight.clear()
-        # Always subscribed anew: it makes the broker send retained orders again, should it have lost a queued one.
         filters = [mqtt5.TopicFilter(each, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for each in self._filters]
         self._out += mqtt5.SubscribePacket(self._free_id(), filters).write()
-        return Opened(packet.session_present)
+        return Opened()
 
     def _answered(self, packet: mqtt5.PubAckPacket) -> Answered | None:
-        sent = self._inflight.pop(packet.packet_id, None)
+        topic = self._inflight.pop(packet.packet_id, None)
         self._send_waiting()
-        return None if sent is None else Answered(sent.topic, int(packet.reason_code))
+        return None if topic is None else Answered(topic, int(packet.reason_code))
 
     def _send_waiting(self) -> None:
         while self._waiting and len(self._inflight) < self._limit:
@@ -235,7 +231,7 @@ class Session:
             packet = mqtt5.PublishPacket(
                 topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, retain=retain, packet_id=packet_id
             )
-            self._inflight[packet_id] = packet
+            self._inflight[packet_id] = topic
             self._out += packet.write()
 
     def _free_id(self) -> int:
@@ -244,14 +240,3 @@ class Session:
             if self._last_id not in self._inflight:
                 return self._last_id
         raise AssertionError(_NONE_FREE)
-
-
-def _again(packet: mqtt5.PublishPacket) -> mqtt5.PublishPacket:
-    return mqtt5.PublishPacket(
-        packet.topic,
-        packet.payload,
-        qos=packet.qos,
-        retain=packet.retain,
-        packet_id=packet.packet_id,
-        duplicate=True,
-    )

@@ -49,9 +49,6 @@ class BrokerSettings(_Group):
     ca_file: Path = Field(description="PEM file with the certificates the broker's certificate is checked against")
     keepalive: Duration = Field(default=timedelta(seconds=60), description="silence after which a device pings")
     connect_timeout: Duration = Field(default=timedelta(seconds=20), description="how long connecting may take")
-    session_expiry: Duration = Field(
-        default=timedelta(days=7), description="how long the broker keeps the session of a device that is away"
-    )
     backoff_base: Duration = Field(default=timedelta(seconds=1), description="wait before the first reconnection")
     backoff_cap: Duration = Field(default=timedelta(seconds=60), description="longest wait before a reconnection")
     handshakes: int = Field(default=32, ge=1, le=10_000, description="connections being established at once")

@@ -8,14 +8,14 @@ came in. Each refusal is a security event (S-11).
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from firmware_sim.clock import Moment
-from schemas import codec, signing
+from schemas import signing
 from schemas.errors import SignatureError, SignatureReason
 from schemas.events import MessageKind, RefusalReason
 from schemas.fields import ClockState
@@ -63,13 +63,12 @@ class Unchanged(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """Root key, announced keys, last accepted serial per kind of order, and the newest verified issue time."""
+    """Root key (raw Ed25519), announced keys, last accepted serial per kind of order, and the newest verified issue time."""
 
     root: bytes
     keys: Held[KeySet] | None = None
     serials: Mapping[MessageKind, int] = field(default_factory=dict)
     floor_ms: int = 0
-    keyring: Mapping[bytes, Ed25519PublicKey] = field(default_factory=dict)
 
     def raised(self, kind: MessageKind, order: Order, serial: int) -> Trust:
         """The trust after `order` was accepted."""
@@ -78,16 +77,6 @@ class Trust:
             serials={**self.serials, kind: serial},
             floor_ms=max(self.floor_ms, order.issued_at_ms),
         )
-
-    def with_keys(self, keys: Held[KeySet]) -> Trust:
-        """The trust that believes exactly the keys of this set. A key nobody can load is left out."""
-        ring: dict[bytes, Ed25519PublicKey] = {}
-        for key in keys.order.keys:
-            loaded = _load(key.public_key)
-            # The id is not taken on faith: an entry whose id belongs to another key would answer for that key.
-            if loaded is not None and signing.key_id(loaded) == key.kid:
-                ring[key.kid] = loaded
-        return replace(self, keys=keys, keyring=ring)
 
 
 def is_trusted(now: Moment, floor_ms: int) -> bool:
@@ -143,49 +132,29 @@ def judge(
 
 def verify_keys(message: bytes, root: bytes) -> KeySet | Refusal:
     """The key set in `message` if root signed it."""
-    key = _load(root)
-    if key is None:
-        return Refusal(reason=RefusalReason.UNKNOWN_KEY, detail="the provisioned root key is no Ed25519 key")
-    return _verified(KeySet, message, {signing.key_id(key): key})
+    key = Ed25519PublicKey.from_public_bytes(root)
+    return _opened(KeySet, message, lambda: signing.verify(KeySet, message, {signing.key_id(key): key}))
 
 
 def verify(cls: type[DeviceOrderT], message: bytes, trust: Trust, *, device: str) -> DeviceOrderT | Refusal:
     """The order in `message` if an announced key signed it while it was valid, and it is for `device`."""
-    order = _verified(cls, message, trust.keyring)
-    if isinstance(order, Refusal):
-        return order
-    if trust.keys is None or not _may_have_signed(trust.keys.order, message, order):
-        return Refusal(
-            reason=RefusalReason.UNKNOWN_KEY,
-            serial=order.serial,
-            detail="issued outside the window of the key that signed it",
-        )
-    if order.device != device:
+    keys = trust.keys
+    if keys is None:
+        return Refusal(reason=RefusalReason.UNKNOWN_KEY, detail="no keys were announced yet")
+    order = _opened(cls, message, lambda: signing.verify_under(cls, message, keys.order))
+    if isinstance(order, cls) and order.device != device:
         return Refusal(reason=RefusalReason.FOREIGN_AUDIENCE, serial=order.serial, detail=f"for {order.device}")
     return order
 
 
-def _verified(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519PublicKey]) -> OrderT | Refusal:
+def _opened(cls: type[OrderT], message: bytes, opener: Callable[[], OrderT]) -> OrderT | Refusal:
     limit = cls.SIZE_LIMIT + signing.OVERHEAD_BYTES
     if len(message) > limit:
         return Refusal(reason=RefusalReason.TOO_LARGE, detail=f"{len(message)} bytes, limit {limit}")
     try:
-        return signing.verify(cls, message, keyring)
+        return opener()
     except SignatureError as error:
         return Refusal(reason=_REASONS[error.reason], detail=error.detail[:160] or None)
-
-
-def _may_have_signed(keys: KeySet, message: bytes, order: Order) -> bool:
-    kid = signing_key_id(message)
-    return any(key.not_before_ms <= order.issued_at_ms < key.not_after_ms for key in keys.keys if key.kid == kid)
-
-
-def signing_key_id(message: bytes) -> bytes:
-    """The id of the key that signed an already verified message."""
-    protected = codec.loads(message, size_limit=len(message))[0]
-    kid = codec.loads(protected, size_limit=len(protected))[4]
-    assert isinstance(kid, bytes)
-    return kid
 
 
 def _stale(serial: int, last: int | None, *, is_held: bool) -> Refusal | None:
@@ -204,13 +173,6 @@ def _out_of_window(order: Order, serial: int, trust: Trust, *, now: Moment) -> R
     if is_early and is_trusted(now, trust.floor_ms):
         return Refusal(reason=RefusalReason.NOT_YET_VALID, serial=serial)
     return None
-
-
-def _load(raw: bytes) -> Ed25519PublicKey | None:
-    try:
-        return Ed25519PublicKey.from_public_bytes(raw)
-    except ValueError:
-        return None
 
 
 # --- how often a refusal is told -------------------------------------------------------------------------------------
