@@ -227,6 +227,13 @@ class Centre:
             ingest.subscribe(each)
         return ingest
 
+    def reconnect(self) -> None:
+        """Connect again after the broker was away."""
+        self._take_in()
+        self.control.close()
+        self.ingest.close()
+        self.control, self.ingest, self._taken = connect_service(self.broker, ServiceName.CONTROL), self._listen(), 0
+
     def close(self) -> None:
         if self.simulator is not None:
             self.simulator.end()
@@ -321,6 +328,19 @@ class Centre:
             return next((each for each in self.told(device).heartbeats[seen:] if wanted(each)), None)
 
         return eventually(look, f"a heartbeat of {device}")
+
+    def wait_reading(self, device: str) -> Reading:
+        """Wait for a device's first reading."""
+        return eventually(lambda: self.told(device).readings, f"a reading of {device}")[0]
+
+    def wait_presence(self, principal: str, *, online: bool) -> PresenceReport:
+        """Wait until the latest presence report says so."""
+
+        def look() -> PresenceReport | None:
+            latest = self.latest_presence(principal)
+            return latest if latest is not None and latest.online is online else None
+
+        return eventually(look, f"{principal} to be {'online' if online else 'offline'}")
 
     def _take_in(self) -> None:
         messages = list(self.ingest.messages)
