@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import math
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, assert_never
@@ -154,9 +153,7 @@ def _read_number(item: object) -> float:
         item = float(item)  # at most 64 bits wide: larger ones are tagged, and tags do not get here
     if type(item) is not float:
         raise _wrong("a number", item)
-    if not math.isfinite(item):
-        raise DecodeError(DecodeReason.INVALID_VALUE, "", "not a finite number")
-    return item
+    return item  # NaN and infinities are pydantic's to refuse, like every other value out of bounds
 
 
 def _read_uuid(item: object) -> uuid.UUID:
@@ -210,8 +207,6 @@ def to_wire(value: Any) -> Any:
         return value.bytes
     if isinstance(value, tuple):
         return [to_wire(item) for item in value]
-    if isinstance(value, str):
-        return str(value)  # a DeviceId is a text like any other
     return value
 
 
@@ -231,6 +226,4 @@ def to_json(value: Any) -> Any:
         return value.hex()
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
-    if isinstance(value, str):
-        return str(value)
     return value
