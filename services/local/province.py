@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-BEHIND_GATEWAY_CLUSTERS = 16
-BEHIND_GATEWAY_SENSORS = 4
+BEHIND_GATEWAY = 20
+BEHIND_GATEWAY_CLUSTERS = 16  # the rest of the twenty are sensors
 DEVICES_PER_BOARD = 20
 DEVICES_PER_SENSOR = 20
 
@@ -61,10 +61,11 @@ def read_units(path: Path) -> tuple[UnitRow, ...]:
 
 
 def lay_out(units: Sequence[UnitRow], clusters: int) -> Province:
-    """A province of `clusters` directly connected clusters and, beside them, boards, sensors and one gateway.
+    """A province of `clusters` clusters (at least one) and, beside them, boards, sensors and one gateway.
 
     The host is the unit right below the root with the most units below it; in a two-level tree that is any commune,
-    so the first is taken. The gateway stands in the host's first commune.
+    so the first is taken. The gateway stands in the host's first commune; up to sixteen of the clusters, but not more
+    than half, are old FM horns behind it. Clusters are dealt out from the host on, so that a small fleet is there too.
     """
     root = next(unit for unit in units if not unit.parent_code)
     below = {unit.code: [child for child in units if child.parent_code == unit.code] for unit in units}
@@ -72,12 +73,14 @@ def lay_out(units: Sequence[UnitRow], clusters: int) -> Province:
     host = max(below[root.code], key=lambda unit: len(below[unit.code]))
     gateway_home = below[host.code][0] if below[host.code] else host
     place = {unit.code: _position(index) for index, unit in enumerate(units)}
-    homes = [communes[index % len(communes)] for index in range(clusters)]
+    behind = min(BEHIND_GATEWAY_CLUSTERS, clusters // 2)
+    first = communes.index(gateway_home)
+    homes = [communes[(first + index) % len(communes)] for index in range(clusters - behind)]
     devices = [
         *_numbered("cl", "cluster", "Cụm loa", homes, place),
         *_numbered("bd", "board", "Bảng điện tử", _spread(communes, math.ceil(clusters / DEVICES_PER_BOARD)), place),
         *_numbered("sn", "sensor", "Trạm đo", _spread(communes, math.ceil(clusters / DEVICES_PER_SENSOR)), place),
-        *_behind_gateway(gateway_home, place),
+        *_behind_gateway(gateway_home, behind, place),
     ]
     return Province(root=root, host=host, units=tuple(units), devices=tuple(devices))
 
@@ -104,7 +107,7 @@ def _numbered(
         )
 
 
-def _behind_gateway(home: UnitRow, place: dict[str, tuple[float, float]]) -> Iterable[DeviceSpec]:
+def _behind_gateway(home: UnitRow, clusters: int, place: dict[str, tuple[float, float]]) -> Iterable[DeviceSpec]:
     latitude, longitude = place[home.code]
     gateway = DeviceSpec(
         device_id=f"gw-{home.code}-01",
@@ -115,11 +118,8 @@ def _behind_gateway(home: UnitRow, place: dict[str, tuple[float, float]]) -> Ite
         longitude=longitude,
     )
     yield gateway
-    kinds = [
-        ("fm", "cluster", "fm", "Cụm loa FM"),
-    ] * BEHIND_GATEWAY_CLUSTERS + [
-        ("lr", "sensor", "lora", "Cảm biến LoRa"),
-    ] * BEHIND_GATEWAY_SENSORS
+    horn, probe = ("fm", "cluster", "fm", "Cụm loa FM"), ("lr", "sensor", "lora", "Cảm biến LoRa")
+    kinds = [horn] * clusters + [probe] * (BEHIND_GATEWAY - clusters)
     for number, (prefix, kind, technology, noun) in enumerate(kinds, start=1):
         yield DeviceSpec(
             device_id=f"{prefix}-{home.code}-{number:02d}",

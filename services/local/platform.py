@@ -1,0 +1,210 @@
+"""The whole platform on one machine: database, broker, ingest, control and a fleet, each a real process.
+
+Used by the demonstration and by the system tests. A `Platform` knows where everything is and which settings each part
+gets; starting and stopping a part is a context, so that whatever happens nothing is left running.
+"""
+
+import json
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from services.control.trust.certificates import ServiceName
+from services.local import key_sets
+from services.local.broker import Broker, running_broker
+from services.local.directories import make_passable
+from services.local.pki import Pki
+from services.local.pki import prepare as prepare_pki
+from services.local.postgres import EmbeddedPostgres, embedded_postgres
+from services.local.processes import ManagedProcess, running
+from services.shared.clock import utc_now
+from services.shared.database.migrate import MigrateSettings, migrate
+
+TOP = Path(__file__).resolve().parents[2]
+DATABASE = "loa"
+READY_DEADLINE = timedelta(seconds=60)
+HTTP_PORT = 8480  # used when it is free, so that the address stays the same from one start to the next
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What is drawn at random on the first start of a data folder and kept in a file only its owner can read."""
+
+    ingest_database_password: str
+    control_database_password: str
+    shared_group: str
+    administrator_password: str
+    officer_password: str
+    approver_password: str
+
+
+def load_secrets(path: Path) -> Secrets:
+    """The secrets kept in `path`; drawn and written there first when the file does not exist."""
+    if not path.exists():
+        drawn = Secrets(*(secrets.token_urlsafe(15) for _ in Secrets.__dataclass_fields__))
+        draft = path.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(asdict(drawn), indent=1) + "\n")
+        draft.replace(path)
+    return Secrets(**json.loads(path.read_text()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """Database and broker are up and migrated; the services can be started."""
+
+    data: Path
+    secrets: Secrets
+    pki: Pki
+    postgres: EmbeddedPostgres
+    broker: Broker
+    http_port: int
+
+    @property
+    def url(self) -> str:
+        """Where control answers."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @asynccontextmanager
+    async def ingest(self, replica: str = "ingest:1", **extra: str) -> AsyncIterator[ManagedProcess]:
+        """A running ingest that is subscribed and can store."""
+        identity = self.pki.service(ServiceName.INGEST)
+        port = free_port()
+        environment = {
+            "INGEST_DATABASE__URL": self.postgres.dsn(
+                DATABASE, user="loa_ingest", password=self.secrets.ingest_database_password
+            ),
+            **self._broker_settings("INGEST_", identity.certificate, identity.key),
+            "INGEST_REPLICA": replica,
+            "INGEST_SHARED_GROUP": self.secrets.shared_group,
+            "INGEST_HEALTH__HOST": "127.0.0.1",
+            "INGEST_HEALTH__PORT": str(port),
+            "INGEST_BROKER_LOG": str(self.broker.log),
+            **extra,
+        }
+        async with self._part("ingest", "services.ingest", environment) as process:
+            await process.wait_ready(f"http://127.0.0.1:{port}/readyz", deadline=READY_DEADLINE)
+            yield process
+
+    @asynccontextmanager
+    async def control(self, **extra: str) -> AsyncIterator[ManagedProcess]:
+        """A running control that answers and can publish."""
+        async with self._part("control", "services.control", {**self.control_settings(), **extra}) as process:
+            await process.wait_ready(f"{self.url}/readyz", deadline=READY_DEADLINE)
+            yield process
+
+    def control_settings(self) -> dict[str, str]:
+        """Settings of control, as its command-line verbs need them too."""
+        identity = self.pki.service(ServiceName.CONTROL)
+        return {
+            "CONTROL_DATABASE__URL": self.postgres.dsn(
+                DATABASE, user="loa_control", password=self.secrets.control_database_password
+            ),
+            **self._broker_settings("CONTROL_", identity.certificate, identity.key),
+            "CONTROL_HTTP__PORT": str(self.http_port),
+            "CONTROL_MEDIA__DIRECTORY": str(self.data / "media"),
+            "CONTROL_MEDIA__BASE_URL": self.url,
+            "CONTROL_SIGNING__KEY_FILE": str(self.pki.platform_signing_key),
+            "CONTROL_SIGNING__KEYS_FILE": str(key_sets.path(self.pki)),
+        }
+
+    @asynccontextmanager
+    async def fleet(
+        self, manifest: Path, settings: Mapping[str, str] | None = None, *, status_port: int = 0
+    ) -> AsyncIterator[ManagedProcess]:
+        """The simulated devices of `manifest`; ready when their process answers, connected soon after.
+
+        How they are doing is told at `/status` on `status_port`, or on a free port.
+        """
+        port = status_port or free_port()
+        environment = {
+            "SIM_MANIFEST": str(manifest),
+            "SIM_DATA": str(self.data / "devices"),
+            "SIM_BROKER__HOST": "127.0.0.1",
+            "SIM_BROKER__PORT": str(self.broker.device_port),
+            "SIM_BROKER__CA_FILE": str(self.pki.service_ca),
+            "SIM_STATUS__PORT": str(port),
+            **(settings or {}),
+        }
+        async with self._part("fleet", "firmware_sim", environment) as process:
+            await process.wait_ready(f"http://127.0.0.1:{port}/healthz", deadline=READY_DEADLINE)
+            yield process
+
+    def _broker_settings(self, prefix: str, certificate: Path, key: Path) -> dict[str, str]:
+        return {
+            f"{prefix}BROKER__HOST": "127.0.0.1",
+            f"{prefix}BROKER__PORT": str(self.broker.service_port),
+            f"{prefix}BROKER__CA_FILE": str(self.pki.service_ca),
+            f"{prefix}BROKER__CERT_FILE": str(certificate),
+            f"{prefix}BROKER__KEY_FILE": str(key),
+        }
+
+    @asynccontextmanager
+    async def _part(self, name: str, module: str, settings: Mapping[str, str]) -> AsyncIterator[ManagedProcess]:
+        async with running(
+            name,
+            [sys.executable, "-m", module],
+            log=self.data / "logs" / f"{name}.log",
+            env=inherited_environment() | dict(settings),
+            cwd=TOP,
+        ) as process:
+            yield process
+
+
+@asynccontextmanager
+async def platform(data: Path, *, http_port: int | None = None) -> AsyncIterator[Platform]:
+    """Database and broker over the folder `data`, made on first use, kept afterwards, stopped at the end."""
+    make_passable(data)
+    (data / "logs").mkdir(exist_ok=True)
+    drawn = load_secrets(data / "secrets.json")
+    now = utc_now()
+    pki = prepare_pki(data / "pki", now=now)
+    key_sets.current(pki, now=now)
+    async with embedded_postgres(data / "postgres") as postgres:
+        await _migrate(postgres, drawn)
+        async with running_broker(data / "broker", pki) as broker:
+            yield Platform(
+                data=data,
+                secrets=drawn,
+                pki=pki,
+                postgres=postgres,
+                broker=broker,
+                http_port=http_port or free_port(HTTP_PORT),
+            )
+
+
+async def _migrate(postgres: EmbeddedPostgres, drawn: Secrets) -> None:
+    await postgres.ensure_database(DATABASE)
+    await migrate(
+        MigrateSettings.model_validate(
+            {
+                "database": {"url": postgres.dsn(DATABASE)},
+                "ingest_password": drawn.ingest_database_password,
+                "control_password": drawn.control_database_password,
+            }
+        )
+    )
+
+
+def free_port(preferred: int = 0) -> int:
+    """A TCP port nobody listens on at this moment: `preferred` where that is possible."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free TCP port on 127.0.0.1")
+
+
+def inherited_environment() -> dict[str, str]:
+    """Our environment without settings meant for other parts, so that a stray variable cannot change the platform."""
+    prefixes = ("INGEST_", "CONTROL_", "SIM_", "MIGRATE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
