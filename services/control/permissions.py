@@ -1,0 +1,146 @@
+"""Who may do what where: roles, permissions, and grants bound to a unit and valid for its whole subtree. Pure.
+
+Default deny: what no role lists is not allowed. The tree decides reach as it stands today, so a unit that is in no tree
+today gives no rights; what hangs on such a unit is in the hands of those with the right over a root.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.identifiers import UnitId
+from services.control.units import UnitTree
+
+
+class Role(enum.StrEnum):
+    """What a person is in a unit (S-06). Everybody sees; each role adds what its work needs and nothing else."""
+
+    VIEWER = "viewer"
+    OFFICER = "officer"  # makes bulletins and broadcasts
+    APPROVER = "approver"  # approves or rejects bulletins
+    OPERATOR = "operator"  # sets devices and looks after the fleet
+    ADMINISTRATOR = "administrator"  # accounts, units, registry of devices
+
+
+class Permission(enum.StrEnum):
+    """What a route asks for."""
+
+    OWN_ACCOUNT = "own_account"  # anybody who is logged in, for what is theirs
+    SEE_UNITS = "see_units"
+    IMPORT_UNITS = "import_units"
+    SEE_ACCOUNTS = "see_accounts"
+    MANAGE_ACCOUNTS = "manage_accounts"
+    SEE_DEVICES = "see_devices"
+    REGISTER_DEVICES = "register_devices"
+    OPERATE_DEVICES = "operate_devices"
+    SEE_BULLETINS = "see_bulletins"
+    MAKE_BULLETINS = "make_bulletins"
+    DECIDE_BULLETINS = "decide_bulletins"
+    SEE_BROADCASTS = "see_broadcasts"
+    MAKE_BROADCASTS = "make_broadcasts"
+    SEE_AUDIT = "see_audit"
+
+
+_SEEING = frozenset(
+    {
+        Permission.OWN_ACCOUNT,
+        Permission.SEE_UNITS,
+        Permission.SEE_DEVICES,
+        Permission.SEE_BULLETINS,
+        Permission.SEE_BROADCASTS,
+    }
+)
+
+PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.VIEWER: _SEEING,
+    Role.OFFICER: _SEEING | {Permission.MAKE_BULLETINS, Permission.MAKE_BROADCASTS},
+    Role.APPROVER: _SEEING | {Permission.DECIDE_BULLETINS},
+    Role.OPERATOR: _SEEING | {Permission.OPERATE_DEVICES},
+    Role.ADMINISTRATOR: _SEEING
+    | {
+        Permission.IMPORT_UNITS,
+        Permission.SEE_ACCOUNTS,
+        Permission.MANAGE_ACCOUNTS,
+        Permission.REGISTER_DEVICES,
+        Permission.OPERATE_DEVICES,
+        Permission.SEE_AUDIT,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A role in a unit and everything below it, until `expires_at` (None: until taken back)."""
+
+    unit_id: UnitId
+    role: Role
+    expires_at: datetime | None = None
+
+    def holds(self, *, now: datetime) -> bool:
+        """Whether the grant has not run out."""
+        return self.expires_at is None or now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who asks: an account, what it was granted, and how it proved itself."""
+
+    account_id: uuid.UUID
+    login: str
+    display_name: str
+    unit_id: UnitId
+    grants: tuple[Grant, ...]
+    session_id: uuid.UUID | None = None
+    token_id: uuid.UUID | None = None
+
+
+class Rights:
+    """What an actor may do in the tree of today. Immutable."""
+
+    __slots__ = ("_grants", "tree")
+
+    def __init__(self, grants: Iterable[Grant], tree: UnitTree, *, now: datetime) -> None:
+        self._grants = tuple(grant for grant in grants if grant.holds(now=now) and grant.unit_id in tree)
+        self.tree = tree
+
+    def units(self, permission: Permission) -> tuple[UnitId, ...]:
+        """The highest units in which the permission holds, in tree order; it holds in everything below them."""
+        granted = {grant.unit_id for grant in self._grants if permission in PERMISSIONS[grant.role]}
+        return tuple(
+            unit.unit_id
+            for unit in self.tree
+            if unit.unit_id in granted and not granted.intersection(self.tree.ancestors(unit.unit_id))
+        )
+
+    def reach(self, permission: Permission) -> frozenset[UnitId]:
+        """Every unit in which the permission holds."""
+        return frozenset(unit_id for top in self.units(permission) for unit_id in self.tree.subtree(top))
+
+    def may_anywhere(self, permission: Permission) -> bool:
+        """Whether the permission holds in any unit; for what is the account's own, a valid account is enough."""
+        return permission is Permission.OWN_ACCOUNT or bool(self.units(permission))
+
+    def may(self, permission: Permission, unit_id: UnitId) -> bool:
+        """Whether the permission holds in the unit; over a unit in no tree, whether it holds in a root."""
+        tops = self.units(permission)
+        if unit_id not in self.tree:
+            return any(top in tops for top in (root.unit_id for root in self.tree.roots))
+        return any(self.tree.covers(top, unit_id) for top in tops)
+
+    def may_in_root(self, permission: Permission) -> bool:
+        """Whether the permission holds in every root: for what concerns the whole tree."""
+        tops = self.units(permission)
+        return bool(self.tree.roots) and all(root.unit_id in tops for root in self.tree.roots)
+
+    def lasts_until(self, permission: Permission, unit_id: UnitId) -> datetime | None:
+        """When the longest-lasting grant of the permission in the unit runs out; None: never. Ask `may` first."""
+        ends = [
+            grant.expires_at
+            for grant in self._grants
+            if permission in PERMISSIONS[grant.role] and self.tree.covers(grant.unit_id, unit_id)
+        ]
+        return None if None in ends else max((end for end in ends if end is not None), default=None)

@@ -1,0 +1,49 @@
+"""How long failed logins make the next one wait. Pure.
+
+Three counts are kept, because each alone can be turned against somebody: per login and origin (the usual guesser), per
+login (a guesser with many addresses; mild, so that nobody can lock an officer out), and per origin (many logins from
+one address; late, because a whole office may share it).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+class Scope(enum.StrEnum):
+    """What failures are counted by."""
+
+    LOGIN_AND_ORIGIN = "login_and_origin"
+    LOGIN = "login"
+    ORIGIN = "origin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """`free` failures cost nothing; each further one doubles the wait from `first` up to `longest`."""
+
+    free: int
+    first: timedelta
+    longest: timedelta
+
+
+POLICIES: dict[Scope, Policy] = {
+    Scope.LOGIN_AND_ORIGIN: Policy(free=4, first=timedelta(seconds=1), longest=timedelta(minutes=15)),
+    Scope.LOGIN: Policy(free=30, first=timedelta(seconds=1), longest=timedelta(seconds=30)),
+    Scope.ORIGIN: Policy(free=60, first=timedelta(seconds=1), longest=timedelta(minutes=5)),
+}
+
+FORGOTTEN_AFTER = timedelta(hours=24)
+
+
+def wait(scope: Scope, failures: int, last_failed_at: datetime, *, now: datetime) -> timedelta:
+    """How much longer to wait after `failures`, the last of them at `last_failed_at`; zero: not at all."""
+    policy = POLICIES[scope]
+    beyond = failures - policy.free
+    if beyond <= 0 or now - last_failed_at >= FORGOTTEN_AFTER:
+        return timedelta(0)
+    # The exponent is bounded before it is used: 2**10000 seconds is no span.
+    span = min(policy.longest, policy.first * (1 << min(beyond - 1, 30)))
+    return max(timedelta(0), last_failed_at + span - now)

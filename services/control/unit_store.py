@@ -1,0 +1,160 @@
+"""SQL of units: their dated versions, and the trees imported from files."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from schemas.identifiers import UnitId
+from services.control import vietnamese
+from services.control.unit_changes import UnitChanges
+from services.control.units import UnitHistory, UnitVersion
+from services.shared.database.pool import Connection
+
+_VERSIONS = """
+SELECT unit_id, valid_from, valid_until, parent_id, code, level, name, sort_key
+  FROM control.unit_versions
+"""
+
+# Imports take turns: what one decides rests on the history it has read.
+_LOCK = """
+SELECT revision
+  FROM control.units_revision
+   FOR UPDATE
+"""
+
+_STRANDED = """
+SELECT u.unit_id,
+       (SELECT count(*) FROM control.devices d WHERE d.unit_id = u.unit_id AND d.retired_at IS NULL) AS devices,
+       (SELECT count(*) FROM control.accounts a WHERE a.unit_id = u.unit_id AND a.disabled_at IS NULL) AS accounts
+  FROM unnest($1::uuid[]) AS u (unit_id)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrandedUnit:
+    """A unit that would be in no tree any more, and what still belongs to it."""
+
+    unit_id: UnitId
+    devices: int
+    accounts: int
+
+
+async def load_units(connection: Connection) -> UnitHistory:
+    """Every version of every unit."""
+    rows = await connection.fetch(_VERSIONS)
+    return UnitHistory(
+        UnitVersion(
+            unit_id=UnitId(row["unit_id"]),
+            valid_from=row["valid_from"],
+            valid_until=row["valid_until"],
+            parent_id=UnitId(row["parent_id"]) if row["parent_id"] is not None else None,
+            code=row["code"],
+            level=row["level"],
+            name=row["name"],
+            sort_key=row["sort_key"],
+        )
+        for row in rows
+    )
+
+
+async def revision(connection: Connection) -> int:
+    """A number that grows with every change to a version."""
+    value: int = await connection.fetchval("SELECT revision FROM control.units_revision")
+    return value
+
+
+async def lock_units(connection: Connection) -> None:
+    """Keep other imports out until this transaction ends."""
+    await connection.fetchval(_LOCK)
+
+
+async def stranded(connection: Connection, closed: Iterable[UnitId]) -> tuple[StrandedUnit, ...]:
+    """Which of the units to be closed still have devices in service or accounts in use."""
+    rows = await connection.fetch(_STRANDED, list(closed))
+    return tuple(
+        StrandedUnit(unit_id=UnitId(row["unit_id"]), devices=row["devices"], accounts=row["accounts"])
+        for row in rows
+        if row["devices"] or row["accounts"]
+    )
+
+
+async def apply(connection: Connection, changes: UnitChanges, *, at: datetime) -> None:
+    """Carry out the changes."""
+    await connection.executemany(
+        "INSERT INTO control.units (unit_id, created_at) VALUES ($1, $2)",
+        [(unit_id, at) for unit_id in sorted(changes.opened)],
+    )
+    await connection.executemany(
+        "DELETE FROM control.unit_versions WHERE unit_id = $1 AND valid_from = $2",
+        [(version.unit_id, version.valid_from) for version in changes.removed],
+    )
+    await connection.executemany(
+        "UPDATE control.unit_versions SET valid_until = $3 WHERE unit_id = $1 AND valid_from = $2",
+        [(version.unit_id, version.valid_from, version.valid_until) for version in changes.ended],
+    )
+    await connection.executemany(
+        """
+        INSERT INTO control.unit_versions
+               (unit_id, valid_from, valid_until, parent_id, code, level, name, sort_key, search_text)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        """,
+        [
+            (
+                version.unit_id,
+                version.valid_from,
+                version.valid_until,
+                version.parent_id,
+                version.code,
+                version.level,
+                version.name,
+                version.sort_key,
+                vietnamese.search_text(version.name),
+            )
+            for version in changes.added
+        ],
+    )
+
+
+async def record_import(
+    connection: Connection, *, valid_from: date, file_sha256: bytes, units: int, at: datetime, by: uuid.UUID | None
+) -> None:
+    """Note which file made which tree."""
+    await connection.execute(
+        """
+        INSERT INTO control.unit_imports (valid_from, file_sha256, units, imported_at, imported_by)
+        VALUES ($1, $2, $3, $4, $5)
+        """,
+        valid_from,
+        file_sha256,
+        units,
+        at,
+        by,
+    )
+
+
+async def matching(connection: Connection, words: str, code: str, *, day: date, limit: int) -> tuple[UnitId, ...]:
+    """Units whose name without diacritics holds `words` (already bare), or whose code is `code`; best first."""
+    pattern = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    rows = await connection.fetch(
+        """
+        SELECT unit_id
+          FROM control.unit_versions
+         WHERE valid_from <= $4
+           AND (valid_until IS NULL OR valid_until > $4)
+           AND (search_text LIKE '%' || $1 || '%' OR code = $3)
+         ORDER BY code = $3 DESC,
+                  search_text = $2 DESC,
+                  ' ' || search_text LIKE '% ' || $1 || '%' DESC,
+                  sort_key COLLATE "C", code COLLATE "C"
+         LIMIT $5
+        """,
+        pattern,
+        words,
+        code,
+        day,
+        limit,
+    )
+    return tuple(UnitId(row["unit_id"]) for row in rows)
