@@ -1,0 +1,163 @@
+"""Who may use which route: default deny, each route with one declared permission and where it must hold.
+
+`requires(permission, scope)` is the only way to learn who is asking. Routes without it are public, and those stand in
+`PUBLIC`; a test compares both with the routes there are.
+
+A session cookie counts for unsafe methods only together with its CSRF token; a bearer token needs none, because no
+browser sends it by itself.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from datetime import datetime
+from typing import Any
+
+from fastapi import Depends, Request
+
+from schemas.identifiers import UnitId
+from services.control import account_store, broadcast_store, bulletin_store, credentials, device_store
+from services.control.accounts import TOUCH_AFTER
+from services.control.api.context import Caller, Services, origin_of, services_of
+from services.control.errors import Forbidden, NotFound, Unauthenticated
+from services.control.permissions import Actor, Permission, Rights
+from services.shared.database.pool import Connection
+
+COOKIE = "loa_session"
+CSRF_HEADER = "X-CSRF-Token"
+CSRF_FIELD = "csrf_token"
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+PUBLIC = frozenset(
+    {
+        ("POST", "/api/v1/sessions"),
+        ("GET", "/api/v1/openapi.json"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", "/metrics"),
+        ("GET", "/media/{sha256}"),
+        ("HEAD", "/media/{sha256}"),
+        ("GET", "/login"),
+        ("POST", "/login"),
+        ("GET", "/static/{name}"),
+    }
+)
+
+
+class Scope(enum.StrEnum):
+    """Where the permission must hold."""
+
+    ANYWHERE = "anywhere"  # in some unit; what is listed is limited to the units where it holds
+    ROOT = "root"  # in the root: concerns the whole tree
+    UNIT = "unit"  # in the unit of the path
+    DEVICE = "device"  # in the unit of the device of the path
+    BULLETIN = "bulletin"  # in the unit of the bulletin of the path
+    BROADCAST = "broadcast"  # in the unit that issued the broadcast of the path
+    BODY = "body"  # in the unit that the body or query names: the route calls `Caller.demand`
+
+
+class Requirement:
+    """The declared permission of a route; as a dependency it gives the caller or raises."""
+
+    def __init__(self, permission: Permission, scope: Scope) -> None:
+        self.permission = permission
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> Caller:
+        """Who asks. Raises `Unauthenticated`, `Forbidden`, or `NotFound` for what the path names."""
+        services = services_of(request)
+        now = services.clock()
+        async with services.database.connection() as connection:
+            actor, csrf_token = await _authenticated(request, connection, services, now)
+            tree = await services.directory.tree(connection, now=now)
+            rights = Rights(actor.grants, tree, now=now)
+            caller = Caller(actor=actor, rights=rights, origin=origin_of(request), now=now, csrf_token=csrf_token)
+            if not rights.may_anywhere(self.permission):
+                raise Forbidden("not_permitted", facts={"permission": self.permission.value})
+            await self._check(request.path_params, connection, caller, services)
+        return caller
+
+    async def _check(self, path: dict[str, Any], connection: Connection, caller: Caller, services: Services) -> None:
+        match self.scope:
+            case Scope.ANYWHERE | Scope.BODY:
+                return
+            case Scope.ROOT:
+                if not caller.rights.may_in_root(self.permission):
+                    raise Forbidden("not_permitted_in_root")
+                return
+            case Scope.UNIT:
+                unit_id, field = _unit_in(path), "unit_id"
+                await _check_unit_exists(connection, services, unit_id)
+            case Scope.DEVICE:
+                unit_id, field = await device_store.unit_of(connection, str(path["device_id"])), "device_id"
+            case Scope.BULLETIN:
+                found = await bulletin_store.bulletin(connection, _uuid_in(path, "bulletin_id"))
+                unit_id, field = found.unit_id, "bulletin_id"
+            case _:
+                unit_id = await broadcast_store.unit_of(connection, _uuid_in(path, "broadcast_id"))
+                field = "broadcast_id"
+        caller.demand(self.permission, unit_id, field=field)
+
+
+def requires(permission: Permission, scope: Scope) -> Any:
+    """The dependency that lets only those in who hold `permission` where `scope` says."""
+    return Depends(Requirement(permission, scope))
+
+
+async def _authenticated(
+    request: Request, connection: Connection, services: Services, now: datetime
+) -> tuple[Actor, str | None]:
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme:
+        actor = None
+        if scheme.lower() == "bearer":
+            actor = await account_store.actor_of_token(connection, credentials.stored_form(bearer.strip()), now=now)
+        if actor is None:
+            raise Unauthenticated("token_not_valid")
+        return actor, None
+    cookie = request.cookies.get(COOKIE)
+    if cookie is None:
+        raise Unauthenticated("login_needed")
+    found = await account_store.actor_of_session(
+        connection, credentials.stored_form(cookie), now=now, seen_after=now - services.sessions.idle
+    )
+    if found is None:
+        raise Unauthenticated("session_over")
+    actor, last_seen_at = found
+    if request.method not in _SAFE and not credentials.is_csrf_token(await _given_csrf_token(request), cookie):
+        raise Forbidden("csrf_token_missing")
+    if now - last_seen_at > TOUCH_AFTER and actor.session_id is not None:
+        await account_store.touch_session(connection, actor.session_id, at=now)
+    return actor, credentials.csrf_token(cookie)
+
+
+async def _given_csrf_token(request: Request) -> str | None:
+    """From the header; a form of a page sends it as a field."""
+    header = request.headers.get(CSRF_HEADER)
+    if header is not None or request.url.path.startswith("/api/"):
+        return header
+    field = (await request.form()).get(CSRF_FIELD)
+    return field if isinstance(field, str) else None
+
+
+def _uuid_in(path: dict[str, Any], name: str) -> uuid.UUID:
+    """The id of the path; what is no UUID names nothing."""
+    value = path[name]
+    if isinstance(value, uuid.UUID):
+        return value
+    kind = name.removesuffix("_id")
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        raise NotFound(f"{kind}_not_found", facts={"id": str(value)[:64]}) from None
+
+
+def _unit_in(path: dict[str, Any]) -> UnitId:
+    return UnitId(_uuid_in(path, "unit_id"))
+
+
+async def _check_unit_exists(connection: Connection, services: Services, unit_id: UnitId) -> None:
+    history = await services.directory.history(connection)
+    if all(version.unit_id != unit_id for version in history.versions):
+        raise NotFound("unit_not_found", facts={"id": str(unit_id)})

@@ -1,0 +1,115 @@
+"""The HTTP application: routers, error mapping, limits, the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+
+from services.control.api import errors
+from services.control.api.access import COOKIE, CSRF_HEADER, PUBLIC
+from services.control.api.context import Services
+from services.control.api.middleware import BodyLimit, Envelope
+from services.control.api.routes import (
+    accounts,
+    broadcasts,
+    bulletins,
+    devices,
+    health,
+    media,
+    overview,
+    sessions,
+    units,
+)
+from services.control.metrics import ControlMetrics
+from services.control.pages import pages
+from services.control.settings import MIB, HttpSettings, MediaSettings
+
+VERSION = "1"
+_OPENAPI = "/api/v1/openapi.json"
+
+_ROUTERS = (
+    sessions.router,
+    accounts.router,
+    units.router,
+    devices.router,
+    media.router,
+    bulletins.router,
+    broadcasts.router,
+    overview.router,
+    health.router,
+)
+
+_ABOUT = f"""Programs log in with `Authorization: Bearer <API token>`. Browsers use the session cookie `{COOKIE}`; with it,
+POST, PUT, PATCH and DELETE need the header `{CSRF_HEADER}`.
+
+Errors are problem documents (RFC 9457) with a stable `code`; `errors` names each field, what is wrong and how to mend
+it. Texts are Vietnamese, or English with `Accept-Language: en`. Instants carry their offset; days and times of
+broadcasts are local to the broadcast's `time_zone`. Intervals are half-open: `ends_on`, `valid_until` and the like are
+the first day that is no longer part."""
+
+
+def create_api(services: Services, metrics: ControlMetrics) -> FastAPI:
+    """The application over the parts of the service."""
+    app = routed()
+    app.state.services = services
+    errors.install(app, pages.respond_to_error)
+    app.add_middleware(BodyLimit, limit_of=body_limits(services.http, services.media), respond=pages.respond_to_error)
+    app.add_middleware(Envelope, is_https=services.http.is_https, metrics=metrics, respond=pages.respond_to_error)
+    return app
+
+
+def routed() -> FastAPI:
+    """The routes alone, for whoever asks what there is."""
+    app = FastAPI(
+        title="Loa",
+        version=VERSION,
+        description=_ABOUT,
+        # The interactive pages load scripts from elsewhere, which our own content security policy refuses.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.include_router(pages.router, include_in_schema=False)
+
+    @app.get(_OPENAPI, include_in_schema=False)
+    async def openapi(request: Request) -> JSONResponse:
+        return JSONResponse(document(request.app))
+
+    return app
+
+
+def body_limits(http: HttpSettings, media_settings: MediaSettings) -> Callable[[str], int]:
+    """How large a body may be, by path."""
+    exceptions = {
+        "/api/v1/media": (media_settings.max_file_mib + 1) * MIB,  # the form around the file
+        "/api/v1/units/import": http.max_batch_body_mib * MIB,
+        "/api/v1/devices/batch": http.max_batch_body_mib * MIB,
+    }
+    return lambda path: exceptions.get(path, http.max_body_mib * MIB)
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the shape of problems and the ways to log in."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        components = schema.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = errors.PROBLEM_SCHEMA
+        for unused in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(unused, None)
+        components["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"},
+            "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+        }
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                if (method.upper(), path) not in PUBLIC:
+                    operation["security"] = [{"token": []}, {"session": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema

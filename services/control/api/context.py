@@ -1,0 +1,74 @@
+"""What every request works with: the service's parts, and the caller once known."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
+from schemas.identifiers import UnitId
+from services.control.errors import Fault, Forbidden
+from services.control.measurer import Measurer
+from services.control.media_files import MediaFiles
+from services.control.passwords import Passwords
+from services.control.permissions import Actor, Permission, Rights
+from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
+from services.control.unit_directory import UnitDirectory
+from services.shared.database.pool import Database
+
+Clock = Callable[[], datetime]
+Facts = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything routes stand on; made once by the composition."""
+
+    database: Database
+    directory: UnitDirectory
+    passwords: Passwords
+    files: MediaFiles
+    measurer: Measurer
+    http: HttpSettings
+    media: MediaSettings
+    sessions: SessionSettings
+    policy: PolicySettings
+    registry: CollectorRegistry
+    broker_is_connected: Callable[[], bool]
+    clock: Clock
+
+
+def services_of(request: Request) -> Services:
+    """The parts of this service."""
+    services: Services = request.app.state.services
+    return services
+
+
+Parts = Annotated[Services, Depends(services_of)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks, what they may do today, from where, and the instant the request is judged by."""
+
+    actor: Actor
+    rights: Rights
+    origin: str | None
+    now: datetime
+    csrf_token: str | None = None
+
+    def demand(self, permission: Permission, unit_id: UnitId, *, field: str) -> None:
+        """Raise `Forbidden` unless the permission holds in the unit that `field` names."""
+        if not self.rights.may(permission, unit_id):
+            unit = self.rights.tree.get(unit_id)
+            facts = {"unit": unit.name if unit else str(unit_id)}
+            raise Forbidden("not_permitted_here", faults=[Fault(field, "unit_outside_own_subtree", facts)], facts=facts)
+
+
+def origin_of(request: Request) -> str:
+    """The network address the request came from."""
+    return request.client.host if request.client else ""

@@ -1,0 +1,116 @@
+"""Field types of requests and answers, with their limits."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+from datetime import time
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from schemas.errors import InvalidIdentifier
+from schemas.identifiers import DeviceId
+from services.control.api.faults import FieldFault
+from services.control.errors import Fault, Invalid
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, because a misspelt one would otherwise be ignored in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    """A response body."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def _tidy(value: str) -> str:
+    """Composed characters and single blanks; control characters are refused."""
+    tidy = " ".join(unicodedata.normalize("NFC", value).split())
+    if not tidy.isprintable():
+        raise FieldFault("text_has_control_characters")
+    return tidy
+
+
+def _paragraphs(value: str) -> str:
+    """Composed characters; line breaks are kept, other control characters are refused."""
+    text = unicodedata.normalize("NFC", value).replace("\r\n", "\n").strip()
+    if not text.replace("\n", "").isprintable():
+        raise FieldFault("text_has_control_characters")
+    return text
+
+
+def _blank_is_missing(value: object) -> object:
+    """A text of blanks only is as short as none."""
+    return value.strip() if isinstance(value, str) else value
+
+
+def _device_id(value: str) -> str:
+    try:
+        return DeviceId.parse(value)
+    except InvalidIdentifier:
+        raise FieldFault("bad_device_id", value=value[:64]) from None
+
+
+_LOGIN = re.compile(r"[a-z0-9][a-z0-9._@-]{1,62}[a-z0-9]")
+
+
+def _login(value: str) -> str:
+    login = value.strip().lower()
+    if not _LOGIN.fullmatch(login):
+        raise FieldFault("bad_login")
+    return login
+
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
+
+
+def _language(value: str) -> str:
+    if not _LANGUAGE.fullmatch(value):
+        raise FieldFault("bad_language_tag", value=value[:32])
+    return value
+
+
+def _local_time(value: object) -> object:
+    """Only `HH:MM` and `HH:MM:SS`: a number of seconds or an offset would be a misunderstanding."""
+    if isinstance(value, time):
+        return value
+    if not isinstance(value, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", value):
+        raise FieldFault("not_a_local_time")
+    return time.fromisoformat(value)
+
+
+def _sha256(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise FieldFault("not_a_sha256")
+    return value
+
+
+def uuid_of(text: str, *, field: str) -> uuid.UUID:
+    """The UUID written in a form's field. Raises `Invalid` naming the field."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise Invalid(Fault(field, "not_a_uuid")) from None
+
+
+Title = Annotated[str, BeforeValidator(_blank_is_missing), Field(min_length=1, max_length=200), AfterValidator(_tidy)]
+Name = Annotated[str, BeforeValidator(_blank_is_missing), Field(min_length=1, max_length=120), AfterValidator(_tidy)]
+Note = Annotated[str, Field(max_length=500), AfterValidator(_tidy)]
+BoardText = Annotated[
+    str, BeforeValidator(_blank_is_missing), Field(min_length=1, max_length=2_000), AfterValidator(_paragraphs)
+]
+DeviceIdText = Annotated[str, Field(max_length=200), AfterValidator(_device_id)]
+Login = Annotated[str, Field(max_length=200), AfterValidator(_login)]
+LanguageTag = Annotated[str, Field(max_length=64), AfterValidator(_language)]
+LocalTime = Annotated[time, BeforeValidator(_local_time, json_schema_input_type=str)]
+Sha256Text = Annotated[str, Field(max_length=200), AfterValidator(_sha256)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+Instant = AwareDatetime
+Limit = Annotated[int, Field(ge=1, le=500)]

@@ -1,0 +1,1 @@
+"""Routes, one module per noun. Each declares a permission; none contains `try`."""

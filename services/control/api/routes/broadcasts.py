@@ -1,0 +1,386 @@
+"""Broadcasts: asked for by officers, planned by the platform, proven by devices."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import Field, model_validator
+
+from schemas.identifiers import BroadcastId, UnitId
+from services.control import broadcast_requests, broadcast_store, broadcasts, emission_store, programme_reads
+from services.control.api.access import Scope, requires
+from services.control.api.context import Caller, Parts
+from services.control.api.errors import documented
+from services.control.api.faults import FieldFault
+from services.control.api.fields import Answer, Body, DeviceIdText, Instant, LocalTime, Percent, Title
+from services.control.api.places import format_place, parse_place
+from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
+from services.control.broadcast_requests import BulletinWish, DeviceWish, PauseWish, UnitWish, Wish
+from services.control.broadcast_store import StoredBroadcast
+from services.control.errors import Fault, Invalid
+from services.control.permissions import Permission
+from services.control.programme_reads import ProofCounts
+
+router = APIRouter(prefix="/api/v1/broadcasts", tags=["broadcasts"])
+
+Lister = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.ANYWHERE)]
+Reader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.BROADCAST)]
+Maker = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.BODY)]
+Changer = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.BROADCAST)]
+IfMatch = Annotated[str | None, Header(description="ETag of the version that is meant")]
+
+
+class ItemBody(Body):
+    """A bulletin or a pause; exactly one of the two."""
+
+    bulletin_id: uuid.UUID | None = None
+    pause_s: float | None = Field(default=None, gt=0, le=3_600)
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if (self.bulletin_id is None) == (self.pause_s is None):
+            raise FieldFault("item_is_not_one_thing")
+        return self
+
+    def wish(self) -> BulletinWish | PauseWish:
+        """The item as asked for."""
+        if self.bulletin_id is not None:
+            return BulletinWish(bulletin_id=self.bulletin_id)
+        return PauseWish(length=timedelta(milliseconds=max(1, round((self.pause_s or 0) * 1000))))
+
+
+class TargetBody(Body):
+    """A unit with everything below it, or one device; with `exclude` it is left out."""
+
+    unit_id: uuid.UUID | None = None
+    device_id: DeviceIdText | None = None
+    exclude: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if (self.unit_id is None) == (self.device_id is None):
+            raise FieldFault("target_is_not_one_thing")
+        return self
+
+    def wish(self) -> UnitWish | DeviceWish:
+        """The target as asked for."""
+        if self.unit_id is not None:
+            return UnitWish(unit_id=UnitId(self.unit_id), is_excluded=self.exclude)
+        return DeviceWish(device_id=self.device_id or "", is_excluded=self.exclude)
+
+
+class BroadcastBody(Body):
+    """What is asked for.
+
+    `once`: on `starts_on`, at each of `local_times`. `daily`: every day from `starts_on` until `ends_on`, the first day
+    on which it no longer starts (null: until withdrawn). Times are local times of `time_zone`.
+    """
+
+    unit_id: uuid.UUID = Field(description="the unit that issues it; its targets lie in it or below")
+    title: Title
+    level: Literal["normal", "priority", "emergency"] = "normal"
+    recurrence: Literal["once", "daily"] = "once"
+    time_zone: str = Field(default="Asia/Ho_Chi_Minh", min_length=1, max_length=64, description="IANA name")
+    starts_on: date
+    ends_on: date | None = None
+    local_times: list[LocalTime] = Field(
+        min_length=1, max_length=broadcast_requests.MAX_TIMES, description="HH:MM or HH:MM:SS"
+    )
+    items: list[ItemBody] = Field(min_length=1, max_length=broadcast_requests.MAX_ITEMS)
+    targets: list[TargetBody] = Field(min_length=1, max_length=broadcast_requests.MAX_TARGETS)
+    volume_percent: Percent | None = Field(default=None, description="default: the volume of each device")
+    resume: Literal["resume", "restart", "drop"] = "resume"
+
+    def wish(self) -> Wish:
+        """The broadcast as asked for."""
+        return Wish(
+            unit_id=UnitId(self.unit_id),
+            title=self.title,
+            level=self.level,
+            recurrence=self.recurrence,
+            time_zone=self.time_zone,
+            starts_on=self.starts_on,
+            ends_on=self.ends_on,
+            local_times=tuple(self.local_times),
+            items=tuple(item.wish() for item in self.items),
+            targets=tuple(target.wish() for target in self.targets),
+            volume_percent=self.volume_percent,
+            resume=self.resume,
+        )
+
+
+class ItemView(Answer):
+    """An item."""
+
+    bulletin_id: uuid.UUID | None = None
+    pause_s: float | None = None
+
+
+class TargetView(Answer):
+    """A target."""
+
+    unit_id: uuid.UUID | None = None
+    device_id: str | None = None
+    exclude: bool
+
+
+class BroadcastView(Answer):
+    """A broadcast; `version` is its ETag."""
+
+    broadcast_id: uuid.UUID
+    version: int
+    state: str
+    unit_id: uuid.UUID
+    title: str
+    level: str
+    recurrence: str
+    time_zone: str
+    starts_on: date
+    ends_on: date | None
+    local_times: list[time]
+    items: list[ItemView]
+    targets: list[TargetView]
+    volume_percent: int | None
+    resume: str
+    issued_at: datetime
+    created_by: uuid.UUID
+    withdrawn_at: datetime | None
+
+
+class AcceptedView(BroadcastView):
+    """A broadcast just stored: how many devices it reaches today and how long one occurrence lasts."""
+
+    devices: int
+    duration_s: float
+
+
+class BroadcastWithProof(BroadcastView):
+    """A broadcast and what became of it so far."""
+
+    proof: ProofView
+
+
+class PlanningProblemView(Answer):
+    """Something of the broadcast that is not emitted, or that somebody should look at. `problem` is a stable word."""
+
+    problem: str
+    local_day: date | None
+    occurrence_at: datetime | None
+    item: int | None
+    device_no: int | None
+    detail: str
+
+
+class ProofSheet(Answer):
+    """Emissions counted by what became of them, and what could not be planned and why."""
+
+    broadcast_id: uuid.UUID
+    at: datetime
+    proof: ProofView
+    problems: list[PlanningProblemView]
+
+
+class EmissionListView(Answer):
+    """Emissions one by one."""
+
+    emissions: list[EmissionView]
+    more_after: str | None = Field(description="to be given as `after`; null: that was all")
+
+
+def _described(stored: StoredBroadcast) -> dict[str, Any]:
+    wish = stored.wish
+    return {
+        "broadcast_id": stored.broadcast_id,
+        "version": stored.version,
+        "state": stored.state,
+        "unit_id": wish.unit_id,
+        "title": wish.title,
+        "level": wish.level,
+        "recurrence": wish.recurrence,
+        "time_zone": wish.time_zone,
+        "starts_on": wish.starts_on,
+        "ends_on": wish.ends_on,
+        "local_times": list(wish.local_times),
+        "items": [
+            ItemView(bulletin_id=item.bulletin_id)
+            if isinstance(item, BulletinWish)
+            else ItemView(pause_s=item.length.total_seconds())
+            for item in wish.items
+        ],
+        "targets": [
+            TargetView(unit_id=target.unit_id, exclude=target.is_excluded)
+            if isinstance(target, UnitWish)
+            else TargetView(device_id=target.device_id, exclude=target.is_excluded)
+            for target in wish.targets
+        ],
+        "volume_percent": wish.volume_percent,
+        "resume": wish.resume,
+        "issued_at": stored.issued_at,
+        "created_by": stored.created_by,
+        "withdrawn_at": stored.withdrawn_at,
+    }
+
+
+def _with_etag(response: Response, stored: StoredBroadcast) -> None:
+    response.headers["ETag"] = broadcasts.etag(stored)
+
+
+@router.get("", responses=documented([401, 403, 422]))
+async def list_broadcasts(
+    caller: Lister,
+    services: Parts,
+    state: Annotated[Literal["scheduled", "withdrawn"] | None, Query()] = None,
+    before: Annotated[Instant | None, Query(description="only older ones")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> list[BroadcastView]:
+    """Broadcasts issued by the units one may see, newest first."""
+    async with services.database.connection() as connection:
+        found = await broadcast_store.broadcasts_of(
+            connection, caller.rights.reach(Permission.SEE_BROADCASTS), state=state, before=before, limit=limit
+        )
+    return [BroadcastView(**_described(each)) for each in found]
+
+
+@router.post("", status_code=201, responses=documented([401, 403, 422]))
+async def create_broadcast(body: BroadcastBody, caller: Maker, response: Response, services: Parts) -> AcceptedView:
+    """Ask for a broadcast. Everything wrong with it is named at once; nothing is half stored."""
+    unit_id = UnitId(body.unit_id)
+    if unit_id not in caller.rights.tree:
+        raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
+    caller.demand(Permission.MAKE_BROADCASTS, unit_id, field="unit_id")
+    async with services.database.transaction() as connection:
+        accepted = await broadcasts.create(
+            connection,
+            body.wish(),
+            rights=caller.rights,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+    _with_etag(response, accepted.broadcast)
+    return AcceptedView(
+        **_described(accepted.broadcast), devices=accepted.devices, duration_s=accepted.length.total_seconds()
+    )
+
+
+async def _proof(services: Parts, broadcast_id: uuid.UUID, *, now: datetime) -> ProofCounts:
+    async with services.database.connection() as connection:
+        return await programme_reads.proof_totals(connection, now=now, broadcast_id=BroadcastId(broadcast_id))
+
+
+@router.get("/{broadcast_id}", responses=documented([401, 403, 404]))
+async def get_broadcast(
+    broadcast_id: uuid.UUID, caller: Reader, response: Response, services: Parts
+) -> BroadcastWithProof:
+    """One broadcast with the sum of its proof. Its ETag is what If-Match wants."""
+    async with services.database.connection() as connection:
+        stored = await broadcast_store.broadcast(connection, broadcast_id)
+    _with_etag(response, stored)
+    return BroadcastWithProof(
+        **_described(stored), proof=proof_view(await _proof(services, broadcast_id, now=caller.now))
+    )
+
+
+@router.put("/{broadcast_id}", responses=documented([401, 403, 404, 409, 412, 422, 428]))
+async def replace_broadcast(
+    broadcast_id: uuid.UUID,
+    body: BroadcastBody,
+    caller: Changer,
+    response: Response,
+    services: Parts,
+    if_match: IfMatch = None,
+) -> AcceptedView:
+    """Put another wish in its place; If-Match must name the version one has read. What has started stays."""
+    async with services.database.transaction() as connection:
+        stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
+        _check_version(stored, if_match, given=body.model_dump(mode="json"))
+        accepted = await broadcasts.replace(
+            connection,
+            stored,
+            body.wish(),
+            rights=caller.rights,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+    _with_etag(response, accepted.broadcast)
+    return AcceptedView(
+        **_described(accepted.broadcast), devices=accepted.devices, duration_s=accepted.length.total_seconds()
+    )
+
+
+def _check_version(stored: StoredBroadcast, if_match: str | None, *, given: Any) -> None:
+    present = BroadcastView(**_described(stored)).model_dump(mode="json")
+    broadcasts.check_version(stored, if_match, present, given=given)
+
+
+@router.post("/{broadcast_id}/withdraw", responses=documented([401, 403, 404, 409, 412]))
+async def withdraw_broadcast(
+    broadcast_id: uuid.UUID, caller: Changer, response: Response, services: Parts, if_match: IfMatch = None
+) -> BroadcastView:
+    """Withdraw a broadcast: what has not started does not start any more. If-Match is looked at when it is there."""
+    async with services.database.transaction() as connection:
+        stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
+        if if_match is not None:
+            _check_version(stored, if_match, given={"state": broadcasts.WITHDRAWN})
+        withdrawn = await broadcasts.withdraw(
+            connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now
+        )
+    _with_etag(response, withdrawn)
+    return BroadcastView(**_described(withdrawn))
+
+
+@router.get("/{broadcast_id}/proof", responses=documented([401, 403, 404]))
+async def proof_of_broadcast(broadcast_id: uuid.UUID, caller: Reader, services: Parts) -> ProofSheet:
+    """What became of the broadcast: emissions counted, and what could not be planned and why."""
+    counts = await _proof(services, broadcast_id, now=caller.now)
+    async with services.database.connection() as connection:
+        problems = await programme_reads.problems(connection, BroadcastId(broadcast_id))
+    return ProofSheet(
+        broadcast_id=broadcast_id,
+        at=caller.now,
+        proof=proof_view(counts),
+        problems=[
+            PlanningProblemView(
+                problem=each.kind.value,
+                local_day=each.local_day,
+                occurrence_at=each.occurrence_at,
+                item=each.item,
+                device_no=each.device_no,
+                detail=each.detail,
+            )
+            for each in problems
+        ],
+    )
+
+
+@router.get("/{broadcast_id}/emissions", responses=documented([401, 403, 404, 422]))
+async def emissions_of_broadcast(
+    broadcast_id: uuid.UUID,
+    caller: Reader,
+    services: Parts,
+    outcome: Annotated[
+        Literal["pending", "played", "late", "cut", "missed", "refused", "unknown"] | None, Query()
+    ] = None,
+    after: Annotated[str | None, Query(max_length=100, description="`more_after` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 500,
+) -> EmissionListView:
+    """Every emission of the broadcast on devices one may see, with outcome, reason and evidence."""
+    place = parse_place(after) if after is not None else None
+    async with services.database.connection() as connection:
+        found = await emission_store.of_broadcast(
+            connection,
+            broadcast_id,
+            caller.rights.reach(Permission.SEE_BROADCASTS),
+            outcome=outcome,
+            after=place,
+            limit=limit + 1,
+        )
+    shown = found[:limit]
+    return EmissionListView(
+        emissions=[emission_view(each) for each in shown],
+        more_after=format_place(shown[-1]) if len(found) > limit else None,
+    )

@@ -1,0 +1,316 @@
+"""The registry of devices and what each does now."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from schemas.identifiers import DeviceId, UnitId
+from services.control import device_store, devices, fleet, programme_reads
+from services.control.api.access import Scope, requires
+from services.control.api.context import Caller, Parts
+from services.control.api.errors import documented
+from services.control.api.fields import Answer, Body, DeviceIdText, Latitude, Longitude, Name, Percent
+from services.control.api.views import (
+    AiringView,
+    DeviceHistoryView,
+    DeviceStatusView,
+    airing_view,
+    device_history_view,
+    device_status_view,
+)
+from services.control.device_store import Device, NewDevice
+from services.control.errors import Fault, Invalid
+from services.control.permissions import Permission
+
+router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
+
+Kind = Literal["cluster", "board", "sensor", "gateway"]
+Liveness = Literal["online", "offline", "never"]
+
+Lister = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.ANYWHERE)]
+Watcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.DEVICE)]
+Registrar = Annotated[Caller, requires(Permission.REGISTER_DEVICES, Scope.BODY)]
+Keeper = Annotated[Caller, requires(Permission.REGISTER_DEVICES, Scope.DEVICE)]
+Operator = Annotated[Caller, requires(Permission.OPERATE_DEVICES, Scope.DEVICE)]
+
+
+class DeviceBody(Body):
+    """A device to be registered."""
+
+    device_id: DeviceIdText = Field(description="name on the wire and in the certificate: a-z, 0-9, inner hyphens")
+    kind: Kind
+    unit_id: uuid.UUID
+    name: Name
+    technology: Literal["ip", "fm", "wired", "lora"] = "ip"
+    ownership: Literal["public", "private", "private_with_public_share"] = "public"
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    volume_percent: Percent = 30
+    volume_cap_percent: Percent = 80
+    heartbeat_interval_s: int = Field(default=60, ge=1, le=86_400)
+    gateway_id: DeviceIdText | None = Field(default=None, description="the gateway that speaks for the device")
+
+
+class DevicesBody(Body):
+    """Devices to be registered, all or none; a gateway among them may already be named by others."""
+
+    devices: list[DeviceBody] = Field(min_length=1, max_length=devices.MAX_AT_ONCE)
+
+
+class DeviceView(Answer):
+    """A registered device."""
+
+    device_id: str
+    device_no: int
+    kind: str
+    unit_id: uuid.UUID
+    name: str
+    technology: str
+    ownership: str
+    latitude: float | None
+    longitude: float | None
+    volume_percent: int
+    volume_cap_percent: int
+    heartbeat_interval_s: int
+    gateway_id: str | None
+    registered_at: datetime
+    retired_at: datetime | None
+
+
+class RegisteredView(Answer):
+    """How many devices were registered."""
+
+    registered: int
+
+
+class DeviceListView(Answer):
+    """Devices with their states."""
+
+    devices: list[DeviceStatusView]
+    more_after: str | None
+
+
+class DeviceChange(Body):
+    """What is to be different; what is left out stays."""
+
+    name: Name | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    volume_percent: Percent | None = None
+    volume_cap_percent: Percent | None = None
+    heartbeat_interval_s: int | None = Field(default=None, ge=1, le=86_400)
+
+
+class Move(Body):
+    """Where a device is to belong."""
+
+    unit_id: uuid.UUID
+
+
+class GatewayAssignment(Body):
+    """Which gateway speaks for a device from now on; null: it speaks for itself."""
+
+    gateway_id: DeviceIdText | None
+
+
+class ExplanationView(Answer):
+    """What contends for a device at an instant, the winner first."""
+
+    at: datetime
+    contenders: list[AiringView]
+
+
+def _new(body: DeviceBody) -> NewDevice:
+    return NewDevice(
+        device_id=DeviceId(body.device_id),
+        kind=body.kind,
+        unit_id=UnitId(body.unit_id),
+        name=body.name,
+        technology=body.technology,
+        ownership=body.ownership,
+        latitude=body.latitude,
+        longitude=body.longitude,
+        volume_percent=body.volume_percent,
+        volume_cap_percent=body.volume_cap_percent,
+        heartbeat_interval=timedelta(seconds=body.heartbeat_interval_s),
+        gateway_id=DeviceId(body.gateway_id) if body.gateway_id is not None else None,
+    )
+
+
+def device_view(device: Device) -> DeviceView:
+    """A registered device."""
+    return DeviceView(
+        device_id=device.device_id,
+        device_no=device.device_no,
+        kind=device.kind,
+        unit_id=device.unit_id,
+        name=device.name,
+        technology=device.technology,
+        ownership=device.ownership,
+        latitude=device.latitude,
+        longitude=device.longitude,
+        volume_percent=device.volume_percent,
+        volume_cap_percent=device.volume_cap_percent,
+        heartbeat_interval_s=round(device.heartbeat_interval.total_seconds()),
+        gateway_id=device.gateway_id,
+        registered_at=device.registered_at,
+        retired_at=device.retired_at,
+    )
+
+
+@router.get("", responses=documented([401, 403, 422]))
+async def list_devices(
+    caller: Lister,
+    services: Parts,
+    unit_id: Annotated[uuid.UUID | None, Query(description="this unit and below; default: all one may see")] = None,
+    kind: Annotated[Kind | None, Query()] = None,
+    liveness: Annotated[Liveness | None, Query()] = None,
+    after: Annotated[str | None, Query(max_length=48, description="device id after which to go on")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> DeviceListView:
+    """Devices with their live state, in order of their ids."""
+    units = caller.rights.reach(Permission.SEE_DEVICES)
+    if unit_id is not None:
+        if UnitId(unit_id) not in caller.rights.tree:
+            raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
+        caller.demand(Permission.SEE_DEVICES, UnitId(unit_id), field="unit_id")
+        units = frozenset(caller.rights.tree.subtree(UnitId(unit_id)))
+    async with services.database.connection() as connection:
+        found, more_after = await fleet.device_statuses(
+            connection, units, kind=kind, liveness=liveness, after=after, limit=limit, now=caller.now
+        )
+    return DeviceListView(devices=[device_status_view(each) for each in found], more_after=more_after)
+
+
+@router.post("", status_code=201, responses=documented([401, 403, 409, 422]))
+async def register_device(body: DeviceBody, caller: Registrar, services: Parts) -> DeviceView:
+    """Register one device."""
+    async with services.database.transaction() as connection:
+        await devices.register(
+            connection,
+            [_new(body)],
+            field="",
+            rights=caller.rights,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+        device = await device_store.device(connection, body.device_id, now=caller.now)
+    return device_view(device)
+
+
+@router.post("/batch", status_code=201, responses=documented([401, 403, 409, 413, 422]))
+async def register_devices(body: DevicesBody, caller: Registrar, services: Parts) -> RegisteredView:
+    """Register many devices: all of them, or none and a list of what is wrong with which."""
+    async with services.database.transaction() as connection:
+        numbers = await devices.register(
+            connection,
+            [_new(each) for each in body.devices],
+            field="devices[{}]",
+            rights=caller.rights,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+    return RegisteredView(registered=len(numbers))
+
+
+@router.get("/{device_id}", responses=documented([401, 403, 404]))
+async def get_device(device_id: str, caller: Watcher, services: Parts) -> DeviceView:
+    """One device as registered."""
+    async with services.database.connection() as connection:
+        return device_view(await device_store.device(connection, device_id, now=caller.now))
+
+
+@router.get("/{device_id}/status", responses=documented([401, 403, 404]))
+async def device_status(device_id: str, caller: Watcher, services: Parts) -> DeviceHistoryView:
+    """What is on, what is next, and what was played on the device in the last seven days."""
+    async with services.database.connection() as connection:
+        return device_history_view(await fleet.device_history(connection, device_id, now=caller.now))
+
+
+@router.get("/{device_id}/explanation", responses=documented([401, 403, 404, 422]))
+async def explain(
+    device_id: str,
+    caller: Watcher,
+    services: Parts,
+    at: Annotated[datetime | None, Query(description="an instant with its offset; default: now")] = None,
+) -> ExplanationView:
+    """What should sound on the device at an instant, and what lost to it."""
+    instant = at or caller.now
+    if instant.tzinfo is None:
+        raise Invalid(Fault("at", "not_an_instant"))
+    async with services.database.connection() as connection:
+        device = await device_store.device(connection, device_id, now=caller.now)
+        contenders = await programme_reads.explain(connection, device.device_no, at=instant)
+    return ExplanationView(at=instant, contenders=[airing_view(each) for each in contenders])
+
+
+@router.patch("/{device_id}", responses=documented([401, 403, 404, 409, 422]))
+async def change_device(device_id: str, body: DeviceChange, caller: Operator, services: Parts) -> DeviceView:
+    """Change volume, cap, name, position or heartbeat interval; the device gets a new signed configuration."""
+    async with services.database.transaction() as connection:
+        device = await device_store.device_for_update(connection, device_id, now=caller.now)
+        changed = await devices.update(
+            connection, device, _changed(device, body), actor=caller.actor, origin=caller.origin, now=caller.now
+        )
+    return device_view(changed)
+
+
+def _changed(device: Device, body: DeviceChange) -> Device:
+    values = body.model_dump(exclude_unset=True, exclude={"heartbeat_interval_s"})
+    nulls = [name for name, value in values.items() if value is None and name not in ("latitude", "longitude")]
+    if nulls:
+        raise Invalid(*(Fault(name, "field_missing") for name in nulls))
+    if body.heartbeat_interval_s is not None:
+        values["heartbeat_interval"] = timedelta(seconds=body.heartbeat_interval_s)
+    return replace(device, **values)
+
+
+@router.post("/{device_id}/move", responses=documented([401, 403, 404, 409, 422]))
+async def move_device(device_id: str, body: Move, caller: Keeper, services: Parts) -> DeviceView:
+    """Move the device to another unit; one needs the right over both."""
+    async with services.database.transaction() as connection:
+        device = await device_store.device_for_update(connection, device_id, now=caller.now)
+        moved = await devices.move(
+            connection,
+            device,
+            UnitId(body.unit_id),
+            rights=caller.rights,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+    return device_view(moved)
+
+
+@router.put("/{device_id}/gateway", responses=documented([401, 403, 404, 409, 422]))
+async def assign_gateway(device_id: str, body: GatewayAssignment, caller: Keeper, services: Parts) -> DeviceView:
+    """Say which gateway speaks for the device from now on."""
+    async with services.database.transaction() as connection:
+        device = await device_store.device_for_update(connection, device_id, now=caller.now)
+        assigned = await devices.assign_gateway(
+            connection,
+            device,
+            DeviceId(body.gateway_id) if body.gateway_id is not None else None,
+            rights=caller.rights,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+    return device_view(assigned)
+
+
+@router.post("/{device_id}/retire", responses=documented([401, 403, 404, 409]))
+async def retire_device(device_id: str, caller: Keeper, services: Parts) -> DeviceView:
+    """Take the device out of service for good; its history stays, and its id is not given again."""
+    async with services.database.transaction() as connection:
+        device = await device_store.device_for_update(connection, device_id, now=caller.now)
+        retired = await devices.retire(connection, device, actor=caller.actor, origin=caller.origin, now=caller.now)
+    return device_view(retired)

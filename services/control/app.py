@@ -1,0 +1,211 @@
+"""The composition of control: opens resources in order, then runs everything in one TaskGroup until asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from services.control.api.app import create_api
+from services.control.api.context import Services
+from services.control.delivery.dispatcher import run_dispatcher
+from services.control.measurement import Limits
+from services.control.measurer import Measurer
+from services.control.media_files import MediaFiles
+from services.control.metrics import ControlMetrics
+from services.control.passwords import Passwords
+from services.control.planner import run_planner
+from services.control.reconciler import run_reconciler
+from services.control.settings import ControlSettings, HttpSettings, MediaSettings
+from services.control.trust.keyring import load_keyring
+from services.control.unit_directory import UnitDirectory
+from services.shared.clock import utc_now
+from services.shared.database.pool import Database, open_database
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+# An address family this machine does not have is no reason not to serve the others.
+_NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+
+
+async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
+    """Serve, plan, deliver and prove until `stop` is set; what ends by itself ends the process."""
+    keyring = load_keyring(settings.signing.key_file, settings.signing.keys_file)
+    registry = CollectorRegistry()
+    metrics = ControlMetrics(registry)
+    async with open_database(settings.database, application="control") as database:
+        services = make_services(
+            settings,
+            database,
+            registry=registry,
+            broker_is_connected=lambda: bool(registry.get_sample_value("control_broker_connected")),
+            clock=utc_now,
+        )
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(
+                    run_planner(
+                        database,
+                        listening=settings.database,
+                        settings=settings.planning,
+                        keyring=keyring,
+                        media_base_url=settings.media.base_url,
+                        time_zone=settings.policy.time_zone,
+                        metrics=metrics,
+                    )
+                ),
+                group.create_task(
+                    run_dispatcher(
+                        database,
+                        listening=settings.database,
+                        broker=settings.broker,
+                        settings=settings.delivery,
+                        metrics=metrics,
+                    )
+                ),
+                group.create_task(
+                    run_reconciler(database, listening=settings.database, settings=settings.proof, metrics=metrics)
+                ),
+            ]
+            async with serving(create_api(services, metrics), settings.http):
+                await stop.wait()
+            # Requests under way are answered; what the loops have claimed falls back to others when its lease ends.
+            for loop in loops:
+                loop.cancel()
+
+
+def make_services(
+    settings: ControlSettings,
+    database: Database,
+    *,
+    registry: CollectorRegistry,
+    broker_is_connected: Callable[[], bool],
+    clock: Callable[[], datetime],
+    passwords: Passwords | None = None,
+) -> Services:
+    """The parts routes stand on."""
+    files = MediaFiles(settings.media.directory)
+    files.prepare(now=clock())
+    return Services(
+        database=database,
+        directory=UnitDirectory(ZoneInfo(settings.policy.time_zone)),
+        passwords=passwords or Passwords(),
+        files=files,
+        measurer=Measurer(measuring_limits(settings.media)),
+        http=settings.http,
+        media=settings.media,
+        sessions=settings.sessions,
+        policy=settings.policy,
+        registry=registry,
+        broker_is_connected=broker_is_connected,
+        clock=clock,
+    )
+
+
+def measuring_limits(media: MediaSettings) -> Limits:
+    """How much a sound file may be and cost."""
+    return Limits(
+        max_duration_s=int(media.max_duration.total_seconds()),
+        max_cpu_s=max(1, int(media.measuring_cpu.total_seconds())),
+        max_memory_mib=media.measuring_memory_mib,
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to whoever runs the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(api: FastAPI, settings: HttpSettings) -> AsyncIterator[tuple[str, ...]]:
+    """Serve inside the block, on IPv4 and IPv6; at its end answer what is under way and close.
+
+    Gives the addresses. Raises OSError when none of them can be listened on.
+    """
+    sockets = listening_sockets(settings.hosts, settings.port)
+    addresses = tuple(_address(each) for each in sockets)
+    server = _Server(
+        uvicorn.Config(
+            api,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            backlog=_BACKLOG,
+            # A client that says nothing more does not hold a connection for ever.
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=max(1, int(settings.stop_timeout.total_seconds())),
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
+            ssl_certfile=settings.cert_file,
+            ssl_keyfile=settings.key_file,
+        )
+    )
+    async with asyncio.TaskGroup() as group:
+        serve = group.create_task(server.serve(sockets=sockets))
+        while not server.started and not serve.done():
+            await asyncio.sleep(0.01)
+        log.info("http_serving", extra={"addresses": list(addresses)})
+        try:
+            yield addresses
+        finally:
+            server.should_exit = True
+
+
+def listening_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """A listening socket per address, all on one port.
+
+    With port 0 the first decides it. Raises OSError when an address is taken, or when none can be listened on.
+    """
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    for host in hosts:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        chosen = port or (sockets[0].getsockname()[1] if sockets else 0)
+        try:
+            sockets.append(_listening(family, host, chosen))
+        except OSError as error:
+            if error.errno not in _NO_SUCH_FAMILY:
+                for opened in sockets:
+                    opened.close()
+                raise
+            missing = error
+            log.warning("address_not_available", extra={"address": host, "reason": str(error)})
+    if not sockets:
+        raise missing or OSError("no address to listen on")
+    return sockets
+
+
+def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

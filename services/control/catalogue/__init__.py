@@ -1,0 +1,1 @@
+"""Every text people read, in Vietnamese and English: one catalogue for pages and problem documents."""

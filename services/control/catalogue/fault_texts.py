@@ -1,0 +1,505 @@
+"""What is wrong with a field and how to mend it, (Vietnamese, English), by code."""
+
+from __future__ import annotations
+
+Parts = dict[str, tuple[str, str]]
+
+
+def _fault(message: tuple[str, str], mend: tuple[str, str]) -> Parts:
+    return {"message": message, "mend": mend}
+
+
+FAULTS: dict[str, Parts] = {
+    # --- forms of values
+    "not_json": _fault(
+        ("Nội dung không phải JSON hợp lệ (vị trí {position}).", "The body is no valid JSON (position {position})."),
+        ("Kiểm tra dấu ngoặc, dấu phẩy và mã hóa UTF-8.", "Check brackets, commas and UTF-8 encoding."),
+    ),
+    "field_missing": _fault(
+        ("Thiếu giá trị bắt buộc.", "A required value is missing."),
+        ("Bổ sung trường này.", "Add this field."),
+    ),
+    "field_unknown": _fault(
+        ("Không có trường này.", "There is no such field."),
+        ("Xóa trường này hoặc sửa lại tên cho đúng.", "Remove it or correct its name."),
+    ),
+    "not_valid": _fault(
+        ("Giá trị không hợp lệ.", "The value is not valid."),
+        ("Xem mô tả của trường trong tài liệu OpenAPI.", "See the field's description in the OpenAPI document."),
+    ),
+    "text_too_short": _fault(
+        ("Văn bản quá ngắn hoặc để trống.", "The text is too short or empty."),
+        ("Nhập ít nhất {limit} ký tự.", "Enter at least {limit} characters."),
+    ),
+    "text_too_long": _fault(
+        ("Văn bản quá dài.", "The text is too long."),
+        ("Rút gọn còn tối đa {limit} ký tự.", "Shorten it to {limit} characters."),
+    ),
+    "text_of_wrong_form": _fault(
+        ("Văn bản không đúng dạng.", "The text has the wrong form."),
+        ("Nhập theo dạng {pattern}.", "Follow the form {pattern}."),
+    ),
+    "text_has_control_characters": _fault(
+        ("Văn bản chứa ký tự điều khiển.", "The text holds control characters."),
+        ("Gõ lại văn bản, không dán kèm ký tự ẩn.", "Type it again, without hidden characters."),
+    ),
+    "too_few": _fault(
+        ("Danh sách có quá ít phần tử.", "The list has too few entries."),
+        ("Cần ít nhất {limit} phần tử.", "At least {limit} are needed."),
+    ),
+    "too_many": _fault(
+        ("Danh sách có quá nhiều phần tử.", "The list has too many entries."),
+        ("Tối đa {limit} phần tử.", "At most {limit} are taken."),
+    ),
+    "number_too_small": _fault(
+        ("Số quá nhỏ.", "The number is too small."),
+        ("Giới hạn dưới là {limit}.", "The lower limit is {limit}."),
+    ),
+    "number_too_large": _fault(
+        ("Số quá lớn.", "The number is too large."),
+        ("Giới hạn trên là {limit}.", "The upper limit is {limit}."),
+    ),
+    "not_one_of": _fault(
+        ("Giá trị không có trong danh sách cho phép.", "The value is none of those allowed."),
+        ("Chọn một trong: {expected}.", "Choose one of: {expected}."),
+    ),
+    "not_a_uuid": _fault(
+        ("Không phải mã định danh UUID.", "This is no UUID."),
+        ("Dùng mã định danh mà API đã trả về.", "Use the id that the API has given."),
+    ),
+    "not_a_date": _fault(
+        ("Không phải ngày hợp lệ.", "This is no date."),
+        ("Viết theo dạng NĂM-THÁNG-NGÀY, ví dụ 2025-07-01.", "Write YEAR-MONTH-DAY, such as 2025-07-01."),
+    ),
+    "not_a_time": _fault(
+        ("Không phải giờ hợp lệ.", "This is no time of day."),
+        ("Viết theo dạng GIỜ:PHÚT, ví dụ 05:30.", "Write HOUR:MINUTE, such as 05:30."),
+    ),
+    "not_a_local_time": _fault(
+        ("Không phải giờ trong ngày hợp lệ.", "This is no local time."),
+        (
+            "Viết GIỜ:PHÚT hoặc GIỜ:PHÚT:GIÂY từ 00:00 đến 23:59:59, không kèm múi giờ.",
+            "Write HH:MM or HH:MM:SS between 00:00 and 23:59:59, without an offset.",
+        ),
+    ),
+    "not_an_instant": _fault(
+        ("Không phải thời điểm hợp lệ.", "This is no instant."),
+        (
+            "Viết theo ISO 8601 kèm múi giờ, ví dụ 2025-07-01T05:30:00+07:00.",
+            "Write ISO 8601 with an offset, such as 2025-07-01T05:30:00+07:00.",
+        ),
+    ),
+    "instant_in_the_past": _fault(
+        ("Thời điểm đã qua.", "The instant has passed."),
+        ("Chọn một thời điểm trong tương lai.", "Choose one in the future."),
+    ),
+    "instant_too_late": _fault(
+        ("Thời điểm quá xa.", "The instant is too far away."),
+        ("Muộn nhất là {latest}.", "The latest possible is {latest}."),
+    ),
+    "not_true_or_false": _fault(
+        ("Không phải true hoặc false.", "This is neither true nor false."),
+        ("Dùng true hoặc false.", "Use true or false."),
+    ),
+    "not_a_whole_number": _fault(
+        ("Không phải số nguyên.", "This is no whole number."),
+        ("Nhập số nguyên, không có dấu phẩy.", "Enter a whole number."),
+    ),
+    "not_a_number": _fault(
+        ("Không phải số.", "This is no number."),
+        ("Nhập một số hữu hạn.", "Enter a finite number."),
+    ),
+    "not_a_text": _fault(
+        ("Không phải văn bản.", "This is no text."),
+        ("Gửi văn bản trong dấu ngoặc kép.", "Send a text in quotes."),
+    ),
+    "not_a_list": _fault(
+        ("Không phải danh sách.", "This is no list."),
+        ("Gửi danh sách trong dấu ngoặc vuông.", "Send a list in square brackets."),
+    ),
+    "not_an_object": _fault(
+        ("Không phải đối tượng JSON.", "This is no JSON object."),
+        ("Gửi đối tượng trong dấu ngoặc nhọn.", "Send an object in curly brackets."),
+    ),
+    "not_a_sha256": _fault(
+        ("Không phải mã SHA-256.", "This is no SHA-256."),
+        (
+            "Dùng giá trị sha256 mà API trả về khi tải tệp lên (64 ký tự 0-9, a-f).",
+            "Use the sha256 the upload has answered with (64 characters 0-9, a-f).",
+        ),
+    ),
+    "bad_place": _fault(
+        ("Không tiếp tục được từ vị trí này.", "The list cannot go on from here."),
+        ("Dùng nguyên giá trị more_after của trang trước.", "Use more_after of the page before as it is."),
+    ),
+    "bad_device_id": _fault(
+        ("Mã thiết bị “{value}” không hợp lệ.", "“{value}” is no device id."),
+        (
+            "Dùng 3 đến 48 ký tự a-z, 0-9 và dấu gạch nối ở giữa; một số tên dành riêng cho hệ thống.",
+            "Use 3 to 48 characters of a-z, 0-9 and inner hyphens; some names are reserved.",
+        ),
+    ),
+    "bad_login": _fault(
+        ("Tên đăng nhập không hợp lệ.", "This login cannot be used."),
+        (
+            "Dùng 3 đến 64 ký tự a-z, 0-9 và . _ @ - ở giữa.",
+            "Use 3 to 64 characters of a-z, 0-9 and inner . _ @ -",
+        ),
+    ),
+    "bad_language_tag": _fault(
+        ("Mã ngôn ngữ “{value}” không hợp lệ.", "“{value}” is no language tag."),
+        ("Dùng mã BCP 47, ví dụ vi, en, hmn.", "Use a BCP 47 tag such as vi, en, hmn."),
+    ),
+    # --- accounts
+    "login_taken": _fault(
+        ("Tên đăng nhập {login} đã có.", "The login {login} is taken."),
+        ("Chọn tên khác.", "Choose another one."),
+    ),
+    "password_too_short": _fault(
+        ("Mật khẩu quá ngắn.", "The password is too short."),
+        ("Dùng ít nhất {minimum} ký tự.", "Use at least {minimum} characters."),
+    ),
+    "password_too_long": _fault(
+        ("Mật khẩu quá dài.", "The password is too long."),
+        ("Dùng tối đa {maximum} ký tự.", "Use at most {maximum} characters."),
+    ),
+    "password_too_easy": _fault(
+        ("Mật khẩu quá dễ đoán.", "The password is too easy to guess."),
+        ("Đừng dùng tên đăng nhập, dãy số hoặc mật khẩu phổ biến.", "Avoid the login, sequences and common passwords."),
+    ),
+    "unit_outside_own_subtree": _fault(
+        ("Đơn vị {unit} nằm ngoài phạm vi được giao.", "Unit {unit} lies outside your own area."),
+        (
+            "Chọn đơn vị trong phạm vi của bạn, hoặc nhờ cấp trên.",
+            "Choose a unit of your area, or ask the level above.",
+        ),
+    ),
+    "grant_outlasts_own": _fault(
+        ("Quyền được cấp kéo dài hơn quyền của người cấp.", "The grant would outlast your own right."),
+        ("Đặt thời hạn không muộn hơn {latest}.", "Let it end no later than {latest}."),
+    ),
+    # --- files of units
+    "more_faults": _fault(
+        ("Còn {count} lỗi nữa chưa liệt kê.", "There are {count} more faults."),
+        ("Sửa các lỗi trên rồi nhập lại để xem phần còn lại.", "Mend those above and import again to see them."),
+    ),
+    "file_too_large": _fault(
+        ("Tệp quá lớn.", "The file is too large."),
+        ("Tệp đơn vị tối đa {limit} byte.", "A file of units has at most {limit} bytes."),
+    ),
+    "file_is_empty": _fault(
+        ("Tệp không có đơn vị nào.", "The file holds no unit."),
+        (
+            "Dòng đầu là code,parent_code,level,name; mỗi dòng sau là một đơn vị.",
+            "The first line is code,parent_code,level,name; each further line is a unit.",
+        ),
+    ),
+    "not_utf8": _fault(
+        ("Dòng {line}: tệp không phải mã UTF-8.", "Line {line}: the file is not UTF-8."),
+        (
+            "Trong Excel, lưu dạng “CSV UTF-8 (Comma delimited)”.",
+            "In Excel, save as “CSV UTF-8 (Comma delimited)”.",
+        ),
+    ),
+    "not_text": _fault(
+        ("Dòng {line}: tệp chứa byte 0, không phải tệp văn bản.", "Line {line}: the file holds a zero byte."),
+        ("Xuất lại tệp dưới dạng CSV UTF-8.", "Export it again as CSV UTF-8."),
+    ),
+    "not_csv": _fault(
+        ("Dòng {line}: dấu ngoặc kép không khép đúng.", "Line {line}: quotes do not close."),
+        ("Kiểm tra dấu ngoặc kép ở dòng này.", "Check the quotes in this line."),
+    ),
+    "bad_header": _fault(
+        (
+            "Dòng {line}: tiêu đề cột sai (thấy “{found}”).",
+            "Line {line}: the header is wrong (found “{found}”).",
+        ),
+        (
+            "Dòng đầu phải là {expected}, ngăn bằng dấu phẩy.",
+            "The first line must be {expected}, separated by commas.",
+        ),
+    ),
+    "too_many_units": _fault(
+        ("Tệp có quá nhiều đơn vị.", "The file holds too many units."),
+        ("Tối đa {limit} đơn vị.", "At most {limit} are taken."),
+    ),
+    "wrong_cell_count": _fault(
+        (
+            "Dòng {line}: có {found} cột thay vì {expected}.",
+            "Line {line}: {found} columns instead of {expected}.",
+        ),
+        ("Đặt tên có dấu phẩy trong ngoặc kép.", "Put names with commas in quotes."),
+    ),
+    "cell_is_empty": _fault(
+        ("Dòng {line}, cột {column}: để trống.", "Line {line}, column {column}: empty."),
+        ("Điền giá trị cho ô này.", "Fill in this cell."),
+    ),
+    "bad_unit_code": _fault(
+        ("Dòng {line}, cột {column}: mã “{value}” không hợp lệ.", "Line {line}, column {column}: bad code “{value}”."),
+        ("Mã gồm tối đa 32 chữ cái không dấu, chữ số và . _ -", "A code has at most 32 letters, digits and . _ -"),
+    ),
+    "bad_unit_level": _fault(
+        (
+            "Dòng {line}, cột {column}: cấp “{value}” không hợp lệ.",
+            "Line {line}, column {column}: bad level “{value}”.",
+        ),
+        (
+            "Cấp là một từ tiếng Anh viết thường, ví dụ province, district, commune.",
+            "A level is one lower-case word, such as province, district, commune.",
+        ),
+    ),
+    "duplicate_unit_code": _fault(
+        (
+            "Dòng {line}: mã {value} đã có ở dòng {first}.",
+            "Line {line}: code {value} stands in line {first} already.",
+        ),
+        ("Mỗi mã chỉ xuất hiện một lần trong một cây.", "A code stands once in a tree."),
+    ),
+    "unknown_parent_code": _fault(
+        ("Dòng {line}: không có đơn vị cha mã {value}.", "Line {line}: there is no parent with code {value}."),
+        ("Sửa parent_code hoặc bổ sung đơn vị cha.", "Correct parent_code or add the parent."),
+    ),
+    "second_root": _fault(
+        (
+            "Dòng {line}: đơn vị gốc thứ hai; gốc đầu ở dòng {first}.",
+            "Line {line}: a second root; the first is in line {first}.",
+        ),
+        ("Chỉ một đơn vị được để trống parent_code.", "Only one unit may have an empty parent_code."),
+    ),
+    "no_root": _fault(
+        ("Không có đơn vị gốc.", "There is no root."),
+        ("Để trống parent_code của đơn vị cấp cao nhất.", "Leave parent_code of the highest unit empty."),
+    ),
+    "unit_circle": _fault(
+        ("Dòng {line}: đơn vị {value} nằm trong một vòng lặp.", "Line {line}: unit {value} lies in a circle."),
+        ("Sửa parent_code để mọi đơn vị dẫn lên gốc.", "Correct parent_code so that every unit leads to the root."),
+    ),
+    "unit_too_deep": _fault(
+        ("Dòng {line}: cây quá sâu.", "Line {line}: the tree is too deep."),
+        ("Tối đa {limit} cấp dưới gốc.", "At most {limit} levels below the root."),
+    ),
+    "before_newest_tree": _fault(
+        ("Đã có cây đơn vị có hiệu lực từ {newest}.", "There is a tree that holds from {newest}."),
+        ("Chọn ngày {newest} hoặc muộn hơn.", "Choose {newest} or a later day."),
+    ),
+    "unknown_unit": _fault(
+        ("Không có đơn vị {unit} vào ngày hôm nay.", "There is no unit {unit} today."),
+        ("Tra cứu đơn vị tại /api/v1/units.", "Look units up at /api/v1/units."),
+    ),
+    # --- devices
+    "device_id_taken": _fault(
+        ("Mã thiết bị {id} đã được đăng ký.", "Device id {id} is registered already."),
+        ("Dùng mã khác; mã cũ không cấp lại.", "Use another id; ids are not given again."),
+    ),
+    "device_id_repeated": _fault(
+        ("Mã thiết bị {id} đã có ở phần tử {first}.", "Device id {id} stands at entry {first} already."),
+        ("Xóa phần tử trùng.", "Remove the duplicate."),
+    ),
+    "volume_above_cap": _fault(
+        ("Âm lượng vượt mức trần {cap} %.", "The volume lies above the cap of {cap} %."),
+        ("Giảm âm lượng hoặc nâng mức trần.", "Lower the volume or raise the cap."),
+    ),
+    "position_incomplete": _fault(
+        ("Thiếu một nửa tọa độ.", "Half of the position is missing."),
+        ("Gửi cả latitude và longitude, hoặc không gửi cả hai.", "Send both latitude and longitude, or neither."),
+    ),
+    "gateway_behind_gateway": _fault(
+        ("Cổng kết nối không thể nằm sau một cổng khác.", "A gateway cannot be behind a gateway."),
+        ("Bỏ gateway_id.", "Leave gateway_id out."),
+    ),
+    "unknown_device": _fault(
+        ("Không có thiết bị {id}.", "There is no device {id}."),
+        ("Tra cứu thiết bị tại /api/v1/devices.", "Look devices up at /api/v1/devices."),
+    ),
+    "not_a_gateway": _fault(
+        ("Thiết bị {id} không phải cổng kết nối.", "Device {id} is no gateway."),
+        ("Chọn một thiết bị loại gateway.", "Choose a device of kind gateway."),
+    ),
+    "gateway_outside_own_subtree": _fault(
+        ("Cổng {id} nằm ngoài phạm vi được giao.", "Gateway {id} lies outside your own area."),
+        ("Chọn cổng trong phạm vi của bạn.", "Choose a gateway of your area."),
+    ),
+    "device_retired": _fault(
+        ("Thiết bị {id} đã ngừng sử dụng.", "Device {id} is out of service."),
+        ("Chọn thiết bị đang hoạt động.", "Choose one in service."),
+    ),
+    "device_cannot_play": _fault(
+        ("Thiết bị {id} (loại {kind}) không phát được nội dung.", "Device {id} ({kind}) cannot put content out."),
+        ("Chọn cụm loa hoặc bảng tin.", "Choose a cluster or a board."),
+    ),
+    # --- bulletins
+    "unknown_subject_field": _fault(
+        ("Không có lĩnh vực này.", "There is no such category."),
+        ("Chọn một trong: {known}.", "Choose one of: {known}."),
+    ),
+    "bulletin_without_content": _fault(
+        ("Bản tin không có nội dung.", "The bulletin has no content."),
+        ("Gửi media_sha256, board_text, hoặc cả hai.", "Send media_sha256, board_text, or both."),
+    ),
+    "unknown_media": _fault(
+        ("Chưa có tệp âm thanh {sha256}.", "There is no sound file {sha256}."),
+        ("Tải tệp lên tại /api/v1/media trước.", "Upload it at /api/v1/media first."),
+    ),
+    # --- broadcasts
+    "emergency_needs_alert": _fault(
+        (
+            "Mức khẩn cấp không phát theo lịch.",
+            "An emergency is not broadcast by a schedule.",
+        ),
+        (
+            "Phát khẩn cấp cần đường truyền tức thời, chưa có trong phiên bản này. Dùng “priority”, "
+            "hoặc phát trực tiếp tại đài trong tình huống khẩn cấp.",
+            "Emergencies need an immediate path, which this version does not have yet. Use “priority”, "
+            "or the station's own microphone in an emergency.",
+        ),
+    ),
+    "unknown_bulletin": _fault(
+        ("Không có bản tin {id} trong phạm vi của bạn.", "There is no bulletin {id} in your area."),
+        ("Tra cứu bản tin tại /api/v1/bulletins.", "Look bulletins up at /api/v1/bulletins."),
+    ),
+    "bulletin_not_approved": _fault(
+        ("Bản tin “{title}” chưa được duyệt (trạng thái {state}).", "Bulletin “{title}” is not approved ({state})."),
+        ("Nhờ người có quyền duyệt bản tin trước.", "Have it approved first."),
+    ),
+    "items_without_bulletin": _fault(
+        ("Lịch phát không có bản tin nào.", "The broadcast holds no bulletin."),
+        ("Thêm ít nhất một bản tin.", "Add at least one bulletin."),
+    ),
+    "item_is_not_one_thing": _fault(
+        ("Mỗi mục là một bản tin hoặc một khoảng nghỉ.", "An item is either a bulletin or a pause."),
+        ("Gửi đúng một trong bulletin_id và pause_s.", "Send exactly one of bulletin_id and pause_s."),
+    ),
+    "target_is_not_one_thing": _fault(
+        ("Mỗi đích phát là một đơn vị hoặc một thiết bị.", "A target is either a unit or a device."),
+        ("Gửi đúng một trong unit_id và device_id.", "Send exactly one of unit_id and device_id."),
+    ),
+    "target_outside_own_subtree": _fault(
+        ("{target} nằm ngoài phạm vi của đơn vị phát hành.", "{target} lies outside the issuing unit's area."),
+        (
+            "Chỉ chọn đơn vị và thiết bị thuộc đơn vị phát hành mà bạn phụ trách.",
+            "Choose units and devices of the issuing unit that you are in charge of.",
+        ),
+    ),
+    "targets_only_exclude": _fault(
+        ("Chỉ có đích loại trừ, không có đích phát.", "All targets exclude, none includes."),
+        ("Thêm ít nhất một đơn vị hoặc thiết bị để phát.", "Add at least one unit or device."),
+    ),
+    "targets_empty": _fault(
+        (
+            "Không có thiết bị nào trong các đích phát được nội dung này.",
+            "No device among the targets can put this content out.",
+        ),
+        (
+            "Âm thanh cần cụm loa, chữ cần bảng tin đang hoạt động; kiểm tra phần loại trừ.",
+            "Sound needs clusters, text needs boards, in service; check the exclusions.",
+        ),
+    ),
+    "broadcast_too_long": _fault(
+        ("Lịch phát dài {hours} giờ.", "The broadcast lasts {hours} hours."),
+        ("Tổng thời lượng tối đa 23 giờ; chia thành nhiều lịch.", "At most 23 hours in all; split it."),
+    ),
+    "unknown_time_zone": _fault(
+        ("Không có múi giờ “{zone}”.", "There is no time zone “{zone}”."),
+        ("Dùng tên IANA, ví dụ Asia/Ho_Chi_Minh.", "Use an IANA name, such as Asia/Ho_Chi_Minh."),
+    ),
+    "end_before_start": _fault(
+        ("Kết thúc không sau ngày bắt đầu {starts_on}.", "The end does not lie after the start, {starts_on}."),
+        (
+            "ends_on là ngày đầu tiên không phát nữa, phải sau starts_on.",
+            "ends_on is the first day on which it no longer starts; it lies after starts_on.",
+        ),
+    ),
+    "end_of_once": _fault(
+        ("Phát một lần chỉ diễn ra trong ngày starts_on.", "A broadcast once takes place on starts_on only."),
+        ("Bỏ ends_on, hoặc dùng recurrence “daily”.", "Leave ends_on out, or use recurrence “daily”."),
+    ),
+    "starts_too_late": _fault(
+        ("Ngày bắt đầu quá xa.", "The start is too far away."),
+        ("Muộn nhất là {latest}.", "The latest possible is {latest}."),
+    ),
+    "all_in_the_past": _fault(
+        ("Mọi lần phát đều đã qua (hôm nay là {today}).", "All of it lies in the past (today is {today})."),
+        ("Chọn ends_on muộn hơn.", "Choose a later ends_on."),
+    ),
+    "time_in_the_past": _fault(
+        ("Giờ phát {time} đã qua.", "The time {time} has passed."),
+        ("Chọn giờ hoặc ngày muộn hơn.", "Choose a later time or day."),
+    ),
+    "time_does_not_exist": _fault(
+        ("Giờ {time} không tồn tại vào ngày đó ở múi giờ này.", "The time {time} does not exist on that day there."),
+        ("Đồng hồ chuyển giờ vào ngày đó; chọn giờ khác.", "Clocks change on that day; choose another time."),
+    ),
+    "time_repeated": _fault(
+        ("Có giờ phát bị lặp lại.", "A time stands twice."),
+        ("Mỗi giờ chỉ ghi một lần.", "Write each time once."),
+    ),
+    "times_overlap": _fault(
+        (
+            "Lần phát {second} bắt đầu khi lần {first} chưa xong (dài {minutes} phút).",
+            "The one at {second} begins before the one at {first} has ended ({minutes} minutes).",
+        ),
+        ("Đặt các giờ cách nhau xa hơn hoặc rút ngắn nội dung.", "Put the times further apart, or shorten it."),
+    ),
+    "issuing_unit_is_fixed": _fault(
+        ("Không đổi được đơn vị phát hành.", "The issuing unit cannot change."),
+        ("Rút lịch này và tạo lịch mới cho đơn vị kia.", "Withdraw this one and make another for that unit."),
+    ),
+    # --- sound files
+    "media_empty": _fault(
+        ("Tệp rỗng hoặc không có âm thanh nào giải mã được.", "The file is empty or holds no decodable sound."),
+        ("Xuất lại tệp âm thanh.", "Export the sound again."),
+    ),
+    "media_not_audio": _fault(
+        ("Không phải tệp âm thanh được hỗ trợ.", "This is no sound file that is taken."),
+        (
+            "Dùng WAV, FLAC, Ogg (Opus, Vorbis), MP3 hoặc M4A (AAC).",
+            "Use WAV, FLAC, Ogg (Opus, Vorbis), MP3 or M4A (AAC).",
+        ),
+    ),
+    "media_has_video": _fault(
+        ("Tệp có hình ảnh động.", "The file holds video."),
+        ("Chỉ xuất phần âm thanh.", "Export the sound only."),
+    ),
+    "media_several_sounds": _fault(
+        ("Tệp có nhiều luồng âm thanh.", "The file holds several sound tracks."),
+        ("Xuất một luồng duy nhất.", "Export a single one."),
+    ),
+    "media_codec": _fault(
+        ("Kiểu nén âm thanh không được hỗ trợ.", "This codec is not taken."),
+        (
+            "Dùng WAV, FLAC, Ogg (Opus, Vorbis), MP3 hoặc M4A (AAC).",
+            "Use WAV, FLAC, Ogg (Opus, Vorbis), MP3 or M4A (AAC).",
+        ),
+    ),
+    "media_layout": _fault(
+        ("Tệp có nhiều hơn hai kênh.", "The file has more than two channels."),
+        ("Xuất mono hoặc stereo.", "Export mono or stereo."),
+    ),
+    "media_rate": _fault(
+        ("Tần số lấy mẫu không phù hợp.", "The sample rate is out of bounds."),
+        ("Dùng từ 8 đến 192 kHz, tốt nhất 48 kHz.", "Use 8 to 192 kHz, best 48 kHz."),
+    ),
+    "media_too_short": _fault(
+        ("Âm thanh ngắn hơn 0,4 giây.", "The sound is shorter than 0.4 seconds."),
+        ("Dùng tệp dài hơn.", "Use a longer one."),
+    ),
+    "media_too_long": _fault(
+        ("Âm thanh dài quá mức cho phép.", "The sound is too long."),
+        ("Chia thành nhiều bản tin.", "Split it into several bulletins."),
+    ),
+    "media_damaged": _fault(
+        ("Tệp bị hỏng, không giải mã trọn vẹn được.", "The file is damaged and cannot be decoded to the end."),
+        ("Xuất lại tệp từ bản gốc.", "Export it again from the original."),
+    ),
+    "media_foreign_bytes": _fault(
+        ("Tệp chứa nhiều dữ liệu không phải âm thanh.", "Much of the file is not sound."),
+        (
+            "Xuất lại tệp, bỏ ảnh bìa lớn và dữ liệu đính kèm.",
+            "Export it again without large pictures and attachments.",
+        ),
+    ),
+    "media_unmeasurable": _fault(
+        ("Không đo được tệp trong giới hạn cho phép.", "The file cannot be measured within the limits."),
+        ("Xuất lại dưới dạng WAV hoặc FLAC.", "Export it again as WAV or FLAC."),
+    ),
+}

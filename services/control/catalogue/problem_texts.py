@@ -1,0 +1,285 @@
+"""Titles and details of problem documents, (Vietnamese, English), by code."""
+
+from __future__ import annotations
+
+Parts = dict[str, tuple[str, str]]
+
+
+def _problem(title: tuple[str, str], detail: tuple[str, str]) -> Parts:
+    return {"title": title, "detail": detail}
+
+
+PROBLEMS: dict[str, Parts] = {
+    # --- the request itself
+    "not_understood": _problem(
+        ("Không đọc được yêu cầu", "The request cannot be read"),
+        (
+            "Nội dung gửi lên không đúng định dạng mà địa chỉ này nhận.",
+            "The body is not in the form that this address takes.",
+        ),
+    ),
+    "invalid_request": _problem(
+        ("Yêu cầu chưa hợp lệ", "The request is not valid"),
+        (
+            "Có trường chưa đúng; xem từng lỗi và cách sửa bên dưới.",
+            "Some fields are not right; see each error and how to mend it.",
+        ),
+    ),
+    "body_too_large": _problem(
+        ("Nội dung gửi lên quá lớn", "The body is too large"),
+        (
+            "Nội dung vượt quá dung lượng mà địa chỉ này cho phép; hãy chia nhỏ rồi gửi lại.",
+            "The body is larger than this address takes; send it in smaller parts.",
+        ),
+    ),
+    "form_expected": _problem(
+        ("Cần gửi dạng biểu mẫu", "A form is expected"),
+        (
+            "Hãy gửi multipart/form-data với các trường unit_id và file.",
+            "Send multipart/form-data with the fields unit_id and file.",
+        ),
+    ),
+    "no_such_address": _problem(
+        ("Không có địa chỉ này", "No such address"),
+        ("Địa chỉ không tồn tại trên hệ thống.", "There is nothing at this address."),
+    ),
+    "method_not_allowed": _problem(
+        ("Phương thức không dùng được ở đây", "Method not allowed"),
+        ("Địa chỉ này không nhận phương thức đã gửi.", "This address does not take this method."),
+    ),
+    "internal_error": _problem(
+        ("Lỗi của hệ thống", "Internal error"),
+        (
+            "Hệ thống gặp lỗi không lường trước; lỗi đã được ghi lại. Hãy thử lại sau.",
+            "Something unforeseen happened and has been written down. Try again later.",
+        ),
+    ),
+    "database_unavailable": _problem(
+        ("Cơ sở dữ liệu tạm thời bận", "The database is not available just now"),
+        ("Yêu cầu chưa được thực hiện; hãy thử lại sau ít giây.", "Nothing was done; try again in a few seconds."),
+    ),
+    "changed_meanwhile": _problem(
+        ("Dữ liệu vừa được người khác thay đổi", "Somebody else was faster"),
+        (
+            "Một yêu cầu khác vừa thay đổi cùng dữ liệu; hãy xem lại rồi gửi lại.",
+            "Another request has just changed the same things; look again and repeat.",
+        ),
+    ),
+    # --- who asks
+    "login_needed": _problem(
+        ("Cần đăng nhập", "Login needed"),
+        ("Hãy đăng nhập hoặc gửi mã truy cập API.", "Log in, or send an API token."),
+    ),
+    "session_over": _problem(
+        ("Phiên làm việc đã hết", "The session is over"),
+        ("Hãy đăng nhập lại.", "Log in again."),
+    ),
+    "token_not_valid": _problem(
+        ("Mã truy cập không có hiệu lực", "The token is not valid"),
+        (
+            "Mã truy cập API sai, đã hết hạn hoặc đã bị thu hồi.",
+            "The API token is wrong, has expired or was revoked.",
+        ),
+    ),
+    "wrong_login_or_password": _problem(
+        ("Sai tên đăng nhập hoặc mật khẩu", "Wrong login or password"),
+        ("Hãy kiểm tra tên đăng nhập và mật khẩu.", "Check the login and the password."),
+    ),
+    "too_many_logins": _problem(
+        ("Đăng nhập sai quá nhiều lần", "Too many failed logins"),
+        ("Hãy thử lại sau {seconds} giây.", "Try again in {seconds} seconds."),
+    ),
+    "csrf_token_missing": _problem(
+        ("Thiếu mã chống giả mạo yêu cầu", "The CSRF token is missing"),
+        (
+            "Yêu cầu thay đổi dữ liệu bằng phiên đăng nhập phải kèm X-CSRF-Token của phiên.",
+            "A session's request that changes something must carry the session's X-CSRF-Token.",
+        ),
+    ),
+    "cross_site": _problem(
+        ("Yêu cầu đến từ trang khác", "The request came from another site"),
+        (
+            "Hãy mở trang đăng nhập của hệ thống rồi đăng nhập tại đó.",
+            "Open this system's own login page and log in there.",
+        ),
+    ),
+    "no_session": _problem(
+        ("Không có phiên đăng nhập", "There is no session"),
+        (
+            "Yêu cầu này dùng mã truy cập API nên không có phiên để kết thúc.",
+            "This request came with an API token, so there is no session to end.",
+        ),
+    ),
+    # --- what they may
+    "not_permitted": _problem(
+        ("Không có quyền", "Not permitted"),
+        (
+            "Tài khoản không có quyền “{permission}” ở đơn vị nào.",
+            "The account has the permission “{permission}” in no unit.",
+        ),
+    ),
+    "not_permitted_here": _problem(
+        ("Không có quyền tại đơn vị này", "Not permitted in this unit"),
+        (
+            "Tài khoản không có quyền làm việc này tại {unit}.",
+            "The account may not do this in {unit}.",
+        ),
+    ),
+    "not_permitted_in_root": _problem(
+        ("Cần quyền ở cấp cao nhất", "Needs the right over the whole tree"),
+        (
+            "Việc này liên quan đến toàn bộ cây đơn vị nên cần quyền tại đơn vị gốc.",
+            "This concerns the whole tree of units, so it needs the right over its root.",
+        ),
+    ),
+    "target_outside_own_subtree": _problem(
+        ("Ngoài phạm vi được giao", "Outside the own area"),
+        (
+            "Có đơn vị hoặc thiết bị nằm ngoài phạm vi quản lý; không có gì được lưu.",
+            "Some units or devices lie outside what you are in charge of; nothing was stored.",
+        ),
+    ),
+    "grant_above_own_rights": _problem(
+        ("Cấp quyền vượt quá quyền của mình", "A grant above own rights"),
+        (
+            "Chỉ được cấp hoặc thu hồi quyền trong phạm vi và thời hạn mà mình đang quản trị.",
+            "Roles can be granted or taken back only within one's own administration, and for no longer.",
+        ),
+    ),
+    "own_rights_untouchable": _problem(
+        ("Không được tự thay đổi quyền của mình", "Own rights cannot be changed"),
+        ("Hãy nhờ một quản trị viên khác.", "Ask another administrator."),
+    ),
+    "account_beyond_own_rights": _problem(
+        ("Tài khoản ngoài phạm vi quản trị", "The account is beyond own rights"),
+        (
+            "Tài khoản {login} thuộc hoặc có quyền ở đơn vị ngoài phạm vi quản trị của bạn.",
+            "The account {login} belongs to, or has roles in, units you do not administer.",
+        ),
+    ),
+    "own_bulletin": _problem(
+        ("Không được tự duyệt bản tin của mình", "Own bulletins are decided on by others"),
+        (
+            "Người soạn không được duyệt bản tin do chính mình gửi; hãy nhờ người duyệt khác.",
+            "Who made a bulletin does not decide on it; ask another approver.",
+        ),
+    ),
+    # --- not found
+    "unit_not_found": _problem(
+        ("Không tìm thấy đơn vị", "No such unit"),
+        ("Không có đơn vị {id} vào ngày này.", "There is no unit {id} on this day."),
+    ),
+    "account_not_found": _problem(
+        ("Không tìm thấy tài khoản", "No such account"),
+        ("Không có tài khoản {id}.", "There is no account {id}."),
+    ),
+    "grant_not_found": _problem(
+        ("Không tìm thấy quyền", "No such grant"),
+        ("Tài khoản không có vai trò {role} tại đơn vị {unit}.", "The account has no role {role} in unit {unit}."),
+    ),
+    "session_not_found": _problem(
+        ("Không tìm thấy phiên", "No such session"),
+        ("Không có phiên {id} đang mở.", "There is no open session {id}."),
+    ),
+    "token_not_found": _problem(
+        ("Không tìm thấy mã truy cập", "No such token"),
+        ("Không có mã truy cập {id} còn hiệu lực.", "There is no token {id} that still holds."),
+    ),
+    "device_not_found": _problem(
+        ("Không tìm thấy thiết bị", "No such device"),
+        ("Không có thiết bị {id}.", "There is no device {id}."),
+    ),
+    "bulletin_not_found": _problem(
+        ("Không tìm thấy bản tin", "No such bulletin"),
+        ("Không có bản tin {id}.", "There is no bulletin {id}."),
+    ),
+    "broadcast_not_found": _problem(
+        ("Không tìm thấy lịch phát", "No such broadcast"),
+        ("Không có lịch phát {id}.", "There is no broadcast {id}."),
+    ),
+    "media_not_found": _problem(
+        ("Không tìm thấy tệp âm thanh", "No such sound file"),
+        ("Không có tệp {sha256}.", "There is no file {sha256}."),
+    ),
+    # --- conflicts
+    "login_taken": _problem(
+        ("Tên đăng nhập đã có người dùng", "The login is taken"),
+        ("Đã có tài khoản {login}; hãy chọn tên khác.", "There is an account {login}; choose another login."),
+    ),
+    "unit_tree_is_newer": _problem(
+        ("Đã có cây đơn vị mới hơn", "A newer tree is there"),
+        (
+            "Cây đơn vị mới nhất có hiệu lực từ {newest}; hãy nhập theo thứ tự thời gian.",
+            "The newest tree holds from {newest}; import trees in the order of their days.",
+        ),
+    ),
+    "units_in_use": _problem(
+        ("Đơn vị sắp đóng vẫn còn thiết bị hoặc tài khoản", "Units to be closed are still in use"),
+        (
+            "Cây mới đóng {units} đơn vị vẫn còn {devices} thiết bị và {accounts} tài khoản. Hãy chuyển chúng trước, "
+            "hoặc xác nhận bằng may_strand=true.",
+            "The new tree closes {units} units that still have {devices} devices and {accounts} accounts. Move them "
+            "first, or confirm with may_strand=true.",
+        ),
+    ),
+    "gateway_in_use": _problem(
+        ("Cổng kết nối vẫn đang phục vụ thiết bị", "The gateway still speaks for devices"),
+        (
+            "Cổng {id} còn phục vụ {devices} thiết bị; hãy chuyển chúng sang cổng khác trước.",
+            "Gateway {id} still speaks for {devices} devices; assign them elsewhere first.",
+        ),
+    ),
+    "device_retired": _problem(
+        ("Thiết bị đã ngừng sử dụng", "The device is out of service"),
+        (
+            "Thiết bị {id} đã ngừng sử dụng nên không thay đổi được.",
+            "Device {id} is out of service and stays as it is.",
+        ),
+    ),
+    "bulletin_already_decided": _problem(
+        ("Bản tin đã có quyết định", "The bulletin was decided on already"),
+        ("Trạng thái hiện tại của bản tin: {state}.", "The bulletin's present state: {state}."),
+    ),
+    "broadcast_withdrawn": _problem(
+        ("Lịch phát đã được rút", "The broadcast was withdrawn"),
+        ("Lịch phát đã rút không thay đổi được nữa.", "A broadcast that was withdrawn cannot be changed."),
+    ),
+    "version_mismatch": _problem(
+        ("Có người khác vừa sửa", "Somebody else has changed it"),
+        (
+            "Phiên bản hiện tại là {present}, phiên bản gửi lên là {given}. So sánh “present” và “given” rồi gửi lại.",
+            "The present version is {present}, yours was {given}. Compare “present” and “given”, then send again.",
+        ),
+    ),
+    "version_required": _problem(
+        ("Thiếu phiên bản cần sửa", "The version is missing"),
+        (
+            "Gửi kèm tiêu đề If-Match với ETag đã đọc; hiện tại là {etag}.",
+            "Send If-Match with the ETag you have read; at present it is {etag}.",
+        ),
+    ),
+    # --- content that is not taken
+    "unit_file_invalid": _problem(
+        ("Tệp đơn vị có lỗi", "The file of units has faults"),
+        (
+            "Không có gì được nhập; xem từng dòng và cột bên dưới.",
+            "Nothing was imported; see the lines and columns below.",
+        ),
+    ),
+    "devices_invalid": _problem(
+        ("Danh sách thiết bị có lỗi", "The list of devices has faults"),
+        ("Không thiết bị nào được đăng ký; xem từng lỗi bên dưới.", "No device was registered; see each error below."),
+    ),
+    "broadcast_invalid": _problem(
+        ("Lịch phát chưa hợp lệ", "The broadcast is not valid"),
+        ("Lịch phát chưa được lưu; xem từng lỗi bên dưới.", "The broadcast was not stored; see each error below."),
+    ),
+    "media_too_large": _problem(
+        ("Tệp âm thanh quá lớn", "The sound file is too large"),
+        ("Tệp âm thanh lớn nhất được nhận là {limit} MiB.", "The largest sound file taken has {limit} MiB."),
+    ),
+    "media_refused": _problem(
+        ("Tệp âm thanh không được nhận", "The sound file is not taken"),
+        ("Tệp đã được giải mã thử và không dùng được; xem lý do.", "The file was decoded and cannot be used; see why."),
+    ),
+}

@@ -1,0 +1,314 @@
+"""The routes of the pages. They ask the same questions as the API, with the same permissions."""
+
+from __future__ import annotations
+
+import uuid
+from http import HTTPStatus
+from typing import Annotated, Literal
+from urllib.parse import quote, urlencode, urlsplit
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from schemas.identifiers import BroadcastId, UnitId
+from services.control import accounts, broadcast_store, emission_store, fleet, programme_reads
+from services.control.api import errors as api_errors
+from services.control.api.access import Scope, requires
+from services.control.api.context import Caller, Parts, Services, origin_of, services_of
+from services.control.api.routes.sessions import clear_cookie, end_session, set_cookie
+from services.control.catalogue.texts import Language, preferred
+from services.control.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from services.control.pages.rendering import STATIC, render
+from services.control.pages.wording import Wording
+from services.control.permissions import Permission
+from services.control.units import UnitVersion
+
+router = APIRouter()
+
+Own = Annotated[Caller, requires(Permission.OWN_ACCOUNT, Scope.ANYWHERE)]
+UnitWatcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.UNIT)]
+DeviceWatcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.DEVICE)]
+BroadcastReader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.BROADCAST)]
+
+_DEVICES_SHOWN = 100
+_EMISSIONS_SHOWN = 500
+_BROADCASTS_SHOWN = 10
+_LANGUAGE_COOKIE = "loa_language"
+_YEAR_S = 31_536_000
+_OUTCOMES = ("planned", "played", "late", "cut", "missed", "refused", "unknown", "by_gateway", "pending", "overdue")
+# Everything below these is for programs: problems stay documents there, whoever asks.
+_FOR_PROGRAMS = ("/api/", "/media/", "/healthz", "/readyz", "/metrics", "/static/")
+
+
+def _language(request: Request) -> Language:
+    """What was chosen on a page, else Vietnamese: browsers here often ask for English without anybody meaning it."""
+    chosen = request.query_params.get("lang") or request.cookies.get(_LANGUAGE_COOKIE)
+    return preferred(chosen)
+
+
+def _wording(request: Request, services: Services) -> Wording:
+    return Wording(language=_language(request), zone=services.directory.zone, now=services.clock())
+
+
+def _page(
+    request: Request,
+    services: Services,
+    template: str,
+    *,
+    caller: Caller | None = None,
+    http_status: int = HTTPStatus.OK,
+    **names: object,
+) -> HTMLResponse:
+    wording = _wording(request, services)
+    html = render(
+        template,
+        wording,
+        account=caller.actor if caller else None,
+        csrf_token=caller.csrf_token if caller else None,
+        here=request.url.path,
+        language_address=_with_language(request, wording),
+        **names,
+    )
+    response = HTMLResponse(html, status_code=http_status, headers={"Cache-Control": "no-store"})
+    if request.query_params.get("lang") in list(Language):
+        response.set_cookie(
+            _LANGUAGE_COOKIE,
+            wording.language.value,
+            max_age=_YEAR_S,
+            secure=services.http.is_https,
+            httponly=True,
+            samesite="lax",
+        )
+    return response
+
+
+def _with_language(request: Request, wording: Wording) -> str:
+    other = Language.ENGLISH if wording.language is Language.VIETNAMESE else Language.VIETNAMESE
+    query = {name: value for name, value in request.query_params.items() if name != "lang"}
+    return f"{request.url.path}?{urlencode({**query, 'lang': other.value})}"
+
+
+@router.get("/static/{name}")
+async def static(name: str) -> Response:
+    """A file the pages need."""
+    file = STATIC.get(name)
+    if file is None:
+        raise NotFound("no_such_address")
+    return Response(
+        file.content,
+        media_type=file.media_type,
+        headers={"ETag": f'"{file.version}"', "Cache-Control": "public, max-age=86400"},
+    )
+
+
+@router.get("/login", response_class=HTMLResponse)
+async def login_page(request: Request, services: Parts) -> Response:
+    """The form."""
+    return _page(
+        request, services, "login.html", problem=None, next=_inside(request.query_params.get("next")), login=""
+    )
+
+
+@router.post("/login", response_class=HTMLResponse)
+async def log_in(request: Request, services: Parts) -> Response:
+    """Log in and go where one wanted to."""
+    _check_same_site(request)
+    form = await request.form(max_files=0, max_fields=10)
+    login, password, wanted = (str(form.get(name) or "") for name in ("login", "password", "next"))
+    logged_in = await accounts.log_in(
+        services.database,
+        services.passwords,
+        login=login[:200],
+        password=password[:1_000],
+        origin=origin_of(request),
+        user_agent=request.headers.get("user-agent"),
+        lifetime=services.sessions.lifetime,
+        now=services.clock(),
+    )
+    response = RedirectResponse(_inside(wanted), status_code=HTTPStatus.SEE_OTHER)
+    set_cookie(response, services, logged_in.token, logged_in.session)
+    return response
+
+
+@router.post("/logout")
+async def log_out(caller: Own, services: Parts) -> Response:
+    """End the session."""
+    if caller.actor.session_id is None:
+        raise Conflict("no_session")
+    await end_session(services, caller, caller.actor.session_id)
+    response = RedirectResponse("/login", status_code=HTTPStatus.SEE_OTHER)
+    clear_cookie(response, services)
+    return response
+
+
+@router.get("/")
+async def start(caller: Own) -> Response:
+    """The highest unit the account sees, its own unit where it sees that."""
+    own = caller.actor.unit_id
+    seen = caller.rights.units(Permission.SEE_DEVICES)
+    if not seen:
+        raise Forbidden("not_permitted", facts={"permission": Permission.SEE_DEVICES.value})
+    unit_id = own if caller.rights.may(Permission.SEE_DEVICES, own) else seen[0]
+    return RedirectResponse(f"/units/{unit_id}", status_code=HTTPStatus.SEE_OTHER)
+
+
+@router.get("/units/{unit_id}", response_class=HTMLResponse)
+async def unit_page(
+    unit_id: uuid.UUID,
+    request: Request,
+    caller: UnitWatcher,
+    services: Parts,
+    liveness: Annotated[Literal["online", "offline", "never"] | None, Query()] = None,
+    kind: Annotated[Literal["cluster", "board", "sensor", "gateway"] | None, Query()] = None,
+    after: Annotated[str | None, Query(max_length=48)] = None,
+) -> Response:
+    """A unit: the units below it, its devices, what sounds, and today's proof."""
+    tree = caller.rights.tree
+    async with services.database.connection() as connection:
+        status = await fleet.unit_status(
+            connection,
+            UnitId(unit_id),
+            tree=tree,
+            zone=services.directory.zone,
+            kind=kind,
+            liveness=liveness,
+            after=after,
+            limit=_DEVICES_SHOWN,
+            now=caller.now,
+        )
+        recent = await broadcast_store.broadcasts_of(
+            connection,
+            tree.subtree(UnitId(unit_id)) or (UnitId(unit_id),),
+            state=None,
+            before=None,
+            limit=_BROADCASTS_SHOWN,
+        )
+    more = {"kind": kind, "liveness": liveness, "after": status.more_after}
+    return _page(
+        request,
+        services,
+        "unit.html",
+        caller=caller,
+        unit=tree.get(UnitId(unit_id)),
+        unit_id=unit_id,
+        trail=_trail(caller, UnitId(unit_id)),
+        status=status,
+        units=tree,
+        kinds=fleet.KINDS,
+        broadcasts=recent,
+        proof=_proof_rows(status.proof_today),
+        liveness=liveness,
+        kind=kind,
+        more_query=urlencode({name: value for name, value in more.items() if value is not None}),
+    )
+
+
+@router.get("/devices/{device_id}", response_class=HTMLResponse)
+async def device_page(device_id: str, request: Request, caller: DeviceWatcher, services: Parts) -> Response:
+    """A device: its state, what comes, and what was."""
+    async with services.database.connection() as connection:
+        history = await fleet.device_history(connection, device_id, now=caller.now)
+    unit_id = history.status.state.unit_id
+    return _page(
+        request,
+        services,
+        "device.html",
+        caller=caller,
+        trail=_trail(caller, unit_id),
+        unit=caller.rights.tree.get(unit_id),
+        unit_id=unit_id,
+        history=history,
+        status=history.status,
+        state=history.status.state,
+    )
+
+
+@router.get("/broadcasts/{broadcast_id}", response_class=HTMLResponse)
+async def broadcast_page(
+    broadcast_id: uuid.UUID, request: Request, caller: BroadcastReader, services: Parts
+) -> Response:
+    """A broadcast: what was asked for and what became of it."""
+    async with services.database.connection() as connection:
+        stored = await broadcast_store.broadcast(connection, broadcast_id)
+        counts = await programme_reads.proof_totals(connection, now=caller.now, broadcast_id=BroadcastId(broadcast_id))
+        emissions = await emission_store.of_broadcast(
+            connection,
+            broadcast_id,
+            caller.rights.reach(Permission.SEE_BROADCASTS),
+            outcome=None,
+            after=None,
+            limit=_EMISSIONS_SHOWN + 1,
+        )
+    return _page(
+        request,
+        services,
+        "broadcast.html",
+        caller=caller,
+        trail=_trail(caller, stored.wish.unit_id),
+        unit=caller.rights.tree.get(stored.wish.unit_id),
+        unit_id=stored.wish.unit_id,
+        stored=stored,
+        wish=stored.wish,
+        proof=_proof_rows(counts),
+        emissions=emissions[:_EMISSIONS_SHOWN],
+        is_cut_off=len(emissions) > _EMISSIONS_SHOWN,
+        shown=_EMISSIONS_SHOWN,
+    )
+
+
+def _trail(caller: Caller, unit_id: UnitId) -> tuple[tuple[UnitVersion, bool], ...]:
+    """The units from the root down, and which of them the caller may look at."""
+    tree = caller.rights.tree
+    return tuple(
+        (unit, caller.rights.may(Permission.SEE_DEVICES, unit.unit_id))
+        for unit in (tree.get(each) for each in tree.path(unit_id))
+        if unit is not None
+    )
+
+
+def _proof_rows(counts: programme_reads.ProofCounts) -> tuple[tuple[str, int], ...]:
+    """Outcomes and their numbers; `planned` is always there, the others where there are any."""
+    numbers = ((outcome, int(getattr(counts, outcome))) for outcome in _OUTCOMES)
+    return tuple((outcome, number) for outcome, number in numbers if number or outcome == "planned")
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def respond_to_error(request: Request, error: Exception) -> Response:
+    """Problem documents for programs; for people a page, or the form to log in."""
+    path = request.url.path
+    if path.startswith(_FOR_PROGRAMS):
+        return api_errors.as_response(request, error)
+    services = services_of(request)
+    wording = _wording(request, services)
+    document, headers = api_errors.document_of(error, wording.language)
+    if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        api_errors.note(request, document, error)
+    if path == "/login":
+        page = _page(request, services, "login.html", problem=document, next="/", login="", http_status=document["status"])
+    elif isinstance(error, Unauthenticated):
+        target = path if request.method == "GET" else "/"
+        return RedirectResponse(f"/login?next={quote(target)}", status_code=HTTPStatus.SEE_OTHER)
+    else:
+        page = _page(request, services, "problem.html", problem=document, http_status=document["status"])
+    page.headers.update({name: value for name, value in headers.items() if name != "WWW-Authenticate"})
+    return page
+
+
+def _inside(target: str | None) -> str:
+    """A path of ours to go on to; anything that could lead elsewhere is the start page."""
+    if not target or not target.startswith("/") or target.startswith(("//", "/\\")) or not target.isprintable():
+        return "/"
+    parts = urlsplit(target)
+    return "/" if parts.scheme or parts.netloc else target
+
+
+def _check_same_site(request: Request) -> None:
+    """Raise `Forbidden` for a login form sent from another site: it would log people into somebody else's account."""
+    origin = request.headers.get("origin")
+    host = urlsplit(origin).netloc if origin else None
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
+        host is not None and host != request.headers.get("host")
+    ):
+        raise Forbidden("cross_site")

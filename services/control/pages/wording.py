@@ -1,0 +1,85 @@
+"""Instants, spans and numbers in words, for a language and a zone. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from services.control.catalogue.texts import TEXTS, Language, text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """Says things in one language, as seen from one place at one instant."""
+
+    language: Language
+    zone: ZoneInfo
+    now: datetime
+
+    def text(self, key: str, **facts: object) -> str:
+        """A text of the catalogue."""
+        return text(key, self.language, facts)
+
+    def word(self, group: str, value: str | None) -> str:
+        """The word for a value of an enumeration; a value the catalogue does not know is shown as it is."""
+        if value is None:
+            return self.text("value.none")
+        key = f"{group}.{value}"
+        return self.text(key) if key in TEXTS else value
+
+    def ago(self, then: datetime | None) -> str:
+        """How long ago an instant was, roughly."""
+        if then is None:
+            return self.text("ago.never")
+        seconds = int((self.now - then).total_seconds())
+        if seconds < 5:
+            return self.text("ago.now")
+        if seconds < 60:
+            return self.text("ago.seconds", count=seconds)
+        if seconds < 3_600:
+            return self.text("ago.minutes", count=seconds // 60)
+        if seconds < 86_400:
+            return self.text("ago.hours", count=seconds // 3_600)
+        return self.text("ago.days", count=seconds // 86_400)
+
+    def instant(self, at: datetime | None) -> str:
+        """Local time of an instant, with the day unless it is today."""
+        if at is None:
+            return self.text("value.none")
+        local = at.astimezone(self.zone)
+        time = local.strftime("%H:%M:%S" if local.second else "%H:%M")
+        if local.date() == self.now.astimezone(self.zone).date():
+            return self.text("instant.today", time=time)
+        return self.text("instant.other", time=time, day=self.day(local.date()))
+
+    def clock(self) -> str:
+        """Local time of now, to the second."""
+        return self.now.astimezone(self.zone).strftime("%H:%M:%S")
+
+    def day(self, day: date) -> str:
+        """A day as it is written here."""
+        return day.strftime("%d/%m/%Y" if self.language is Language.VIETNAMESE else "%Y-%m-%d")
+
+    def span(self, length: timedelta | None) -> str:
+        """A length of time."""
+        if length is None:
+            return self.text("value.none")
+        seconds = round(length.total_seconds())
+        if seconds < 60:
+            return self.text("span.seconds", seconds=seconds)
+        if seconds < 3_600:
+            return self.text("span.minutes", minutes=seconds // 60, seconds=seconds % 60)
+        return self.text("span.hours", hours=seconds // 3_600, minutes=seconds % 3_600 // 60)
+
+    def milliseconds(self, length_ms: int | None) -> str:
+        """A length of time given in milliseconds."""
+        return self.span(timedelta(milliseconds=length_ms) if length_ms is not None else None)
+
+    def percent(self, value: int | None) -> str:
+        """A percentage."""
+        return self.text("value.none") if value is None else self.text("value.percent", value=value)
+
+    def iso(self, at: datetime | None) -> str:
+        """An instant for machines, as `datetime` attributes want it."""
+        return at.isoformat(timespec="seconds") if at is not None else ""

@@ -1,0 +1,132 @@
+"""Settings of control: `CONTROL_…` in the environment."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.control.engine_settings import DeliverySettings, PlanningSettings, ProofSettings, SigningSettings
+from services.shared.settings import (
+    BrokerSettings,
+    DatabaseSettings,
+    Duration,
+    LogSettings,
+    ServiceSettings,
+    SettingsGroup,
+    readable_file,
+)
+
+MIB = 1024 * 1024
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        raise ValueError(f"{name[:64]!r} is no time zone; expected a name such as Asia/Ho_Chi_Minh") from None
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+
+
+class HttpSettings(SettingsGroup):
+    """Where and how the API and the pages are served."""
+
+    hosts: tuple[str, ...] = Field(
+        default=("127.0.0.1", "::1"), min_length=1, description="addresses to listen on, IPv4 and IPv6, as JSON"
+    )
+    port: int = Field(default=8480, ge=0, le=65535, description="port on each of the addresses; 0 takes a free one")
+    cert_file: Path | None = Field(default=None, description="PEM certificate chain; with it the server speaks HTTPS")
+    key_file: Path | None = Field(default=None, description="PEM private key of the certificate")
+    is_behind_https: bool = Field(
+        default=False, description="whether a proxy in front speaks HTTPS to people; cookies then travel on HTTPS only"
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description="addresses of proxies whose X-Forwarded headers are believed, as JSON"
+    )
+    stop_timeout: Duration = Field(
+        default=timedelta(seconds=8), description="how long requests under way may take once a stop was asked for"
+    )
+    max_body_mib: int = Field(default=1, ge=1, le=64, description="largest request body, in MiB")
+    max_batch_body_mib: int = Field(
+        default=8, ge=1, le=64, description="largest body of a request that registers many devices, in MiB"
+    )
+
+    @field_validator("cert_file", "key_file")
+    @classmethod
+    def _is_readable(cls, value: Path | None) -> Path | None:
+        return readable_file(value) if value is not None else None
+
+    @model_validator(mode="after")
+    def _certificate_has_key(self) -> "HttpSettings":
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together")
+        return self
+
+    @property
+    def is_https(self) -> bool:
+        """Whether people reach us by HTTPS."""
+        return self.cert_file is not None or self.is_behind_https
+
+
+class MediaSettings(SettingsGroup):
+    """Sound files: where they lie, how devices reach them, and what is taken."""
+
+    directory: Path = Field(description="directory the files are kept in")
+    base_url: str = Field(
+        pattern=r"^https?://[^\s?#]+$", max_length=200, description="address under which devices reach this service"
+    )
+    max_file_mib: int = Field(default=200, ge=1, le=2_000, description="largest sound file, in MiB")
+    max_duration: Duration = Field(default=timedelta(minutes=60), description="longest sound file")
+    measuring_cpu: Duration = Field(
+        default=timedelta(minutes=2), description="processor time that measuring one file may take"
+    )
+    measuring_memory_mib: int = Field(
+        default=1024, ge=256, le=16_384, description="memory that measuring one file may take, in MiB"
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _has_no_trailing_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+
+class SessionSettings(SettingsGroup):
+    """How long a login lasts."""
+
+    lifetime: Duration = Field(default=timedelta(hours=12), description="how long after the login a session ends")
+    idle: Duration = Field(default=timedelta(hours=2), description="how long after the last request a session ends")
+    token_lifetime: Duration = Field(default=timedelta(days=366), description="longest lifetime of an API token")
+
+
+class PolicySettings(SettingsGroup):
+    """What the province has decided."""
+
+    time_zone: TimeZone = Field(
+        default="Asia/Ho_Chi_Minh", description="zone of local days: of units' validity, of pages and of new broadcasts"
+    )
+    may_approve_own: bool = Field(
+        default=False, description="whether an approver may approve a bulletin of their own (R-12)"
+    )
+
+
+class ControlSettings(ServiceSettings):
+    """Settings of `./loa control`."""
+
+    model_config = SettingsConfigDict(env_prefix="CONTROL_")
+
+    database: DatabaseSettings = Field(description="the database, as role loa_control")
+    broker: BrokerSettings = Field(description="the broker's listener for services")
+    http: HttpSettings = Field(default_factory=HttpSettings, description="the API and the pages")
+    media: MediaSettings = Field(description="sound files")
+    sessions: SessionSettings = Field(default_factory=SessionSettings, description="logins")
+    policy: PolicySettings = Field(default_factory=PolicySettings, description="decisions of the province")
+    signing: SigningSettings = Field(description="keys that sign what devices are told")
+    planning: PlanningSettings = Field(default_factory=PlanningSettings, description="planning")
+    delivery: DeliverySettings = Field(default_factory=DeliverySettings, description="publishing to devices")
+    proof: ProofSettings = Field(default_factory=ProofSettings, description="proof of play")
+    log: LogSettings = Field(default_factory=LogSettings, description="the log")
