@@ -242,7 +242,7 @@ class _Connection(asyncio.Protocol):
             raise SessionRefused(f"CONNACK {answer.reason_code}")
         if answer.server_keep_alive is not None:
             self._keepalive_s = float(answer.server_keep_alive)
-        self._keep_alive()
+        self._timer = self._loop.call_later(self._keepalive_s / 2, self._keep_alive)
         log.info(
             "broker_connected",
             extra={"connection": self.number, "session_present": answer.session_present, "client": options.client_id},
@@ -320,13 +320,14 @@ class _Connection(asyncio.Protocol):
             del self._answers[kind]
 
     def _keep_alive(self) -> None:
-        now = self._loop.time()
+        if self._keepalive_s <= 0:
+            return  # the broker has asked for none
         # While reading is paused no answer can be seen; the broker still sees our pings.
-        if not self._is_paused and now - self._heard_at > 1.5 * self._keepalive_s:
+        if not self._is_paused and self._loop.time() - self._heard_at > 1.5 * self._keepalive_s:
             self._fail("the broker is silent")
-        elif self._keepalive_s > 0:
-            self._transport.write(_PING)
-            self._timer = self._loop.call_later(self._keepalive_s / 2, self._keep_alive)
+            return
+        self._transport.write(_PING)
+        self._timer = self._loop.call_later(self._keepalive_s / 2, self._keep_alive)
 
     # --- what the transport calls ---
 

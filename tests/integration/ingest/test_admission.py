@@ -14,6 +14,7 @@ from tests.integration.ingest.support import (
     BOARD,
     CLUSTER,
     GATEWAY,
+    OTHER_CLUSTER,
     OTHER_GATEWAY,
     Bench,
     a_heartbeat,
@@ -24,7 +25,7 @@ from tests.integration.ingest.support import (
     now_ms,
     register,
 )
-from tests.support.broker import MqttClient, connect_service
+from tests.support.broker import NOT_AUTHORIZED, MqttClient, NotConnected, connect_service
 
 pytestmark = pytest.mark.integration
 
@@ -267,3 +268,16 @@ async def test_beyond_the_quota_only_counters_grow(bench: Bench) -> None:
 
     assert [tuple(row) for row in counts] == [(BOARD, 5, 1), (CLUSTER, 5, 2)]
     assert len(rows) == 3
+
+
+async def test_what_the_broker_refuses_is_counted_from_its_log(bench: Bench) -> None:
+    async with bench.ingest(broker_log=bench.broker.log) as ingest:
+        cluster = await bench.device(CLUSTER)
+        topic = f"loa/v1/{OTHER_CLUSTER}/up/heartbeat"
+        assert await asyncio.to_thread(cluster.publish, topic, codec.encode(a_heartbeat())) == NOT_AUTHORIZED
+        with pytest.raises(NotConnected):
+            await asyncio.to_thread(cluster.publish, f"loa/v1/{CLUSTER}/up/heartbeat", bytes(10_000_000))
+        await ingest.until('ingest_broker_refusals_total{kind="foreign_topic"}', 1)
+        await ingest.until('ingest_broker_refusals_total{kind="oversized_packet"}', 1)
+        assert await bench.rows("SELECT * FROM telemetry.heartbeat_log") == []
+        assert await bench.rows("SELECT * FROM telemetry.quarantine_log") == []
