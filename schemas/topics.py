@@ -39,7 +39,7 @@ class DownlinkKind(enum.StrEnum):
     RECEIPT = "receipt"
 
 
-QOS = 1  # of every message, up and down: delivered at least once, so every receiver removes duplicates itself
+QOS = 1  # of everything but receipts: delivered at least once, so every receiver removes duplicates itself
 
 RETAINED_DOWNLINKS = frozenset({DownlinkKind.PLAN, DownlinkKind.CONFIG, DownlinkKind.KEYS})
 
@@ -117,6 +117,14 @@ def parse_topic(text: str) -> Topic:
     except ValueError:
         raise InvalidTopic(f"{text[:200]!r}: unknown kind") from None
     raise InvalidTopic(f"{text[:200]!r} is not a topic of version 1")
+
+
+def qos(topic: Topic) -> int:
+    """Return the quality of service messages on `topic` are published with.
+
+    A receipt may be lost: the device repeats what was not receipted and is answered again.
+    """
+    return 0 if isinstance(topic, Downlink) and topic.kind is DownlinkKind.RECEIPT else QOS
 
 
 def is_retained(topic: Topic) -> bool:

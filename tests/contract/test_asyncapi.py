@@ -20,6 +20,7 @@ import yaml
 
 import schemas
 from schemas import topics
+from schemas.events import RefusalReason
 from schemas.topics import DownlinkKind, UplinkKind
 from services.local.describe import catalogue
 from tests.support.vectors.committed import COMMITTED, GOLDEN, SIGNED, kind, read
@@ -88,7 +89,7 @@ def test_operations_say_who_sends_and_how() -> None:
         binding = operation["bindings"]["mqtt"]
         is_uplink = isinstance(topic, topics.Uplink | topics.Presence)
         assert operation["action"] == ("send" if is_uplink else "receive")
-        assert binding["qos"] == topics.QOS
+        assert binding["qos"] == topics.qos(topic)
         assert binding["retain"] == topics.is_retained(topic)
         assert {message["$ref"].rsplit("/")[-1] for message in operation["messages"]} == set(channel["messages"])
 
@@ -129,3 +130,21 @@ def test_every_schema_names_its_cddl_rule() -> None:
     rules = set(re.findall(r"^([a-z0-9-]+) =", contract, re.MULTILINE))
     named = [*DOCUMENT["components"]["messages"].values(), *DOCUMENT["components"]["schemas"].values()]
     assert {item["x-cddl-rule"] for item in named} <= rules
+
+
+README = (Path(schemas.__file__).parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("entry", [*catalogue.UNSIGNED, *catalogue.SIGNED], ids=lambda entry: entry.name)
+def test_the_readme_names_every_size_limit(entry: catalogue.Entry) -> None:
+    rows = [cells for line in README.splitlines() if len(cells := line.split("|")) == 7]
+    limits = {(cells[1 + shift].strip(), cells[2 + shift].strip()) for cells in rows for shift in (0, 3)}
+    assert any(entry.name in re.split(r"[ ,]+", names) and size == f"{entry.size_limit:,}" for names, size in limits)
+
+
+def test_the_readme_gives_refusals_the_words_of_the_contract() -> None:
+    words = {word for words in re.findall(r"\[(`[^\]]+)\]", README) for word in re.findall(r"`(\w+)`", words)}
+    assert words
+    assert words - {"valid_from_ms", "valid_until_ms"} <= {reason.name.lower() for reason in RefusalReason}
+        "it concerns relays, which are not part of version 1 yet"
+    )

@@ -129,10 +129,11 @@ def _server() -> Json:
         "bindings": {
             "mqtt": {
                 "clientId": "{principal}",
-                "cleanSession": False,
+                "cleanSession": True,
+                "sessionExpiryInterval": 0,
                 "lastWill": {
                     "topic": topics.format_topic(topics.Presence(_PRINCIPAL)),
-                    "qos": topics.QOS,
+                    "qos": topics.qos(topics.Presence(_PRINCIPAL)),
                     "retain": True,
                     "message": "presence with online false and this connection's number",
                 },
@@ -185,7 +186,7 @@ def _operation_name(channel: _Channel) -> str:
 
 
 def _operation(channel: _Channel) -> Json:
-    binding: Json = {"qos": topics.QOS, "retain": topics.is_retained(channel.topic)}
+    binding: Json = {"qos": topics.qos(channel.topic), "retain": topics.is_retained(channel.topic)}
     if channel.expiry:
         binding["messageExpiryInterval"] = {"type": "integer", "minimum": 1, "description": channel.expiry}
     return {

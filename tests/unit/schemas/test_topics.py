@@ -188,6 +188,11 @@ def test_what_a_late_subscriber_must_learn_is_retained(text: str, topic: Topic) 
     assert topics.is_retained(topic) == any(word in text for word in ("presence", "plan", "config", "keys", "alert"))
 
 
+@pytest.mark.parametrize(("text", "topic"), TABLE, ids=[text for text, _ in TABLE])
+def test_everything_but_a_receipt_is_delivered_at_least_once(text: str, topic: Topic) -> None:
+    assert topics.qos(topic) == (0 if text.endswith("down/receipt") else 1)
+
+
 def test_a_shared_filter_names_its_group() -> None:
     assert topics.shared("s3cret", "loa/v1/+/presence") == "$share/s3cret/loa/v1/+/presence"
 
