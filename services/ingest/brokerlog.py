@@ -1,7 +1,7 @@
 """What the broker refused, read from a line of its log.
 
 Oversized packets and publishes on foreign topics never reach ingest: the broker turns them away, and its log is where
-that shows. The wording is Mosquitto's (2.0.11, checked against a running one by a test); a line this module does not
+that shows. The wording is Mosquitto's (2.0, checked against a running one by a test, and 2.1); a line this module does not
 know is simply not a refusal, so a newer Mosquitto can cost us counts but nothing else.
 
 Total over arbitrary text: a client chooses parts of what is logged.
@@ -50,6 +50,7 @@ LONGEST_LINE = 4_096
 # ids of devices are certificate names, and a topic, which is the sender's choice, stands behind them.
 _TIMESTAMP = r"(?:[0-9T:+-]{1,40}: )?"
 _CLIENT = r"(?P<client>\S{1,64})"
+_ENDED = r"(?: disconnected due to | \[\S{1,80}\] disconnected: )"  # 2.0 and 2.1
 _HANDSHAKE = (
     r"(?:OpenSSL Error\[0\]|Client connection from \S{1,64} failed): error:[0-9A-F]{1,16}:SSL routines:[^:]{0,64}:"
 )
@@ -57,10 +58,10 @@ _PATTERNS: tuple[tuple[RefusalKind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(_TIMESTAMP + text, re.ASCII))
     for kind, text in (
         (RefusalKind.FOREIGN_TOPIC, rf"Denied PUBLISH from {_CLIENT} \("),
-        (RefusalKind.OVERSIZED_PACKET, rf"Client {_CLIENT} disconnected due to oversize (?:packet|payload)\.$"),
+        (RefusalKind.OVERSIZED_PACKET, rf"Client {_CLIENT}{_ENDED}oversize (?:packet|payload)\.$"),
         (RefusalKind.OVERSIZED_PACKET, rf"Dropped too large PUBLISH from {_CLIENT} \("),
         (RefusalKind.OVERSIZED_PACKET, rf"Client {_CLIENT} connected with too large Will payload$"),
-        (RefusalKind.MALFORMED, rf"Client {_CLIENT} disconnected due to (?:malformed packet|protocol error)\.$"),
+        (RefusalKind.MALFORMED, rf"Client {_CLIENT}{_ENDED}(?:malformed packet|protocol error)\.$"),
         (
             RefusalKind.UNTRUSTED_CERTIFICATE,
             rf"{_HANDSHAKE}(?:certificate verify failed|peer did not return a certificate)",

@@ -4,7 +4,7 @@
   way through the folders above, and may run as another user.
 * Mosquitto should not be root. Started by root it runs as the account its package brings (`mosquitto`, otherwise
   `nobody`), and that account owns the folder and the copy of the broker's key in it.
-* Its ports are chosen once and kept: stored sessions belong to a port (see `per_listener_settings` in the template).
+* Its ports are chosen once and kept, so that devices find it again.
 * It ends when we end: the kernel asks it to, and it saves its state first.
 """
 
@@ -88,8 +88,14 @@ def render(template: str, values: Mapping[str, str]) -> str:
     wanted = set(_PLACEHOLDER.findall(template))
     if wanted != values.keys():
         odd = ", ".join(sorted(wanted ^ values.keys()))
-        raise BrokerFailed(f"the broker's configuration template and its values do not fit: {odd}")
+        raise BrokerFailed(f"a template of the broker's configuration and its values do not fit: {odd}")
     return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+
+
+def access_rules(pki: Pki) -> bytes:
+    """Return the broker's access list, with the names that the services' certificates in `pki` have."""
+    template = (CONFIGURATION / "access.acl.template").read_text("utf-8")
+    return render(template, {name.name: pki.service_user(name) for name in ServiceName}).encode()
 
 
 class Broker:
@@ -257,8 +263,7 @@ class Broker:
         template = (CONFIGURATION / "mosquitto.conf.template").read_text("utf-8")
         files = {
             "mosquitto.conf": render(template, values).encode(),
-            "device.acl": (CONFIGURATION / "device.acl").read_bytes(),
-            "service.acl": (CONFIGURATION / "service.acl").read_bytes(),
+            "access.acl": access_rules(self.pki),
             "certificates/device-ca.pem": self.pki.device_ca.read_bytes(),
             "certificates/device-ca.crl": self.pki.device_crl.read_bytes(),
             "certificates/service-ca.pem": self.pki.service_ca.read_bytes(),

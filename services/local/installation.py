@@ -104,7 +104,7 @@ def prepare(request: Request, *, now: datetime) -> None:
     _own_folder(request.site / "secrets", None)
     _own_folder(request.site / "broker", owners.broker)
     certificates = _own_folder(request.site / "broker" / "certificates", owners.broker)
-    for name, content in _broker_files(request).items():
+    for name, content in _broker_files(request, authority).items():
         _place(request.site / "broker" / name, content, owners.broker)
     for name, path in _broker_certificates(authority).items():
         _place(certificates / name, path.read_bytes(), owners.broker)
@@ -174,7 +174,7 @@ def _place_secrets(request: Request, authority: Pki, keys: bytes) -> None:
     _place(folder / "keys.cose", keys, owners.services)
 
 
-def _broker_files(request: Request) -> dict[str, bytes]:
+def _broker_files(request: Request, authority: Pki) -> dict[str, bytes]:
     template = (broker.CONFIGURATION / "mosquitto.conf.template").read_text("utf-8")
     values = {
         "DEVICE_PORT": str(DEVICE_PORT),
@@ -188,8 +188,7 @@ def _broker_files(request: Request) -> dict[str, bytes]:
     }
     return {
         "mosquitto.conf": broker.render(template, values).encode(),
-        "device.acl": (broker.CONFIGURATION / "device.acl").read_bytes(),
-        "service.acl": (broker.CONFIGURATION / "service.acl").read_bytes(),
+        "access.acl": broker.access_rules(authority),
     }
 
 
@@ -267,7 +266,7 @@ def _expiries(site: Path) -> Iterator[Expiry]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run `./loa installation …`; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except (InstallationRefused, PkiDamaged, broker.BrokerFailed, OSError) as error:
@@ -275,9 +274,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="./loa installation", description=(__doc__ or "").partition("\n")[0])
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    whole = argparse.ArgumentParser(prog="./loa installation", description=(__doc__ or "").partition("\n")[0])
+    verbs = whole.add_subparsers(required=True, metavar="VERB")
 
     verb = verbs.add_parser(
         "prepare", help="make or renew authority and site; the same again renews what is near its end"
@@ -333,7 +333,7 @@ def _parser() -> argparse.ArgumentParser:
         "--days", type=int, default=WARN_BEFORE.days, help=f"what soon means (default {WARN_BEFORE.days})"
     )
     verb.set_defaults(run=_run_check)
-    return parser
+    return whole
 
 
 def _authority_option(verb: argparse.ArgumentParser) -> None:

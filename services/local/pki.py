@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from schemas.identifiers import DeviceId
 from services.control.trust import certificates
-from services.control.trust.certificates import Authority, Revocation, ServiceName
+from services.control.trust.certificates import Authority, Revocation, ServiceName, ServiceUser
 
 BROKER_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -88,6 +88,11 @@ class Pki:
         """The client certificate of one of our services."""
         return _identity(self.directory / "services", name.value)
 
+    def service_user(self, name: ServiceName) -> ServiceUser:
+        """The user name of one of our services, which the broker's access list has to name."""
+        certificate = x509.load_pem_x509_certificate(self.service(name).certificate.read_bytes())
+        return ServiceUser.parse(certificates.common_name(certificate))
+
     def device(self, device_id: DeviceId) -> Identity:
         """The client certificate of a device; exists once `issue_devices` has been asked for it."""
         return _identity(self.directory / "devices", device_id)
@@ -137,9 +142,11 @@ def prepare(directory: Path, *, now: datetime, broker_names: Sequence[str] = BRO
         certificate = certificates.issue_server_certificate(service_ca, broker_names, key.public_key(), now=now)
         _write_identity(pki.broker, certificate, certificates.key_pem(key))
     for name in ServiceName:
-        if not _is_good(pki.service(name), service_ca, now=now):
+        user = _service_user(pki.service(name), service_ca)
+        if user is None or not _is_good(pki.service(name), service_ca, now=now):
             key = certificates.new_key()
-            certificate = certificates.issue_service_certificate(service_ca, name, key.public_key(), now=now)
+            user = user or ServiceUser.new(name)
+            certificate = certificates.issue_service_certificate(service_ca, user, key.public_key(), now=now)
             _write_identity(pki.service(name), certificate, certificates.key_pem(key))
 
     ensure_signing_key(pki.root_signing_key, pki.root_public_key)
@@ -236,6 +243,16 @@ def _is_good(identity: Identity, ca: Authority, *, now: datetime) -> bool:
         return False
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     return key.public_key() == certificate.public_key() and certificate.not_valid_after_utc - now > life / 3
+
+
+def _service_user(identity: Identity, ca: Authority) -> ServiceUser | None:
+    """Return the name in a certificate of `ca`, expired or not: a renewed one keeps it. None when there is none."""
+    try:
+        certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+        certificate.verify_directly_issued_by(ca.certificate)
+        return ServiceUser.parse(certificates.common_name(certificate))
+    except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
+        return None
 
 
 def _answers_to(identity: Identity, names: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import pytest
 
 from schemas import limits
+from schemas.errors import InvalidIdentifier
 from schemas.identifiers import AlertId, DeviceId, UnitId
 from schemas.topics import (
     AreaAlert,
@@ -29,39 +30,49 @@ from schemas.topics import (
     format_topic,
     uplink_filters,
 )
-from services.control.trust.certificates import ServiceName
+from services.control.trust.certificates import ServiceName, ServiceUser
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "broker_config"
 
 Access = Literal["read", "write"]
 
 
+USERS = {name: ServiceUser.new(name) for name in ServiceName}
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of an access list: whom it is for (None: whoever connects), what it allows and where."""
+    """One line of the access list: whom it is for (None: everybody), what it allows and where."""
 
-    user: str | None
+    service: ServiceName | None
     access: Access
     topic: str
 
 
-def rules(name: str) -> list[Rule]:
-    """The rules in a file; fails on a line that is neither rule, user, comment nor empty."""
-    user: str | None = None
+def read_rules() -> list[Rule]:
+    """The rules; fails on a line that is neither rule, user, comment nor empty."""
+    template = (CONFIGURATION / "access.acl.template").read_text()
+    service: ServiceName | None = None
     found = []
-    for line in (CONFIGURATION / name).read_text().splitlines():
+    for line in template.splitlines():
         if not line or line.startswith("#"):
             continue
         if line.startswith("user "):
-            user = line.removeprefix("user ")
+            match = re.fullmatch(r"user \$\{([A-Z]+)\}", line)
+            assert match, f"{line!r}: services are named by placeholders"
+            service = ServiceName[match[1]]
             continue
         match = re.fullmatch(r"(pattern|topic) (read|write) (\S+)", line)
-        assert match, f"{name}: {line!r} is not understood"
+        assert match, f"{line!r} is not understood"
         if match[1] == "topic":
-            assert user is not None, f"{name}: {line!r} is for anonymous clients, and there are none"
+            assert service is not None, f"{line!r} is for anonymous clients, and there are none"
         access: Access = "read" if match[2] == "read" else "write"
-        found.append(Rule(user if match[1] == "topic" else None, access, match[3]))
+        # Patterns are for everybody, also below a user.
+        found.append(Rule(service if match[1] == "topic" else None, access, match[3]))
     return found
+
+
+RULES = read_rules()
 
 
 def own(topic_filter: str) -> str:
@@ -85,29 +96,28 @@ def downlinks(*kinds: DownlinkKind) -> set[str]:
 EVERY_ALERT = area_filter(ANY_UNIT).replace(str(ANY_UNIT), "+")
 
 
-def test_device_rules_are_the_grammar_and_nothing_else() -> None:
-    assert set(rules("device.acl")) == {
+def test_the_rules_are_the_grammar_and_nothing_else() -> None:
+    presence = format_topic(Presence(ANY_DEVICE)).replace(ANY_DEVICE, "+")
+    by_control = downlinks(*(kind for kind in DownlinkKind if kind is not DownlinkKind.RECEIPT))
+    expected = {
         *(Rule(None, "write", own(topic_filter)) for topic_filter in uplink_filters()),
         *(Rule(None, "read", topic_filter.replace(ANY_DEVICE, "%u")) for topic_filter in downlink_filters(ANY_DEVICE)),
         Rule(None, "read", EVERY_ALERT),
+        *(Rule(ServiceName.INGEST, "read", each) for each in uplink_filters()),
+        *(Rule(ServiceName.INGEST, "write", each) for each in uplink_filters() if each != presence),
+        *(Rule(ServiceName.INGEST, "write", each) for each in downlinks(DownlinkKind.RECEIPT)),
+        *(Rule(ServiceName.CONTROL, "write", each) for each in by_control),
+        Rule(ServiceName.CONTROL, "write", EVERY_ALERT),
+        Rule(ServiceName.MONITOR, "read", "$SYS/#"),
     }
+    assert set(RULES) == expected
+    assert len(RULES) == len(expected), "a rule stands twice"
 
 
-def test_service_rules_are_the_grammar_and_nothing_else() -> None:
-    presence = format_topic(Presence(ANY_DEVICE)).replace(ANY_DEVICE, "+")
-    by_control = downlinks(*(kind for kind in DownlinkKind if kind is not DownlinkKind.RECEIPT))
-    assert set(rules("service.acl")) == {
-        *(Rule("ingest", "read", topic_filter) for topic_filter in uplink_filters()),
-        *(Rule("ingest", "write", topic_filter) for topic_filter in uplink_filters() if topic_filter != presence),
-        *(Rule("ingest", "write", topic_filter) for topic_filter in downlinks(DownlinkKind.RECEIPT)),
-        *(Rule("control", "write", topic_filter) for topic_filter in by_control),
-        Rule("control", "write", EVERY_ALERT),
-        Rule("monitor", "read", "$SYS/#"),
-    }
-
-
-def test_every_service_with_a_certificate_has_rules() -> None:
-    assert {rule.user for rule in rules("service.acl")} == set(ServiceName)
+def test_no_service_has_the_name_of_a_device() -> None:
+    for user in USERS.values():
+        with pytest.raises(InvalidIdentifier):
+            DeviceId.parse(user)
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -123,11 +133,12 @@ def matches(topic_filter: str, topic: str) -> bool:
     return len(wanted) == len(levels)
 
 
-def allowed(name: str, user: str, access: Access, topic: str) -> bool:
-    """What the broker answers somebody who came in through the listener of that file."""
+def allowed(user: str, access: Access, topic: str) -> bool:
+    """What the broker answers whoever has a certificate of that name."""
+    services = {None, *(name for name, each in USERS.items() if each == user)}
     return any(
-        rule.access == access and rule.user in (None, user) and matches(rule.topic.replace("%u", user), topic)
-        for rule in rules(name)
+        rule.access == access and rule.service in services and matches(rule.topic.replace("%u", user), topic)
+        for rule in RULES
     )
 
 
@@ -153,18 +164,20 @@ def may_device(device: DeviceId, access: Access, topic: Topic) -> bool:
             return access == "read"
 
 
-def may_service(service: str, access: Access, topic: Topic) -> bool:
+def may_service(service: ServiceName, access: Access, topic: Topic) -> bool:
     """What the architecture promises a service."""
+    if isinstance(topic, AreaAlert) and access == "read":
+        return True  # alerts are for everybody
     match service, topic:
-        case "ingest", Uplink():
+        case ServiceName.INGEST, Uplink():
             return True  # writing is how it clears a retained one
-        case "ingest", Presence():
+        case ServiceName.INGEST, Presence():
             return access == "read"
-        case "ingest", Downlink(_, DownlinkKind.RECEIPT):
+        case ServiceName.INGEST, Downlink(_, DownlinkKind.RECEIPT):
             return access == "write"
-        case "control", Downlink(_, kind):
+        case ServiceName.CONTROL, Downlink(_, kind):
             return access == "write" and kind is not DownlinkKind.RECEIPT
-        case "control", AreaAlert():
+        case ServiceName.CONTROL, AreaAlert():
             return access == "write"
         case _:
             return False
@@ -174,14 +187,14 @@ def may_service(service: str, access: Access, topic: Topic) -> bool:
     ("device", "access", "topic"), [*itertools.product((CLUSTER, GATEWAY), get_args(Access), sample_topics())], ids=str
 )
 def test_a_device_may_do_what_is_promised(device: DeviceId, access: Access, topic: Topic) -> None:
-    assert allowed("device.acl", device, access, format_topic(topic)) == may_device(device, access, topic)
+    assert allowed(device, access, format_topic(topic)) == may_device(device, access, topic)
 
 
 @pytest.mark.parametrize(
     ("service", "access", "topic"), [*itertools.product(ServiceName, get_args(Access), sample_topics())], ids=str
 )
-def test_a_service_may_do_what_is_promised(service: str, access: Access, topic: Topic) -> None:
-    assert allowed("service.acl", service, access, format_topic(topic)) == may_service(service, access, topic)
+def test_a_service_may_do_what_is_promised(service: ServiceName, access: Access, topic: Topic) -> None:
+    assert allowed(USERS[service], access, format_topic(topic)) == may_service(service, access, topic)
 
 
 @pytest.mark.parametrize(
@@ -190,8 +203,8 @@ def test_a_service_may_do_what_is_promised(service: str, access: Access, topic: 
      "loa/v1/cluster-a", "cluster-a/up/event", "$SYS/broker/uptime", "$SYS/broker/connection/cluster-a/state"],
 )  # fmt: skip
 def test_nobody_writes_outside_the_grammar(topic: str) -> None:
-    assert not allowed("device.acl", CLUSTER, "write", topic)
-    assert not any(allowed("service.acl", service, "write", topic) for service in ServiceName)
+    assert not allowed(CLUSTER, "write", topic)
+    assert not any(allowed(user, "write", topic) for user in USERS.values())
 
 
 def option(name: str) -> int:
@@ -215,5 +228,7 @@ def test_options_that_would_undo_the_rules_are_absent() -> None:
     names = {line.split()[0] for line in settings}
     # A finite expiry of sessions turns reloading into a crash; plugins and passwords would open a second way in.
     assert names.isdisjoint({"persistent_client_expiration", "plugin", "auth_plugin", "password_file", "capath"})
-    assert settings.count("allow_anonymous false") == settings.count("require_certificate true") == 2
-    assert settings[0] == "per_listener_settings true"
+    assert names.isdisjoint({"per_listener_settings"}), "the access list is for both listeners"
+    assert settings.count("allow_anonymous false") == 1
+    assert settings.count("require_certificate true") == settings.count("use_identity_as_username true") == 2
+    assert sum(line.startswith("listener ") for line in settings) == 2

@@ -9,6 +9,10 @@ Control decides the subject. Of a certificate signing request only the public ke
 private key are used; the name and the extensions it asks for are ignored, because a device that could choose its name
 could choose to be another device.
 
+The broker has one access list for both listeners (DECISIONS.md says why), so its rules cannot tell through which door
+somebody came. Therefore a service's name is one that the device CA does not sign, because of its colon, and that whoever
+has stolen the device CA cannot guess: see `ServiceUser`.
+
 Everything here is computed from its arguments, except keys and serial numbers, which are random. The instant is an
 argument. Certificates carry what OpenSSL's strict checks (X509_V_FLAG_X509_STRICT, the default of Python 3.13) ask for:
 key identifiers on both sides, critical basic constraints and key usage.
@@ -18,9 +22,12 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import re
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,11 +45,37 @@ SERVICE_VALIDITY = timedelta(days=90)
 
 
 class ServiceName(enum.StrEnum):
-    """Common name of a service's client certificate, and its user name in `broker_config/service.acl`."""
+    """Which of our services."""
 
     INGEST = "ingest"
     CONTROL = "control"
     MONITOR = "monitor"
+
+
+class ServiceUser(str):
+    """User name of a service at the broker, and common name of its certificate: `ingest:` and 32 hexadecimal digits."""
+
+    __slots__ = ()
+
+    @classmethod
+    def new(cls, service: ServiceName) -> Self:
+        """Return a fresh name for `service`; nobody can guess it who has not seen a certificate or the access list."""
+        return cls(f"{service.value}:{secrets.token_hex(16)}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return `text` as a service's user name; raises `ValueError`."""
+        if not _SERVICE_USER.fullmatch(text):
+            raise ValueError(f"{text[:64]!r} is not the user name of a service")
+        return cls(text)
+
+    @property
+    def service(self) -> ServiceName:
+        """Whose name it is."""
+        return ServiceName(self.partition(":")[0])
+
+
+_SERVICE_USER = re.compile(rf"(?:{'|'.join(ServiceName)}):[0-9a-f]{{32}}", re.ASCII)
 
 
 class RefusalReason(enum.StrEnum):
@@ -120,16 +153,16 @@ def issue_device_certificate(
 
 def issue_service_certificate(
     ca: Authority,
-    service: ServiceName,
+    user: ServiceUser,
     public_key: ec.EllipticCurvePublicKey,
     *,
     now: datetime,
     valid_for: timedelta = SERVICE_VALIDITY,
 ) -> x509.Certificate:
-    """Return the client certificate of one of our services."""
+    """Return the client certificate of one of our services; raises `ValueError` when `user` is no service's name."""
     return _issue(
         ca,
-        common_name=service.value,
+        common_name=ServiceUser.parse(user),
         public_key=_proven_key(public_key),
         usage=ExtendedKeyUsageOID.CLIENT_AUTH,
         now=now,
@@ -196,6 +229,14 @@ def parse_csr(data: bytes) -> x509.CertificateSigningRequest:
         return x509.load_der_x509_csr(data)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise CertificateRefused(RefusalReason.MALFORMED, "not a certificate signing request") from error
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """Return the name the broker will know the holder of `certificate` by; raises `ValueError` when it has none."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(names) != 1 or not isinstance(names[0].value, str):
+        raise ValueError("the certificate's subject has no single common name")
+    return names[0].value
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:

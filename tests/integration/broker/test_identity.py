@@ -129,27 +129,40 @@ def test_our_authority_does_not_give_a_device_a_name_of_ours(pki: Pki, name: str
     assert not pki.device(DeviceId(name)).certificate.exists()
 
 
-def test_a_device_certificate_named_ingest_has_no_rights_of_a_service(broker: Broker, pki: Pki) -> None:
-    impostor = mint(pki, "ingest")
+@pytest.mark.parametrize("name", ["ingest", "ingest:1", f"ingest:{'0' * 32}"])
+def test_a_device_certificate_named_like_ingest_has_no_rights_of_ingest(broker: Broker, pki: Pki, name: str) -> None:
+    impostor = mint(pki, name)
 
     with pytest.raises(NotConnected):
         MqttClient(broker.service_port, pki, impostor, client_id="ingest:2")
 
     with (
-        connect_service(broker, ServiceName.INGEST) as ingest,
+        connect_service(broker, ServiceName.INGEST, client_id="ingest:7") as ingest,
         connect_device(broker, "cluster-a") as device,
         # What a stolen device CA could do at the door it can reach: be a device of that name, no more.
-        MqttClient(broker.device_port, pki, impostor, client_id="ingest:1") as fake,
+        MqttClient(broker.device_port, pki, impostor, client_id="ingest:7") as fake,
     ):
         ingest.subscribe(UPLINKS)
         fake.subscribe("loa/v1/+/up/#")
-        fake.subscribe("loa/v1/ingest/down/#")
+        fake.subscribe("loa/v1/cluster-a/down/#")
         assert fake.publish("loa/v1/cluster-a/down/receipt", b"false receipt") == NOT_AUTHORIZED
+        assert fake.publish("loa/v1/cluster-a/down/plan", b"false plan") == NOT_AUTHORIZED
         device.publish("loa/v1/cluster-a/up/event", b"event")
         ingest.wait_for(b"event")
-        fake.publish("loa/v1/ingest/up/event", b"as a device")
+        fake.publish(f"loa/v1/{name}/up/event", b"as a device")
         ingest.wait_for(b"as a device")
         assert fake.payloads() == []
+
+
+def test_the_random_part_of_its_name_is_what_keeps_a_stolen_device_authority_out(broker: Broker, pki: Pki) -> None:
+    """The rules cannot tell the doors apart; only somebody who knows the whole name could pass for the service."""
+    with (
+        MqttClient(broker.device_port, pki, mint(pki, pki.service_user(ServiceName.INGEST)), client_id="x") as informed,
+        connect_device(broker, "cluster-a") as device,
+    ):
+        informed.subscribe(UPLINKS)
+        device.publish("loa/v1/cluster-a/up/event", b"event")
+        informed.wait_for(b"event")
 
 
 def test_services_and_devices_use_different_doors(broker: Broker, pki: Pki) -> None:

@@ -119,7 +119,7 @@ def test_a_start_that_is_given_up_leaves_nothing_running(pki: Pki) -> None:
 
 def test_what_is_wrong_with_its_configuration_is_in_the_error(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
     with temporary_directory() as folder:
-        for name in ("mosquitto.conf.template", "device.acl", "service.acl"):
+        for name in ("mosquitto.conf.template", "access.acl.template"):
             (folder / name).write_bytes((local_broker.CONFIGURATION / name).read_bytes())
         with (folder / "mosquitto.conf.template").open("a") as file:
             file.write("no_such_option true\n")
@@ -136,6 +136,7 @@ def test_without_mosquitto_it_says_what_to_install(pki: Pki, monkeypatch: pytest
 
 def test_its_log_is_emptied_when_it_has_grown_and_goes_on(broker: Broker) -> None:
     connect_device(broker, "cluster-a").close()
+    eventually(lambda: "Client cluster-a disconnected" in broker.log.read_text())
     broker.trim_log(limit=10**9)
     assert "cluster-a" in broker.log.read_text()
     broker.trim_log(limit=100)

@@ -103,11 +103,11 @@ def test_a_damaged_list_never_reaches_the_broker(broker: Broker, pki: Pki) -> No
 
 
 def test_a_reload_while_ingest_is_away_costs_it_its_share_until_it_is_back(broker: Broker) -> None:
-    """Mosquitto forgets the rights of absent sessions when it reloads (2.0.11): what comes meanwhile is acknowledged
-    and dropped. Events survive, because devices keep them until the receipt.
+    """Mosquitto forgets the rights of absent sessions when it reloads: what comes meanwhile is acknowledged and dropped.
+    Events survive, because devices keep them until the receipt.
     """
-    if installed_version() != (2, 0, 11):
-        pytest.skip("a fault of 2.0.11")
+    if installed_version() > (2, 0, 20):
+        pytest.skip("a fault seen in 2.0.11, 2.0.18 and 2.0.20; nobody has looked at later releases")
     durable = {"clean_start": False, "session_expiry_s": NEVER_EXPIRES}
     with connect_device(broker, "cluster-a") as device:
         ingest = connect_service(broker, ServiceName.INGEST, **durable)

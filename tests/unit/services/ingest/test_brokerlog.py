@@ -17,6 +17,14 @@ REFUSALS = {
         RefusalKind.FOREIGN_TOPIC,
         "dev001",
     ),
+    "2026-11-20T22:32:11: Client cluster-a [::1:41234] disconnected: oversize packet.": (
+        RefusalKind.OVERSIZED_PACKET,
+        "cluster-a",
+    ),
+    "2026-11-20T22:32:11: Client cluster-a [10.1.2.3:41234] disconnected: protocol error.": (
+        RefusalKind.MALFORMED,
+        "cluster-a",
+    ),
     "2026-11-20T22:32:11+0000: Client cl-c disconnected due to malformed packet.": (RefusalKind.MALFORMED, "cl-c"),
     "2026-11-20T22:32:11+0000: Client <unknown> disconnected due to protocol error.": (RefusalKind.MALFORMED, None),
     "2026-11-20T22:32:08+0000: OpenSSL Error[0]: error:0A000086:SSL routines::certificate verify failed": (

@@ -70,6 +70,15 @@ def test_what_is_near_its_end_is_renewed_and_the_rest_kept(tmp_path: Path) -> No
     assert changed(before, contents(tmp_path / "pki")) == {"broker.pem", "broker.key", *services, *lists}
 
 
+def test_a_renewed_service_keeps_its_name_and_two_installations_share_none(tmp_path: Path) -> None:
+    pki = prepare(tmp_path / "pki", now=NOW)
+    before = {name: pki.service_user(name) for name in ServiceName}
+    prepare(tmp_path / "pki", now=NOW + certificates.SERVICE_VALIDITY * 2)
+    assert {name: pki.service_user(name) for name in ServiceName} == before
+    other = prepare(tmp_path / "other", now=NOW)
+    assert {other.service_user(name) for name in ServiceName}.isdisjoint(before.values())
+
+
 def test_an_authority_near_its_end_is_replaced_with_all_it_has_signed(tmp_path: Path) -> None:
     pki = prepare(tmp_path / "pki", now=NOW)
     issue_devices(pki, CLUSTERS, now=NOW)

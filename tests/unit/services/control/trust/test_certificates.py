@@ -18,6 +18,7 @@ from services.control.trust.certificates import (
     RefusalReason,
     Revocation,
     ServiceName,
+    ServiceUser,
 )
 from services.shared.clock import utc_now
 
@@ -117,12 +118,30 @@ def test_nobody_but_the_broker_can_pass_for_the_broker() -> None:
     server = certificates.issue_server_certificate(
         SERVICE_CA, ["localhost", "127.0.0.1", "::1"], KEY.public_key(), now=NOW
     )
-    service = certificates.issue_service_certificate(SERVICE_CA, ServiceName.INGEST, KEY.public_key(), now=NOW)
+    service = certificates.issue_service_certificate(
+        SERVICE_CA, ServiceUser.new(ServiceName.INGEST), KEY.public_key(), now=NOW
+    )
     assert usages(server) == [ExtendedKeyUsageOID.SERVER_AUTH]
     assert usages(service) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "::1"]
+
+
+def test_a_services_name_says_whose_it_is_and_is_never_the_same_twice() -> None:
+    for name in ServiceName:
+        first, second = ServiceUser.new(name), ServiceUser.new(name)
+        assert first != second
+        assert ServiceUser.parse(first).service is name
+        certificate = certificates.issue_service_certificate(SERVICE_CA, first, KEY.public_key(), now=NOW)
+        assert certificates.common_name(certificate) == first
+
+
+@pytest.mark.parametrize("text", ["", "ingest", "ingest:", "ingest:1", f"Ingest:{'a' * 32}", f"cluster:{'a' * 32}",
+                                  f"ingest:{'a' * 33}", f"ingest:{'a' * 32}\n"])  # fmt: skip
+def test_any_other_name_is_no_services_and_is_not_signed(text: str) -> None:
+    with pytest.raises(ValueError, match="not the user name of a service"):
+        certificates.issue_service_certificate(SERVICE_CA, ServiceUser(text), KEY.public_key(), now=NOW)
 
 
 def test_a_certificate_is_good_for_a_while_and_not_longer_than_its_authority() -> None:
@@ -263,7 +282,7 @@ def test_openssl_shuts_a_revoked_device_out_and_not_its_neighbour(doors: Doors) 
 
 def test_openssl_takes_no_service_for_a_device(doors: Doors) -> None:
     service = certificates.issue_service_certificate(
-        doors.service_ca, ServiceName.INGEST, KEY.public_key(), now=doors.now
+        doors.service_ca, ServiceUser.new(ServiceName.INGEST), KEY.public_key(), now=doors.now
     )
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
         shake_hands(doors.listener(), doors.client(service, KEY))
@@ -272,7 +291,7 @@ def test_openssl_takes_no_service_for_a_device(doors: Doors) -> None:
 def test_openssl_takes_no_device_or_service_for_the_broker(doors: Doors) -> None:
     device = certificates.issue_device_certificate(doors.device_ca, CLUSTER, a_csr(), now=doors.now)
     service = certificates.issue_service_certificate(
-        doors.service_ca, ServiceName.CONTROL, KEY.public_key(), now=doors.now
+        doors.service_ca, ServiceUser.new(ServiceName.CONTROL), KEY.public_key(), now=doors.now
     )
     for impostor in (device, service):
         listener = doors.listener()
