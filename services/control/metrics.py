@@ -48,7 +48,10 @@ class ControlMetrics:
             "control_publish_failures_total", "Publishes that failed, by how", ["failure"], registry=registry
         )
         self.abandoned = Counter(
-            "control_abandoned_messages_total", "Messages given up, by kind and reason", ["kind", "reason"], registry=registry
+            "control_abandoned_messages_total",
+            "Messages given up, by kind and reason",
+            ["kind", "reason"],
+            registry=registry,
         )
         self.delivery_seconds = Histogram(
             "control_delivery_seconds",
@@ -77,11 +80,25 @@ class ControlMetrics:
         self.play_reports = Counter(
             "control_play_reports_total", "Reports about plays, by who sent them", ["standing"], registry=registry
         )
+        self.unplanned_plays = Counter(
+            "control_unplanned_plays_total", "Emissions reported that are not on record", registry=registry
+        )
         self.verdicts = Counter(
             "control_verdicts_total", "Emissions weighed, by outcome", ["outcome", "evidence"], registry=registry
         )
         self.overdue_emissions = Gauge(
             "control_overdue_emissions", "Emissions without a verdict 15 minutes after their slot", registry=registry
+        )
+        # --- HTTP
+        self.http_requests = Counter(
+            "control_http_requests_total", "Requests answered", ["method", "route", "status"], registry=registry
+        )
+        self.http_request_seconds = Histogram(
+            "control_http_request_seconds",
+            "Time from a request to the end of its answer",
+            ["method", "route"],
+            buckets=SECONDS,
+            registry=registry,
         )
         # --- all loops
         self.loop_failures = Counter(

@@ -47,18 +47,23 @@ class Scope:
 async def request_broadcast(connection: Connection, broadcast_id: BroadcastId, *, at: datetime) -> None:
     """A broadcast was created, changed or withdrawn."""
     await connection.execute(_ASK, broadcast_id, None, at)
-    await connection.execute(_RING)
+    await ring(connection)
 
 
 async def request_devices(connection: Connection, device_nos: Sequence[DeviceNo], *, at: datetime) -> None:
     """Devices were registered, changed, moved, retired or given to another gateway: plan and sign for them anew."""
     await connection.execute(_ASK_DEVICES, list(device_nos), at)
-    await connection.execute(_RING)
+    await ring(connection)
 
 
 async def request_everything(connection: Connection, *, at: datetime) -> None:
     """Something changed that may touch any programme: the tree of units, a bulletin."""
     await connection.execute(_ASK, None, None, at)
+    await ring(connection)
+
+
+async def ring(connection: Connection) -> None:
+    """Wake the planners once the surrounding transaction commits."""
     await connection.execute(_RING)
 
 

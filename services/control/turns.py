@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import NoReturn
 
 from services.control.metrics import ControlMetrics
 from services.shared.database.errors import DatabaseError
@@ -30,10 +29,14 @@ async def take_turns(
     every: timedelta,
     wake: asyncio.Event,
     metrics: ControlMetrics,
-) -> NoReturn:
-    """Call `turn` whenever `wake` is set, and at least `every` so often; at once again when it says there is more."""
+    is_over: Callable[[], bool] = lambda: False,
+) -> None:
+    """Call `turn` whenever `wake` is set, and at least `every` so often; at once again when it says there is more.
+
+    Between two turns it asks whether `is_over`, and returns when it is.
+    """
     wait = FIRST_WAIT
-    while True:
+    while not is_over():
         # Cleared before the turn: who wakes us during the turn may have come too late for it.
         wake.clear()
         try:

@@ -102,6 +102,11 @@ class _Client(aiomqtt.Client):
         if answer is not None and not answer.done():
             answer.set_result(reason_code)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self._disconnected.done()
+
     async def lost(self) -> None:
         """Return when the connection is gone."""
         await asyncio.wait({self._disconnected})
@@ -143,6 +148,11 @@ class Connection:
             raise BrokerUnreachable(str(error)) from error
         if code.value >= FIRST_REFUSAL:
             raise PublishRefused(code.value, code.getName())
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self._client.is_lost
 
     async def lost(self) -> None:
         """Return when the connection is gone."""

@@ -127,11 +127,6 @@ SELECT count(*) AS waiting, min(created_at) AS oldest_at
   FROM control.outbox
 """
 
-_NEXT_DUE = """
-SELECT min(greatest(dispatch_at, coalesce(leased_until, dispatch_at)))
-  FROM control.outbox
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
@@ -207,7 +202,12 @@ async def enqueue(connection: Connection, messages: Sequence[Publish], *, at: da
                 at,
             )
     if messages:
-        await connection.execute(_RING)
+        await ring(connection)
+
+
+async def ring(connection: Connection) -> None:
+    """Wake the dispatchers once the surrounding transaction commits."""
+    await connection.execute(_RING)
 
 
 async def claim(connection: Connection, *, by: str, lease: timedelta, limit: int, now: datetime) -> tuple[Claimed, ...]:
@@ -263,9 +263,3 @@ async def depth(connection: Connection) -> tuple[int, datetime | None]:
     row = await connection.fetchrow(_DEPTH)
     assert row is not None
     return row["waiting"], row["oldest_at"]
-
-
-async def next_due(connection: Connection) -> datetime | None:
-    """When the next message may be claimed; None when there is none."""
-    due: datetime | None = await connection.fetchval(_NEXT_DUE)
-    return due

@@ -191,6 +191,12 @@ def weigh(
     return _weigh_silence(expected, circumstances)
 
 
+def began(reports: Iterable[Report]) -> datetime | None:
+    """Return since when the emission sounds, by the reports that count, if it has begun."""
+    started = _last(_counted(reports), Started)
+    return started.started_at if started is not None else None
+
+
 def _counted(reports: Iterable[Report]) -> Sequence[Report]:
     """The reports that count: the device's own, else its gateway's."""
     known = sorted(reports, key=lambda report: report.event_no)

@@ -461,7 +461,9 @@ async def test_the_loop_is_woken_and_survives_the_loss_of_its_connections(
         await province.device("loa-1", "a1")
 
         async def has_plan(serial: int) -> bool:
-            return await province.value("SELECT max(serial) FROM control.issued_orders WHERE kind = 'plan'") == serial
+            return bool(
+                serial == await province.value("SELECT max(serial) FROM control.issued_orders WHERE kind = 'plan'")
+            )
 
         await eventually(lambda: has_plan(1), what="a first plan")
 

@@ -332,7 +332,7 @@ CREATE TABLE control.play_reports (
     occurrence_at  timestamptz NOT NULL,
     item           smallint NOT NULL,
     type           text NOT NULL CHECK (type IN ('play_started', 'play_ended', 'play_missed')),
-    clock_state    text NOT NULL,
+    is_clock_trusted boolean NOT NULL,
     body           jsonb NOT NULL,
     received_at    timestamptz NOT NULL
 );

@@ -1,0 +1,392 @@
+"""The reconciler with a real database: what devices report, stored as ingest stores it, against what was planned."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schemas.events import (
+    MessageKind,
+    MissReason,
+    PlanAccepted,
+    PlayEnded,
+    PlayMissed,
+    PlayOutcome,
+    PlayStarted,
+    RefusalReason,
+    Refused,
+)
+from schemas.fields import ClockState, PlayReference, PlaySource
+from schemas.identifiers import BroadcastId
+from services.control.planning.model import to_ms
+from services.control.planning.reconcile import PATIENCE
+from services.control.reconciler import Reconciler, run_reconciler
+from services.control.trust.keyring import Keyring
+from services.shared.clock import utc_now
+from tests.support.control import Province, a_planner, eventually, quick_proof, some_metrics
+from tests.support.database import TestDatabase
+from tests.support.planning import number
+
+pytestmark = pytest.mark.integration
+
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+LENGTH = timedelta(seconds=60)
+ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1))
+
+
+class Past:
+    """A broadcast of one minute that began a while ago, planned and signed an hour before."""
+
+    def __init__(self, province: Province, broadcast_id: BroadcastId, start: datetime, sha256: bytes) -> None:
+        self.province = province
+        self.broadcast_id = broadcast_id
+        self.start = start
+        self.sha256 = sha256
+        self.reconciler = Reconciler(province.control, settings=quick_proof(), metrics=some_metrics())
+
+    @property
+    def reference(self) -> PlayReference:
+        return PlayReference(
+            source=PlaySource.EMISSION, id=self.broadcast_id, occurrence_at_ms=to_ms(self.start), item=0
+        )
+
+    def started(self, after: timedelta = timedelta(0)) -> PlayStarted:
+        at = to_ms(self.start + after)
+        return PlayStarted(device_at_ms=at, clock=ClockState.SYNCHRONISED, reference=self.reference, started_at_ms=at)
+
+    def ended(self, sounded: timedelta = LENGTH, after: timedelta = timedelta(0), **changes: Any) -> PlayEnded:
+        values: dict[str, Any] = {
+            "device_at_ms": to_ms(self.start + after + sounded),
+            "clock": ClockState.SYNCHRONISED,
+            "reference": self.reference,
+            "started_at_ms": to_ms(self.start + after),
+            "ended_at_ms": to_ms(self.start + after + sounded),
+            "outcome": PlayOutcome.COMPLETED,
+            "sounded_ms": round(sounded.total_seconds() * 1000),
+            "samples": round(sounded.total_seconds() * 44_100),
+            "sample_rate_hz": 44_100,
+            "media": self.sha256,
+            "volume_percent": 30,
+        }
+        return PlayEnded(**(values | changes))
+
+    def missed(self, reason: MissReason, cut_by: PlayReference | None = None) -> PlayMissed:
+        return PlayMissed(
+            device_at_ms=to_ms(self.start),
+            clock=ClockState.SYNCHRONISED,
+            reference=self.reference,
+            reason=reason,
+            cut_by=cut_by,
+        )
+
+    def accepted(self, serial: int = 1) -> PlanAccepted:
+        return PlanAccepted(
+            device_at_ms=to_ms(self.start - 30 * MINUTE),
+            clock=ClockState.SYNCHRONISED,
+            serial=serial,
+            emissions=1,
+            media_missing=0,
+        )
+
+    async def follow(self) -> None:
+        while await self.reconciler.follow_once(now=utc_now()):
+            pass
+
+    async def classify(self, *, after: timedelta = PATIENCE) -> None:
+        while await self.reconciler.classify_once(now=self.start + LENGTH + after):
+            pass
+
+    async def outcome(self, device_id: str) -> dict[str, Any]:
+        rows = await self.province.emissions(self.broadcast_id)
+        return next(row for row in rows if row["device_id"] == device_id)
+
+    async def check(
+        self, device_id: str, outcome: str | None, reason: str | None = None, evidence: str | None = None
+    ) -> dict[str, Any]:
+        row = await self.outcome(device_id)
+        assert (row["outcome"], row["reason"], row["evidence"]) == (outcome, reason, evidence)
+        return row
+
+
+async def a_past(province: Province, keyring: Keyring, *, ago: timedelta = 20 * MINUTE) -> Past:
+    now = utc_now()
+    start = (now - ago).replace(microsecond=0)
+    before = start - timedelta(hours=1)
+    bulletin = await province.bulletin(seconds=LENGTH.total_seconds())
+    broadcast = await province.broadcast("p", [bulletin], at=start, requested_at=before)
+    planner = a_planner(province.control, keyring)
+    await planner.plan_once(now=before)
+    while await planner.issue_once(now=before):
+        pass
+    sha256 = await province.value("SELECT media_sha256 FROM control.bulletins WHERE bulletin_id = $1", bulletin)
+    return Past(province, broadcast, start, sha256)
+
+
+async def test_played(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring, ago=5 * MINUTE)
+
+    await province.event("loa-1", past.started())
+    await past.follow()
+    row = await past.check("loa-1", None)
+    assert row["started_at"] == past.start  # on the air, as far as we know
+
+    await province.event("loa-1", past.ended())
+    await past.follow()
+    row = await past.check("loa-1", "played", None, "device")
+    assert (row["started_at"], row["ended_at"], row["sounded_ms"]) == (past.start, past.start + LENGTH, 60_000)
+    assert row["reconciled_at"] is not None
+
+
+async def test_late_cut_missed_and_refused(province: Province, keyring: Keyring) -> None:
+    for device in ("late", "cut", "gone", "deaf"):
+        await province.device(f"loa-{device}", "a1")
+    past = await a_past(province, keyring)
+    await province.event("loa-late", past.ended(LENGTH - 10 * SECOND, 10 * SECOND))
+    await province.event("loa-cut", past.ended(20 * SECOND, outcome=PlayOutcome.CUT, cut_by=ALERT))
+    await province.event("loa-gone", past.missed(MissReason.MEDIA_MISSING))
+    await province.event(
+        "loa-deaf",
+        Refused(
+            device_at_ms=to_ms(past.start - 30 * MINUTE),
+            clock=ClockState.SYNCHRONISED,
+            refused=MessageKind.PLAN,
+            reason=RefusalReason.UNKNOWN_KEY,
+            serial=1,
+        ),
+    )
+
+    await past.follow()
+    await past.classify()
+
+    late = await past.check("loa-late", "late", None, "device")
+    assert late["started_at"] - late["starts_at"] == 10 * SECOND
+    cut = await past.check("loa-cut", "cut", "outranked", "device")
+    assert (cut["sounded_ms"], cut["cut_by_source"], cut["cut_by"]) == (20_000, "alert", ALERT.id)
+    await past.check("loa-gone", "missed", "media_missing", "device")
+    await past.check("loa-deaf", "refused", "unknown_key", "device")
+
+
+async def test_silence_is_explained(province: Province, keyring: Keyring) -> None:
+    for device in ("never", "off", "empty", "mute"):
+        await province.device(f"loa-{device}", "a1")
+    past = await a_past(province, keyring)
+    await province.event("loa-off", past.accepted())
+    await province.heard("loa-off", at=past.start - 5 * MINUTE, plan_serial=1)
+    await province.heard("loa-empty", plan_serial=None)
+    await province.heard("loa-mute", plan_serial=1)
+    await past.follow()
+
+    await past.classify(after=PATIENCE - SECOND)
+    await past.check("loa-mute", None)
+
+    await past.classify()
+    await past.check("loa-never", "unknown", "never_heard")
+    await past.check("loa-off", "unknown", "offline")
+    await past.check("loa-empty", "unknown", "no_plan")
+    await past.check("loa-mute", "unknown", "no_report")
+
+
+async def test_a_journal_that_arrives_late_is_weighed_again(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+    await province.event("loa-1", past.accepted())
+    await province.heard("loa-1", at=past.start - MINUTE, plan_serial=1)
+    await past.follow()
+    await past.classify()
+    await past.check("loa-1", "unknown", "offline")
+
+    await province.event("loa-1", past.ended())
+    await past.follow()
+
+    await past.check("loa-1", "played", None, "device")
+
+
+async def test_the_word_of_the_own_gateway_is_evidence_of_its_own_class(province: Province, keyring: Keyring) -> None:
+    await province.device("gw-1", "a", "gateway")
+    await province.device("loa-1", "a1", gateway="gw-1")
+    past = await a_past(province, keyring)
+
+    await province.event("loa-1", past.ended(), principal="gw-1")
+    await past.follow()
+
+    await past.check("loa-1", "played", None, "gateway")
+
+
+async def test_the_word_of_a_foreign_gateway_counts_nothing_and_is_on_record(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("gw-1", "a", "gateway")
+    await province.device("gw-2", "b", "gateway")
+    await province.device("loa-1", "a1", gateway="gw-1")
+    past = await a_past(province, keyring)
+
+    await province.event("loa-1", past.ended(), principal="gw-2")
+    await past.follow()
+    await past.check("loa-1", None)
+    await past.classify()
+
+    await past.check("loa-1", "unknown", "never_heard")
+    (report,) = await province.rows("SELECT principal, standing, type FROM control.play_reports")
+    assert report == {"principal": "gw-2", "standing": "foreign", "type": "play_ended"}
+
+
+async def test_a_gateway_vouches_only_for_the_time_of_its_assignment(province: Province, keyring: Keyring) -> None:
+    await province.device("gw-1", "a", "gateway")
+    await province.device("gw-2", "a", "gateway")
+    await province.device("loa-1", "a1", gateway="gw-1")
+    past = await a_past(province, keyring)
+    # Handed over between the slot and the report.
+    await province.execute("UPDATE control.gateway_assignments SET valid_until = $1", past.start + LENGTH + MINUTE)
+    await province.execute(
+        "INSERT INTO control.gateway_assignments (device_no, gateway_no, valid_from) VALUES ($1, $2, $3)",
+        province.devices["loa-1"],
+        province.devices["gw-2"],
+        past.start + LENGTH + MINUTE,
+    )
+
+    await province.event("loa-1", past.ended(), principal="gw-1")
+    await past.follow()
+
+    await past.check("loa-1", "played", None, "gateway")
+
+
+async def test_a_device_without_the_time_proves_nothing(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+
+    await province.event("loa-1", past.ended(clock=ClockState.UNSYNCHRONISED))
+    await past.follow()
+
+    await past.check("loa-1", "unknown", "clock_untrusted", "device")
+
+
+async def test_a_play_of_something_withdrawn_is_on_record(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+    await province.execute("UPDATE control.emissions SET withdrawn_at = $1", past.start - MINUTE)
+
+    await past.classify()
+    await past.check("loa-1", None)
+    await province.event("loa-1", past.ended())
+    await past.follow()
+
+    await past.check("loa-1", "played", None, "device")
+
+
+async def test_a_play_that_nobody_planned_is_counted(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+    await province.execute("DELETE FROM control.emissions")
+
+    await province.event("loa-1", past.ended())
+    await past.follow()
+
+    assert past.reconciler._metrics.unplanned_plays._value.get() == 1
+    assert await province.value("SELECT count(*) FROM control.play_reports") == 1
+
+
+async def test_plays_of_commands_and_alerts_are_no_emissions(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+
+    await province.event("loa-1", past.ended(reference=ALERT))
+    await past.follow()
+
+    assert await province.value("SELECT count(*) FROM control.play_reports") == 0
+    assert past.reconciler._metrics.unplanned_plays._value.get() == 0
+
+
+async def test_a_commit_that_comes_late_is_not_stepped_over(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a1")
+    past = await a_past(province, keyring)
+    async with province.ingest.transaction() as slow:
+        await province.event("loa-1", past.ended(), connection=slow)
+        await province.event("loa-2", past.ended())  # a later transaction, committed first
+        await past.follow()
+        await past.check("loa-2", None)
+    await past.follow()
+    await past.check("loa-1", "played", None, "device")
+    await past.check("loa-2", "played", None, "device")
+
+
+async def test_a_turn_that_dies_is_done_again_whole(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+    await province.event("loa-1", past.ended())
+
+    async def die(*_: object, **__: object) -> Any:
+        raise RuntimeError("the process dies here")
+
+    honest, past.reconciler._weigh_named = past.reconciler._weigh_named, die  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        await past.follow()
+    assert await province.value("SELECT count(*) FROM control.play_reports") == 0
+    past.reconciler._weigh_named = honest  # type: ignore[method-assign]
+
+    await past.follow()
+    await past.check("loa-1", "played", None, "device")
+
+
+async def test_many_events_in_small_batches_by_two_at_once(province: Province, keyring: Keyring) -> None:
+    for place in range(30):
+        await province.device(f"loa-{place:02}", "a1")
+    past = await a_past(province, keyring)
+    for place in range(30):
+        await province.event(f"loa-{place:02}", past.started())
+        await province.event(f"loa-{place:02}", past.ended())
+    reconcilers = [
+        Reconciler(province.control, settings=quick_proof(batch=7), metrics=some_metrics()) for _ in range(2)
+    ]
+
+    async def follow(reconciler: Reconciler) -> None:
+        for _ in range(20):
+            await reconciler.follow_once(now=utc_now())
+
+    await asyncio.gather(*map(follow, reconcilers))
+
+    assert await province.value("SELECT count(*) FROM control.emissions WHERE outcome = 'played'") == 30
+    assert await province.value("SELECT count(*) FROM control.play_reports") == 60
+    followed = sum(
+        sample.value
+        for reconciler in reconcilers
+        for metric in reconciler._metrics.followed_events.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    )
+    assert followed == 60  # each exactly once
+
+
+async def test_the_loop_is_woken_by_what_ingest_commits(
+    province: Province, database: TestDatabase, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a1")
+    past = await a_past(province, keyring)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(
+            run_reconciler(
+                province.control,
+                listening=database.control,
+                settings=quick_proof(turn_every=timedelta(minutes=10)),
+                metrics=some_metrics(),
+            )
+        )
+
+        async def is_decided(device_id: str) -> bool:
+            return (await past.outcome(device_id))["outcome"] is not None
+
+        # The slot of loa-2 was over long ago: the classifier's first turn has it.
+        await eventually(lambda: is_decided("loa-2"), what="a verdict by the classifier")
+        await province.event("loa-1", past.ended())
+        await eventually(lambda: has_outcome(past, "loa-1", "played"), what="a verdict by report")
+        task.cancel()
+
+
+async def has_outcome(past: Past, device_id: str, outcome: str) -> bool:
+    return bool((await past.outcome(device_id))["outcome"] == outcome)
