@@ -15,6 +15,8 @@ _EVENTS = ", ".join(EVENT_COLUMNS)
 _STATE_COLUMNS = HEARTBEAT_COLUMNS[HEARTBEAT_COLUMNS.index("clock_state") :]
 _STATES = ", ".join(_STATE_COLUMNS)
 
+END_WHEN_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', $1, false)"
+
 # Rows are copied here first, because COPY knows no ON CONFLICT; measured, this is still three fifths of plain COPY and
 # half as fast again as arrays (ARCHITECTURE.md). Made once per connection, emptied by each commit.
 STAGE = f"""

@@ -299,6 +299,9 @@ async def open_store(
     """
     async with connect(settings, application=f"ingest {replica}") as connection:
         with _given_up_after(patience, connection):
+            # The same from the other side: a replica that froze or lost its network in mid-transaction must not hold its
+            # locks, nor hold back the readers of events, who wait for the oldest transaction to end.
+            await connection.execute(statements.END_WHEN_IDLE, f"{round(patience.total_seconds() * 1000)}ms")
             await connection.execute(statements.STAGE)
         yield BatchStore(connection, replica=replica, limits=limits, patience=patience)
 

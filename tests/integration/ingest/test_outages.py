@@ -3,12 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
 from schemas import codec
+from services.ingest.ledger import LedgerLimits
+from services.ingest.quota import QuarantineQuota
+from services.ingest.store import StoreLimits, open_store
 from services.local.broker import Broker
 from services.local.directories import temporary_directory
 from services.local.postgres import EmbeddedPostgres, embedded_postgres
@@ -222,6 +227,40 @@ async def test_a_graceful_stop_commits_and_acknowledges_what_is_in_hand(bench: B
         # Nothing comes again: it was acknowledged. What came while nobody was there was kept for this replica.
         await publish_heartbeats(client, first_ms + 30, 1)
         await acknowledged(ingest, 1)
+
+
+async def test_a_stop_without_a_database_leaves_everything_to_the_broker(broker: Broker) -> None:
+    async with durable_server() as (server, relay), a_bench(server.ingest, server.owner, broker) as bench:
+        client = await bench.device(CLUSTER)
+        async with bench.ingest(stop_deadline="200ms") as ingest:
+            await server.kill()
+            relay.cut()
+            await publish_heartbeats(client, now_ms() - 60_000, 30)
+            await ingest.until("ingest_messages_in_hand", 30)
+        await server.start()
+        async with bench.ingest() as ingest:
+            await acknowledged(ingest, 30)
+        assert await server.count("SELECT count(*) FROM telemetry.heartbeats") == 30
+
+
+async def test_a_replica_that_freezes_in_mid_transaction_does_not_hold_up_the_others(bench: Bench) -> None:
+    limits = StoreLimits(ledger=LedgerLimits(), quarantine=QuarantineQuota(), clock_ahead=timedelta(minutes=5))
+    async with open_store(
+        bench.ingest_database, replica="ingest:9", limits=limits, patience=timedelta(milliseconds=300)
+    ) as frozen:
+        transaction = frozen._connection.transaction()
+        await transaction.start()
+        await frozen._connection.execute(
+            "INSERT INTO telemetry.journals VALUES ($1, $1, $2, DEFAULT, now(), now())",
+            bench.numbers[CLUSTER],
+            int.from_bytes(bytes([1]) * 8, "big"),
+        )
+        # The same journal from the same device, by another replica: it has to wait, and then it goes on.
+        async with bench.ingest():
+            with journal_devices(bench.broker, count=3) as devices:
+                await asyncio.gather(*(asyncio.wrap_future(device.start()) for device in devices))
+        with pytest.raises((asyncpg.InterfaceError, asyncpg.PostgresConnectionError)):
+            await frozen._connection.execute("SELECT 1")
 
 
 async def test_what_arrives_while_ingest_is_stopped_is_kept_by_the_broker(bench: Bench) -> None:
