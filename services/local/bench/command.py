@@ -1,0 +1,103 @@
+"""`./loa bench`: reads what is asked for, runs the bench, prints the result.
+
+Progress goes to standard error; standard output holds the result and nothing else.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Sequence
+
+from services.local.bench import ingest
+from services.local.bench.population import FEWEST
+from services.local.bench.traffic import Profile
+
+# Should the loop itself be stuck, the kernel ends us, and our children with us.
+LAST_RESORT_S = 535
+
+PROVINCE = 2_800_000  # devices the province expects in 2030
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one bench; returns 0 when it was finished and nothing was lost."""
+    options = _parser().parse_args(arguments)
+    request = ingest.Request(
+        seconds=options.seconds, devices=options.devices, profile=options.profile, database=options.database
+    )
+    report = ingest.empty_report(request)
+    signal.alarm(LAST_RESORT_S)
+    try:
+        asyncio.run(_interruptible(request, report))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        report["problems"].append("interrupted")
+    finally:
+        signal.alarm(0)
+    print(json.dumps(report) if options.json else readable(report))
+    return 1 if report["problems"] else 0
+
+
+async def _interruptible(request: ingest.Request, report: ingest.Report) -> None:
+    """Being told to stop is like Ctrl-C: everything started is stopped first."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await ingest.run(request, report)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./loa bench", description="Measure what this machine really does.")
+    benches = parser.add_subparsers(required=True, metavar="BENCH")
+    one = benches.add_parser(
+        "ingest",
+        help="messages a second from devices into the database, next to the ceiling and to naive scripts",
+        description="Measures Loa's ingest against the broker's own ceiling and two naive scripts, in one run of less"
+        " than nine minutes. Ends with status 1 when anything was lost, stored twice, or not measured.",
+    )
+    one.add_argument("--seconds", type=_seconds, default=20.0, help="length of each measurement (default 20)")
+    one.add_argument("--devices", type=_devices, default=PROVINCE, help=f"devices registered (default {PROVINCE})")
+    one.add_argument("--profile", type=Profile, choices=list(Profile), default=Profile.HEARTBEATS,
+                     help="heartbeats only, or seven tenths heartbeats, two readings, one events")  # fmt: skip
+    one.add_argument("--database", metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
+                     " a database is made there and dropped (default: a server of our own)")  # fmt: skip
+    one.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 2 <= value <= 60:
+        raise argparse.ArgumentTypeError("2 to 60 seconds")
+    return value
+
+
+def _devices(text: str) -> int:
+    value = int(text)
+    if not FEWEST <= value <= 9_000_000:
+        raise argparse.ArgumentTypeError(f"{FEWEST} to 9000000 devices")
+    return value
+
+
+def readable(report: ingest.Report) -> str:
+    """Return a report as lines for a person."""
+    lines = []
+    for name, value in report.items():
+        if isinstance(value, dict):
+            lines.append(name)
+            lines.extend(f"  {inner:<26}{_text(each)}" for inner, each in value.items())
+        elif isinstance(value, list):
+            lines.extend(f"{name.removesuffix('s')}: {each}" for each in value)
+        else:
+            lines.append(f"{name:<28}{_text(value)}")
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return "-" if value is None else "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

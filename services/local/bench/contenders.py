@@ -1,0 +1,242 @@
+"""Who takes messages: nobody, the stock C subscriber, the naive scripts, and Loa's ingest. Each against a fresh broker."""
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import asyncpg
+
+from schemas import topics
+from services.control.trust.certificates import ServiceName
+from services.local.bench import naive, store
+from services.local.bench.measurement import BenchFailed, Generator, Window, generating, measure
+from services.local.bench.scoreboard import Slot
+from services.local.bench.site import Site, ingest_settings
+from services.local.bench.usage import Family, Memory, memory
+from services.local.bench.verification import Batch, Verified, verify
+from services.local.broker import Broker
+from services.local.platform import free_port
+from services.local.processes import ManagedProcess
+
+# Messages under way, sent and not taken. Ingest may hold 20,000 unacknowledged (its Receive Maximum), so with half as
+# many again it always has all it wants. The naive scripts want far less; more would only make them start later.
+UNDER_WAY = 30_000
+UNDER_WAY_NAIVE = 2_000
+
+WARM_UP_S = 3.0
+REGISTRY_DEADLINE = timedelta(seconds=240)
+SUBSCRIBED_DEADLINE = timedelta(seconds=15)
+STALLED_S = 20.0  # without one more message stored, what is missing will not come
+
+_RECEIVE_MAXIMUM = 20_000  # as ingest's; mosquitto_sub would ask for 20
+_CLIENT = "bench:ceiling"
+_NEVER = "4294967295"
+
+
+# --- nobody ----------------------------------------------------------------------------------------------------------
+
+
+async def generator_alone(site: Site, *, seconds: float) -> Window:
+    """How fast the generator is where nobody subscribes and nothing holds it: what it and the broker's front can do."""
+    async with (
+        site.broker("alone") as broker,
+        generating(site, broker, "alone", messages=round(250_000 * seconds)) as load,
+    ):
+        await load.wait_ready()
+
+        async def acknowledged() -> int:
+            return load.board[Slot.ACKNOWLEDGED]
+
+        return await measure(load, acknowledged, under_way=None, warm_up_s=0.5, seconds=seconds - 1, families={})
+
+
+# --- the ceiling -----------------------------------------------------------------------------------------------------
+
+
+async def ceiling(site: Site, *, seconds: float, messages: int) -> Window:
+    """The broker alone to `mosquitto_sub` at QoS 1: a persistent session like ingest's, and the widest window."""
+    async with site.broker("ceiling") as broker, generating(site, broker, "ceiling", messages=messages) as load:
+        command = _mosquitto_sub(site, broker)
+        # Subscribes and leaves; what comes from now on waits in the session, so that the first message counts too.
+        async with site.process("subscribe", [*command, "-E"]) as subscribing:
+            await asyncio.wait_for(subscribing.wait(), SUBSCRIBED_DEADLINE.total_seconds())
+        # One character for each message is the least it can be made to say; its output is buffered by the C library.
+        async with site.process("mosquitto_sub", [*command, "-N", "-F", "."]) as subscriber:
+            output = site.log("mosquitto_sub")
+            await load.wait_ready()
+
+            async def received() -> int:
+                return output.stat().st_size
+
+            window = await measure(
+                load,
+                received,
+                under_way=UNDER_WAY,
+                warm_up_s=WARM_UP_S,
+                seconds=seconds,
+                families={"broker": Family(broker.process.pid), "subscriber": Family(subscriber.pid)},
+            )
+            if subscriber.returncode is not None:
+                raise BenchFailed(f"mosquitto_sub ended with status {subscriber.returncode}")
+            if load.board[Slot.UNHEARD]:
+                raise BenchFailed(f"{load.board[Slot.UNHEARD]} messages were sent while nobody was subscribed")
+            return window
+
+
+def _mosquitto_sub(site: Site, broker: Broker) -> list[str]:
+    program = shutil.which("mosquitto_sub")
+    if program is None:
+        raise BenchFailed("mosquitto_sub is not installed; please install it: apt-get install mosquitto-clients")
+    identity = site.pki.service(ServiceName.INGEST)
+    return [
+        program, "-h", broker.host, "-p", str(broker.service_port), "-V", "mqttv5", "-q", "1",
+        "--cafile", str(site.pki.service_ca), "--cert", str(identity.certificate), "--key", str(identity.key),
+        "-i", _CLIENT, "-c", "-x", _NEVER, "-D", "connect", "receive-maximum", str(_RECEIVE_MAXIMUM),
+        *(part for each in topics.uplink_filters() for part in ("-t", each)),
+    ]  # fmt: skip
+
+
+# --- the naive -------------------------------------------------------------------------------------------------------
+
+
+async def naively(site: Site, *, in_batches: bool, seconds: float, messages: int) -> Window:
+    """The scripts of `naive`: aiomqtt and asyncpg, into a table of their own on the same database."""
+    name = "naive-batch" if in_batches else "naive"
+    identity = site.pki.service(ServiceName.INGEST)
+    async with site.broker(name) as broker, generating(site, broker, name, messages=messages) as load:
+        task = site.folder / f"{name}.json"
+        naive.Task(
+            host=broker.host,
+            port=broker.service_port,
+            ca_file=str(site.pki.service_ca),
+            cert_file=str(identity.certificate),
+            key_file=str(identity.key),
+            database=site.scratch.owner_url,
+            filters=topics.uplink_filters(),
+            in_batches=in_batches,
+        ).write(task)
+        async with site.process(name, site.module(naive.__name__, task)) as script:
+            await load.wait_ready()
+
+            async def is_subscribed() -> bool:
+                return naive.SUBSCRIBED in site.log(name).read_text()
+
+            async def stored() -> int:
+                return int(await site.owner.fetchval(store.COUNT_NAIVE))
+
+            await script.wait_ready(is_subscribed, deadline=SUBSCRIBED_DEADLINE)
+            window = await measure(
+                load,
+                stored,
+                under_way=UNDER_WAY_NAIVE,
+                warm_up_s=WARM_UP_S,
+                seconds=seconds,
+                families={
+                    "broker": Family(broker.process.pid),
+                    "script": Family(script.pid),
+                    "database": site.database,
+                },
+            )
+            if script.returncode is not None:
+                raise BenchFailed(f"the naive script ended with status {script.returncode}{script.tail()}")
+        await site.owner.execute(store.EMPTY_NAIVE)
+        return window
+
+
+# --- Loa -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaRun:
+    """What ingest did."""
+
+    window: Window
+    ready_s: float  # from its start until it took messages, the registry loaded
+    memory_before: Memory
+    memory_after: Memory
+    quarantined: int
+    verified: Verified
+
+
+async def loa(site: Site, *, seconds: float, messages: int) -> LoaRun:
+    """Loa's ingest: everything it promises, with the settings a province gets."""
+    port = free_port()
+    async with site.broker("loa") as broker, committed(site) as batches:
+        settings = ingest_settings(site, broker, health_port=port, shared_group=secrets.token_hex(16))
+        began_at = time.monotonic()
+        async with site.process("ingest", site.module("services.ingest"), settings=settings) as ingest:
+            await ingest.wait_ready(f"http://127.0.0.1:{port}/readyz", deadline=REGISTRY_DEADLINE)
+            ready_s = round(time.monotonic() - began_at, 1)
+            # Made now and not before: a device time that is minutes old would be a late one.
+            async with generating(site, broker, "loa", messages=messages) as load:
+                await load.wait_ready()
+                memory_before = memory(ingest.pid)
+                window = await measure(
+                    load,
+                    batches.messages,
+                    under_way=UNDER_WAY,
+                    warm_up_s=WARM_UP_S,
+                    seconds=seconds,
+                    families={
+                        "broker": Family(broker.process.pid),
+                        "ingest": Family(ingest.pid),
+                        "database": site.database,
+                    },
+                )
+                memory_after = memory(ingest.pid)
+                await load.stop()
+                await _drain(load, batches, ingest)
+                return LoaRun(
+                    window=window,
+                    ready_s=ready_s,
+                    memory_before=memory_before,
+                    memory_after=memory_after,
+                    quarantined=await site.owner.fetchval(store.COUNT_QUARANTINED),
+                    verified=await verify(site, load, batches.batches, window),
+                )
+
+
+async def _drain(load: Generator, batches: "Batches", ingest: ManagedProcess) -> None:
+    """Wait until everything sent is stored, or nothing more is."""
+    stored, moved_at = -1, time.monotonic()
+    while (now := await batches.messages()) < load.sent and time.monotonic() - moved_at < STALLED_S:
+        if ingest.returncode is not None:
+            raise BenchFailed(f"ingest ended with status {ingest.returncode}{ingest.tail()}")
+        if now != stored:
+            stored, moved_at = now, time.monotonic()
+        await asyncio.sleep(0.02)
+
+
+@dataclass(slots=True)
+class Batches:
+    """What ingest has told of its commits."""
+
+    batches: list[Batch] = field(default_factory=list)
+    stored: int = 0
+
+    def take(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        """Note one `telemetry_committed`."""
+        batch = Batch.parse(time.monotonic(), str(payload))
+        self.batches.append(batch)
+        self.stored += batch.messages
+
+    async def messages(self) -> int:
+        """Messages committed so far."""
+        return self.stored
+
+
+@asynccontextmanager
+async def committed(site: Site) -> AsyncIterator[Batches]:
+    """What ingest commits, from now on."""
+    batches = Batches()
+    connection = await asyncpg.connect(site.scratch.owner_url)
+    try:
+        await connection.add_listener("telemetry_committed", batches.take)
+        yield batches
+    finally:
+        connection.terminate()

@@ -1,0 +1,195 @@
+"""One measurement: a generator sends, somebody takes, and both are watched over a window.
+
+The load is held back by one thing only: how many messages may be under way, sent and not yet taken. Whoever takes is
+never short of work, and nothing piles up that the measurement would not see. So the rate at which messages are taken is
+the rate that can be sustained, the backlog is flat, and the generator spends its time being held, which shows that it is
+not the one that sets the pace (`held_share`).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from services.local.bench import generator, usage
+from services.local.bench.generator import CHUNK, Orders
+from services.local.bench.scoreboard import NO_LIMIT, Scoreboard, Slot, State, open_scoreboard
+from services.local.bench.site import Site
+from services.local.bench.statistics import Progress, slope
+from services.local.bench.usage import Family
+from services.local.broker import Broker
+from services.local.processes import ManagedProcess
+
+LOOK_EVERY_S = 0.004
+SAMPLE_EVERY_S = 0.1
+PREPARED_DEADLINE = timedelta(seconds=90)
+DONE_DEADLINE = timedelta(seconds=20)
+
+# Messages of one gateway that the broker has not acknowledged; it is loopback, so this is never what holds.
+IN_FLIGHT = 2_000
+
+Counter = Callable[[], Awaitable[int]]
+
+
+class BenchFailed(Exception):
+    """A measurement cannot be made or is worth nothing; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """A generator that is ready to send."""
+
+    board: Scoreboard
+    process: ManagedProcess
+    ledger: Path
+
+    @property
+    def sent(self) -> int:
+        """Messages sent so far."""
+        return self.board[Slot.SENT]
+
+    def allow(self, messages: int) -> None:
+        """Let it have sent so many in all."""
+        self.board[Slot.ALLOWED] = messages
+
+    async def stop(self) -> None:
+        """Have it send no more, and wait until the broker has acknowledged everything. Raises `BenchFailed`."""
+        self.board[Slot.GO] = 2
+        await self._until(State.DONE, DONE_DEADLINE)
+        sent, acknowledged = self.board[Slot.SENT], self.board[Slot.ACKNOWLEDGED]
+        if acknowledged != sent or self.board[Slot.REFUSED]:
+            refused = self.board[Slot.REFUSED]
+            raise BenchFailed(f"of {sent} messages the broker acknowledged {acknowledged} and refused {refused}")
+
+    async def wait_ready(self) -> None:
+        """Return when every message is made and every session stands. Raises `ProcessFailed`."""
+        await self._until(State.READY, PREPARED_DEADLINE)
+
+    async def _until(self, state: State, deadline: timedelta) -> None:
+        async def is_there() -> bool:
+            return self.board[Slot.STATE] >= state
+
+        await self.process.wait_ready(is_there, deadline=deadline)
+
+
+@asynccontextmanager
+async def generating(site: Site, broker: Broker, name: str, *, messages: int) -> AsyncIterator[Generator]:
+    """A generator with so many messages made, connected to `broker`, waiting for the word."""
+    gateways = site.population.gateways
+    files = {suffix: site.folder / f"generator-{name}.{suffix}" for suffix in ("json", "board", "sent")}
+    Orders(
+        host=broker.host,
+        port=broker.device_port,
+        ca_file=str(site.pki.service_ca),
+        certificates=site.certificates,
+        devices=site.population.devices,
+        profile=site.profile.value,
+        messages=-(-messages // gateways // CHUNK) * CHUNK,
+        in_flight=IN_FLIGHT,
+        scoreboard=str(files["board"]),
+        ledger=str(files["sent"]),
+    ).write(files["json"])
+    with open_scoreboard(files["board"]) as board:
+        async with site.process(f"generator-{name}", site.module(generator.__name__, files["json"])) as process:
+            yield Generator(board=board, process=process, ledger=files["sent"])
+
+
+@dataclass(slots=True, kw_only=True)
+class Window:
+    """What was seen between two instants (monotonic seconds)."""
+
+    begin: float
+    end: float
+    taken: int  # messages
+    progress: Progress
+    backlog: list[tuple[float, float]]  # sent and not taken, over time
+    cpu_s: Mapping[str, float | None]
+    busy_s: float  # CPU time of the whole machine
+    held_share: float
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float | None:
+        """Messages taken a second."""
+        return self.progress.rate(self.begin, self.end)
+
+    @property
+    def backlog_slope(self) -> float | None:
+        """Messages a second by which the backlog grew."""
+        return slope(self.backlog)
+
+    def cpu_us_per_message(self, who: str) -> float | None:
+        """CPU time for each message taken, microseconds."""
+        used = self.cpu_s.get(who)
+        return None if used is None or not self.taken else round(used / self.taken * 1e6, 2)
+
+
+async def measure(
+    load: Generator,
+    counter: Counter,
+    *,
+    under_way: int | None,
+    warm_up_s: float,
+    seconds: float,
+    families: Mapping[str, Family],
+) -> Window:
+    """Have `load` send, at most `under_way` messages ahead of `counter`, and watch for `seconds` after a warm-up.
+
+    The generator goes on sending when this returns. Raises `BenchFailed` when it ends or runs out of messages.
+    """
+    families = {**families, "generator": Family(load.process.pid)}
+    progress, backlog = Progress(), list[tuple[float, float]]()
+    load.board[Slot.GO] = 1
+    began_at = time.monotonic()
+    begin, end = began_at + warm_up_s, began_at + warm_up_s + seconds
+
+    async def follow(until: float) -> int:
+        """Let the load follow what is taken; returns what was taken by then."""
+        sampled_at = 0.0
+        while True:
+            taken = await counter()
+            now = time.monotonic()
+            progress.note(now, taken)
+            load.allow(NO_LIMIT if under_way is None else taken + under_way)
+            if now - sampled_at >= SAMPLE_EVERY_S:
+                backlog.append((now, load.sent - taken))
+                sampled_at = now
+                _check(load)
+            if now >= until:
+                return taken
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    taken_before = await follow(begin)
+    before, busy_before, held_before = _cpu(families), usage.machine_busy_s(), load.board[Slot.HELD_NS]
+    begin = time.monotonic()
+    taken_after = await follow(end)
+    after, busy_after, held_after = _cpu(families), usage.machine_busy_s(), load.board[Slot.HELD_NS]
+    end = time.monotonic()
+    return Window(
+        begin=begin,
+        end=end,
+        taken=taken_after - taken_before,
+        progress=progress,
+        backlog=[sample for sample in backlog if begin <= sample[0] <= end],
+        cpu_s={who: _difference(before[who], after[who]) for who in families},
+        busy_s=busy_after - busy_before,
+        held_share=(held_after - held_before) / 1e9 / (end - begin),
+    )
+
+
+def _check(load: Generator) -> None:
+    if load.process.returncode is not None:
+        raise BenchFailed(f"the generator ended with status {load.process.returncode}{load.process.tail()}")
+    if load.board[Slot.STATE] == State.EXHAUSTED:
+        raise BenchFailed(f"the generator ran out of messages after {load.sent}")
+
+
+def _cpu(families: Mapping[str, Family]) -> dict[str, float | None]:
+    return {who: family.cpu_s() for who, family in families.items()}
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before

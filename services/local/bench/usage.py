@@ -1,0 +1,109 @@
+"""What processes use, from /proc: CPU time of a whole family, memory of one process, the machine's own time."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PARENT, _USER, _SYSTEM, _CHILDREN_USER, _CHILDREN_SYSTEM = 1, 11, 12, 13, 14  # fields of stat behind the name
+_IDLE, _IO_WAIT = 3, 4  # of the first line of /proc/stat
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A process and everything it has started, for counting its CPU time. `pid` None: it runs on another machine."""
+
+    pid: int | None
+
+    def cpu_s(self) -> float | None:
+        """Return the seconds of CPU used so far, by children that have ended too; None where it cannot be known."""
+        if self.pid is None:
+            return None
+        stats = _all_stats()
+        if self.pid not in stats:
+            return None
+        total = sum(_own(stats[pid]) for pid in _descendants(self.pid, stats))
+        return total + _ended_children(stats[self.pid])
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory of one process, MiB."""
+
+    now_mib: float
+    peak_mib: float
+
+
+def memory(pid: int) -> Memory:
+    """Return what a process has in memory now and had at most. Raises `OSError` when it is gone."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return Memory(*(round(int(fields[name].split()[0]) / 1024, 1) for name in ("VmRSS", "VmHWM")))
+
+
+def machine_busy_s() -> float:
+    """Return the seconds of CPU that everything on this machine has used since it started."""
+    ticks = [int(text) for text in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(ticks) - ticks[_IDLE] - ticks[_IO_WAIT]) / _TICKS
+
+
+def parent_of(pid: int) -> int | None:
+    """Return the parent of a process of this machine; None when there is none of that number."""
+    fields = _all_stats().get(pid)
+    return None if fields is None else int(fields[_PARENT])
+
+
+def name_of(pid: int) -> str:
+    """Return the short name of a process, "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def machine() -> dict[str, object]:
+    """Return what ran the bench."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    total_kib = int(Path("/proc/meminfo").read_text().split()[1])
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_mib": total_kib // 1024,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def _all_stats() -> dict[int, list[str]]:
+    """By process, the fields of its stat file behind its name."""
+    stats = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stats[int(folder.name)] = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has just ended
+    return stats
+
+
+def _descendants(pid: int, stats: dict[int, list[str]]) -> list[int]:
+    family = [pid]
+    for member in family:  # grows while we look
+        family.extend(child for child, fields in stats.items() if int(fields[_PARENT]) == member)
+    return family
+
+
+def _own(fields: list[str]) -> float:
+    return (int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS
+
+
+def _ended_children(fields: list[str]) -> float:
+    return (int(fields[_CHILDREN_USER]) + int(fields[_CHILDREN_SYSTEM])) / _TICKS

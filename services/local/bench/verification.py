@@ -1,0 +1,141 @@
+"""Afterwards: every stored row looked up in the ledger of what was sent, and how long each message took."""
+
+import array
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from schemas.topics import UplinkKind
+from services.local.bench import store
+from services.local.bench.generator import CHUNK, read_sent_times
+from services.local.bench.ledger import Comparison, Ledger
+from services.local.bench.measurement import Generator, Window
+from services.local.bench.scoreboard import Slot
+from services.local.bench.site import Site
+from services.local.bench.statistics import percentile
+from services.local.bench.traffic import Traffic, rows_of
+
+if TYPE_CHECKING:
+    from services.local.bench.store import Record
+
+# Of so many messages one is timed; all are looked up.
+TIMED_EVERY = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one transaction of ingest committed, and when we heard of it (monotonic seconds)."""
+
+    at: float
+    heartbeats: int
+    readings: int
+    events: int
+    quarantined: int
+
+    @classmethod
+    def parse(cls, at: float, payload: str) -> Self:
+        """Return what a `telemetry_committed` says."""
+        counts: Mapping[str, int] = json.loads(payload)
+        return cls(
+            at=at,
+            heartbeats=counts["heartbeats"],
+            readings=counts["readings"],
+            events=counts["events"],
+            quarantined=counts["quarantined"],
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows of telemetry."""
+        return self.heartbeats + self.readings + self.events
+
+    @property
+    def messages(self) -> int:
+        """Messages it settled."""
+        return self.heartbeats + self.readings // rows_of(UplinkKind.READING) + self.events + self.quarantined
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What there is, against what was sent."""
+
+    stored: int  # distinct keys, counted by the database
+    comparison: Comparison
+    committed_ms: Mapping[str, float | None]  # percentiles of publish to commit, within the window
+    timed: int  # messages these rest on
+
+    @property
+    def problems(self) -> list[str]:
+        """Where the two ways of counting disagree."""
+        counted = self.comparison.complete + self.comparison.foreign
+        if self.stored != counted and not self.comparison.lost:
+            return [f"the database counts {self.stored} keys, the ledger {counted}"]
+        return []
+
+
+async def verify(site: Site, load: Generator, batches: Sequence[Batch], window: Window) -> Verified:
+    """Look up every row. The generator has stopped, and everything that will be stored is."""
+    sent_times = read_sent_times(load.ledger)
+    traffic = Traffic(population=site.population, profile=site.profile, base_ms=load.board[Slot.BASE_MS])
+    ledger = Ledger(traffic, [CHUNK * len(of_gateway) for of_gateway in sent_times])
+    timing = Timing(sent_times, window)
+    for kind, query in (
+        (UplinkKind.HEARTBEAT, store.HEARTBEATS),
+        (UplinkKind.READING, store.READINGS),
+        (UplinkKind.EVENT, store.EVENTS),
+    ):
+        async for rows in store.rows(site.owner, query):
+            _enter(kind, rows, ledger, timing)
+    latencies = timing.latencies_ms([batch.at for batch in batches if batch.rows])
+    return Verified(
+        stored=await site.owner.fetchval(store.COUNT_STORED),
+        comparison=ledger.compare(),
+        committed_ms={f"p{each}": _rounded(percentile(latencies, each)) for each in (50, 99)},
+        timed=len(latencies),
+    )
+
+
+def _enter(kind: UplinkKind, rows: "Sequence[Record]", ledger: Ledger, timing: "Timing") -> None:
+    for row in rows:
+        if kind is UplinkKind.EVENT:
+            message = ledger.enter_event(row["device_no"], row["journal"], row["sequence"])
+        else:
+            message = ledger.enter_timed(kind, row["device_no"], row["at_ms"])
+        timing.note(row["age"], message)
+
+
+@dataclass(slots=True)
+class Timing:
+    """Pairs rows with the commits that stored them.
+
+    One writer commits one batch after the other, so the order of transactions is the order of their notifications. `age`
+    is how many transactions ago a row was stored.
+    """
+
+    sent_times: "Sequence[array.array[float]]"  # by gateway and chunk
+    window: Window
+    _ages: set[int] = field(default_factory=set)
+    _timed: list[tuple[int, float]] = field(default_factory=list)  # age, sent at
+
+    def note(self, age: int, message: tuple[int, int] | None) -> None:
+        """Take down a row of a message (gateway and number)."""
+        self._ages.add(age)
+        if message is not None and message[1] % TIMED_EVERY == 0:
+            sent_at = self.sent_times[message[0]][message[1] // CHUNK]
+            if self.window.begin <= sent_at <= self.window.end:
+                self._timed.append((age, sent_at))
+
+    def latencies_ms(self, committed_at: Sequence[float]) -> list[float]:
+        """Return how long each message took, ascending; `committed_at` are the commits that stored rows, in order.
+
+        Nothing where there is not one commit for each transaction: then who belongs to whom cannot be told.
+        """
+        if len(committed_at) != len(self._ages):
+            return []
+        at = dict(zip(sorted(self._ages, reverse=True), committed_at, strict=True))
+        return sorted((at[age] - sent_at) * 1000 for age, sent_at in self._timed)
+
+
+def _rounded(value: float | None) -> Any:
+    return None if value is None else round(value, 1)

@@ -1,0 +1,36 @@
+"""What processes use is read from where the kernel keeps it."""
+
+import os
+
+from services.local.bench import usage
+from services.local.bench.usage import Family
+
+
+def test_our_own_cpu_time_is_found() -> None:
+    used = Family(os.getpid()).cpu_s()
+
+    assert used is not None
+    own = os.times()
+    assert used >= own.user - 1
+    assert usage.machine_busy_s() >= 0
+
+
+def test_nothing_is_known_of_who_is_not_here() -> None:
+    assert Family(None).cpu_s() is None
+    assert Family(2**22 + 1).cpu_s() is None
+    assert usage.parent_of(2**22 + 1) is None
+    assert usage.name_of(2**22 + 1) == ""
+
+
+def test_memory_is_at_most_its_peak() -> None:
+    ours = usage.memory(os.getpid())
+
+    assert 0 < ours.now_mib <= ours.peak_mib
+
+
+def test_our_parent_is_known() -> None:
+    assert usage.parent_of(os.getpid()) == os.getppid()
+
+
+def test_the_machine_is_described() -> None:
+    assert {"cpu", "cores", "memory_mib", "kernel", "python"} <= usage.machine().keys()
