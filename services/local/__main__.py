@@ -20,6 +20,7 @@ TOOLS = {
     "demo": ("services.local.demo", "main"),
     "installation": ("services.local.installation", "main"),
     "test": ("services.local.checks", "test"),
+    "bench": ("services.local.bench.command", "main"),
     "lint": ("services.local.checks", "lint"),
     "lock": ("services.local.checks", "lock"),
 }
