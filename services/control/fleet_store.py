@@ -20,7 +20,7 @@ _LIVENESS = """
     CASE
         WHEN s.last_heard_at IS NULL THEN 'never'
         WHEN s.online IS FALSE AND s.presence_received_at >= s.last_heard_at THEN 'offline'
-        WHEN s.last_heard_at < $1 - greatest(3 * d.heartbeat_interval, interval '90 seconds') THEN 'offline'
+        WHEN s.last_heard_at < $1::timestamptz - greatest(3 * d.heartbeat_interval, interval '90 seconds') THEN 'offline'
         ELSE 'online'
     END
 """

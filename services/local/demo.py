@@ -51,6 +51,7 @@ CHECK_LENGTH = timedelta(seconds=6)
 SHOW_LENGTH = timedelta(seconds=60)
 CHECK_DEADLINE = timedelta(minutes=5)
 POLL_EVERY_S = 0.5
+BATCH = 5_000  # devices registered in one request
 FAST_HEARTBEATS = {"SIM_HEARTBEAT_INTERVAL": "10s", "SIM_READING_INTERVAL": "15s"}
 
 
@@ -240,7 +241,9 @@ async def found(site: Platform, units: Path, valid_from: date) -> None:
     """What must be there before anybody can log in: the tree of units and a first administrator."""
     await _control_verb(site, "import-units", str(units), "--valid-from", valid_from.isoformat())
     await _control_verb(
-        site, "create-administrator", "--login", ADMINISTRATOR, entered=site.secrets.administrator_password
+        site,
+        *("create-administrator", "--login", ADMINISTRATOR, "--name", "Quản trị hệ thống", "--unit", "root"),
+        entered=site.secrets.administrator_password,
     )
 
 
@@ -248,7 +251,7 @@ async def _control_verb(site: Platform, *arguments: str, entered: str = "") -> N
     ran = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "services.control", *arguments],
-        input=entered + "\n",
+        input=entered,
         env=inherited_environment() | site.control_settings(),
         cwd=TOP,
         capture_output=True,
@@ -278,7 +281,10 @@ async def settle(site: Platform, province: Province) -> None:
                     "grants": [{"unit_id": host, "role": role}],
                 },
             )
-        await administrator.post("/devices/batch", {"devices": factory.registrations(province.devices, unit_ids)})
+        # A gateway is named by the devices behind it, so it is registered in the same batch or an earlier one.
+        rows = factory.registrations(sorted(province.devices, key=lambda device: device.gateway is not None), unit_ids)
+        for start in range(0, len(rows), BATCH):
+            await administrator.post("/devices/batch", {"devices": rows[start : start + BATCH]})
     _step(f"{len(province.units)} units, {len(province.devices)} devices and three accounts")
 
 

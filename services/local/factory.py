@@ -54,6 +54,7 @@ def registrations(devices: Iterable[DeviceSpec], unit_ids: Mapping[str, str]) ->
             "technology": device.technology,
             "latitude": device.latitude,
             "longitude": device.longitude,
+            "gateway_id": device.gateway,
         }
         for device in devices
     ]
