@@ -22,6 +22,7 @@ from tests.integration.ingest.support import (
     a_reading,
     a_sensor_heartbeat,
     enveloped,
+    eventually,
     now_ms,
     register,
 )
@@ -103,6 +104,20 @@ async def test_a_certificate_without_a_registration_is_not_enough_and_a_fresh_re
         await register(bench.owner, "stranger-1", "cluster")
         await send(stranger, "loa/v1/stranger-1/up/heartbeat", codec.encode(a_heartbeat()))
         await bench.eventually("SELECT * FROM telemetry.heartbeat_log", bool)
+
+
+async def test_a_change_of_the_registry_is_heard_of_at_once(bench: Bench) -> None:
+    async with bench.ingest(registry_refresh="1h") as ingest:
+        loads = await ingest.metric("ingest_registry_loads_total")
+        await bench.owner.execute("UPDATE control.devices SET retired_at = now() WHERE device_id = $1", CLUSTER)
+
+        async def loaded() -> float:
+            return await ingest.metric("ingest_registry_loads_total")
+
+        await eventually(loaded, lambda count: count > loads)
+        cluster = await bench.device(CLUSTER)
+        await send(cluster, f"loa/v1/{CLUSTER}/up/heartbeat", codec.encode(a_heartbeat()))
+        assert (await bench.quarantined("unknown_principal"))["principal"] == CLUSTER
 
 
 async def test_a_gateway_speaks_for_its_own_devices_only(bench: Bench) -> None:

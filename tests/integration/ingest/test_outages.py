@@ -263,6 +263,14 @@ async def test_a_replica_that_freezes_in_mid_transaction_does_not_hold_up_the_ot
             await frozen._connection.execute("SELECT 1")
 
 
+async def test_a_terminated_process_commits_what_it_has_and_ends_well(bench: Bench, tmp_path: Path) -> None:
+    client = await bench.device(CLUSTER)
+    async with bench.ingest_process(tmp_path / "ingest.log", INGEST_BATCH__AGE="60s") as process:
+        await publish_heartbeats(client, now_ms() - 60_000, 10)
+        assert await process.stop(grace=timedelta(seconds=20)) == 0
+    assert len(await bench.rows("SELECT * FROM telemetry.heartbeat_log")) == 10
+
+
 async def test_what_arrives_while_ingest_is_stopped_is_kept_by_the_broker(bench: Bench) -> None:
     async with bench.ingest():
         pass
