@@ -130,15 +130,7 @@ SELECT k.place, s.last_heard_at, s.clock_state, s.time_source, held.issued_at,
                      AND a.standing <> 'foreign'
                      AND a.serial >= held.serial
                      AND a.at < k.ends_at) AS has_plan,
-       (SELECT a.reason
-          FROM control.plan_answers a
-         WHERE a.device_no = k.device_no
-           AND NOT a.is_accepted
-           AND a.standing <> 'foreign'
-           AND a.at >= held.issued_at
-           AND a.at < k.ends_at
-         ORDER BY a.at DESC
-         LIMIT 1) AS refusal
+       refused.reason AS refusal, refused.standing AS refused_by
   FROM unnest($1::integer[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
        AS k (place, device_no, planned_at, starts_at, ends_at)
   LEFT JOIN telemetry.fleet_states s ON s.device_no = k.device_no
@@ -150,6 +142,15 @@ SELECT k.place, s.last_heard_at, s.clock_state, s.time_source, held.issued_at,
                         AND p.valid_until > k.starts_at
                       ORDER BY p.serial
                       LIMIT 1) held ON true
+  LEFT JOIN LATERAL (SELECT a.reason, a.standing
+                       FROM control.plan_answers a
+                      WHERE a.device_no = k.device_no
+                        AND NOT a.is_accepted
+                        AND a.standing <> 'foreign'
+                        AND a.at >= held.issued_at
+                        AND a.at < k.ends_at
+                      ORDER BY a.at DESC
+                      LIMIT 1) refused ON true
 """
 
 _CONCLUDE = """
@@ -354,6 +355,7 @@ async def load_circumstances(
             issued_at=row["issued_at"],
             has_plan=row["has_plan"],
             refusal=RefusalReason[row["refusal"].upper()] if row["refusal"] is not None else None,
+            refused_by=Standing(row["refused_by"] or Standing.DEVICE),
             is_clock_trusted=row["clock_state"] != "unsynchronised" and row["time_source"] in {None, "device"},
         )
         for row in rows

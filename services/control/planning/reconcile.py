@@ -138,13 +138,14 @@ class Circumstances:
     """What is known of the device apart from its word about this emission.
 
     `issued_at` is when the first plan that held the emission was signed; `has_plan` whether the device accepted such a
-    plan in time; `refusal` what it said when it did not.
+    plan in time; `refusal` why not, and `refused_by` whose word that is.
     """
 
     last_heard_at: datetime | None
     issued_at: datetime | None
     has_plan: bool
     refusal: RefusalReason | None = None
+    refused_by: Standing = Standing.DEVICE
     is_clock_trusted: bool = True
 
 
@@ -185,7 +186,7 @@ def weigh(
         return Verdict(
             outcome=Outcome.UNKNOWN,
             reason=Reason.NO_END_REPORTED,
-            evidence=_evidence(started),
+            evidence=_evidence(started.standing),
             started_at=started.started_at,
         )
     return _weigh_silence(expected, circumstances)
@@ -215,8 +216,8 @@ def _last_end(reports: Sequence[Report]) -> Ended | None:
     return max(ends, key=lambda report: (report.ended_at, report.event_no), default=None)
 
 
-def _evidence(report: Report) -> Evidence:
-    return Evidence.DEVICE if report.standing is Standing.DEVICE else Evidence.GATEWAY
+def _evidence(standing: Standing) -> Evidence:
+    return Evidence.DEVICE if standing is Standing.DEVICE else Evidence.GATEWAY
 
 
 def _weigh_ended(expected: Expected, ended: Ended) -> Verdict:
@@ -274,7 +275,7 @@ def _verdict(outcome: Outcome, reason: Reason | None, ended: Ended, sounded: tim
     return Verdict(
         outcome=outcome,
         reason=reason,
-        evidence=_evidence(ended),
+        evidence=_evidence(ended.standing),
         started_at=ended.started_at,
         ended_at=ended.ended_at,
         sounded=sounded,
@@ -292,7 +293,7 @@ def _weigh_missed(missed: NotPlayed, started: Started | None) -> Verdict:
     return Verdict(
         outcome=outcome,
         reason=missed.reason.name.lower(),
-        evidence=_evidence(missed),
+        evidence=_evidence(missed.standing),
         started_at=started.started_at if started is not None else None,
         cut_by=missed.cut_by,
     )
@@ -301,7 +302,11 @@ def _weigh_missed(missed: NotPlayed, started: Started | None) -> Verdict:
 def _weigh_silence(expected: Expected, circumstances: Circumstances) -> Verdict:
     """Nobody said anything about this emission: say what is known of the device instead."""
     if not circumstances.has_plan and circumstances.refusal is not None:
-        return Verdict(outcome=Outcome.REFUSED, reason=circumstances.refusal.name.lower(), evidence=Evidence.DEVICE)
+        return Verdict(
+            outcome=Outcome.REFUSED,
+            reason=circumstances.refusal.name.lower(),
+            evidence=_evidence(circumstances.refused_by),
+        )
     return Verdict(outcome=Outcome.UNKNOWN, reason=_why_silent(expected, circumstances))
 
 

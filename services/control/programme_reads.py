@@ -1,0 +1,309 @@
+"""SQL for people: what is on the air, what comes next, what was proven, and how it adds up.
+
+Only emissions that still hold are looked at: what was withdrawn before it began never was.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from asyncpg import Record
+
+from schemas.arbitration import Contender, precedence
+from schemas.fields import Level, PlayReference, PlaySource
+from schemas.identifiers import BroadcastId, BulletinId, UnitId
+from schemas.orders import Rank
+from services.control import programme_store
+from services.control.planning.model import DeviceNo, Problem, to_ms
+from services.control.planning.reconcile import VERDICT_WITHIN
+from services.shared.database.pool import Connection
+
+_AIRING = """
+SELECT e.device_no, e.broadcast_id, c.title AS broadcast_title, e.bulletin_id, b.title, e.level, e.issuer_depth,
+       c.issued_at, e.occurrence_at, e.item, e.content, e.starts_at, e.ends_at
+"""
+
+_JOINS = """
+  JOIN control.broadcasts c USING (broadcast_id)
+  JOIN control.bulletins b USING (bulletin_id)
+"""
+
+# What sounds now: begun, not over, and not taken back.
+_ON_AIR = (
+    _AIRING
+    + "  FROM control.emissions e"
+    + _JOINS
+    + """
+ WHERE e.device_no = ANY ($1)
+   AND e.starts_at <= $2
+   AND e.ends_at > $2
+   AND e.withdrawn_at IS NULL
+   AND (e.stopped_at IS NULL OR e.stopped_at > $2)
+"""
+)
+
+_NEXT = (
+    _AIRING  # noqa: S608 - made of constants
+    + """
+  FROM unnest($1::integer[]) AS wanted (device_no)
+ CROSS JOIN LATERAL (SELECT *
+                       FROM control.emissions
+                      WHERE device_no = wanted.device_no
+                        AND starts_at > $2
+                        AND withdrawn_at IS NULL
+                      ORDER BY starts_at, broadcast_id, occurrence_at, item
+                      LIMIT 1) e
+"""
+    + _JOINS
+)
+
+_LAST = (
+    _AIRING  # noqa: S608 - made of constants
+    + """
+       , e.outcome, e.reason, e.evidence, e.started_at, e.ended_at, e.sounded_ms
+  FROM unnest($1::integer[]) AS wanted (device_no)
+ CROSS JOIN LATERAL (SELECT *
+                       FROM control.emissions
+                      WHERE device_no = wanted.device_no
+                        AND outcome IS NOT NULL
+                        AND withdrawn_at IS NULL
+                      ORDER BY starts_at DESC, broadcast_id, occurrence_at, item
+                      LIMIT 1) e
+"""
+    + _JOINS
+)
+
+# A gateway's word proves nothing about sound (R-28), so what rests on it is counted apart, whatever it says.
+_COUNTS = """
+       count(*) AS planned,
+       count(*) FILTER (WHERE e.outcome = 'played' AND e.evidence = 'device') AS played,
+       count(*) FILTER (WHERE e.outcome = 'late' AND e.evidence = 'device') AS late,
+       count(*) FILTER (WHERE e.outcome = 'cut' AND e.evidence = 'device') AS cut,
+       count(*) FILTER (WHERE e.outcome = 'missed' AND e.evidence IS DISTINCT FROM 'gateway') AS missed,
+       count(*) FILTER (WHERE e.outcome = 'refused' AND e.evidence IS DISTINCT FROM 'gateway') AS refused,
+       count(*) FILTER (WHERE e.outcome = 'unknown' AND e.evidence IS DISTINCT FROM 'gateway') AS unknown,
+       count(*) FILTER (WHERE e.evidence = 'gateway') AS by_gateway,
+       count(*) FILTER (WHERE e.outcome IS NULL AND e.ends_at > $1) AS pending,
+       count(*) FILTER (WHERE e.outcome IS NULL AND e.ends_at <= $1) AS overdue
+  FROM control.emissions e
+ WHERE e.withdrawn_at IS NULL
+   AND ($2::uuid IS NULL OR e.broadcast_id = $2)
+   AND ($3::uuid[] IS NULL OR e.unit_id = ANY ($3))
+   AND ($4::timestamptz IS NULL OR e.starts_at >= $4)
+   AND ($5::timestamptz IS NULL OR e.starts_at < $5)
+"""
+
+_TOTALS = "SELECT" + _COUNTS
+_BY_BROADCAST = "SELECT e.broadcast_id AS of," + _COUNTS + " GROUP BY 1 ORDER BY 1"
+_BY_UNIT = "SELECT e.unit_id AS of," + _COUNTS + " GROUP BY 1 ORDER BY 1"
+_BY_DAY = "SELECT (e.starts_at AT TIME ZONE $6)::date AS of," + _COUNTS + " GROUP BY 1 ORDER BY 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Airing:
+    """An emission as people read about it, with what it ranks by."""
+
+    device_no: DeviceNo
+    broadcast_id: BroadcastId
+    broadcast_title: str
+    bulletin_id: BulletinId
+    title: str
+    level: Level
+    issuer_depth: int
+    issued_at: datetime
+    occurrence_at: datetime
+    item: int
+    content: str
+    starts_at: datetime
+    ends_at: datetime
+
+    @property
+    def contender(self) -> Contender:
+        """The emission as arbitration sees it."""
+        return Contender(
+            reference=PlayReference(
+                source=PlaySource.EMISSION,
+                id=self.broadcast_id,
+                occurrence_at_ms=to_ms(self.occurrence_at),
+                item=self.item,
+            ),
+            rank=Rank(level=self.level, issuer_depth=self.issuer_depth, issued_at_ms=to_ms(self.issued_at)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """An emission and what became of it."""
+
+    airing: Airing
+    outcome: str
+    reason: str | None
+    evidence: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    sounded_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofCounts:
+    """How emissions ended; the parts add up to `planned`.
+
+    All but `by_gateway` rest on the devices' own word or on nobody's. `pending`: no verdict yet, and none due.
+    `overdue`: no verdict although one was due.
+    """
+
+    planned: int = 0
+    played: int = 0
+    late: int = 0
+    cut: int = 0
+    missed: int = 0
+    refused: int = 0
+    unknown: int = 0
+    by_gateway: int = 0
+    pending: int = 0
+    overdue: int = 0
+
+    @property
+    def unexplained(self) -> int:
+        """Emissions of which nobody can say what became of them."""
+        return self.unknown + self.overdue
+
+
+async def on_air_now(
+    connection: Connection, device_nos: Sequence[DeviceNo], *, now: datetime
+) -> dict[DeviceNo, Airing]:
+    """What should sound on each device now, by plan and arbitration; devices that should be silent are left out."""
+    best: dict[DeviceNo, Airing] = {}
+    for row in await connection.fetch(_ON_AIR, list(device_nos), now):
+        airing = _airing(row)
+        held = best.get(airing.device_no)
+        if held is None or precedence(airing.contender) < precedence(held.contender):
+            best[airing.device_no] = airing
+    return best
+
+
+async def explain(connection: Connection, device_no: DeviceNo, *, at: datetime) -> tuple[Airing, ...]:
+    """Every emission that wants to sound on a device at an instant, the winner first."""
+    airings = [_airing(row) for row in await connection.fetch(_ON_AIR, [device_no], at)]
+    return tuple(sorted(airings, key=lambda airing: precedence(airing.contender)))
+
+
+async def next_emissions(
+    connection: Connection, device_nos: Sequence[DeviceNo], *, now: datetime
+) -> dict[DeviceNo, Airing]:
+    """What begins next on each device."""
+    return {
+        airing.device_no: airing
+        for airing in (_airing(row) for row in await connection.fetch(_NEXT, list(device_nos), now))
+    }
+
+
+async def last_proven(connection: Connection, device_nos: Sequence[DeviceNo]) -> dict[DeviceNo, Proven]:
+    """The latest emission of each device that has a verdict."""
+    return {
+        DeviceNo(row["device_no"]): Proven(
+            airing=_airing(row),
+            outcome=row["outcome"],
+            reason=row["reason"],
+            evidence=row["evidence"],
+            started_at=row["started_at"],
+            ended_at=row["ended_at"],
+            sounded_ms=row["sounded_ms"],
+        )
+        for row in await connection.fetch(_LAST, list(device_nos))
+    }
+
+
+async def proof_totals(
+    connection: Connection,
+    *,
+    now: datetime,
+    broadcast_id: BroadcastId | None = None,
+    unit_ids: Iterable[UnitId] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> ProofCounts:
+    """How emissions ended that begin in [since, until), of one broadcast, on devices that belonged to some units."""
+    row = await connection.fetchrow(_TOTALS, *_filters(now, broadcast_id, unit_ids, since, until))
+    assert row is not None
+    return ProofCounts(**dict(row))
+
+
+async def proof_by_broadcast(
+    connection: Connection,
+    *,
+    now: datetime,
+    unit_ids: Iterable[UnitId] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[uuid.UUID, ProofCounts]:
+    """The same for each broadcast."""
+    return _grouped(await connection.fetch(_BY_BROADCAST, *_filters(now, None, unit_ids, since, until)))
+
+
+async def proof_by_unit(
+    connection: Connection,
+    *,
+    now: datetime,
+    broadcast_id: BroadcastId | None = None,
+    unit_ids: Iterable[UnitId] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[uuid.UUID, ProofCounts]:
+    """The same for each unit that a device belonged to when it was planned; not added up along the tree."""
+    return _grouped(await connection.fetch(_BY_UNIT, *_filters(now, broadcast_id, unit_ids, since, until)))
+
+
+async def proof_by_day(
+    connection: Connection,
+    *,
+    now: datetime,
+    time_zone: str,
+    broadcast_id: BroadcastId | None = None,
+    unit_ids: Iterable[UnitId] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[date, ProofCounts]:
+    """The same for each local day, by when emissions begin."""
+    return _grouped(await connection.fetch(_BY_DAY, *_filters(now, broadcast_id, unit_ids, since, until), time_zone))
+
+
+async def problems(connection: Connection, broadcast_id: BroadcastId) -> tuple[Problem, ...]:
+    """What stands in the way of a broadcast, in order of days."""
+    return await programme_store.load_problems(connection, broadcast_id)
+
+
+def _filters(
+    now: datetime,
+    broadcast_id: BroadcastId | None,
+    unit_ids: Iterable[UnitId] | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> tuple[Any, ...]:
+    return (now - VERDICT_WITHIN, broadcast_id, None if unit_ids is None else list(unit_ids), since, until)
+
+
+def _grouped(rows: Iterable[Record]) -> dict[Any, ProofCounts]:
+    return {row["of"]: ProofCounts(**{name: count for name, count in row.items() if name != "of"}) for row in rows}
+
+
+def _airing(row: Record) -> Airing:
+    return Airing(
+        device_no=DeviceNo(row["device_no"]),
+        broadcast_id=BroadcastId(row["broadcast_id"]),
+        broadcast_title=row["broadcast_title"],
+        bulletin_id=BulletinId(row["bulletin_id"]),
+        title=row["title"],
+        level=Level[row["level"].upper()],
+        issuer_depth=row["issuer_depth"],
+        issued_at=row["issued_at"],
+        occurrence_at=row["occurrence_at"],
+        item=row["item"],
+        content=row["content"],
+        starts_at=row["starts_at"],
+        ends_at=row["ends_at"],
+    )
