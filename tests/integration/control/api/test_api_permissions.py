@@ -1,0 +1,495 @@
+"""Who may do what where: every route there is, for every role, on the own unit, one below, one above and one beside.
+
+The table is generated from the routes: a new route without an example here fails, so none is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from services.control.api.access import PUBLIC, Requirement, Scope
+from services.control.api.app import routed
+from services.control.permissions import Permission, Role
+from tests.support.control_api import (
+    TREE,
+    Api,
+    add_broadcast,
+    add_bulletin,
+    add_device,
+    add_media,
+    broadcast_body,
+)
+
+ACTOR_UNIT = "1"
+POSITIONS = {"own": "1", "child": "11", "parent": "24", "sibling": "2"}
+INSIDE = {"own", "child"}
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request that succeeds for whoever may make it."""
+
+    path: str
+    send: dict[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+
+Example = Callable[[Api, str], Awaitable[Ask]]
+EXAMPLES: dict[tuple[str, str], Example] = {}
+
+SEEING = set(Role)
+# Which roles may do it: written down here once more, so that a permission declared by mistake is found.
+MAY: dict[str, set[Role]] = {
+    "GET /api/v1/units": SEEING,
+    "GET /api/v1/units/tree": SEEING,
+    "GET /api/v1/units/{unit_id}": SEEING,
+    "GET /api/v1/units/{unit_id}/status": SEEING,
+    "POST /api/v1/units/import": set(),  # nobody whose unit is not the root
+    "GET /api/v1/accounts": {Role.ADMINISTRATOR},
+    "POST /api/v1/accounts": {Role.ADMINISTRATOR},
+    "GET /api/v1/accounts/{account_id}": {Role.ADMINISTRATOR},
+    "POST /api/v1/accounts/{account_id}/disable": {Role.ADMINISTRATOR},
+    "POST /api/v1/accounts/{account_id}/enable": {Role.ADMINISTRATOR},
+    "POST /api/v1/accounts/{account_id}/grants": {Role.ADMINISTRATOR},
+    "DELETE /api/v1/accounts/{account_id}/grants/{unit_id}/{role}": {Role.ADMINISTRATOR},
+    "GET /api/v1/devices": SEEING,
+    "POST /api/v1/devices": {Role.ADMINISTRATOR},
+    "POST /api/v1/devices/batch": {Role.ADMINISTRATOR},
+    "GET /api/v1/devices/{device_id}": SEEING,
+    "GET /api/v1/devices/{device_id}/status": SEEING,
+    "GET /api/v1/devices/{device_id}/explanation": SEEING,
+    "PATCH /api/v1/devices/{device_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /api/v1/devices/{device_id}/move": {Role.ADMINISTRATOR},
+    "PUT /api/v1/devices/{device_id}/gateway": {Role.ADMINISTRATOR},
+    "POST /api/v1/devices/{device_id}/retire": {Role.ADMINISTRATOR},
+    "POST /api/v1/media": {Role.OFFICER},
+    "GET /api/v1/media/{sha256}": SEEING,
+    "GET /api/v1/subject-fields": SEEING,
+    "GET /api/v1/bulletins": SEEING,
+    "POST /api/v1/bulletins": {Role.OFFICER},
+    "GET /api/v1/bulletins/{bulletin_id}": SEEING,
+    "POST /api/v1/bulletins/{bulletin_id}/approve": {Role.APPROVER},
+    "POST /api/v1/bulletins/{bulletin_id}/reject": {Role.APPROVER},
+    "POST /api/v1/bulletins/{bulletin_id}/withdraw": {Role.OFFICER},
+    "GET /api/v1/broadcasts": SEEING,
+    "POST /api/v1/broadcasts": {Role.OFFICER},
+    "GET /api/v1/broadcasts/{broadcast_id}": SEEING,
+    "PUT /api/v1/broadcasts/{broadcast_id}": {Role.OFFICER},
+    "POST /api/v1/broadcasts/{broadcast_id}/withdraw": {Role.OFFICER},
+    "GET /api/v1/broadcasts/{broadcast_id}/proof": SEEING,
+    "GET /api/v1/broadcasts/{broadcast_id}/emissions": SEEING,
+    "GET /api/v1/totals": SEEING,
+    "GET /api/v1/audit": {Role.ADMINISTRATOR},
+    "GET /units/{unit_id}": SEEING,
+    "GET /devices/{device_id}": SEEING,
+    "GET /broadcasts/{broadcast_id}": SEEING,
+}
+# One's own, lists that are cut to what one may see, and what is no secret among those who work here.
+EVERYWHERE = {
+    "GET /api/v1/units",
+    "GET /api/v1/units/tree",
+    "GET /api/v1/units/{unit_id}",
+    "GET /api/v1/accounts",
+    "GET /api/v1/devices",
+    "GET /api/v1/media/{sha256}",
+    "GET /api/v1/subject-fields",
+    "GET /api/v1/bulletins",
+    "GET /api/v1/broadcasts",
+    "GET /api/v1/totals",
+    "GET /api/v1/audit",
+}
+OWN = {
+    "GET /api/v1/sessions",
+    "DELETE /api/v1/sessions/current",
+    "DELETE /api/v1/sessions/{session_id}",
+    "GET /api/v1/account",
+    "PUT /api/v1/account/password",
+    "GET /api/v1/tokens",
+    "POST /api/v1/tokens",
+    "DELETE /api/v1/tokens/{token_id}",
+    "POST /logout",
+    "GET /",
+}
+
+
+def example(method: str, path: str) -> Callable[[Example], Example]:
+    def note(make: Example) -> Example:
+        EXAMPLES[(method, path)] = make
+        return make
+
+    return note
+
+
+def fixed(method: str, path: str, *, status: int = 200, **send: Any) -> None:
+    """An example that does not depend on a unit."""
+
+    async def make(api: Api, unit: str) -> Ask:
+        return Ask(path, send, status)
+
+    EXAMPLES[(method, path)] = make
+
+
+# --- one's own -------------------------------------------------------------------------------------------------------
+
+fixed("GET", "/api/v1/sessions")
+fixed("DELETE", "/api/v1/sessions/current", status=409)  # a token has no session
+fixed("GET", "/api/v1/account")
+fixed(
+    "PUT", "/api/v1/account/password", json={"old_password": "wrong", "new_password": "mot mat khau khac"}, status=401
+)
+fixed("GET", "/api/v1/tokens")
+fixed("POST", "/api/v1/tokens", json={"name": "x"}, status=201)
+fixed("POST", "/logout", status=409)
+fixed("GET", "/", status=303)
+
+
+@example("DELETE", "/api/v1/sessions/{session_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/sessions/00000000-0000-4000-8000-000000000000", status=404)
+
+
+@example("DELETE", "/api/v1/tokens/{token_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/tokens/00000000-0000-4000-8000-000000000000", status=404)
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+for listed in (
+    "accounts",
+    "units",
+    "units/tree",
+    "devices",
+    "subject-fields",
+    "bulletins",
+    "broadcasts",
+    "totals",
+    "audit",
+):
+    fixed("GET", f"/api/v1/{listed}")
+
+
+# --- accounts --------------------------------------------------------------------------------------------------------
+
+
+@example("POST", "/api/v1/accounts")
+async def _(api: Api, unit: str) -> Ask:
+    number = await api.fetchval("SELECT count(*) FROM control.accounts")
+    body = {
+        "login": f"moi-{number}",
+        "display_name": "Người mới",
+        "unit_id": str(api.units[unit]),
+        "password": "mot mat khau rat dai",
+        "grants": [{"unit_id": str(api.units[unit]), "role": "officer"}],
+    }
+    return Ask("/api/v1/accounts", {"json": body}, 201)
+
+
+async def _account_path(api: Api, unit: str, suffix: str = "") -> str:
+    account = await api.account((Role.VIEWER, unit))
+    return f"/api/v1/accounts/{account.account_id}{suffix}"
+
+
+@example("GET", "/api/v1/accounts/{account_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _account_path(api, unit))
+
+
+@example("POST", "/api/v1/accounts/{account_id}/disable")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _account_path(api, unit, "/disable"))
+
+
+@example("POST", "/api/v1/accounts/{account_id}/enable")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _account_path(api, unit, "/enable"))
+
+
+@example("POST", "/api/v1/accounts/{account_id}/grants")
+async def _(api: Api, unit: str) -> Ask:
+    path = await _account_path(api, unit, "/grants")
+    return Ask(path, {"json": {"unit_id": str(api.units[unit]), "role": "officer"}})
+
+
+@example("DELETE", "/api/v1/accounts/{account_id}/grants/{unit_id}/{role}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _account_path(api, unit, f"/grants/{api.units[unit]}/viewer"))
+
+
+# --- units -----------------------------------------------------------------------------------------------------------
+
+
+@example("GET", "/api/v1/units/{unit_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}")
+
+
+@example("GET", "/api/v1/units/{unit_id}/status")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/status")
+
+
+@example("POST", "/api/v1/units/import")
+async def _(api: Api, unit: str) -> Ask:
+    send = {"params": {"valid_from": "2020-01-01"}, "content": TREE, "headers": {"Content-Type": "text/csv"}}
+    return Ask("/api/v1/units/import", send)
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+async def _new_device(api: Api, unit: str) -> dict[str, Any]:
+    number = await api.fetchval("SELECT count(*) FROM control.devices")
+    return {"device_id": f"moi-{number}", "kind": "cluster", "unit_id": str(api.units[unit]), "name": "Cụm loa mới"}
+
+
+@example("POST", "/api/v1/devices")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/devices", {"json": await _new_device(api, unit)}, 201)
+
+
+@example("POST", "/api/v1/devices/batch")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/devices/batch", {"json": {"devices": [await _new_device(api, unit)]}}, 201)
+
+
+def _of_device(method: str, suffix: str = "", make_body: Callable[[Api, str], Awaitable[Any]] | None = None) -> None:
+    @example(method, f"/api/v1/devices/{{device_id}}{suffix}")
+    async def _(api: Api, unit: str) -> Ask:
+        device_id = await add_device(api, unit)
+        send = {"json": await make_body(api, unit)} if make_body else {}
+        return Ask(f"/api/v1/devices/{device_id}{suffix}", send)
+
+
+async def _volume(api: Api, unit: str) -> Any:
+    return {"volume_percent": 40}
+
+
+async def _same_unit(api: Api, unit: str) -> Any:
+    return {"unit_id": str(api.units[unit])}
+
+
+async def _gateway(api: Api, unit: str) -> Any:
+    return {"gateway_id": await add_device(api, unit, "gateway")}
+
+
+_of_device("GET")
+_of_device("GET", "/status")
+_of_device("GET", "/explanation")
+_of_device("PATCH", "", _volume)
+_of_device("POST", "/move", _same_unit)
+_of_device("PUT", "/gateway", _gateway)
+_of_device("POST", "/retire")
+
+
+# --- content ---------------------------------------------------------------------------------------------------------
+
+
+@example("POST", "/api/v1/media")
+async def _(api: Api, unit: str) -> Ask:
+    # Nobody's sound: who may upload is told so, who may not is refused before anybody looks at it.
+    return Ask(
+        "/api/v1/media",
+        {"data": {"unit_id": str(api.units[unit])}, "files": {"file": ("x.mp3", b"not a sound at all")}},
+        415,
+    )
+
+
+@example("GET", "/api/v1/media/{sha256}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/media/{await add_media(api)}")
+
+
+@example("POST", "/api/v1/bulletins")
+async def _(api: Api, unit: str) -> Ask:
+    body = {
+        "unit_id": str(api.units[unit]),
+        "title": "Bản tin",
+        "subject_field": "general",
+        "board_text": "Chữ trên bảng tin",
+    }
+    return Ask("/api/v1/bulletins", {"json": body}, 201)
+
+
+def _of_bulletin(method: str, suffix: str = "") -> None:
+    @example(method, f"/api/v1/bulletins/{{bulletin_id}}{suffix}")
+    async def _(api: Api, unit: str) -> Ask:
+        return Ask(f"/api/v1/bulletins/{await add_bulletin(api, unit, state='submitted')}{suffix}")
+
+
+for suffix in ("/approve", "/reject", "/withdraw"):
+    _of_bulletin("POST", suffix)
+_of_bulletin("GET")
+
+
+# --- broadcasts ------------------------------------------------------------------------------------------------------
+
+
+@example("POST", "/api/v1/broadcasts")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/broadcasts", {"json": await broadcast_body(api, unit)}, 201)
+
+
+@example("PUT", "/api/v1/broadcasts/{broadcast_id}")
+async def _(api: Api, unit: str) -> Ask:
+    broadcast = await add_broadcast(api, unit)
+    send = {"json": await broadcast_body(api, unit), "headers": {"If-Match": '"1"'}}
+    return Ask(f"/api/v1/broadcasts/{broadcast['broadcast_id']}", send)
+
+
+def _of_broadcast(method: str, suffix: str = "") -> None:
+    @example(method, f"/api/v1/broadcasts/{{broadcast_id}}{suffix}")
+    async def _(api: Api, unit: str) -> Ask:
+        broadcast = await add_broadcast(api, unit)
+        return Ask(f"/api/v1/broadcasts/{broadcast['broadcast_id']}{suffix}")
+
+
+for suffix in ("", "/proof", "/emissions"):
+    _of_broadcast("GET", suffix)
+_of_broadcast("POST", "/withdraw")
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+@example("GET", "/units/{unit_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/units/{api.units[unit]}")
+
+
+@example("GET", "/devices/{device_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/devices/{await add_device(api, unit)}")
+
+
+@example("GET", "/broadcasts/{broadcast_id}")
+async def _(api: Api, unit: str) -> Ask:
+    broadcast = await add_broadcast(api, unit)
+    return Ask(f"/broadcasts/{broadcast['broadcast_id']}")
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+def declared() -> dict[tuple[str, str], Requirement]:
+    found = {}
+    for route in routed().routes:
+        assert isinstance(route, APIRoute)
+        for method in route.methods:
+            if (method, route.path) not in PUBLIC:
+                (requirement,) = [d.call for d in route.dependant.dependencies if isinstance(d.call, Requirement)]
+                found[(method, route.path)] = requirement
+    return found
+
+
+DECLARED = declared()
+ENDPOINTS = sorted(DECLARED)
+
+
+def is_allowed(endpoint: tuple[str, str], role: Role, position: str) -> bool:
+    name = " ".join(endpoint)
+    if name in OWN:
+        return True
+    return role in MAY[name] and (name in EVERYWHERE or position in INSIDE)
+
+
+async def ask(api: Api, method: str, wanted: Ask, headers: dict[str, str]) -> Any:
+    send = dict(wanted.send)
+    return await api.client.request(method, wanted.path, headers={**send.pop("headers", {}), **headers}, **send)
+
+
+def test_every_route_has_an_example() -> None:
+    assert set(EXAMPLES) == set(DECLARED)
+    assert {" ".join(endpoint) for endpoint in EXAMPLES} == MAY.keys() | OWN
+
+
+def test_nothing_that_lies_in_a_unit_is_asked_for_anywhere() -> None:
+    for (method, path), requirement in DECLARED.items():
+        if requirement.scope is Scope.ANYWHERE:
+            assert f"{method} {path}" in EVERYWHERE | OWN | {"GET /api/v1/accounts/{account_id}"}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=[" ".join(endpoint) for endpoint in ENDPOINTS])
+async def test_each_role_on_each_side_of_its_unit(api: Api, endpoint: tuple[str, str]) -> None:
+    method, _ = endpoint
+    wrong = []
+    for role in Role:
+        headers = await api.person((role, ACTOR_UNIT))
+        for position, unit in POSITIONS.items():
+            wanted = await EXAMPLES[endpoint](api, unit)
+            audited = await api.fetchval("SELECT count(*) FROM control.audit")
+            response = await ask(api, method, wanted, headers)
+            expected = wanted.status if is_allowed(endpoint, role, position) else 403
+            if response.status_code != expected:
+                wrong.append(
+                    f"{role} on {position}: {response.status_code} instead of {expected}: {response.text[:300]}"
+                )
+            written = await api.fetchval("SELECT count(*) FROM control.audit") - audited
+            changes_something = method not in ("GET", "HEAD") and 200 <= response.status_code < 300
+            if bool(written) != changes_something:
+                wrong.append(f"{role} on {position}: {written} audit entries")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=[" ".join(endpoint) for endpoint in ENDPOINTS])
+async def test_nobody_gets_in_without_proof_of_who_they_are(api: Api, endpoint: tuple[str, str]) -> None:
+    method, path = endpoint
+    wanted = await EXAMPLES[endpoint](api, "1")
+    expired = await api.person((Role.ADMINISTRATOR, "24"))
+    await api.execute("UPDATE control.api_tokens SET expires_at = $1", api.clock.now)
+    for headers in ({}, expired, {"Authorization": "Bearer loa_nobody"}, {"Cookie": "loa_session=nothing"}):
+        response = await ask(api, method, wanted, headers)
+        if path.startswith("/api/"):
+            assert response.status_code == 401
+            assert response.headers["content-type"] == "application/problem+json"
+        else:
+            assert response.status_code == 303
+            assert response.headers["location"].startswith("/login?next=")
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if DECLARED[e].permission is not Permission.OWN_ACCOUNT])
+async def test_a_role_that_has_run_out_gives_nothing(api: Api, endpoint: tuple[str, str]) -> None:
+    method, _ = endpoint
+    account = await api.account(*((role, "24") for role in Role), expires_at=api.clock.now + timedelta(hours=1))
+    headers = await api.token(account)
+    wanted = await EXAMPLES[endpoint](api, "11")
+    api.clock.forward(hours=1)
+    assert (await ask(api, method, wanted, headers)).status_code == 403
+
+
+async def test_what_concerns_the_whole_tree_needs_the_right_over_its_root(api: Api) -> None:
+    for code, expected in (("24", 200), ("1", 403), ("11", 403)):
+        headers = await api.person((Role.ADMINISTRATOR, code))
+        wanted = await EXAMPLES[("POST", "/api/v1/units/import")](api, code)
+        assert (await ask(api, "POST", wanted, headers)).status_code == expected
+
+
+async def test_lists_show_only_what_lies_below(api: Api) -> None:
+    inside, outside = await add_device(api, "11"), await add_device(api, "2")
+    mine, theirs = await add_bulletin(api, "11"), await add_bulletin(api, "21")
+    headers = await api.person((Role.VIEWER, "1"))
+    devices = (await api.client.get("/api/v1/devices", headers=headers)).json()["devices"]
+    assert [each["device_id"] for each in devices] == [inside]
+    assert outside not in str(devices)
+    bulletins = (await api.client.get("/api/v1/bulletins", headers=headers)).json()
+    assert [each["bulletin_id"] for each in bulletins] == [mine]
+    assert theirs not in str(bulletins)
+
+
+async def test_a_unit_that_is_in_no_tree_gives_no_rights_and_is_in_the_root_s_hands(api: Api) -> None:
+    device_id = await add_device(api, "11")
+    local, above = await api.person((Role.ADMINISTRATOR, "11")), await api.person((Role.ADMINISTRATOR, "24"))
+    district = await api.person((Role.ADMINISTRATOR, "1"))
+    await api.execute("UPDATE control.unit_versions SET valid_until = '2026-01-01' WHERE code = '11'")
+    path = f"/api/v1/devices/{device_id}"
+    assert (await api.client.get(path, headers=local)).status_code == 403
+    assert (await api.client.get(path, headers=district)).status_code == 403
+    assert (await api.client.get(path, headers=above)).status_code == 200
+    moved = await api.client.post(f"{path}/move", json={"unit_id": str(api.units["12"])}, headers=above)
+    assert moved.status_code == 200

@@ -1,0 +1,291 @@
+"""The API of control over a real database: a small tree of units, people with roles, and a clock the test moves."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import argon2
+import httpx
+from prometheus_client import CollectorRegistry
+
+from schemas.identifiers import BulletinId, DeviceId, UnitId
+from services.control import account_store, accounts, bulletin_store, bulletins, device_store, unit_directory
+from services.control.account_store import Account
+from services.control.api.app import create_api
+from services.control.api.context import Services
+from services.control.bulletin_store import Bulletin, MediaFile
+from services.control.device_store import NewDevice
+from services.control.measurement import Limits, Measures
+from services.control.measurer import Measurer
+from services.control.media_files import MediaFiles
+from services.control.metrics import ControlMetrics
+from services.control.passwords import Passwords
+from services.control.permissions import Grant, Role
+from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
+from services.control.unit_directory import UnitDirectory
+from services.shared.database.pool import Database, open_database
+from tests.support.database import TestDatabase
+
+PASSWORD = "mot mat khau rat dai"
+ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
+NOW = datetime(2026, 3, 10, 2, 0, tzinfo=UTC)  # 09:00 in Việt Nam
+VALID_FROM = date(2020, 1, 1)
+
+# north and south are districts; each has communes.
+TREE = """code,parent_code,level,name
+24,,province,Tỉnh Thử Nghiệm
+1,24,district,Huyện Bắc
+2,24,district,Huyện Nam
+11,1,commune,Xã Đại Sơn
+12,1,commune,Xã An Lạc
+21,2,commune,Xã Tân Tiến
+"""
+
+# Cheap on purpose: what is tested is not the cost.
+CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@dataclass(slots=True)
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **span: float) -> None:
+        """Move on."""
+        self.now += timedelta(**span)
+
+
+@dataclass(slots=True)
+class Api:
+    """The application and everything a test needs to talk to it."""
+
+    client: httpx.AsyncClient
+    services: Services
+    clock: Clock
+    units: dict[str, UnitId] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Database:
+        """The database, as role loa_control."""
+        return self.services.database
+
+    async def account(
+        self, *grants: tuple[Role, str], login: str | None = None, expires_at: datetime | None = None
+    ) -> Account:
+        """An account with roles in units given by code; it belongs to the first of them."""
+        name = login or f"nguoi-{uuid.uuid4().hex[:12]}"
+        account = Account(
+            account_id=uuid.uuid4(),
+            unit_id=self.units[grants[0][1]] if grants else self.units["24"],
+            login=name,
+            display_name=name.title(),
+            created_at=self.clock.now,
+            disabled_at=None,
+            grants=tuple(Grant(unit_id=self.units[code], role=role, expires_at=expires_at) for role, code in grants),
+        )
+        async with self.database.transaction() as connection:
+            await accounts.create_account(
+                connection,
+                account=account,
+                password_hash=CHEAP.hash(PASSWORD),
+                rights=None,
+                actor=None,
+                origin=None,
+                now=self.clock.now,
+            )
+        return account
+
+    async def token(self, account: Account) -> dict[str, str]:
+        """Headers of a program that acts for the account."""
+        async with self.database.transaction() as connection:
+            _, text = await accounts.create_token(
+                connection,
+                actor=accounts.actor_of(account),
+                name="test",
+                expires_at=self.clock.now + timedelta(days=3_000),
+                origin=None,
+                now=self.clock.now,
+            )
+        return {"Authorization": f"Bearer {text}"}
+
+    async def person(self, *grants: tuple[Role, str]) -> dict[str, str]:
+        """Headers of somebody with these roles."""
+        return await self.token(await self.account(*grants))
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        """One value of the database."""
+        async with self.database.connection() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def execute(self, query: str, *arguments: Any) -> None:
+        """Change something behind the API's back."""
+        async with self.database.connection() as connection:
+            await connection.execute(query, *arguments)
+
+
+@asynccontextmanager
+async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncIterator[Api]:
+    """The application over a database with `TREE` in it; `changes` replace parts of `Services`."""
+    clock = Clock()
+    media = MediaSettings(directory=folder / "media", base_url="http://media.test", max_file_mib=8)
+    registry = CollectorRegistry()
+    async with open_database(database.control, application="control-test") as opened:
+        files = MediaFiles(media.directory)
+        files.prepare(now=clock.now)
+        parts: dict[str, Any] = {
+            "database": opened,
+            "directory": UnitDirectory(ZONE),
+            "passwords": Passwords(CHEAP),
+            "files": files,
+            "measurer": Measurer(Limits(max_duration_s=60, max_cpu_s=20, max_memory_mib=1024)),
+            "http": HttpSettings(),
+            "media": media,
+            "sessions": SessionSettings(token_lifetime=timedelta(days=4_000)),
+            "policy": PolicySettings(),
+            "registry": registry,
+            "broker_is_connected": lambda: True,
+            "clock": clock,
+        }
+        services = Services(**{**parts, **changes})
+        app = create_api(services, ControlMetrics(registry))
+        transport = httpx.ASGITransport(app=app, client=("203.0.113.7", 4711))
+        async with httpx.AsyncClient(transport=transport, base_url="http://loa.test") as client:
+            api = Api(client=client, services=services, clock=clock)
+            await import_tree(api, TREE, VALID_FROM)
+            yield api
+
+
+async def import_tree(api: Api, content: str, valid_from: date) -> None:
+    """Make a CSV the tree from a day on and note the units of that day by code."""
+    async with api.database.transaction() as connection:
+        await unit_directory.import_units(
+            connection,
+            content.encode(),
+            valid_from=valid_from,
+            may_strand=True,
+            actor=None,
+            origin=None,
+            now=api.clock.now,
+        )
+        tree = (await api.services.directory.history(connection)).on(valid_from)
+    api.units.update({unit.code: unit.unit_id for unit in tree})
+
+
+async def account_by_login(api: Api, login: str) -> Account:
+    """An account as stored."""
+    account_id = await api.fetchval("SELECT account_id FROM control.accounts WHERE login = $1", login)
+    async with api.database.connection() as connection:
+        return await account_store.account(connection, account_id)
+
+
+_serial = itertools.count(1)
+
+
+async def add_device(api: Api, unit: str, kind: str = "cluster", **changes: Any) -> str:
+    """A device in the unit with this code; returns its id."""
+    device_id = DeviceId(changes.pop("device_id", f"{kind}-{next(_serial):05}"))
+    device = NewDevice(device_id=device_id, kind=kind, unit_id=api.units[unit], name=f"Thiết bị {device_id}", **changes)
+    async with api.database.transaction() as connection:
+        await device_store.add_devices(connection, [device], at=api.clock.now - timedelta(days=1))
+    return device_id
+
+
+async def add_media(api: Api, *, duration_ms: int = 30_000, content: bytes | None = None) -> str:
+    """A sound file as if it had been uploaded; returns its hash."""
+    bytes_ = content if content is not None else uuid.uuid4().bytes * 64
+    sha256 = hashlib.sha256(bytes_).digest()
+    path = api.services.files.path(sha256)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(bytes_)
+    measures = Measures(
+        mime="audio/mpeg",
+        duration_ms=duration_ms,
+        sample_rate_hz=48_000,
+        channels=1,
+        loudness_lufs=-23.0,
+        true_peak_dbtp=-3.0,
+    )
+    async with api.database.transaction() as connection:
+        account_id = await _somebody(api)
+        media = MediaFile(sha256=sha256, size=len(bytes_), measures=measures, stored_at=api.clock.now)
+        await bulletin_store.add_media(connection, media, by=account_id)
+    return sha256.hex()
+
+
+async def add_bulletin(
+    api: Api,
+    unit: str,
+    *,
+    state: str = "approved",
+    duration_ms: int | None = 30_000,
+    board_text: str | None = None,
+    by: uuid.UUID | None = None,
+) -> str:
+    """A bulletin of the unit with this code, with sound unless `duration_ms` is None; returns its id."""
+    sha256 = await add_media(api, duration_ms=duration_ms) if duration_ms is not None else None
+    bulletin = Bulletin(
+        bulletin_id=BulletinId(uuid.uuid4()),
+        unit_id=api.units[unit],
+        title="Thông báo lịch tiêm chủng",
+        subject_field="general",
+        language="vi",
+        author=None,
+        media_sha256=bytes.fromhex(sha256) if sha256 else None,
+        board_text=board_text,
+        content_hash=b"",
+        state=state,
+        created_at=api.clock.now,
+        created_by=by or await _somebody(api),
+    )
+    bulletin = replace(bulletin, content_hash=bulletins.content_hash(bulletin))
+    async with api.database.transaction() as connection:
+        await bulletin_store.add_bulletin(connection, bulletin)
+    return str(bulletin.bulletin_id)
+
+
+async def broadcast_body(api: Api, unit: str, **changes: Any) -> dict[str, Any]:
+    """A request for a broadcast that is valid: once, tomorrow, in the unit, which gets a cluster and a bulletin."""
+    if "items" not in changes:
+        changes["items"] = [{"bulletin_id": await add_bulletin(api, unit)}]
+    if "targets" not in changes:
+        await add_device(api, unit)
+        changes["targets"] = [{"unit_id": str(api.units[unit])}]
+    tomorrow = api.clock.now.astimezone(ZONE).date() + timedelta(days=1)
+    return {
+        "unit_id": str(api.units[unit]),
+        "title": "Bản tin sáng",
+        "recurrence": "once",
+        "starts_on": tomorrow.isoformat(),
+        "local_times": ["05:30"],
+        **changes,
+    }
+
+
+async def add_broadcast(api: Api, unit: str, **changes: Any) -> dict[str, Any]:
+    """A broadcast issued by the unit, asked for through the API by an officer of the root; the API's answer."""
+    officer = await api.person((Role.OFFICER, "24"))
+    response = await api.client.post(
+        "/api/v1/broadcasts", json=await broadcast_body(api, unit, **changes), headers=officer
+    )
+    assert response.status_code == 201, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def _somebody(api: Api) -> uuid.UUID:
+    """Any account."""
+    found: uuid.UUID | None = await api.fetchval("SELECT account_id FROM control.accounts ORDER BY created_at LIMIT 1")
+    return found or (await api.account((Role.OFFICER, "24"))).account_id
