@@ -51,9 +51,7 @@ LONGEST_LINE = 4_096
 _TIMESTAMP = r"(?:[0-9T:+-]{1,40}: )?"
 _CLIENT = r"(?P<client>\S{1,64})"
 _ENDED = r"(?: disconnected due to | \[\S{1,80}\] disconnected: )"  # 2.0 and 2.1
-_HANDSHAKE = (
-    r"(?:OpenSSL Error\[0\]|Client connection from \S{1,64} failed): error:[0-9A-F]{1,16}:SSL routines:[^:]{0,64}:"
-)
+_HANDSHAKE = r"(?:OpenSSL Error(?: while trying to get the error)?\[0\]|Client connection from \S{1,64} failed): error:[0-9A-F]{1,16}:SSL routines:[^:]{0,64}:"
 _PATTERNS: tuple[tuple[RefusalKind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(_TIMESTAMP + text, re.ASCII))
     for kind, text in (

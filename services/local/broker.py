@@ -254,7 +254,7 @@ class Broker:
         values = {
             "DEVICE_PORT": str(device_port),
             "SERVICE_PORT": str(service_port),
-            "BIND": "bind_interface lo" if _has_ipv6_loopback() else "bind_interface lo\nsocket_domain ipv4",
+            "BIND": "bind_interface lo" if has_ipv6_loopback() else "bind_interface lo\nsocket_domain ipv4",
             "DEVICE_CONNECTIONS": str(max(1, _open_files_limit() - RESERVED_DESCRIPTORS)),
             "AUTOSAVE_SECONDS": str(max(1, round(self._options.autosave.total_seconds()))),
             "LOG_DEST": f"file {self.log.name}",
@@ -427,7 +427,8 @@ def _open_files_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def _has_ipv6_loopback() -> bool:
+def has_ipv6_loopback() -> bool:
+    """Whether this machine can be reached by itself over IPv6."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.bind(("::1", 0))
@@ -448,7 +449,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _is_free(port: int) -> bool:
     addresses = [(socket.AF_INET, "127.0.0.1")]
-    if _has_ipv6_loopback():
+    if has_ipv6_loopback():
         addresses.append((socket.AF_INET6, "::1"))
     for family, address in addresses:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -168,6 +168,7 @@ class MqttClient:
         try:
             self._client.connect(host, port, keepalive=keepalive_s, clean_start=clean_start, properties=properties)
         except OSError as error:  # includes failed handshakes
+            self._let_go()
             raise NotConnected(error) from error
         self._client.loop_start()
         try:
@@ -193,7 +194,7 @@ class MqttClient:
     def close(self) -> None:
         """Disconnect as a well-behaved client does."""
         self._client.disconnect()
-        self._client.loop_stop()
+        self._let_go()
 
     def die(self) -> None:
         """End the connection without a word, as a power cut does; the broker then publishes the will."""
@@ -202,7 +203,7 @@ class MqttClient:
         with socket.socket(fileno=os.dup(connection.fileno())) as raw:
             raw.shutdown(socket.SHUT_RDWR)
         self.wait_until_disconnected()
-        self._client.loop_stop()
+        self._let_go()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None) -> int:
         """Publish at QoS 1; returns the reason code of the acknowledgement.
@@ -258,6 +259,11 @@ class MqttClient:
         with self._changed:
             if not self._changed.wait_for(condition, DEADLINE_S):
                 raise AssertionError(f"waited {DEADLINE_S:g} s in vain for {what}")
+
+    def _let_go(self) -> None:
+        self._client.loop_stop()
+        # paho leaves its sockets to the garbage collector, which complains about them.
+        self._client._reset_sockets()
 
     def _raise_unless_let_in(self) -> None:
         if self._connected is None:

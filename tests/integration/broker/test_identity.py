@@ -7,7 +7,7 @@ import pytest
 from schemas.errors import InvalidIdentifier
 from schemas.identifiers import DeviceId
 from services.control.trust.certificates import ServiceName
-from services.local.broker import Broker
+from services.local.broker import Broker, has_ipv6_loopback
 from services.local.pki import Pki, issue_devices
 from services.shared.clock import utc_now
 from tests.support.broker import (
@@ -280,7 +280,14 @@ def test_ingest_clears_a_retained_uplink(broker: Broker) -> None:
         assert again.payloads() == [b"fresh"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "127.0.0.1",
+        pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6")),
+    ],
+)
 def test_the_broker_answers_on_every_loopback_address_under_that_name(broker: Broker, pki: Pki, host: str) -> None:
     with MqttClient(
         broker.device_port, pki, device_identity(pki, "cluster-a"), client_id="cluster-a", host=host

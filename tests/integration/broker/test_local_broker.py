@@ -1,6 +1,7 @@
 """The broker as `./loa` runs it: its files, its ports, its end."""
 
 import asyncio
+import re
 import socket
 import stat
 import subprocess
@@ -136,7 +137,7 @@ def test_without_mosquitto_it_says_what_to_install(pki: Pki, monkeypatch: pytest
 
 def test_its_log_is_emptied_when_it_has_grown_and_goes_on(broker: Broker) -> None:
     connect_device(broker, "cluster-a").close()
-    eventually(lambda: "Client cluster-a disconnected" in broker.log.read_text())
+    eventually(lambda: re.search(r"Client cluster-a .*disconnected\.", broker.log.read_text()) is not None)
     broker.trim_log(limit=10**9)
     assert "cluster-a" in broker.log.read_text()
     broker.trim_log(limit=100)

@@ -31,6 +31,8 @@ REFUSALS = {
         RefusalKind.UNTRUSTED_CERTIFICATE,
         None,
     ),
+    "2026-11-20T23:00:01+0000: OpenSSL Error while trying to get the error[0]: error:0A000086:SSL routines::certificate"
+    " verify failed": (RefusalKind.UNTRUSTED_CERTIFICATE, None),
     "2026-11-20T22:32:08+0000: Client connection from 127.0.0.1 failed: error:0A000086:SSL routines::certificate verify"
     " failed.": (RefusalKind.UNTRUSTED_CERTIFICATE, None),
     "2026-11-20T22:32:09+0000: OpenSSL Error[0]: error:0A0000C7:SSL routines::peer did not return a certificate": (
