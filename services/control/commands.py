@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--if-missing", action="store_true", help="do nothing when the login exists already")
     create.set_defaults(verb=_create_administrator)
     units = verbs.add_parser("import-units", help="make a CSV file the tree of units from a day on")
-    units.add_argument("file", type=Path, help="code,parent_code,level,name in UTF-8")
+    units.add_argument("file", type=Path, help="code,parent_code,level,name in UTF-8; - for standard input")
     units.add_argument("--valid-from", type=date.fromisoformat, required=True, help="first day of this tree")
     units.add_argument("--may-strand", action="store_true", help="close units that still have devices or accounts")
     units.set_defaults(verb=_import_units)
@@ -129,7 +129,8 @@ def _units_named(tree: UnitTree, wanted: str) -> list[UnitId]:
 
 def _import_units(options: argparse.Namespace) -> int:
     try:
-        content = options.file.read_bytes()
+        # A container may not open /dev/stdin again when somebody else made the pipe.
+        content = sys.stdin.buffer.read() if options.file == Path("-") else options.file.read_bytes()
     except OSError as error:
         return _complain(str(error))
 
