@@ -3,10 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
 from tests.support.database import TestDatabase, TestServer, test_server
+
+# Properties are judged by their truth, not by their speed: a busy machine must not fail them.
+hypothesis.settings.register_profile("loa", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("loa")
 
 
 @pytest.fixture(scope="session")

@@ -146,5 +146,3 @@ def test_the_readme_gives_refusals_the_words_of_the_contract() -> None:
     words = {word for words in re.findall(r"\[(`[^\]]+)\]", README) for word in re.findall(r"`(\w+)`", words)}
     assert words
     assert words - {"valid_from_ms", "valid_until_ms"} <= {reason.name.lower() for reason in RefusalReason}
-        "it concerns relays, which are not part of version 1 yet"
-    )
