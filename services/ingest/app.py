@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 
 from schemas import topics
+from services.ingest import upkeep_store
 from services.ingest.batching import BatchLimits
 from services.ingest.brokerlog import Refusal
 from services.ingest.errors import IngestError
@@ -260,7 +261,7 @@ async def _reach_database(
                     open_database(settings.database, application=f"ingest {settings.replica}")
                 )
                 async with database.connection() as connection:
-                    mode = await connection.fetchval("SELECT telemetry.storage_mode()")
+                    mode = await upkeep_store.storage_mode(connection)
                 ingest = Ingest(settings, metrics, database, mode)
                 await ingest.prepare()
                 metrics.storage_mode.labels(mode=mode).set(1)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
+from services.ingest import upkeep_store
 from services.ingest.metrics import Metrics
 from services.ingest.settings import RetentionSettings
 from services.ingest.stamps import TimeWindow
@@ -17,21 +18,6 @@ from services.shared.database.pool import Database
 
 AHEAD = timedelta(days=3)  # so that a maintenance that fails over a weekend does not stop the stream
 MARGIN = timedelta(days=1)  # partitions are whole days
-
-ENSURE_PARTITIONS = "SELECT telemetry.ensure_partitions($1, $2)"
-ROLL_UP_NEXT = "SELECT telemetry.roll_up_next($1)"
-DROP_OLDER = "SELECT telemetry.drop_older($1, $2, $3)"
-
-DELETE_OLD_INMATES = """
-DELETE FROM telemetry.quarantine
- WHERE last_seen_at < $1
-"""
-
-# A journal outlives its last event by as long as events are kept: what a device still repeats after that is stored again.
-DELETE_OLD_JOURNALS = """
-DELETE FROM telemetry.journals
- WHERE last_seen_at < $1
-"""
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +65,16 @@ class Maintainer:
         """Have a place for every time admission lets through. Raises like `round`."""
         now = self._clock()
         async with self._database.connection() as connection:
-            made = await connection.fetchval(ENSURE_PARTITIONS, now - self._window.behind - MARGIN, now + AHEAD)
+            made = await upkeep_store.ensure_partitions(
+                connection, from_at=now - self._window.behind - MARGIN, until_at=now + AHEAD
+            )
         if made:
             log.info("partitions_made", extra={"partitions": made})
 
     async def _roll_up(self) -> None:
         while True:
             async with self._database.connection() as connection:
-                hour = await connection.fetchval(ROLL_UP_NEXT, self._clock())
+                hour = await upkeep_store.roll_up_next(connection, now=self._clock())
             if hour is None:
                 return
             self._metrics.roll_ups.inc()
@@ -98,11 +86,15 @@ class Maintainer:
             return
         keep = self._retention
         async with self._database.connection() as connection:
-            dropped = await connection.fetchval(
-                DROP_OLDER, now - keep.heartbeats, now - keep.readings, now - keep.events
+            dropped = await upkeep_store.drop_older(
+                connection,
+                heartbeats=now - keep.heartbeats,
+                readings=now - keep.readings,
+                events=now - keep.events,
             )
-            await connection.execute(DELETE_OLD_INMATES, now - self._keep_quarantine_for)
-            await connection.execute(DELETE_OLD_JOURNALS, now - keep.events)
+            await upkeep_store.delete_old(
+                connection, inmates=now - self._keep_quarantine_for, journals=now - keep.events
+            )
         self._dropped_on = now.date()
         if dropped:
             log.info("old_rows_dropped", extra={"partitions": dropped})

@@ -4,32 +4,16 @@ import asyncio
 import logging
 from collections.abc import Collection
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
-from schemas.fields import DeviceKind
+from services.ingest import registry_store
 from services.ingest.metrics import Metrics
-from services.ingest.registry import Registry, RegistryRow
+from services.ingest.registry import Registry
 from services.shared.database.errors import DatabaseError
 from services.shared.database.pool import Database
-
-if TYPE_CHECKING:
-    import asyncpg
 
 CHANNEL = "registry_changed"
 SETTLE = timedelta(milliseconds=200)  # changes come in bursts (an import), and one load serves them all
 RETRY = timedelta(seconds=1)
-PREFETCH = 5_000  # rows; the event loop runs between two fetches
-
-LOAD_ALL = """
-SELECT device_id, device_no, kind, principal
-  FROM control.device_registry
-"""
-
-LOAD_SOME = """
-SELECT device_id, device_no, kind, principal
-  FROM control.device_registry
- WHERE device_id = ANY ($1::text[])
-"""
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +52,7 @@ class RegistryLoader:
     async def load(self) -> None:
         """Hold what the view says now. Raises the errors of `services.shared.database.errors`."""
         async with self._database.transaction(readonly=True) as connection:
-            rows = [_row(record) async for record in connection.cursor(LOAD_ALL, prefetch=PREFETCH)]
+            rows = await registry_store.load_all(connection)
         self._registry.replace(rows)
         self._metrics.registered.set(len(self._registry))
         self._metrics.registry_loads.inc()
@@ -80,15 +64,6 @@ class RegistryLoader:
         Raises the errors of `services.shared.database.errors`.
         """
         async with self._database.connection() as connection:
-            records = await connection.fetch(LOAD_SOME, sorted(device_ids))
-        self._registry.merge(device_ids, [_row(record) for record in records])
+            rows = await registry_store.load_some(connection, device_ids)
+        self._registry.merge(device_ids, rows)
         self._metrics.registered.set(len(self._registry))
-
-
-def _row(record: "asyncpg.Record") -> RegistryRow:
-    return RegistryRow(
-        device_id=record["device_id"],
-        device_no=record["device_no"],
-        kind=DeviceKind[record["kind"].upper()],
-        principal=record["principal"],
-    )

@@ -1,0 +1,48 @@
+"""The database's own functions for keeping telemetry in order, the same in both storage modes; and their statements."""
+
+from datetime import datetime
+
+from services.shared.database.pool import Connection
+
+STORAGE_MODE = "SELECT telemetry.storage_mode()"
+ENSURE_PARTITIONS = "SELECT telemetry.ensure_partitions($1, $2)"
+ROLL_UP_NEXT = "SELECT telemetry.roll_up_next($1)"
+DROP_OLDER = "SELECT telemetry.drop_older($1, $2, $3)"
+
+DELETE_INMATES = """
+DELETE FROM telemetry.quarantine
+ WHERE last_seen_at < $1
+"""
+
+# A journal outlives its last event by as long as events are kept: what a device still repeats after that is stored again.
+DELETE_JOURNALS = """
+DELETE FROM telemetry.journals
+ WHERE last_seen_at < $1
+"""
+
+
+async def storage_mode(connection: Connection) -> str:
+    """Return `timescaledb` or `partitioned`."""
+    return str(await connection.fetchval(STORAGE_MODE))
+
+
+async def ensure_partitions(connection: Connection, *, from_at: datetime, until_at: datetime) -> int:
+    """Have a place for rows of every instant of the span; return how many partitions had to be made."""
+    return int(await connection.fetchval(ENSURE_PARTITIONS, from_at, until_at))
+
+
+async def roll_up_next(connection: Connection, *, now: datetime) -> datetime | None:
+    """Roll up the next hour that is due and return it; None when none is, or another replica is at it."""
+    hour: datetime | None = await connection.fetchval(ROLL_UP_NEXT, now)
+    return hour
+
+
+async def drop_older(connection: Connection, *, heartbeats: datetime, readings: datetime, events: datetime) -> int:
+    """Remove raw rows that are wholly older; return how many partitions or chunks went."""
+    return int(await connection.fetchval(DROP_OLDER, heartbeats, readings, events))
+
+
+async def delete_old(connection: Connection, *, inmates: datetime, journals: datetime) -> None:
+    """Remove quarantine rows and journals last seen before these instants."""
+    await connection.execute(DELETE_INMATES, inmates)
+    await connection.execute(DELETE_JOURNALS, journals)
