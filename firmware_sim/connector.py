@@ -62,9 +62,6 @@ class Speaker(Protocol):
     def received(self, topic: str, payload: bytes) -> None:
         """A downlink came; it is acknowledged when this returns."""
 
-    def failed(self, error: BaseException) -> None:
-        """A bug: something above raised."""
-
 
 class _Link(asyncio.Protocol):
     """One connection: bytes between the transport and the session."""
@@ -108,8 +105,6 @@ class _Link(asyncio.Protocol):
             self.flush()
         except SessionFailed as error:
             self.abort(str(error))
-        except Exception as error:  # noqa: BLE001 - asyncio would only log it; a bug must end the process
-            self._speaker.failed(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for handle in (self._flush_handle, self._beat_handle):
@@ -179,10 +174,7 @@ class _Link(asyncio.Protocol):
         self._session.disconnected()
         if self._is_up:
             self._is_up = False
-            try:
-                self._speaker.disconnected()
-            except Exception as error:  # noqa: BLE001 - as above
-                self._speaker.failed(error)
+            self._speaker.disconnected()
 
 
 class Connector:
@@ -244,7 +236,7 @@ class Connector:
         while not self._leaving.done():
             await self._pause(self._away_until - loop.time())
             try:
-                self._link = await self._connect(loop)
+                link = await self._connect(loop)
             except (OSError, SessionFailed) as error:
                 attempt += 1
                 log.debug(
@@ -253,7 +245,7 @@ class Connector:
                 )
             else:
                 attempt = 1
-                await self._stay(self._link)
+                await self._stay(link)
             self._link = None
             if not self._leaving.done():
                 wait_ms = backoff.delay_ms(
@@ -266,25 +258,30 @@ class Connector:
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Link:
         """One attempt, from the TCP handshake to the broker's CONNACK."""
+
+        def link() -> _Link:
+            self._link = _Link(self._session, self._speaker, loop)
+            return self._link
+
         async with self._gate:
             self._speaker.connecting()
             try:
                 async with asyncio.timeout(self._endpoint.connect_timeout_s):
-                    _, link = await loop.create_connection(
-                        lambda: _Link(self._session, self._speaker, loop),
+                    _, made = await loop.create_connection(
+                        link,
                         self._endpoint.host,
                         self._endpoint.port,
                         ssl=tls_context(self._endpoint, self._identity),
                         server_hostname=self._endpoint.host,
                     )
                     try:
-                        await link.opened
+                        await made.opened
                     except BaseException:
-                        link.abort("gave up")
+                        made.abort("gave up")
                         raise
             except TimeoutError:
                 raise SessionFailed("timed out") from None
-        return link
+        return made
 
     async def _stay(self, link: _Link) -> None:
         """Until the link is lost, or until we are told to stop and have taken leave."""

@@ -184,8 +184,8 @@ def _react(turn: Turn, happened: inputs.Input) -> None:
             pass
         case inputs.Received(kind=kind, payload=payload):
             downlinks.receive(turn, kind, payload)
-        case inputs.PlaybackStarted(token=token):
-            turn.conducted(playback.begun(programme, token, now=now))
+        case inputs.PlaybackStarted(token=token, at_ms=at_ms):
+            turn.conducted(playback.begun(programme, token, at_ms=at_ms))
         case inputs.PlaybackFinished(token=token, figures=figures):
             turn.conducted(playback.finished(programme, token, figures, now=now))
         case inputs.PlaybackStopped(token=token, figures=figures):

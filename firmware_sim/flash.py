@@ -12,6 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import struct
+import zlib
 from pathlib import Path
 
 from firmware_sim import journal, memory
@@ -25,6 +27,9 @@ _ALIVE = "alive"
 _MEDIA = "media"
 _PART = ".part"
 
+_HEAD = struct.Struct(">II")  # length and checksum of what follows
+_GENERATION = struct.Struct(">Q")
+
 
 class Flash:
     """The folder of one device. Every method is a few system calls on small files."""
@@ -32,6 +37,7 @@ class Flash:
     def __init__(self, folder: Path, *, fsync: bool = False) -> None:
         self._folder = folder
         self._fsync = fsync
+        self._generations: dict[str, int] = {}
         self.media_folder = folder / _MEDIA
         self.media_folder.mkdir(parents=True, exist_ok=True)
 
@@ -40,7 +46,7 @@ class Flash:
     def recollect(self) -> memory.Recollection:
         """What the device finds when it starts."""
         return memory.Recollection(
-            files={name: content for name in memory.FILES if (content := self._read(name)) is not None},
+            files={name: content for name in memory.FILES if (content := self._load(name)) is not None},
             media=self._media(),
             last_up_at_ms=self._last_alive(),
         )
@@ -48,17 +54,40 @@ class Flash:
     def save(self, name: str, content: bytes | None) -> None:
         """Replace a file whole, or delete it."""
         if content is None:
-            (self._folder / name).unlink(missing_ok=True)
-        else:
-            self._replace(name, content)
+            for slot in range(2):
+                self._slot(name, slot).unlink(missing_ok=True)
+            return
+        generation = self._generations.get(name, 0) + 1
+        self._generations[name] = generation
+        body = _GENERATION.pack(generation) + content
+        self._overwrite(self._slot(name, generation % 2), _HEAD.pack(len(body), zlib.crc32(body)) + body)
 
     def note_alive(self, at_ms: int) -> None:
-        """Write down the time; a torn write is found out by its length."""
-        (self._folder / _ALIVE).write_bytes(b"%020d" % at_ms)
+        """Write down the time; whatever becomes of a torn write, it has twenty digits or counts as nothing."""
+        self._overwrite(self._folder / _ALIVE, b"%020d" % at_ms)
 
     def _last_alive(self) -> int | None:
         content = self._read(_ALIVE)
         return int(content) if content is not None and len(content) == 20 and content.isdigit() else None
+
+    def _load(self, name: str) -> bytes | None:
+        """The newest sound slot of a file."""
+        newest = max(filter(None, (_sound_slot(self._read(f"{name}.{slot}")) for slot in range(2))), default=None)
+        self._generations[name] = 0 if newest is None else newest[0]
+        return None if newest is None else newest[1]
+
+    def _slot(self, name: str, slot: int) -> Path:
+        return self._folder / f"{name}.{slot}"
+
+    def _overwrite(self, path: Path, content: bytes) -> None:
+        """Write over the beginning of a file, which keeps whatever lies behind."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(descriptor, content, 0)
+            if self._fsync:
+                os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
     # --- journal -----------------------------------------------------------------------------------------------------
 
@@ -154,3 +183,15 @@ class Flash:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _sound_slot(content: bytes | None) -> tuple[int, bytes] | None:
+    """The generation and content of a slot; None when it is empty, cut short or damaged."""
+    if content is None or len(content) < _HEAD.size:
+        return None
+    length, checksum = _HEAD.unpack_from(content)
+    body = content[_HEAD.size : _HEAD.size + length]
+    if length < _GENERATION.size or len(body) != length or zlib.crc32(body) != checksum:
+        return None
+    (generation,) = _GENERATION.unpack_from(body)
+    return generation, body[_GENERATION.size :]

@@ -66,9 +66,10 @@ class MediaFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaybackStarted:
-    """The first sample of a part has left the decoder, or the screen shows it."""
+    """The first sample of a part left the decoder at `at_ms` (device time), or the screen has shown it since then."""
 
     token: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -594,12 +594,12 @@ def _absence(turn: _Turn, scene: Scene, emission: Emission) -> Obstacle:
 # --- what the player says --------------------------------------------------------------------------------------------
 
 
-def begun(programme: Programme, token: int, *, now: Moment) -> tuple[Programme, tuple[Directive, ...]]:
-    """The first sample of a part has left the decoder. Only the first part of a play begins it."""
+def begun(programme: Programme, token: int, *, at_ms: int) -> tuple[Programme, tuple[Directive, ...]]:
+    """The first sample of a part left the decoder at `at_ms`. Only the first part of a play begins it."""
     play = programme.sounding
     if play is None or play.token != token or play.started_at_ms is not None:
         return programme, ()
-    play = replace(play, started_at_ms=now.at_ms)
+    play = replace(play, started_at_ms=at_ms)
     return replace(programme, sounding=play), (Begun(play=play),)
 
 

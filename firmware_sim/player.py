@@ -137,9 +137,8 @@ class _Showing:
 class Player:
     """Output of a whole fleet. Keys of parts are (device, token)."""
 
-    def __init__(self, *, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._failed = failed
         # Decoding must never take the processor from the fleet's own work, so one thread does all of it.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
         self._decodings: dict[bytes, Decoding] = {}
@@ -227,16 +226,13 @@ class Player:
         return True
 
     def _reach_end(self, device: str, token: int) -> None:
-        try:
-            showing = self._parts.pop((device, token))
-            assert showing.decoding is not None
-            figures = self._figures(showing, is_whole=True)
-            if showing.decoding.error is not None:
-                showing.stage.broke(token, figures, showing.decoding.error)
-            else:
-                showing.stage.finished(token, figures)
-        except Exception as error:  # noqa: BLE001 - the loop would only log it; a bug must end the process
-            self._failed(error)
+        showing = self._parts.pop((device, token))
+        assert showing.decoding is not None
+        figures = self._figures(showing, is_whole=True)
+        if showing.decoding.error is not None:
+            showing.stage.broke(token, figures, showing.decoding.error)
+        else:
+            showing.stage.finished(token, figures)
 
     def _figures(self, showing: _Showing, *, is_whole: bool = False) -> Figures:
         if showing.began is None:
@@ -262,17 +258,14 @@ class Player:
     def _stepped(self, sha256: bytes, done: asyncio.Future[None]) -> None:
         if done.cancelled():
             return
-        try:
-            done.result()
-            decoding = self._decodings[sha256]
-            if decoding.is_over:
-                self.files_decoded += 1
-                self.samples_decoded += decoding.samples
-                if decoding.error is not None:
-                    log.warning("media_not_decodable", extra={"sha256": sha256.hex(), "error": decoding.error})
-            else:
-                self._decode(sha256)
-            waiting, self._waiting[sha256] = self._waiting[sha256], []
-            self._waiting[sha256] += [look for look in waiting if not look()]
-        except Exception as error:  # noqa: BLE001 - as above
-            self._failed(error)
+        done.result()
+        decoding = self._decodings[sha256]
+        if decoding.is_over:
+            self.files_decoded += 1
+            self.samples_decoded += decoding.samples
+            if decoding.error is not None:
+                log.warning("media_not_decodable", extra={"sha256": sha256.hex(), "error": decoding.error})
+        else:
+            self._decode(sha256)
+        waiting, self._waiting[sha256] = self._waiting[sha256], []
+        self._waiting[sha256] += [look for look in waiting if not look()]

@@ -9,6 +9,7 @@ import random
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 from firmware_sim import clock as clocks
 from firmware_sim import manifest, scenario
@@ -77,11 +78,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     failure: asyncio.Future[None] = loop.create_future()
 
-    def failed(error: BaseException) -> None:
-        if not failure.done():
-            failure.set_exception(error)
+    def failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Left to itself, the loop would log a bug in a callback and go on. A broken connection is none."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and "transport" in context:
+            log.debug("transport_failed", extra={"error": str(error)})
+        elif not failure.done():
+            failure.set_exception(error or RuntimeError(context["message"]))
 
-    player = Player(failed=failed)
+    loop.set_exception_handler(failed)
+    player = Player()
     try:
         async with asyncio.TaskGroup() as tasks:
             workshop = Workshop(
@@ -90,7 +96,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 player=player,
                 downloader=Downloader(at_once=settings.fetches, pool=settings.data / ".media"),
                 true_ms=true_ms,
-                failed=failed,
                 uplink_faults=chosen.uplink.faults(),
             )
             fleet = Fleet(settings, stations, chosen, workshop)

@@ -107,6 +107,8 @@ class DeviceState:
 def notes_of(state: DeviceState) -> memory.Notes:
     """What of the state goes into the notes on flash."""
     programme = state.programme
+    sounding = () if programme.sounding is None else (programme.sounding,)
+    plays = (*sounding, *programme.suspended, *(closing.play for closing in programme.closing))
     return memory.Notes(
         serials=state.trust.serials,
         floor_ms=state.trust.floor_ms,
@@ -117,11 +119,8 @@ def notes_of(state: DeviceState) -> memory.Notes:
         executed=state.executed,
         unfinished=state.unfinished,
         settled=programme.settled,
-        plays=(
-            *((programme.sounding,) if programme.sounding is not None else ()),
-            *programme.suspended,
-            *(closing.play for closing in programme.closing),
-        ),
+        # A play without its first sample is none yet; after a power cut its emission is looked at anew.
+        plays=tuple(play for play in plays if play.started_at_ms is not None),
     )
 
 

@@ -125,19 +125,13 @@ class Steward:
             each.power_off()
         if performer is self._own:
             self.sever(away_s=RESTART_S)
-        self._workshop.loop.call_later(RESTART_S, self._guarded, self._boot_again, going)
+        self._workshop.loop.call_later(RESTART_S, self._boot_again, going)
 
     def _boot_again(self, going: tuple[Performer, ...]) -> None:
         for performer in going:
             performer.boot(BootReason.COMMAND)
             if self.is_up:
                 performer.connected()
-
-    def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
-        try:
-            call(*arguments)
-        except Exception as error:  # noqa: BLE001 - the loop would only log it; a bug must end the process
-            self._workshop.failed(error)
 
     # --- what a scenario does ----------------------------------------------------------------------------------------
 
@@ -201,7 +195,3 @@ class Steward:
         if performer is self._own and parsed.kind is DownlinkKind.KEYS:
             for child in self._children:
                 child.receive(parsed.kind, payload)
-
-    def failed(self, error: BaseException) -> None:
-        """A bug."""
-        self._workshop.failed(error)

@@ -14,13 +14,12 @@ from firmware_sim.player import Player
 
 @dataclass(slots=True, kw_only=True)
 class Workshop:
-    """Handed to every device. `true_ms` is the machine's time, which stands for true time; `failed` takes bugs."""
+    """Handed to every device. `true_ms` is the machine's time, which stands for true time."""
 
     loop: asyncio.AbstractEventLoop
     tasks: asyncio.TaskGroup
     player: Player
     downloader: Downloader
     true_ms: Callable[[], int]
-    failed: Callable[[BaseException], None]
     uplink_faults: UplinkFaults = field(default_factory=UplinkFaults)
     tally: Counter[str] = field(default_factory=Counter)

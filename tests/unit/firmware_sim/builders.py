@@ -321,7 +321,7 @@ class Bench:
             return
         self.parts[part.token] = (part, self.uptime_ms)
         if self.decodes:
-            self.feed(inputs.PlaybackStarted(token=part.token))
+            self.feed(inputs.PlaybackStarted(token=part.token, at_ms=self.at_ms))
 
     def _length_ms(self, part: effects.StartPlayback) -> int:
         whole = 3_600_000 if part.media is None else self.media_ms.get(part.media, 3_600_000)
