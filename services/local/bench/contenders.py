@@ -15,7 +15,7 @@ from schemas import topics
 from services.control.trust.certificates import ServiceName
 from services.local.bench import naive, store
 from services.local.bench.measurement import BenchFailed, Generator, Window, generating, measure
-from services.local.bench.scoreboard import Slot
+from services.local.bench.scoreboard import NO_LIMIT, Slot
 from services.local.bench.site import Site, ingest_settings
 from services.local.bench.usage import Family, Memory, memory
 from services.local.bench.verification import Batch, Verified, verify
@@ -28,7 +28,10 @@ from services.local.processes import ManagedProcess
 UNDER_WAY = 30_000
 UNDER_WAY_NAIVE = 2_000
 
+FASTEST = 250_000  # messages a second, more than a generator can send
 WARM_UP_S = 3.0
+PACE = 0.9  # of its full rate, where latency and backlog are looked at
+PACED_SHARE = 0.5  # of the time the full rate is measured for
 REGISTRY_DEADLINE = timedelta(seconds=240)
 SUBSCRIBED_DEADLINE = timedelta(seconds=15)
 STALLED_S = 20.0  # without one more message stored, what is missing will not come
@@ -45,14 +48,14 @@ async def generator_alone(site: Site, *, seconds: float) -> Window:
     """How fast the generator is where nobody subscribes and nothing holds it: what it and the broker's front can do."""
     async with (
         site.broker("alone") as broker,
-        generating(site, broker, "alone", messages=round(250_000 * seconds)) as load,
+        generating(site, broker, "alone", messages=round(FASTEST * (seconds + 1))) as load,
     ):
         await load.wait_ready()
 
         async def acknowledged() -> int:
             return load.board[Slot.ACKNOWLEDGED]
 
-        return await measure(load, acknowledged, under_way=None, warm_up_s=0.5, seconds=seconds - 1, families={})
+        return await measure(load, acknowledged, under_way=NO_LIMIT // 2, warm_up_s=0.5, seconds=seconds, families={})
 
 
 # --- the ceiling -----------------------------------------------------------------------------------------------------
@@ -155,7 +158,9 @@ async def naively(site: Site, *, in_batches: bool, seconds: float, messages: int
 class LoaRun:
     """What ingest did."""
 
-    window: Window
+    full: Window
+    paced: Window
+    pace: float  # messages a second
     ready_s: float  # from its start until it took messages, the registry loaded
     memory_before: Memory
     memory_after: Memory
@@ -175,34 +180,49 @@ async def loa(site: Site, *, seconds: float, messages: int) -> LoaRun:
             # Made now and not before: a device time that is minutes old would be a late one.
             async with generating(site, broker, "loa", messages=messages) as load:
                 await load.wait_ready()
+                families = {
+                    "broker": Family(broker.process.pid),
+                    "ingest": Family(ingest.pid),
+                    "database": site.database,
+                }
                 memory_before = memory(ingest.pid)
-                window = await measure(
+                full = await measure(
                     load,
                     batches.messages,
                     under_way=UNDER_WAY,
                     warm_up_s=WARM_UP_S,
                     seconds=seconds,
-                    families={
-                        "broker": Family(broker.process.pid),
-                        "ingest": Family(ingest.pid),
-                        "database": site.database,
-                    },
+                    families=families,
+                )
+                await _drain(load, batches, ingest)
+                pace = PACE * (full.rate or 0)
+                paced = await measure(
+                    load,
+                    batches.messages,
+                    under_way=NO_LIMIT // 2,
+                    warm_up_s=WARM_UP_S / 2,
+                    seconds=PACED_SHARE * seconds,
+                    families=families,
+                    pace=pace,
                 )
                 memory_after = memory(ingest.pid)
                 await load.stop()
                 await _drain(load, batches, ingest)
                 return LoaRun(
-                    window=window,
+                    full=full,
+                    paced=paced,
+                    pace=pace,
                     ready_s=ready_s,
                     memory_before=memory_before,
                     memory_after=memory_after,
                     quarantined=await site.owner.fetchval(store.COUNT_QUARANTINED),
-                    verified=await verify(site, load, batches.batches, window),
+                    verified=await verify(site, load, batches.batches, full=full, paced=paced),
                 )
 
 
 async def _drain(load: Generator, batches: "Batches", ingest: ManagedProcess) -> None:
-    """Wait until everything sent is stored, or nothing more is."""
+    """Wait until everything sent is stored, or nothing more is; meanwhile nothing is sent."""
+    load.allow(0)
     stored, moved_at = -1, time.monotonic()
     while (now := await batches.messages()) < load.sent and time.monotonic() - moved_at < STALLED_S:
         if ingest.returncode is not None:

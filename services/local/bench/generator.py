@@ -31,7 +31,7 @@ from services.local.bench.traffic import Profile, Traffic
 from services.shared.clock import utc_now
 
 CHUNK = 32  # messages to a write: a few kilobytes, which is what a busy gateway's socket holds anyway
-LOOK_EVERY_S = 0.002  # at what others may have changed
+LOOK_EVERY_S = 0.005  # at what others may have changed
 KEEPALIVE_S = 300
 CONNECT_TIMEOUT_S = 10.0
 LAST_ANSWERS_S = 10.0

@@ -29,6 +29,7 @@ DEADLINE = timedelta(seconds=480)
 GENERATOR_ALONE_S = 3.0
 NAIVE_S = 10.0  # at most: their rate is steady, and low
 HEADROOM = 1.15  # messages made beyond what the generator alone could have sent
+BUSIEST_GENERATOR = 0.8  # of a core; above it, it may have been the generator that set the pace
 SUSTAINED_SHARE = 0.01  # a backlog that grows by less than this share of the rate does not grow
 
 Report = dict[str, Any]
@@ -57,8 +58,9 @@ def empty_report(request: Request) -> Report:
                 "sent", "stored", "lost", "duplicates", "quarantined",
                 "loa_msgs_per_s", "ceiling_msgs_per_s", "naive_msgs_per_s", "naive_batch_msgs_per_s",
                 "generator_msgs_per_s", "ratio_to_ceiling", "ratio_to_naive", "ratio_to_naive_batch",
-                "is_sustained", "backlog", "cpu_us_per_msg", "publish_to_committed_ms", "ingest_peak_rss_mib",
-                "ingest_rss_mib", "ingest_ready_s", "load", "database", "setup_s",
+                "is_sustained", "backlog_slope_msgs_per_s", "paced_msgs_per_s", "publish_to_committed_ms",
+                "publish_to_committed_full_load_ms", "cpu_us_per_msg", "ingest_peak_rss_mib",
+                "ingest_rss_mib", "ingest_ready_s", "load", "others_cpu_share", "database", "setup_s",
             )
         ),
         "machine": {},
@@ -97,13 +99,13 @@ async def _measure(request: Request, report: Report) -> None:
         fastest = HEADROOM * (alone.rate or 0)
 
         def messages(seconds: float) -> int:
-            return round(fastest * (seconds + contenders.WARM_UP_S)) + contenders.UNDER_WAY
+            return round(fastest * (seconds + 2 * contenders.WARM_UP_S)) + contenders.UNDER_WAY
 
-        ceiling = await _step(
-            place, "ceiling", contenders.ceiling(place, seconds=request.seconds, messages=messages(request.seconds))
-        )
+        seconds = request.seconds
+        ceiling = await _step(place, "ceiling", contenders.ceiling(place, seconds=seconds, messages=messages(seconds)))
         report["ceiling_msgs_per_s"] = _whole(ceiling.rate)
-        naive_s = min(request.seconds, NAIVE_S)
+        report["others_cpu_share"] = {"ceiling": _rounded(ceiling.others_share)}
+        naive_s = min(seconds, NAIVE_S)
         for name, in_batches in (("naive", False), ("naive_batch", True)):
             window = await _step(
                 place,
@@ -111,9 +113,9 @@ async def _measure(request: Request, report: Report) -> None:
                 contenders.naively(place, in_batches=in_batches, seconds=naive_s, messages=messages(naive_s) // 4),
             )
             report[f"{name}_msgs_per_s"] = _whole(window.rate)
-        run = await _step(
-            place, "Loa's ingest", contenders.loa(place, seconds=request.seconds, messages=messages(request.seconds))
-        )
+            report["others_cpu_share"][name] = _rounded(window.others_share)
+        longest = seconds * (1 + contenders.PACED_SHARE)
+        run = await _step(place, "Loa's ingest", contenders.loa(place, seconds=seconds, messages=messages(longest)))
         _tell_of_loa(report, run, ceiling, alone)
 
 
@@ -125,46 +127,57 @@ async def _step(place: Site, name: str, work: Awaitable[ResultT]) -> ResultT:
 
 
 def _tell_of_loa(report: Report, run: LoaRun, ceiling: Window, alone: Window) -> None:
-    window, comparison = run.window, run.verified.comparison
-    rate = window.rate
-    cpu = {who: window.cpu_us_per_message(who) for who in ("ingest", "broker", "database", "generator")}
-    ceiling_cpu = {f"ceiling_{who}": ceiling.cpu_us_per_message(who) for who in ("broker", "subscriber")}
-    growth = window.backlog_slope
+    full, paced, verified = run.full, run.paced, run.verified
+    rate, growth = full.rate, paced.backlog_slope
+    is_sustained = rate is not None and growth is not None and growth <= SUSTAINED_SHARE * rate
     report |= {
-        "sent": comparison.sent,
-        "stored": run.verified.stored,
-        "lost": comparison.lost,
-        "duplicates": comparison.duplicates,
+        "sent": verified.comparison.sent,
+        "stored": verified.stored,
+        "lost": verified.comparison.lost,
+        "duplicates": verified.comparison.duplicates,
         "quarantined": run.quarantined,
         "loa_msgs_per_s": _whole(rate),
         "ratio_to_ceiling": ratio(rate, ceiling.rate, digits=3),
         "ratio_to_naive": ratio(rate, report["naive_msgs_per_s"], digits=1),
         "ratio_to_naive_batch": ratio(rate, report["naive_batch_msgs_per_s"]),
-        "is_sustained": growth is not None and rate is not None and growth <= SUSTAINED_SHARE * rate,
-        "backlog": {
-            "slope_msgs_per_s": _whole(growth),
-            "mean": _whole(sum(each for _, each in window.backlog) / max(1, len(window.backlog))),
-            "under_way_at_most": contenders.UNDER_WAY,
+        "is_sustained": is_sustained,
+        "backlog_slope_msgs_per_s": _whole(growth),
+        "paced_msgs_per_s": _whole(run.pace),
+        "publish_to_committed_ms": dict(verified.paced_ms),
+        "publish_to_committed_full_load_ms": dict(verified.full_ms),
+        "cpu_us_per_msg": {
+            **{who: full.cpu_us_per_message(who) for who in ("ingest", "broker", "database", "generator")},
+            **{f"ceiling_{who}": ceiling.cpu_us_per_message(who) for who in ("broker", "subscriber")},
+            "generator_alone": alone.cpu_us_per_message("generator"),
         },
-        "cpu_us_per_msg": cpu | ceiling_cpu | {"generator_alone": alone.cpu_us_per_message("generator")},
-        "publish_to_committed_ms": dict(run.verified.committed_ms),
         "ingest_peak_rss_mib": run.memory_after.peak_mib,
         "ingest_rss_mib": {"before": run.memory_before.now_mib, "after": run.memory_after.now_mib},
         "ingest_ready_s": run.ready_s,
-        # Held: it had messages to send and was not allowed to, because ingest had not taken enough of those before.
-        "load": {"held_share": round(window.held_share, 3), "ceiling_held_share": round(ceiling.held_share, 3)},
+        # Held: it could have sent more and was not allowed to, because too few of those before had been taken. Where it
+        # was not held, it waited for the broker's acknowledgements, unless it was busy itself.
+        "load": {
+            "under_way_at_most": contenders.UNDER_WAY,
+            "held_share": _rounded(full.held_share),
+            "busy_cores": _rounded(full.cores("generator")),
+            "ceiling_held_share": _rounded(ceiling.held_share),
+            "ceiling_busy_cores": _rounded(ceiling.cores("generator")),
+        },
     }
-    ours = sum(used for used in window.cpu_s.values() if used is not None)
-    span = (window.end - window.begin) * report["machine"]["cores"]
-    report["machine"]["busy_share"] = round(window.busy_s / span, 3)
-    report["machine"]["busy_share_of_others"] = round((window.busy_s - ours) / span, 3)
-    report["problems"] += run.verified.problems
-    if comparison.lost or comparison.duplicates or comparison.foreign:
+    report["others_cpu_share"] |= {"loa": _rounded(full.others_share), "loa_paced": _rounded(paced.others_share)}
+    report["problems"] += verified.problems
+    differences = verified.comparison
+    if differences.lost or differences.duplicates or differences.foreign:
         report["problems"].append(
-            f"{comparison.lost} messages lost, {comparison.duplicates} rows double, {comparison.foreign} nobody sent"
+            f"{differences.lost} messages lost, {differences.duplicates} rows double, {differences.foreign} nobody sent"
         )
-    if not report["is_sustained"]:
+    if not is_sustained:
         report["problems"].append("the backlog grew: the rate is not sustained")
+    if (full.cores("generator") or 0) > BUSIEST_GENERATOR:
+        report["problems"].append("the generator was busy all the time: ingest may be faster than this")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _whole(value: float | None) -> int | None:

@@ -1,18 +1,21 @@
 """One measurement: a generator sends, somebody takes, and both are watched over a window.
 
-The load is held back by one thing only: how many messages may be under way, sent and not yet taken. Whoever takes is
-never short of work, and nothing piles up that the measurement would not see. So the rate at which messages are taken is
-the rate that can be sustained, the backlog is flat, and the generator spends its time being held, which shows that it is
-not the one that sets the pace (`held_share`).
+The load is held back by how many messages may be under way, sent and not yet taken: whoever takes is never short of
+work, and nothing piles up that the measurement would not see. So messages are taken as fast as they can be for good.
+
+A load may also be paced, a fixed number a second whatever becomes of them. Then a backlog that does not grow says
+something, and so does the time a message takes; under a full load that time only says how much is under way.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 from services.local.bench import generator, usage
 from services.local.bench.generator import CHUNK, Orders
@@ -107,9 +110,9 @@ class Window:
     progress: Progress
     backlog: list[tuple[float, float]]  # sent and not taken, over time
     cpu_s: Mapping[str, float | None]
-    busy_s: float  # CPU time of the whole machine
+    busy_share: float  # of all cores
+    others_share: float  # of all cores, by what is no part of the bench
     held_share: float
-    problems: list[str] = field(default_factory=list)
 
     @property
     def rate(self) -> float | None:
@@ -121,6 +124,11 @@ class Window:
         """Messages a second by which the backlog grew."""
         return slope(self.backlog)
 
+    def cores(self, who: str) -> float | None:
+        """How many cores a family kept busy on average."""
+        used = self.cpu_s.get(who)
+        return None if used is None else used / (self.end - self.begin)
+
     def cpu_us_per_message(self, who: str) -> float | None:
         """CPU time for each message taken, microseconds."""
         used = self.cpu_s.get(who)
@@ -131,17 +139,20 @@ async def measure(
     load: Generator,
     counter: Counter,
     *,
-    under_way: int | None,
+    under_way: int,
     warm_up_s: float,
     seconds: float,
     families: Mapping[str, Family],
+    pace: float | None = None,
 ) -> Window:
     """Have `load` send, at most `under_way` messages ahead of `counter`, and watch for `seconds` after a warm-up.
 
-    The generator goes on sending when this returns. Raises `BenchFailed` when it ends or runs out of messages.
+    With a `pace` it sends so many a second from now on. It goes on sending when this returns. Raises `BenchFailed` when
+    it ends or runs out of messages.
     """
-    families = {**families, "generator": Family(load.process.pid)}
+    families = {**families, "generator": Family(load.process.pid), _BENCH: Family(os.getpid())}
     progress, backlog = Progress(), list[tuple[float, float]]()
+    sent_before = load.sent
     load.board[Slot.GO] = 1
     began_at = time.monotonic()
     begin, end = began_at + warm_up_s, began_at + warm_up_s + seconds
@@ -153,7 +164,8 @@ async def measure(
             taken = await counter()
             now = time.monotonic()
             progress.note(now, taken)
-            load.allow(NO_LIMIT if under_way is None else taken + under_way)
+            paced = NO_LIMIT if pace is None else sent_before + round(pace * (now - began_at))
+            load.allow(min(paced, taken + under_way))
             if now - sampled_at >= SAMPLE_EVERY_S:
                 backlog.append((now, load.sent - taken))
                 sampled_at = now
@@ -163,21 +175,43 @@ async def measure(
             await asyncio.sleep(LOOK_EVERY_S)
 
     taken_before = await follow(begin)
-    before, busy_before, held_before = _cpu(families), usage.machine_busy_s(), load.board[Slot.HELD_NS]
-    begin = time.monotonic()
+    before, begin = _Snapshot.take(load, families), time.monotonic()
     taken_after = await follow(end)
-    after, busy_after, held_after = _cpu(families), usage.machine_busy_s(), load.board[Slot.HELD_NS]
-    end = time.monotonic()
+    after, end = _Snapshot.take(load, families), time.monotonic()
+    cpu_s = {who: _difference(before.cpu_s[who], after.cpu_s[who]) for who in families}
+    ours = (cpu_s.pop(_BENCH) or 0) + (0 if is_ours(families.get("database")) else cpu_s["database"] or 0)
+    everything = (end - begin) * len(os.sched_getaffinity(0))
     return Window(
         begin=begin,
         end=end,
         taken=taken_after - taken_before,
         progress=progress,
         backlog=[sample for sample in backlog if begin <= sample[0] <= end],
-        cpu_s={who: _difference(before[who], after[who]) for who in families},
-        busy_s=busy_after - busy_before,
-        held_share=(held_after - held_before) / 1e9 / (end - begin),
+        cpu_s=cpu_s,
+        busy_share=(after.busy_s - before.busy_s) / everything,
+        others_share=max(0.0, after.busy_s - before.busy_s - ours) / everything,
+        held_share=(after.held_ns - before.held_ns) / 1e9 / (end - begin),
     )
+
+
+_BENCH = "bench"  # ourselves, and every process we have started
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    cpu_s: Mapping[str, float | None]
+    busy_s: float
+    held_ns: int
+
+    @classmethod
+    def take(cls, load: Generator, families: Mapping[str, Family]) -> Self:
+        cpu_s = {who: family.cpu_s() for who, family in families.items()}
+        return cls(cpu_s, usage.machine_busy_s(), load.board[Slot.HELD_NS])
+
+
+def is_ours(family: Family | None) -> bool:
+    """Whether a process is one that we have started, so that its time is counted with ours."""
+    return family is None or family.pid is None or usage.parent_of(family.pid) == os.getpid()
 
 
 def _check(load: Generator) -> None:
@@ -185,10 +219,6 @@ def _check(load: Generator) -> None:
         raise BenchFailed(f"the generator ended with status {load.process.returncode}{load.process.tail()}")
     if load.board[Slot.STATE] == State.EXHAUSTED:
         raise BenchFailed(f"the generator ran out of messages after {load.sent}")
-
-
-def _cpu(families: Mapping[str, Family]) -> dict[str, float | None]:
-    return {who: family.cpu_s() for who, family in families.items()}
 
 
 def _difference(before: float | None, after: float | None) -> float | None:

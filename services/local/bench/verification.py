@@ -4,7 +4,7 @@ import array
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from schemas.topics import UplinkKind
 from services.local.bench import store
@@ -62,8 +62,8 @@ class Verified:
 
     stored: int  # distinct keys, counted by the database
     comparison: Comparison
-    committed_ms: Mapping[str, float | None]  # percentiles of publish to commit, within the window
-    timed: int  # messages these rest on
+    full_ms: Mapping[str, float | None]  # percentiles of publish to commit, under the full load
+    paced_ms: Mapping[str, float | None]  # and under a paced one
 
     @property
     def problems(self) -> list[str]:
@@ -74,12 +74,12 @@ class Verified:
         return []
 
 
-async def verify(site: Site, load: Generator, batches: Sequence[Batch], window: Window) -> Verified:
+async def verify(site: Site, load: Generator, batches: Sequence[Batch], *, full: Window, paced: Window) -> Verified:
     """Look up every row. The generator has stopped, and everything that will be stored is."""
     sent_times = read_sent_times(load.ledger)
     traffic = Traffic(population=site.population, profile=site.profile, base_ms=load.board[Slot.BASE_MS])
     ledger = Ledger(traffic, [CHUNK * len(of_gateway) for of_gateway in sent_times])
-    timing = Timing(sent_times, window)
+    timing = Timing(sent_times)
     for kind, query in (
         (UplinkKind.HEARTBEAT, store.HEARTBEATS),
         (UplinkKind.READING, store.READINGS),
@@ -87,12 +87,12 @@ async def verify(site: Site, load: Generator, batches: Sequence[Batch], window: 
     ):
         async for rows in store.rows(site.owner, query):
             _enter(kind, rows, ledger, timing)
-    latencies = timing.latencies_ms([batch.at for batch in batches if batch.rows])
+    committed_at = [batch.at for batch in batches if batch.rows]
     return Verified(
         stored=await site.owner.fetchval(store.COUNT_STORED),
         comparison=ledger.compare(),
-        committed_ms={f"p{each}": _rounded(percentile(latencies, each)) for each in (50, 99)},
-        timed=len(latencies),
+        full_ms=_percentiles(timing.latencies_ms(committed_at, full)),
+        paced_ms=_percentiles(timing.latencies_ms(committed_at, paced)),
     )
 
 
@@ -114,7 +114,6 @@ class Timing:
     """
 
     sent_times: "Sequence[array.array[float]]"  # by gateway and chunk
-    window: Window
     _ages: set[int] = field(default_factory=set)
     _timed: list[tuple[int, float]] = field(default_factory=list)  # age, sent at
 
@@ -122,20 +121,22 @@ class Timing:
         """Take down a row of a message (gateway and number)."""
         self._ages.add(age)
         if message is not None and message[1] % TIMED_EVERY == 0:
-            sent_at = self.sent_times[message[0]][message[1] // CHUNK]
-            if self.window.begin <= sent_at <= self.window.end:
-                self._timed.append((age, sent_at))
+            self._timed.append((age, self.sent_times[message[0]][message[1] // CHUNK]))
 
-    def latencies_ms(self, committed_at: Sequence[float]) -> list[float]:
-        """Return how long each message took, ascending; `committed_at` are the commits that stored rows, in order.
+    def latencies_ms(self, committed_at: Sequence[float], window: Window) -> list[float]:
+        """Return how long each message sent within the window took, ascending.
 
-        Nothing where there is not one commit for each transaction: then who belongs to whom cannot be told.
+        `committed_at` are the commits that stored rows, in order. Nothing where there is not one of them for each
+        transaction: then who belongs to whom cannot be told.
         """
         if len(committed_at) != len(self._ages):
             return []
         at = dict(zip(sorted(self._ages, reverse=True), committed_at, strict=True))
-        return sorted((at[age] - sent_at) * 1000 for age, sent_at in self._timed)
+        return sorted(
+            (at[age] - sent_at) * 1000 for age, sent_at in self._timed if window.begin <= sent_at <= window.end
+        )
 
 
-def _rounded(value: float | None) -> Any:
-    return None if value is None else round(value, 1)
+def _percentiles(latencies: Sequence[float]) -> dict[str, float | None]:
+    found = {f"p{each}": percentile(latencies, each) for each in (50, 99)}
+    return {name: None if value is None else round(value, 1) for name, value in found.items()}

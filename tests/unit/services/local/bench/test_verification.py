@@ -12,12 +12,25 @@ from services.local.bench.verification import TIMED_EVERY, Batch, Timing
 
 
 def a_window(begin: float, end: float) -> Window:
-    return Window(begin=begin, end=end, taken=0, progress=Progress(), backlog=[], cpu_s={}, busy_s=0.0, held_share=0.0)
+    return Window(
+        begin=begin,
+        end=end,
+        taken=0,
+        progress=Progress(),
+        backlog=[],
+        cpu_s={},
+        busy_share=0.0,
+        others_share=0.0,
+        held_share=0.0,
+    )
 
 
-def a_timing(*, begin: float = 0.0, end: float = 100.0) -> Timing:
+ALWAYS = a_window(0.0, 100.0)
+
+
+def a_timing() -> Timing:
     """Two gateways; the chunks of the first were sent at 10 s and 11 s, that of the second at 10.5 s."""
-    return Timing([array.array("d", [10.0, 11.0]), array.array("d", [10.5])], a_window(begin, end))
+    return Timing([array.array("d", [10.0, 11.0]), array.array("d", [10.5])])
 
 
 def test_the_older_transaction_is_the_earlier_commit() -> None:
@@ -26,16 +39,16 @@ def test_the_older_transaction_is_the_earlier_commit() -> None:
     timing.note(7, (1, 0))
     timing.note(3, (0, CHUNK))
 
-    assert timing.latencies_ms([12.0, 13.0]) == pytest.approx([1_500, 2_000, 2_000])
+    assert timing.latencies_ms([12.0, 13.0], ALWAYS) == pytest.approx([1_500, 2_000, 2_000])
 
 
 def test_only_messages_sent_within_the_window_are_timed() -> None:
-    timing = a_timing(begin=10.2, end=10.8)
+    timing = a_timing()
     timing.note(7, (0, 0))
     timing.note(7, (1, 0))
     timing.note(7, (0, CHUNK))
 
-    assert timing.latencies_ms([12.0]) == pytest.approx([1_500])
+    assert timing.latencies_ms([12.0], a_window(10.2, 10.8)) == pytest.approx([1_500])
 
 
 def test_rows_nobody_sent_and_those_between_are_not_timed() -> None:
@@ -43,14 +56,14 @@ def test_rows_nobody_sent_and_those_between_are_not_timed() -> None:
     timing.note(7, None)
     timing.note(7, (0, TIMED_EVERY - 1))
 
-    assert timing.latencies_ms([12.0]) == []
+    assert timing.latencies_ms([12.0], ALWAYS) == []
 
 
 def test_nothing_is_timed_when_commits_and_transactions_do_not_match() -> None:
     timing = a_timing()
     timing.note(7, (0, 0))
 
-    assert timing.latencies_ms([12.0, 13.0]) == []
+    assert timing.latencies_ms([12.0, 13.0], ALWAYS) == []
 
 
 def test_a_notification_counts_messages_not_rows() -> None:
