@@ -23,7 +23,7 @@ from services.ingest.ledger import LedgerLimits, Ranges
 from services.ingest.quota import QuarantineQuota
 from services.ingest.registry import Registered
 from services.ingest.rows import HEARTBEAT_COLUMNS, Row
-from services.shared.database.errors import translated
+from services.shared.database.errors import DatabaseError, translated
 from services.shared.database.pool import Connection, connect
 from services.shared.settings import DatabaseSettings
 
@@ -316,7 +316,7 @@ def _refusals() -> Iterator[None]:
         with translated():
             yield
     except Exception as error:
-        cause = error if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError) else error.__cause__
+        cause = error.__cause__ if isinstance(error, DatabaseError) else error
         if isinstance(cause, asyncpg.CheckViolationError) and cause.constraint_name is None:
             raise PartitionMissing(str(cause)) from error
         if isinstance(cause, _POISON):
@@ -337,8 +337,14 @@ def _given_up_after(patience: timedelta, connection: Connection) -> Iterator[Non
         timer.cancel()
 
 
-# Class 22 (data exception; also what the driver itself cannot encode), class 23, and "row is too big".
-_POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+# Class 22 (data exception), class 23 (a constraint), "row is too big"; and what the driver cannot even encode.
+_POISON = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    OverflowError,
+    UnicodeEncodeError,
+)
 
 
 def _first(pair: tuple[Any, Any]) -> Any:

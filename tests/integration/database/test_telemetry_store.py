@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,12 +13,13 @@ from schemas.fields import ClockState, DeviceKind
 from schemas.heartbeats import ClusterHeartbeat
 from schemas.identifiers import DeviceId
 from schemas.topics import Uplink, UplinkKind, format_topic
-from services.ingest.admission import judge
+from services.ingest.admission import Heartbeat, judge
 from services.ingest.batch import Taken, assemble
 from services.ingest.errors import DataRefused, PartitionMissing
 from services.ingest.ledger import LedgerLimits
 from services.ingest.quota import QuarantineQuota
 from services.ingest.registry import Registry, RegistryRow
+from services.ingest.rows import HEARTBEAT_COLUMNS
 from services.ingest.stamps import TimeWindow
 from services.ingest.store import BatchStore, Committed, StoreLimits, open_store
 from services.shared.database.errors import DatabaseUnavailable
@@ -168,6 +170,15 @@ async def test_poison_a_missing_partition_and_an_outage_are_told_apart(database:
         await owner.execute("ALTER TABLE telemetry.heartbeats ADD CONSTRAINT no_poison CHECK (uptime_s <> 666)")
         with pytest.raises(DataRefused, match="no_poison"):
             await commit(store, heartbeat("cluster-1", NOW), heartbeat("cluster-2", NOW, uptime_s=666))
+        # What no column can hold is poison too, though the driver says so and not the server.
+        huge = heartbeat("cluster-1", NOW)
+        assert isinstance(huge.verdict, Heartbeat)
+        row = tuple(
+            2**40 if column == "uptime_s" else value
+            for column, value in zip(HEARTBEAT_COLUMNS, huge.verdict.row, strict=True)
+        )
+        with pytest.raises(DataRefused, match="OverflowError"):
+            await commit(store, replace(huge, verdict=replace(huge.verdict, row=row)))
         if await owner.fetchval("SELECT telemetry.storage_mode()") == "partitioned":
             with pytest.raises(PartitionMissing):
                 await commit(store, heartbeat("cluster-1", NOW - timedelta(days=30)))
