@@ -56,6 +56,7 @@ POLL_EVERY_S = 0.02
 RESERVED_DESCRIPTORS = 128
 
 LOG_LIMIT_BYTES = 64 * 2**20
+TRIM_EVERY = timedelta(minutes=1)
 LOG_TAIL_CHARACTERS = 2000
 
 # MQTT 5: clean start, keep-alive 10 s, no properties, client id "monitor:ready"; and a normal disconnect.
@@ -340,15 +341,24 @@ class Broker:
 
 @asynccontextmanager
 async def running_broker(directory: Path, pki: Pki, options: Options | None = None) -> AsyncIterator[Broker]:
-    """A broker that runs inside the block; its state in `directory` is kept for the next time.
+    """A broker that runs inside the block, with a log that stays small; its state is kept for the next time.
 
     Raises `BrokerFailed` when it cannot be started.
     """
     broker = Broker(directory, pki, options)
+    loop = asyncio.get_running_loop()
+
+    def tend() -> None:
+        nonlocal tending
+        broker.trim_log()
+        tending = loop.call_later(TRIM_EVERY.total_seconds(), tend)
+
+    tending = loop.call_soon(tend)
     try:
         await broker.start()
         yield broker
     finally:
+        tending.cancel()
         await broker.stop()
 
 

@@ -1,22 +1,24 @@
 """The broker as `./loa` runs it: its files, its ports, its end."""
 
 import asyncio
+import os
 import re
 import socket
 import stat
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from services.control.trust.certificates import ServiceName
 from services.local import broker as local_broker
-from services.local.broker import Broker, BrokerFailed, installed_version
+from services.local.broker import Broker, BrokerFailed, installed_version, running_broker
 from services.local.directories import temporary_directory
 from services.local.pki import Pki, prepare
 from services.shared.clock import utc_now
-from tests.support.broker import broker_for, connect_device, connect_service, eventually, run
+from tests.support.broker import DEADLINE_S, broker_for, connect_device, connect_service, eventually, run
 
 pytestmark = pytest.mark.integration
 
@@ -156,3 +158,12 @@ def test_mosquitto_accepts_every_line_without_complaint(broker: Broker) -> None:
     complaints = [line for line in log.splitlines() if "Warning" in line or "Error" in line]
     assert [line for line in complaints if "area/+/alert/+' does not contain" not in line] == []
     assert b"Error" not in (broker.directory / "mosquitto.out").read_bytes()
+
+
+async def test_its_log_is_kept_small_for_as_long_as_it_runs(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_broker, "TRIM_EVERY", timedelta(milliseconds=10))
+    async with running_broker(pki.directory.with_name("broker"), pki) as broker, asyncio.timeout(DEADLINE_S):
+        os.truncate(broker.log, local_broker.LOG_LIMIT_BYTES + 1)  # as if it had grown
+        while broker.log.stat().st_size > local_broker.LOG_LIMIT_BYTES:
+            await asyncio.sleep(0.01)
+    assert "terminating" in broker.log.read_text()
