@@ -347,18 +347,20 @@ async def running_broker(directory: Path, pki: Pki, options: Options | None = No
     """
     broker = Broker(directory, pki, options)
     loop = asyncio.get_running_loop()
+    tending: asyncio.Handle | None = None
 
     def tend() -> None:
         nonlocal tending
         broker.trim_log()
         tending = loop.call_later(TRIM_EVERY.total_seconds(), tend)
 
-    tending = loop.call_soon(tend)
     try:
         await broker.start()
+        tend()
         yield broker
     finally:
-        tending.cancel()
+        if tending is not None:
+            tending.cancel()
         await broker.stop()
 
 
