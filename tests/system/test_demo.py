@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,9 @@ DEADLINE_S = 150.0
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
-def processes_of(data: Path) -> list[str]:
-    """Command lines of living processes that have to do with the folder `data`."""
-    found = []
+def processes_of(data: Path) -> dict[int, str]:
+    """Command lines of living processes that have to do with the folder `data`, by process id."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -30,20 +30,27 @@ def processes_of(data: Path) -> list[str]:
         except OSError:
             continue
         if str(data) in command + environment + directory:
-            found.append(command)
+            found[int(folder.name)] = command
     return found
+
+
+def errors_of(data: Path) -> Path:
+    return data.parent / f"{data.name}.err"
 
 
 @contextmanager
 def demo(data: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOA_")}
-    with subprocess.Popen(
-        [TOP / "loa", "demo", "--data", data, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=(data.parent / f"{data.name}.err").open("a"),
-        text=True,
-        env=environment,
-    ) as process:
+    with (
+        errors_of(data).open("a") as errors,
+        subprocess.Popen(
+            [TOP / "loa", "demo", "--data", data, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+        ) as process,
+    ):
         try:
             yield process
         finally:
@@ -67,11 +74,15 @@ def interrupt(process: "subprocess.Popen[str]") -> int:
     return process.wait(timeout=60)
 
 
-def wait_until_gone(data: Path) -> None:
-    until = time.monotonic() + 10
-    while (left := processes_of(data)) and time.monotonic() < until:
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
         time.sleep(0.1)
-    assert not left
+
+
+def wait_until_gone(data: Path) -> None:
+    wait_until(lambda: not processes_of(data))
 
 
 @pytest.mark.parametrize("tree", [(), ("--two-level",)], ids=["three_levels", "two_levels"])
@@ -95,7 +106,7 @@ def test_a_checked_demonstration_closes_the_loop_and_leaves_nothing_behind(
     wait_until_gone(data)
 
 
-def test_a_person_looks_at_the_page_stops_with_ctrl_c_and_starts_again(passable_tmp: Path) -> None:
+def test_a_person_looks_at_the_page_kills_ingest_stops_with_ctrl_c_and_starts_again(passable_tmp: Path) -> None:
     data = passable_tmp / "province"
 
     with demo(data, "--clusters", "4") as process:
@@ -108,6 +119,10 @@ def test_a_person_looks_at_the_page_stops_with_ctrl_c_and_starts_again(passable_
             assert answered.status_code == 201
             page = browser.get("/")
             assert "Cụm loa" in page.text
+        (ingest,) = [pid for pid, command in processes_of(data).items() if "services.ingest" in command]
+        os.kill(ingest, signal.SIGKILL)
+        wait_until(lambda: "starting it again" in errors_of(data).read_text())
+        wait_until(lambda: any("services.ingest" in command for command in processes_of(data).values()))
         assert interrupt(process) == 0
     wait_until_gone(data)
 
@@ -120,4 +135,4 @@ def test_a_person_looks_at_the_page_stops_with_ctrl_c_and_starts_again(passable_
     with demo(data, "--clusters", "5") as process:
         process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
-    assert "another province" in (passable_tmp / "province.err").read_text()
+    assert "another province" in errors_of(data).read_text()

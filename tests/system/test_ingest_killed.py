@@ -80,7 +80,7 @@ async def test_killed_again_and_again_while_devices_report_ingest_loses_and_doub
                     await demo.settle(site, province)
                     await demo.until_connected(site, province)
                     async with demo.person(site, demo.OFFICER) as officer, demo.person(site, demo.APPROVER) as approver:
-                        await demo.schedule(officer, approver, province, timedelta(seconds=5))
+                        broadcast = await demo.schedule(officer, approver, province, timedelta(seconds=5))
 
                 for _ in range(KILLS):
                     before = await stored_events(site)
@@ -95,11 +95,11 @@ async def test_killed_again_and_again_while_devices_report_ingest_loses_and_doub
                         process.kill()
                         await process.wait()
 
+                address = f"/broadcasts/{broadcast['broadcast_id']}"
                 async with site.ingest(), demo.person(site, demo.OFFICER) as officer:
-                    (broadcast,) = (await officer.get("/broadcasts"))["broadcasts"]
 
                     async def is_proven() -> bool:
-                        proof = (await officer.get(f"/broadcasts/{broadcast['broadcast_id']}"))["proof"]
+                        proof = (await officer.get(address))["proof"]
                         return bool(proof["planned"] > 0 and not proof["pending"])
 
                     async def has_told_everything() -> bool:
@@ -107,7 +107,7 @@ async def test_killed_again_and_again_while_devices_report_ingest_loses_and_doub
 
                     await until(is_proven, "every emission has its verdict")
                     await until(has_told_everything, "every journal is empty")
-                    proof = (await officer.get(f"/broadcasts/{broadcast['broadcast_id']}"))["proof"]
+                    proof = (await officer.get(address))["proof"]
 
             assert await faulty_journals(site) == []
             assert await stored_events(site) > 0
