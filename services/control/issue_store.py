@@ -15,6 +15,7 @@ from schemas.topics import format_topic
 from services.control.issuing import PLAN, Issue, PlannedSlot, Standing
 from services.control.orders import Addressee
 from services.control.planning.model import DeviceNo, Slot, to_ms
+from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import Reason
 from services.control.programme_store import content, media
 from services.shared.database.pool import Connection
@@ -50,14 +51,18 @@ SELECT device_no, kind, serial, issued_at, valid_until, renew_at, topic, kid, co
  WHERE device_no = ANY ($1)
 """
 
-# What sounds and was taken back is no part of a plan; neither is what was planned too late to be played.
+# What sounds and was taken back is no part of a plan; neither is what was planned too late to be played. An occurrence
+# lasts a day at most, so a range of starts finds all by the index of the device; the end is compared as a difference to
+# keep the planner from intersecting that with the index of ends, which holds everybody's future.
 _EMISSIONS = """
 SELECT e.device_no, e.broadcast_id, e.occurrence_at, e.item, e.bulletin_id, e.content, e.level, e.issuer_depth,
        e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint
-  FROM control.emissions e
-  JOIN unnest($1::integer[], $2::timestamptz[]) AS wanted (device_no, ends_after)
-    ON wanted.device_no = e.device_no AND e.ends_at > wanted.ends_after
- WHERE e.starts_at < $3
+  FROM unnest($1::integer[], $2::timestamptz[]) AS wanted (device_no, ends_after)
+  JOIN control.emissions e
+    ON e.device_no = wanted.device_no
+   AND e.starts_at > wanted.ends_after - $5::interval
+   AND e.starts_at < $3
+ WHERE e.ends_at - wanted.ends_after > interval '0'
    AND e.withdrawn_at IS NULL
    AND e.stopped_at IS NULL
    AND e.reason IS DISTINCT FROM $4
@@ -210,7 +215,12 @@ async def load_slots(
     Devices that share a slot get the same object.
     """
     rows = await connection.fetch(
-        _EMISSIONS, list(ends_after), list(ends_after.values()), starts_before, Reason.PLANNED_TOO_LATE.value
+        _EMISSIONS,
+        list(ends_after),
+        list(ends_after.values()),
+        starts_before,
+        Reason.PLANNED_TOO_LATE.value,
+        MAX_OCCURRENCE_LENGTH,
     )
     broadcasts = {
         row["broadcast_id"]: row

@@ -19,6 +19,7 @@ from schemas.identifiers import BroadcastId, BulletinId, UnitId
 from schemas.orders import Rank
 from services.control import programme_store
 from services.control.planning.model import DeviceNo, Problem, to_ms
+from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import VERDICT_WITHIN
 from services.shared.database.pool import Connection
 
@@ -32,7 +33,7 @@ _JOINS = """
   JOIN control.bulletins b USING (bulletin_id)
 """
 
-# What sounds now: begun, not over, and not taken back.
+# What sounds now: begun, not over, and not taken back. Nothing lasts longer than $3.
 _ON_AIR = (
     _AIRING
     + "  FROM control.emissions e"
@@ -40,6 +41,7 @@ _ON_AIR = (
     + """
  WHERE e.device_no = ANY ($1)
    AND e.starts_at <= $2
+   AND e.starts_at > $2 - $3::interval
    AND e.ends_at > $2
    AND e.withdrawn_at IS NULL
    AND (e.stopped_at IS NULL OR e.stopped_at > $2)
@@ -178,7 +180,7 @@ async def on_air_now(
 ) -> dict[DeviceNo, Airing]:
     """What should sound on each device now, by plan and arbitration; devices that should be silent are left out."""
     best: dict[DeviceNo, Airing] = {}
-    for row in await connection.fetch(_ON_AIR, list(device_nos), now):
+    for row in await connection.fetch(_ON_AIR, list(device_nos), now, MAX_OCCURRENCE_LENGTH):
         airing = _airing(row)
         held = best.get(airing.device_no)
         if held is None or precedence(airing.contender) < precedence(held.contender):
@@ -188,7 +190,7 @@ async def on_air_now(
 
 async def explain(connection: Connection, device_no: DeviceNo, *, at: datetime) -> tuple[Airing, ...]:
     """Every emission that wants to sound on a device at an instant, the winner first."""
-    airings = [_airing(row) for row in await connection.fetch(_ON_AIR, [device_no], at)]
+    airings = [_airing(row) for row in await connection.fetch(_ON_AIR, [device_no], at, MAX_OCCURRENCE_LENGTH)]
     return tuple(sorted(airings, key=lambda airing: precedence(airing.contender)))
 
 

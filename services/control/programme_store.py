@@ -35,6 +35,7 @@ from services.control.planning.model import (
     UnitTarget,
     Window,
 )
+from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import Outcome, Reason
 from services.shared.database.pool import Connection
 
@@ -90,8 +91,12 @@ SELECT broadcast_id, occurrence_at, item, device_no, starts_at, ends_at, fingerp
   FROM control.emissions
  WHERE withdrawn_at IS NULL
    AND ends_at > $1
-   AND ($2 OR broadcast_id = ANY ($3::uuid[]) OR device_no = ANY ($4::integer[]))
 """
+
+# An occurrence lasts a day at most: with a range of starts beside it, the end is found by the keys of the broadcast or
+# of the device instead of among everybody's future.
+_RECORDED_OF_BROADCASTS = _RECORDED + "   AND broadcast_id = ANY ($2) AND occurrence_at > $1 - $3::interval"
+_RECORDED_OF_DEVICES = _RECORDED + "   AND device_no = ANY ($2) AND starts_at > $1 - $3::interval"
 
 _RECORD = """
 INSERT INTO control.emissions
@@ -196,7 +201,7 @@ SELECT problem, broadcast_id, local_day, occurrence_at, item, device_no, detail
 
 
 class Reach(NamedTuple):
-    """Which part of the record something is about: everything, or some broadcasts and some devices."""
+    """Which part of the record something is about: everything, some broadcasts, or some devices."""
 
     is_everything: bool
     broadcasts: Sequence[BroadcastId] = ()
@@ -254,10 +259,15 @@ async def load_snapshot(
 
 
 async def load_recorded(connection: Connection, reach: Reach, *, ends_after: datetime) -> list[Recorded]:
-    """The emissions on record, not withdrawn, that end after an instant."""
-    rows = await connection.fetch(
-        _RECORDED, ends_after, reach.is_everything, list(reach.broadcasts), list(reach.devices)
-    )
+    """The emissions on record, not withdrawn, that end after an instant; of broadcasts or of devices, or all."""
+    if reach.is_everything:
+        rows = await connection.fetch(_RECORDED, ends_after)
+    elif reach.broadcasts:
+        rows = await connection.fetch(
+            _RECORDED_OF_BROADCASTS, ends_after, list(reach.broadcasts), MAX_OCCURRENCE_LENGTH
+        )
+    else:
+        rows = await connection.fetch(_RECORDED_OF_DEVICES, ends_after, list(reach.devices), MAX_OCCURRENCE_LENGTH)
     return [Recorded(*row) for row in rows]
 
 

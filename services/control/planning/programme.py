@@ -92,7 +92,7 @@ def plan(snapshot: Snapshot, window: Window) -> Plan:
     bulletins = {bulletin.bulletin_id: bulletin for bulletin in snapshot.bulletins}
     shares: list[_Share] = []
     problems: list[Problem] = []
-    for broadcast in sorted(snapshot.broadcasts, key=lambda each: each.broadcast_id.bytes):
+    for broadcast in snapshot.broadcasts:
         found, wrong = _plan_broadcast(broadcast, bulletins, snapshot, fleet, window)
         shares.extend(found)
         problems.extend(wrong)

@@ -218,6 +218,7 @@ CREATE TABLE control.emissions (
     CONSTRAINT emissions_proof_has_evidence CHECK (outcome NOT IN ('played', 'late', 'cut') OR evidence IS NOT NULL)
 );
 CREATE INDEX emissions_by_device ON control.emissions (device_no, starts_at);
+CREATE INDEX emissions_by_unit ON control.emissions (unit_id, starts_at);
 CREATE INDEX emissions_by_end ON control.emissions (ends_at) WHERE withdrawn_at IS NULL;
 CREATE INDEX emissions_unproven ON control.emissions (ends_at) WHERE outcome IS NULL AND withdrawn_at IS NULL;
 

@@ -230,6 +230,24 @@ def test_a_device_that_comes_or_goes_gets_what_begins_while_it_is_there() -> Non
     assert heard(result) == {1: [morning, evening], 2: [evening], 3: [morning]}
 
 
+def test_a_device_that_comes_between_two_items_gets_the_second() -> None:
+    start = local("2026-09-07 05:30")
+    result = plan(
+        a_snapshot(
+            [a_broadcast(rule=once("05:30"), items=bulletins(1, 2))],
+            bulletins=[a_bulletin(1, 60), a_bulletin(2, 60)],
+            devices=[
+                a_device(1),
+                a_device(2, registered_at=start + timedelta(seconds=30)),
+                a_device(3, retired_at=start + timedelta(seconds=30)),
+            ],
+        ),
+        days(1),
+    )
+    first, second = start, start + timedelta(seconds=60)
+    assert heard(result) == {1: [first, second], 2: [second], 3: [first]}
+
+
 def test_what_lies_before_its_issue_is_named() -> None:
     result = plan(a_snapshot([a_broadcast(rule=once("05:30", "17:00"), issued_at=local("2026-09-07 10:00"))]), days(1))
     assert heard(result) == {1: [local("2026-09-07 17:00")]}
