@@ -1,0 +1,124 @@
+"""`deploy/prometheus/`: rules about metrics that exist, with labels that exist, each with its line in the runbook."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from services.control.metrics import ControlMetrics
+from services.control.planning.reconcile import Outcome
+from services.ingest.brokerlog import RefusalKind
+from services.ingest.metrics import Metrics as IngestMetrics
+from tests.support.site import DEPLOY
+
+RULES = [
+    rule
+    for group in yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+]
+NAMES = [rule["alert"] for rule in RULES]
+RUNBOOK = (DEPLOY / "README.md").read_text("utf-8")
+
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+_METRIC = re.compile(r"\b((?:ingest|control)_\w+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"")
+
+# What a label may hold, where a rule asks for a certain value.
+VALUES: Mapping[tuple[str, str], set[str]] = {
+    ("ingest_broker_refusals_total", "kind"): {kind.value for kind in RefusalKind},
+    ("control_verdicts_total", "outcome"): {outcome.value for outcome in Outcome},
+}
+
+
+def exported() -> Mapping[str, set[str]]:
+    """Every series both services can export, with its labels."""
+    control = CollectorRegistry()
+    ControlMetrics(control)
+    return dict(_series(IngestMetrics().registry)) | dict(_series(control))
+
+
+def _series(registry: CollectorRegistry) -> Iterator[tuple[str, set[str]]]:
+    for collector in set(registry._collector_to_names):
+        for metric in collector.collect():
+            labels = set(getattr(collector, "_labelnames", ()))
+            for suffix in _SUFFIXES[metric.type]:
+                yield metric.name + suffix, labels | ({"le"} if suffix == "_bucket" else set())
+
+
+def used(expression: str) -> Iterator[tuple[str, list[Any]]]:
+    for name, matchers in _METRIC.findall(expression):
+        yield name, _MATCHER.findall(matchers)
+
+
+def test_there_are_metrics_to_compare_with() -> None:
+    names = exported()
+
+    assert {
+        "ingest_messages_received_total",
+        "ingest_commit_seconds_bucket",
+        "control_overdue_emissions",
+    } <= names.keys()
+    assert names["ingest_broker_refusals_total"] == {"kind"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_rule_speaks_of_metrics_and_labels_that_exist(rule: Mapping[str, Any]) -> None:
+    known = exported()
+    series = list(used(rule["expr"]))
+
+    assert series or rule["expr"].startswith("up{")
+    for name, matchers in series:
+        assert name in known
+        for label, operator, value in matchers:
+            assert label in known[name]
+            asked = set(value.split("|")) if operator in ("=~", "!~") else {value}
+            assert asked <= VALUES[name, label]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_labels_that_are_kept_or_told_exist(rule: Mapping[str, Any]) -> None:
+    known = exported()
+    available = {"instance", "job"}.union(*(known[name] for name, _ in used(rule["expr"])))
+    kept = {label.strip() for each in re.findall(r"\bby \(([^)]*)\)", rule["expr"]) for label in each.split(",")}
+    told = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+
+    assert kept <= available
+    if kept:
+        assert told <= kept
+    assert told <= available
+
+
+def test_counters_are_never_added_up_over_replicas_that_read_one_log() -> None:
+    for rule in RULES:
+        assert not re.search(r"sum\b[^(]*\((?:rate|increase)\(ingest_broker_refusals_total", rule["expr"])
+
+
+def test_every_rule_has_a_name_of_its_own_and_a_severity() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    assert {rule["labels"]["severity"] for rule in RULES} == {"page", "ticket"}
+
+
+def test_runbook_says_what_to_do_about_each_alarm_and_no_other() -> None:
+    rows = re.findall(r"^\| (Loa\w+) \| (\w+) \| ([^|]+) \| ([^|]+) \|$", RUNBOOK, re.M)
+
+    assert [(name, severity) for name, severity, _, _ in rows] == [
+        (rule["alert"], rule["labels"]["severity"]) for rule in RULES
+    ]
+    assert set(re.findall(r"\bLoa[A-Z]\w+", RUNBOOK)) == set(NAMES)
+
+
+def test_rules_tried_by_hand_are_rules_that_exist() -> None:
+    tried = yaml.safe_load((DEPLOY / "prometheus/alerts_test.yml").read_text("utf-8"))
+
+    assert {each["alertname"] for test in tried["tests"] for each in test["alert_rule_test"]} <= set(NAMES)
+
+
+def test_prometheus_loads_the_rules() -> None:
+    configuration = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text("utf-8"))
+
+    assert configuration["rule_files"] == ["alerts.yml"]
+    # The jobs that rules tell apart by name.
+    assert {"ingest", "control"} <= {job["job_name"] for job in configuration["scrape_configs"]}
