@@ -21,6 +21,7 @@ from services.control.errors import ControlError
 from services.control.planning.model import from_ms
 
 COSE_KID = 4  # header parameter of RFC 9052, section 3.1
+COSE_TYP = 16  # header parameter of RFC 9596
 
 
 class KeyringError(ControlError):
@@ -89,8 +90,8 @@ def parse_key_set(message: bytes, *, source: str) -> AnnouncedKeys:
     except DecodeError as error:
         raise KeyringError(f"{source}: {error}") from error
     root_kid = header.get(COSE_KID) if isinstance(header, dict) else None
-    if not isinstance(root_kid, bytes):
-        raise KeyringError(f"{source}: does not say which key signed it")
+    if not isinstance(root_kid, bytes) or header.get(COSE_TYP) != signing.MEDIA_TYPES[KeySet]:
+        raise KeyringError(f"{source}: not a signed key set")
     return AnnouncedKeys(
         message=message,
         root_kid=root_kid,
