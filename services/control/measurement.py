@@ -143,6 +143,8 @@ def measure(path: Path, limits: Limits) -> Measures:
         with av.open(str(path), format=kind.demuxer, metadata_errors="ignore") as container:
             stream = _the_only_sound(container, kind)
             return _measured(container, stream, kind, size, limits)
+    except MemoryError as error:
+        raise Refused(Refusal.UNMEASURABLE, "memory") from error
     except av.error.FFmpegError as error:
         raise Refused(Refusal.DAMAGED, type(error).__name__) from error
 
@@ -217,14 +219,14 @@ def _measured(container: InputContainer, stream: AudioStream, kind: _Container, 
             raise Refused(Refusal.TOO_LONG)
         frame.pts = None  # time stamps of strangers make the meter stumble; the samples are what counts
         meter.push(frame)
-    if samples == 0:
-        raise Refused(Refusal.EMPTY)
-    if samples * 1000 < _MIN_DURATION_MS * rate:
-        raise Refused(Refusal.TOO_SHORT)
     if tally.bad > max(2, tally.packets * _DAMAGED_SHARE):
         raise Refused(Refusal.DAMAGED, f"{tally.bad} of {tally.packets} packets")
     if size - tally.size > max(_FOREIGN_BYTES, size * _FOREIGN_SHARE):
         raise Refused(Refusal.FOREIGN_BYTES)
+    if samples == 0:
+        raise Refused(Refusal.EMPTY)
+    if samples * 1000 < _MIN_DURATION_MS * rate:
+        raise Refused(Refusal.TOO_SHORT)
     meter.push(None)
     loudness = meter.integrated_lufs
     has_sound = loudness is not None and math.isfinite(loudness) and loudness > _SILENCE_LUFS
@@ -240,19 +242,20 @@ def _measured(container: InputContainer, stream: AudioStream, kind: _Container, 
 
 @dataclass(slots=True)
 class _Tally:
-    packets: int = 0
-    bad: int = 0
-    size: int = 0
+    packets: int = 0  # of sound
+    bad: int = 0  # of them, those that cannot be decoded
+    size: int = 0  # bytes of the others, and of pictures
 
 
 def _frames(container: InputContainer, stream: AudioStream, tally: _Tally) -> Iterator[AudioFrame]:
     for packet in container.demux():
-        tally.size += packet.size
         if packet.stream.index != stream.index:
+            tally.size += packet.size
             continue  # a cover picture: its bytes are accounted for, its content is nobody's business
         tally.packets += 1
         try:
             yield from _decoded(packet.decode())
+            tally.size += packet.size
         except av.error.InvalidDataError:
             tally.bad += 1
 

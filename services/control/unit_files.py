@@ -158,7 +158,7 @@ def _tree_faults(rows: tuple[UnitRow, ...]) -> list[Fault]:
     if not roots:
         faults.append(Fault("file", "no_root"))
     depths: dict[str, int] = {}
-    for row in rows:
+    for row in by_code.values():
         if _depth(row, by_code, depths) is None:
             faults.append(_fault(row, "parent_code", "unit_circle", value=row.code))
         elif depths[row.code] > MAX_DEPTH:

@@ -144,7 +144,7 @@ async def matching(connection: Connection, words: str, code: str, *, day: date, 
           FROM control.unit_versions
          WHERE valid_from <= $4
            AND (valid_until IS NULL OR valid_until > $4)
-           AND (search_text LIKE '%' || $1 || '%' OR code = $3)
+           AND ($2 <> '' AND search_text LIKE '%' || $1 || '%' OR code = $3)
          ORDER BY code = $3 DESC,
                   search_text = $2 DESC,
                   ' ' || search_text LIKE '% ' || $1 || '%' DESC,

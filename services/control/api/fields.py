@@ -8,7 +8,7 @@ import uuid
 from datetime import time
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from schemas.errors import InvalidIdentifier
 from schemas.identifiers import DeviceId
@@ -42,11 +42,6 @@ def _paragraphs(value: str) -> str:
     if not text.replace("\n", "").isprintable():
         raise FieldFault("text_has_control_characters")
     return text
-
-
-def _blank_is_missing(value: object) -> object:
-    """A text of blanks only is as short as none."""
-    return value.strip() if isinstance(value, str) else value
 
 
 def _device_id(value: str) -> str:
@@ -98,12 +93,15 @@ def uuid_of(text: str, *, field: str) -> uuid.UUID:
         raise Invalid(Fault(field, "not_a_uuid")) from None
 
 
-Title = Annotated[str, BeforeValidator(_blank_is_missing), Field(min_length=1, max_length=200), AfterValidator(_tidy)]
-Name = Annotated[str, BeforeValidator(_blank_is_missing), Field(min_length=1, max_length=120), AfterValidator(_tidy)]
+def _text(longest: int) -> StringConstraints:
+    """Not empty and not blank."""
+    return StringConstraints(strip_whitespace=True, min_length=1, max_length=longest)
+
+
+Title = Annotated[str, _text(200), AfterValidator(_tidy)]
+Name = Annotated[str, _text(120), AfterValidator(_tidy)]
 Note = Annotated[str, Field(max_length=500), AfterValidator(_tidy)]
-BoardText = Annotated[
-    str, BeforeValidator(_blank_is_missing), Field(min_length=1, max_length=2_000), AfterValidator(_paragraphs)
-]
+BoardText = Annotated[str, _text(2_000), AfterValidator(_paragraphs)]
 DeviceIdText = Annotated[str, Field(max_length=200), AfterValidator(_device_id)]
 Login = Annotated[str, Field(max_length=200), AfterValidator(_login)]
 LanguageTag = Annotated[str, Field(max_length=64), AfterValidator(_language)]

@@ -23,7 +23,7 @@ from services.control.pages.wording import Wording
 from services.control.permissions import Permission
 from services.control.units import UnitVersion
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 Own = Annotated[Caller, requires(Permission.OWN_ACCOUNT, Scope.ANYWHERE)]
 UnitWatcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.UNIT)]

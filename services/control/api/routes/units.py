@@ -68,7 +68,7 @@ async def list_units(
 ) -> list[UnitView]:
     """Units in Vietnamese alphabetical order: children of a unit, or those a search finds (50 at most)."""
     tree = await _tree(services, on, caller)
-    if q is not None:
+    if q is not None and q.strip():
         day = on or services.directory.today(now=caller.now)
         async with services.database.connection() as connection:
             ids = await unit_store.matching(connection, vietnamese.search_text(q), q.strip(), day=day, limit=_FOUND)

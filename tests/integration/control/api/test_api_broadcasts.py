@@ -1,0 +1,338 @@
+"""Broadcasts over HTTP: asked for, changed by two at once, withdrawn, proven."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.control.permissions import Role
+from tests.support.control_api import Api, add_broadcast, add_bulletin, add_device, broadcast_body
+
+
+async def create(api: Api, headers: dict[str, str], **changes: Any) -> Any:
+    return await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11", **changes), headers=headers)
+
+
+async def test_what_was_asked_for_comes_back_as_it_was_asked_for(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "1"))
+    bulletin_id, device_id = await add_bulletin(api, "11"), await add_device(api, "11")
+    other = await add_device(api, "11")
+    wanted = {
+        "unit_id": str(api.units["1"]),
+        "title": "Bản tin sáng",
+        "level": "priority",
+        "recurrence": "daily",
+        "time_zone": "Asia/Ho_Chi_Minh",
+        "starts_on": "2026-03-11",
+        "ends_on": "2026-04-01",
+        "local_times": ["05:30:00", "17:00:15"],
+        "items": [{"bulletin_id": bulletin_id}, {"pause_s": 1.5}, {"bulletin_id": bulletin_id}],
+        "targets": [{"unit_id": str(api.units["11"])}, {"device_id": other, "exclude": True}],
+        "volume_percent": 40,
+        "resume": "drop",
+    }
+    made = await api.client.post("/api/v1/broadcasts", json=wanted, headers=officer)
+    assert made.status_code == 201, made.text
+    assert made.headers["etag"] == '"1"'
+    assert (made.json()["devices"], made.json()["duration_s"]) == (1, 61.5)
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    read = (await api.client.get(path, headers=officer)).json()
+    assert {name: read[name] for name in wanted if name not in ("items", "targets")} == {
+        name: value for name, value in wanted.items() if name not in ("items", "targets")
+    }
+    assert [{k: v for k, v in item.items() if v is not None} for item in read["items"]] == wanted["items"]
+    assert [{k: v for k, v in target.items() if v not in (None, False)} for target in read["targets"]] == wanted[
+        "targets"
+    ]
+    assert read["proof"]["planned"] == 0
+    assert device_id not in str(read["targets"])
+
+
+async def test_saving_asks_for_planning_in_the_same_transaction(api: Api) -> None:
+    await api.execute("DELETE FROM control.planning_requests")
+    broadcast = await add_broadcast(api, "11")
+    assert str(await api.fetchval("SELECT broadcast_id FROM control.planning_requests")) == broadcast["broadcast_id"]
+
+
+async def test_a_faulty_request_stores_nothing(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    response = await create(api, officer, time_zone="Asia/Nowhere")
+    assert (response.status_code, response.json()["code"]) == (422, "broadcast_invalid")
+    assert [error["field"] for error in response.json()["errors"]] == ["time_zone"]
+    for table in ("broadcasts", "broadcast_items", "broadcast_targets", "planning_requests"):
+        assert await api.fetchval(f"SELECT count(*) FROM control.{table} WHERE broadcast_id IS NOT NULL") == 0
+
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "code"),
+    [
+        ({"title": " "}, "title", "text_too_short"),
+        ({"level": "urgent"}, "level", "not_one_of"),
+        ({"level": "emergency"}, "level", "emergency_needs_alert"),
+        ({"recurrence": "hourly"}, "recurrence", "not_one_of"),
+        ({"time_zone": "+07:00"}, "time_zone", "unknown_time_zone"),
+        ({"time_zone": "x" * 65}, "time_zone", "text_too_long"),
+        ({"starts_on": "11/03/2026"}, "starts_on", "not_a_date"),
+        ({"starts_on": "2026-02-30"}, "starts_on", "not_a_date"),
+        ({"starts_on": 20260311}, "starts_on", "not_a_date"),
+        ({"starts_on": "2026-03-01"}, "local_times[0]", "time_in_the_past"),
+        ({"recurrence": "daily", "ends_on": "2026-03-01"}, "ends_on", "end_before_start"),
+        ({"local_times": []}, "local_times", "too_few"),
+        ({"local_times": ["5:30"]}, "local_times[0]", "not_a_local_time"),
+        ({"local_times": ["24:00"]}, "local_times[0]", "not_a_local_time"),
+        ({"local_times": ["05:30+07:00"]}, "local_times[0]", "not_a_local_time"),
+        ({"local_times": [19800]}, "local_times[0]", "not_a_local_time"),
+        ({"local_times": ["05:30"] * 25}, "local_times", "too_many"),
+        ({"local_times": ["05:30", "05:30:00"]}, "local_times", "time_repeated"),
+        ({"items": []}, "items", "too_few"),
+        ({"items": [{}]}, "items[0]", "item_is_not_one_thing"),
+        ({"items": [{"bulletin_id": UNKNOWN, "pause_s": 1}]}, "items[0]", "item_is_not_one_thing"),
+        ({"items": [{"bulletin_id": UNKNOWN}]}, "items[0].bulletin_id", "unknown_bulletin"),
+        ({"items": [{"bulletin_id": "x"}]}, "items[0].bulletin_id", "not_a_uuid"),
+        ({"items": [{"pause_s": 0}]}, "items[0].pause_s", "number_too_small"),
+        ({"items": [{"pause_s": 1e300}]}, "items[0].pause_s", "number_too_large"),
+        ({"items": [{"pause_s": 5}]}, "items", "items_without_bulletin"),
+        ({"targets": []}, "targets", "too_few"),
+        ({"targets": [{}]}, "targets[0]", "target_is_not_one_thing"),
+        ({"targets": [{"unit_id": UNKNOWN}]}, "targets[0].unit_id", "unknown_unit"),
+        ({"targets": [{"device_id": "nobody"}]}, "targets[0].device_id", "unknown_device"),
+        ({"targets": [{"device_id": "No Body"}]}, "targets[0].device_id", "bad_device_id"),
+        ({"volume_percent": 101}, "volume_percent", "number_too_large"),
+        ({"resume": "later"}, "resume", "not_one_of"),
+        ({"unit_id": UNKNOWN}, "unit_id", "unknown_unit"),
+        ({"priority": 1}, "priority", "field_unknown"),
+    ],
+)
+async def test_each_fault_is_a_problem_that_names_its_field(
+    api: Api, changes: dict[str, Any], field: str, code: str
+) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    response = await create(api, officer, **changes)
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    errors = response.json()["errors"]
+    assert [(error["field"], error["code"]) for error in errors] == [(field, code)]
+    assert errors[0]["message"]
+    assert errors[0]["mend"]
+
+
+async def test_a_target_outside_the_own_subtree_is_forbidden_by_name(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    foreign = await add_device(api, "2")
+    targets = [{"unit_id": str(api.units["11"])}, {"unit_id": str(api.units["2"])}, {"device_id": foreign}]
+    response = await create(api, officer, targets=targets)
+    assert (response.status_code, response.json()["code"]) == (403, "target_outside_own_subtree")
+    assert [error["field"] for error in response.json()["errors"]] == ["targets[1].unit_id", "targets[2].device_id"]
+    assert "Huyện Nam" in response.json()["errors"][0]["message"]
+    assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 0
+
+
+async def test_a_bulletin_that_is_not_approved_cannot_be_broadcast(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    for state in ("submitted", "rejected", "withdrawn"):
+        response = await create(api, officer, items=[{"bulletin_id": await add_bulletin(api, "11", state=state)}])
+        assert response.json()["errors"][0]["code"] == "bulletin_not_approved"
+
+
+async def test_targets_without_a_device_that_can_play_are_empty(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    board = await add_device(api, "11", "board")
+    response = await create(api, officer, targets=[{"device_id": board}])
+    assert [(error["field"], error["code"]) for error in response.json()["errors"]] == [("targets", "targets_empty")]
+    empty = await create(api, officer, targets=[{"unit_id": str(api.units["11"])}])
+    assert empty.json()["errors"][0]["code"] == "targets_empty"
+
+
+# --- two officers ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_change_needs_the_version_that_was_read(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    made = await create(api, officer)
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    body = await broadcast_body(api, "11", title="Bản tin chiều")
+    without = await api.client.put(path, json=body, headers=officer)
+    assert (without.status_code, without.json()["code"]) == (428, "version_required")
+    changed = await api.client.put(path, json=body, headers={**officer, "If-Match": made.headers["etag"]})
+    assert (changed.status_code, changed.headers["etag"]) == (200, '"2"')
+    late = await api.client.put(
+        path, json={**body, "title": "Khác nữa"}, headers={**officer, "If-Match": made.headers["etag"]}
+    )
+    assert (late.status_code, late.json()["code"], late.headers["etag"]) == (412, "version_mismatch", '"2"')
+    assert late.json()["present"]["title"] == "Bản tin chiều"
+    assert late.json()["given"]["title"] == "Khác nữa"
+
+
+async def test_of_two_changes_at_once_one_wins_and_the_other_is_told(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    made = await create(api, officer)
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    bodies = [await broadcast_body(api, "11", title=f"Lần {number}") for number in range(5)]
+    headers = {**officer, "If-Match": made.headers["etag"]}
+    answers = await asyncio.gather(*(api.client.put(path, json=body, headers=headers) for body in bodies))
+    assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
+    winner = next(answer for answer in answers if answer.status_code == 200)
+    stored = (await api.client.get(path, headers=officer)).json()
+    assert (stored["title"], stored["version"]) == (winner.json()["title"], 2)
+    assert await api.fetchval("SELECT count(*) FROM control.broadcast_items") == 1
+
+
+async def test_withdrawing_looks_at_the_version_when_it_is_given(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    made = await create(api, officer)
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    other = await api.client.post(f"{path}/withdraw", headers={**officer, "If-Match": '"7"'})
+    assert other.status_code == 412
+    withdrawn = await api.client.post(f"{path}/withdraw", headers={**officer, "If-Match": '"1"'})
+    assert (withdrawn.json()["state"], withdrawn.headers["etag"]) == ("withdrawn", '"2"')
+    for again in (
+        await api.client.post(f"{path}/withdraw", headers=officer),
+        await api.client.put(path, json=await broadcast_body(api, "11"), headers={**officer, "If-Match": '"2"'}),
+    ):
+        assert (again.status_code, again.json()["code"]) == (409, "broadcast_withdrawn")
+
+
+async def test_the_issuing_unit_stays(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "1"))
+    made = await create(api, officer)
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    body = await broadcast_body(api, "12")
+    response = await api.client.put(path, json=body, headers={**officer, "If-Match": '"1"'})
+    assert response.json()["errors"][0]["code"] == "issuing_unit_is_fixed"
+
+
+async def test_every_change_is_written_down_with_before_and_after(api: Api) -> None:
+    officer, administrator = await api.account((Role.OFFICER, "11")), await api.person((Role.ADMINISTRATOR, "1"))
+    headers = await api.token(officer)
+    made = await create(api, headers)
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    body = await broadcast_body(api, "11", title="Bản tin chiều")
+    await api.client.put(path, json=body, headers={**headers, "If-Match": '"1"'})
+    await api.client.post(f"{path}/withdraw", headers=headers)
+    entries = (await api.client.get("/api/v1/audit", headers=administrator)).json()
+    about = [entry for entry in entries if entry["subject"].startswith("broadcast:")]
+    assert [entry["action"] for entry in about] == ["broadcast_withdrawn", "broadcast_changed", "broadcast_created"]
+    assert {entry["login"] for entry in about} == {officer.login}
+    assert {entry["origin"] for entry in about} == {"203.0.113.7"}
+    assert (about[1]["before"]["title"], about[1]["after"]["title"]) == ("Bản tin sáng", "Bản tin chiều")
+
+
+# --- proof -----------------------------------------------------------------------------------------------------------
+
+
+async def emission(api: Api, broadcast: dict[str, Any], device_id: str, **values: Any) -> None:
+    """An emission as the planner and the reconciler leave it behind."""
+    starts_at = values.pop("starts_at", api.clock.now - timedelta(hours=1))
+    columns = {
+        "broadcast_id": broadcast["broadcast_id"],
+        "occurrence_at": starts_at,
+        "item": 0,
+        "device_no": await api.fetchval("SELECT device_no FROM control.devices WHERE device_id = $1", device_id),
+        "unit_id": await api.fetchval("SELECT unit_id FROM control.devices WHERE device_id = $1", device_id),
+        "bulletin_id": broadcast["items"][0]["bulletin_id"],
+        "content": "audio",
+        "level": "normal",
+        "issuer_depth": 2,
+        "starts_at": starts_at,
+        "ends_at": starts_at + timedelta(seconds=30),
+        "latest_start_at": starts_at + timedelta(seconds=15),
+        "fingerprint": b"",
+        "planned_at": starts_at - timedelta(days=1),
+        **values,
+    }
+    places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+    await api.execute(f"INSERT INTO control.emissions ({', '.join(columns)}) VALUES ({places})", *columns.values())
+
+
+async def test_proof_lists_every_emission_with_outcome_reason_and_evidence(api: Api) -> None:
+    viewer = await api.person((Role.VIEWER, "11"))
+    broadcast = await add_broadcast(api, "11")
+    device_ids = [await add_device(api, "11") for _ in range(5)]
+    outcomes: list[dict[str, Any]] = [
+        {"outcome": "played", "evidence": "device", "sounded_ms": 30_000},
+        {"outcome": "missed", "reason": "media_missing"},
+        {"outcome": "unknown", "reason": "offline"},
+        {},
+        {"outcome": "played", "evidence": "gateway"},
+    ]
+    for device_id, values in zip(device_ids, outcomes, strict=True):
+        await emission(api, broadcast, device_id, **values)
+    path = f"/api/v1/broadcasts/{broadcast['broadcast_id']}"
+    proof = (await api.client.get(path, headers=viewer)).json()["proof"]
+    assert {name: number for name, number in proof.items() if number} == {
+        "planned": 5,
+        "played": 1,
+        "by_gateway": 1,
+        "missed": 1,
+        "unknown": 1,
+        "overdue": 1,
+        "unexplained": 2,
+    }
+    seen: list[Any] = []
+    after = None
+    while True:
+        query = {"limit": "2", **({"after": after} if after else {})}
+        page = (await api.client.get(f"{path}/emissions", params=query, headers=viewer)).json()
+        seen += page["emissions"]
+        after = page["more_after"]
+        if after is None:
+            break
+    assert [each["device_id"] for each in seen] == device_ids
+    assert [(each["outcome"], each["reason"], each["evidence"]) for each in seen] == [
+        ("played", None, "device"),
+        ("missed", "media_missing", None),
+        ("unknown", "offline", None),
+        (None, None, None),
+        ("played", None, "gateway"),
+    ]
+    pending = await api.client.get(f"{path}/emissions", params={"outcome": "pending"}, headers=viewer)
+    assert [each["device_id"] for each in pending.json()["emissions"]] == [device_ids[3]]
+    totals = (await api.client.get("/api/v1/totals", headers=viewer)).json()
+    assert (totals["emissions_planned"], totals["emissions_played"], totals["emissions_unexplained"]) == (5, 1, 2)
+    assert totals["database"] in ("partitioned", "timescaledb")
+
+
+@pytest.mark.parametrize("after", ["x", "1.2", "1.2.3.4", "-1.2.3", "9" * 18 + ".1.1", "1.99999999999.1", "1.1.999"])
+async def test_a_place_that_is_none_is_refused(api: Api, after: str) -> None:
+    viewer = await api.person((Role.VIEWER, "11"))
+    broadcast = await add_broadcast(api, "11")
+    response = await api.client.get(
+        f"/api/v1/broadcasts/{broadcast['broadcast_id']}/emissions", params={"after": after}, headers=viewer
+    )
+    assert response.status_code in (200, 422)
+    if response.status_code == 422:
+        assert response.json()["errors"][0]["field"] == "after"
+
+
+async def test_now_next_and_last_of_a_device_and_a_unit(api: Api) -> None:
+    viewer = await api.person((Role.VIEWER, "1"))
+    broadcast = await add_broadcast(api, "11")
+    device_id = await add_device(api, "11")
+    now = api.clock.now
+    await emission(api, broadcast, device_id, outcome="played", evidence="device")
+    await emission(api, broadcast, device_id, starts_at=now - timedelta(seconds=10))
+    await emission(api, broadcast, device_id, starts_at=now + timedelta(hours=1))
+    await emission(api, broadcast, device_id, starts_at=now + timedelta(hours=2), withdrawn_at=now)
+    status = (await api.client.get(f"/api/v1/devices/{device_id}/status", headers=viewer)).json()
+    assert status["status"]["liveness"] == "never"
+    assert status["status"]["due"]["title"] == "Thông báo lịch tiêm chủng"
+    assert status["status"]["next"]["starts_at"] == (now + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    assert status["status"]["last"]["outcome"] == "played"
+    assert [len(status[name]) for name in ("coming", "past")] == [1, 2]
+    unit = (await api.client.get(f"/api/v1/units/{api.units['1']}/status", headers=viewer)).json()
+    assert [child["unit"]["code"] for child in unit["children"]] == ["12", "11"]
+    assert unit["proof_today"]["planned"] == 3
+    explained = await api.client.get(
+        f"/api/v1/devices/{device_id}/explanation", params={"at": now.isoformat()}, headers=viewer
+    )
+    assert [each["broadcast_id"] for each in explained.json()["contenders"]] == [broadcast["broadcast_id"]]
+    naive = await api.client.get(
+        f"/api/v1/devices/{device_id}/explanation", params={"at": "2026-03-10T09:00:00"}, headers=viewer
+    )
+    assert naive.json()["errors"][0]["field"] == "at"

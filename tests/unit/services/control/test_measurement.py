@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import wave
+from pathlib import Path
+
+import pytest
+
+from services.control.measurement import Limits, Refusal, Refused, container_of, measure
+from tests.support import sounds
+
+LIMITS = Limits(max_duration_s=30, max_cpu_s=20, max_memory_mib=1024)
+
+
+def written(folder: Path, content: bytes) -> Path:
+    path = folder / "sound"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("form", "mime"),
+    [
+        ("wav", "audio/wav"),
+        ("flac", "audio/flac"),
+        ("ogg", "audio/ogg"),
+        ("mp3", "audio/mpeg"),
+        ("m4a", "audio/mp4"),
+    ],
+)
+def test_each_form_is_measured_by_what_was_decoded(tmp_path: Path, form: str, mime: str) -> None:
+    measures = measure(written(tmp_path, sounds.tone(form, seconds=2.0)), LIMITS)
+    assert measures.mime == mime
+    assert (measures.sample_rate_hz, measures.channels) == (48_000, 1)
+    assert measures.duration_ms == pytest.approx(2_000, abs=100)
+    # A 1 kHz sine of amplitude 0.2 in one channel: -14 dBFS peak, -17 LUFS (EBU R 128 counts one channel once).
+    assert measures.loudness_lufs == pytest.approx(-17.0, abs=1.0)
+    assert measures.true_peak_dbtp == pytest.approx(-14.0, abs=1.5)
+    assert not measures.is_silent
+
+
+def test_silence_is_flagged_and_not_refused(tmp_path: Path) -> None:
+    measures = measure(written(tmp_path, sounds.tone("wav", amplitude=0.0)), LIMITS)
+    assert measures.is_silent
+    assert measures.loudness_lufs is None
+
+
+def test_two_channels_and_odd_rates_are_fine(tmp_path: Path) -> None:
+    measures = measure(written(tmp_path, sounds.tone("wav", rate=22_050, layout="stereo")), LIMITS)
+    assert (measures.sample_rate_hz, measures.channels) == (22_050, 2)
+
+
+def truncated_wav() -> bytes:
+    """A header that promises an hour in front of two seconds: only what is there counts."""
+    good = bytearray(sounds.tone("wav"))
+    place = good.index(b"data") + 4
+    good[place : place + 4] = (48_000 * 2 * 3_600).to_bytes(4, "little")
+    return bytes(good)
+
+
+def test_a_header_that_promises_more_than_there_is_promises_nothing(tmp_path: Path) -> None:
+    assert measure(written(tmp_path, truncated_wav()), LIMITS).duration_ms == pytest.approx(2_000, abs=100)
+
+
+def many_channels() -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(6)
+        out.setsampwidth(2)
+        out.setframerate(48_000)
+        out.writeframes(bytes(6 * 2 * 48_000))
+    return file.getvalue()
+
+
+REFUSED = {
+    "empty": (lambda: b"", Refusal.EMPTY),
+    "text": (lambda: b"Xin chao" * 100, Refusal.NOT_AUDIO),
+    "html": (lambda: b"<!doctype html><script>alert(1)</script>", Refusal.NOT_AUDIO),
+    "png": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), Refusal.NOT_AUDIO),
+    "zip": (lambda: b"PK\x03\x04" + bytes(100), Refusal.NOT_AUDIO),
+    "html_before_a_sound": (lambda: b"<html>" + sounds.tone("mp3"), Refusal.NOT_AUDIO),
+    "playlist": (lambda: b"#EXTM3U\n#EXTINF:10\nhttp://169.254.169.254/latest\n", Refusal.NOT_AUDIO),
+    "video": (sounds.video, Refusal.HAS_VIDEO),
+    "six_channels": (many_channels, Refusal.LAYOUT),
+    "too_short": (lambda: sounds.tone("wav", seconds=0.2), Refusal.TOO_SHORT),
+    "too_long": (lambda: sounds.tone("wav", seconds=31, rate=8_000), Refusal.TOO_LONG),
+    "too_long_but_small": (lambda: sounds.tone("flac", seconds=40, rate=8_000, amplitude=0), Refusal.TOO_LONG),
+    "archive_behind_a_sound": (lambda: sounds.tone("mp3") + b"PK\x03\x04" * 200_000, Refusal.FOREIGN_BYTES),
+    "mpeg_header_and_noise": (lambda: b"\xff\xfb\x90\x64" + bytes(range(256)) * 20, None),
+    "riff_and_nothing": (lambda: b"RIFF\x00\x00\x00\x00WAVE", None),
+    "ogg_and_nothing": (lambda: b"OggS" + bytes(200), None),
+    "flac_and_nothing": (lambda: b"fLaC" + bytes(200), None),
+    "mp4_and_nothing": (lambda: b"\x00\x00\x00\x18ftypM4A " + bytes(200), None),
+    "holes": (lambda: _with_holes(sounds.tone("mp3", seconds=4)), Refusal.DAMAGED),
+}
+
+
+def _with_holes(content: bytes) -> bytes:
+    """Every second half-kilobyte replaced by ones that look like frame headers."""
+    return b"".join(
+        content[place : place + 512] if place // 512 % 2 == 0 else b"\xff\xfb\x90" * 170 + b"\xff\xfb"
+        for place in range(0, len(content), 512)
+    )
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_honest_sound_is_refused_with_its_reason(tmp_path: Path, name: str) -> None:
+    make, expected = REFUSED[name]
+    with pytest.raises(Refused) as caught:
+        measure(written(tmp_path, make()), LIMITS)
+    if expected is not None:
+        assert caught.value.refusal is expected
+
+
+@pytest.mark.parametrize("form", sounds.FORMATS)
+def test_no_beginning_of_a_file_crashes_the_measuring(tmp_path: Path, form: str) -> None:
+    content = sounds.tone(form, seconds=1.0)
+    for length in range(0, len(content), max(1, len(content) // 25)):
+        with contextlib.suppress(Refused):
+            measure(written(tmp_path, content[:length]), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("head", "is_known"),
+    [
+        (b"ID3\x04", True),
+        (b"\xff\xfb\x90", True),
+        (b"\xff\xff\xff", False),
+        (b"\xff\xf1\x50", False),  # AAC in ADTS
+        (b"RIFF1234AVI ", False),
+        (b"", False),
+    ],
+)
+def test_the_first_bytes_tell_the_container(head: bytes, is_known: bool) -> None:
+    assert (container_of(head) is not None) is is_known
