@@ -141,7 +141,9 @@ class Planner:
     async def _scope(self, connection: Connection, *, now: datetime) -> Scope | None:
         scope = await planning_queue.take_all(connection)
         # A new day brings a new last day of the horizon, and perhaps another tree of units.
-        rolled_from = await programme_store.roll(connection, local_day(now, self._zone), now=now)
+        rolled_from = await programme_store.roll(
+            connection, local_day(now, self._zone), planned_until=self._horizon_at(now=now), now=now
+        )
         if rolled_from is None:
             return scope
         asked_at = rolled_from if scope is None else min(rolled_from, scope.asked_at)
@@ -294,11 +296,14 @@ class Planner:
         await outbox.enqueue(connection, _publishes(issues), at=terms.now)
         return issues
 
+    def _horizon_at(self, *, now: datetime) -> datetime:
+        """The end of the last local day that is planned."""
+        return start_of(local_day(now, self._zone) + timedelta(days=self._settings.horizon_days + 1), self._zone)
+
     def _terms(self, *, now: datetime) -> Terms:
-        end = local_day(now, self._zone) + timedelta(days=self._settings.horizon_days + 1)
         return Terms(
             now=now,
-            horizon_at=start_of(end, self._zone),
+            horizon_at=self._horizon_at(now=now),
             renew_left=self._settings.renew_left,
             configuration_validity=self._settings.configuration_validity,
             media_base_url=self._media_base_url,

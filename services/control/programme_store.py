@@ -186,10 +186,10 @@ SELECT DISTINCT broadcast_id
 """
 
 _ROLL = """
-INSERT INTO control.planning_rolls (rolled_on, rolled_at)
-VALUES ($1, $2)
+INSERT INTO control.planning_rolls (rolled_on, rolled_at, planned_until)
+VALUES ($1, $2, $3)
     ON CONFLICT (rolled_on) DO NOTHING
-RETURNING (SELECT max(rolled_at) FROM control.planning_rolls)
+RETURNING (SELECT max(planned_until) FROM control.planning_rolls)
 """
 
 _PROBLEMS_OF = """
@@ -214,13 +214,17 @@ async def try_lock(connection: Connection) -> bool:
     return locked
 
 
-async def roll(connection: Connection, day: date, *, now: datetime) -> datetime | None:
-    """Claim the roll of the horizon on `day`: since when it has not been rolled, or None when that is done already."""
-    row = await connection.fetchrow(_ROLL, day, now)
+async def roll(connection: Connection, day: date, *, planned_until: datetime, now: datetime) -> datetime | None:
+    """Claim the roll of the horizon on `day`; None when that is done already.
+
+    Returns since when something may be missing from the record: now, or where the horizon of the last roll ended if
+    that is longer ago. Before that, what was not planned was not asked for.
+    """
+    row = await connection.fetchrow(_ROLL, day, now, planned_until)
     if row is None:
         return None
     previous: datetime | None = row[0]  # the statement sees the table as it was before
-    return previous or now
+    return now if previous is None else min(previous, now)
 
 
 async def load_snapshot(

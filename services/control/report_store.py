@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from services.shared.database.pool import Connection
 
 CURSOR = "proof"
 
+log = logging.getLogger(__name__)
+
 _OPEN_CURSOR = """
 INSERT INTO control.cursors (name, tx, event_no)
 VALUES ($1, '0', 0)
@@ -27,7 +30,7 @@ VALUES ($1, '0', 0)
 """
 
 _LOCK_CURSOR = """
-SELECT tx, event_no
+SELECT tx, event_no, tx >= pg_snapshot_xmax(pg_current_snapshot()) AS is_of_another_life
   FROM control.cursors
  WHERE name = $1
    FOR UPDATE SKIP LOCKED
@@ -196,6 +199,9 @@ class Place:
     event_no: int
 
 
+BEGINNING = Place(tx=0, event_no=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedEvent:
     """An event as it was committed. `body` only for the kinds that were asked for; no standing: unknown device."""
@@ -238,10 +244,19 @@ class Candidate:
 
 
 async def lock_cursor(connection: Connection) -> Place | None:
-    """Where to read on, ours until the transaction ends; None while somebody else follows."""
+    """Where to read on, ours until the transaction ends; None while somebody else follows.
+
+    A database restored from a dump counts its transactions from the start again, and a cursor that lies ahead of every
+    transaction would never see another event. Then reading begins anew: what is kept already is not kept twice.
+    """
     await connection.execute(_OPEN_CURSOR, CURSOR)
     row = await connection.fetchrow(_LOCK_CURSOR, CURSOR)
-    return Place(tx=row["tx"], event_no=row["event_no"]) if row is not None else None
+    if row is None:
+        return None
+    if row["is_of_another_life"]:
+        log.error("cursor_of_another_life", extra={"cursor": CURSOR, "tx": row["tx"]})
+        return BEGINNING
+    return Place(tx=row["tx"], event_no=row["event_no"])
 
 
 async def move_cursor(connection: Connection, place: Place) -> None:

@@ -6,8 +6,10 @@ import uuid
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
+from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
+from services.control.orders import Addressee
 from services.control.planning.model import (
     Broadcast,
     Bulletin,
@@ -148,3 +150,20 @@ def a_snapshot(
 
 def days(count: int, first: date = DAY) -> Window:
     return Window(first=first, end=first + timedelta(days=count))
+
+
+def an_addressee(**changes: object) -> Addressee:
+    values: dict[str, object] = {
+        "device_no": DeviceNo(1),
+        "device_id": DeviceId("loa-0001"),
+        "kind": DeviceKind.CLUSTER,
+        "principal": DeviceId("loa-0001"),
+        "unit_id": unit_id(11),
+        "ownership": Ownership.PUBLIC,
+        "volume_percent": 30,
+        "volume_cap_percent": 80,
+        "heartbeat_interval": timedelta(seconds=60),
+        "latitude": 21.2731,
+        "longitude": 106.1946,
+    }
+    return Addressee(**(values | changes))  # type: ignore[arg-type]

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from schemas.topics import Topic, format_topic, is_retained
+from schemas.topics import DownlinkKind, Topic, format_topic, is_retained
 from services.control.planning.model import DeviceNo
 from services.shared.database.pool import Connection
 
 CHANNEL = "outbox_filled"
 ERROR_LENGTH = 200
+FIRST = {DownlinkKind.KEYS.value: 0, DownlinkKind.CONFIG.value: 1}
 
 _PUT_RETAINED = """
 INSERT INTO control.outbox
@@ -211,10 +212,14 @@ async def ring(connection: Connection) -> None:
 
 
 async def claim(connection: Connection, *, by: str, lease: timedelta, limit: int, now: datetime) -> tuple[Claimed, ...]:
-    """Take up to `limit` due messages, oldest first; nobody else gets them until the lease has run out."""
+    """Take up to `limit` due messages; nobody else gets them until the lease has run out.
+
+    They come in the order of the outbox, but keys before configurations before everything else: a device that listens
+    can then make use of each as it arrives.
+    """
     rows = await connection.fetch(_CLAIM, now, lease, by, limit)
     claimed = [Claimed(**dict(row)) for row in rows]
-    return tuple(sorted(claimed, key=lambda message: message.outbox_id))
+    return tuple(sorted(claimed, key=lambda message: (FIRST.get(message.kind, len(FIRST)), message.outbox_id)))
 
 
 async def remove(connection: Connection, messages: Sequence[Claimed], *, by: str, now: datetime) -> int:

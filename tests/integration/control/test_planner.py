@@ -366,6 +366,31 @@ async def test_what_was_planned_too_late_is_missed_not_forgotten(province: Provi
     assert all(plan.emissions == () for plan in (await sent(province, keyring, Plan)).values())
 
 
+async def test_a_new_day_does_not_blame_a_device_for_what_was_before_it_came(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "b1")
+    now = utc_now()
+    broadcast = await province.broadcast("a1", [await province.bulletin()], at=now + HOUR, daily=True)
+    await settle(province, keyring, now=now)
+
+    # Moved after today's emission; then the horizon rolls on, looking back over today.
+    await province.execute("UPDATE control.devices SET unit_id = $1 WHERE device_id = 'loa-2'", province.units["a1"])
+    await province.execute(
+        "INSERT INTO control.planning_requests (device_no, requested_at) VALUES ($1, $2)",
+        province.devices["loa-2"],
+        now + 2 * HOUR,
+    )
+    await settle(province, keyring, now=now + 2 * HOUR)
+    await settle(province, keyring, now=now + timedelta(days=1, hours=2))
+
+    rows = await province.emissions(broadcast)
+    assert {row["reason"] for row in rows} == {None}
+    first = min(row["starts_at"] for row in rows)
+    assert [row["device_id"] for row in rows if row["starts_at"] == first] == ["loa-1"]
+
+
 async def test_the_horizon_is_made_up_for_after_a_long_outage(province: Province, keyring: Keyring) -> None:
     await province.device("loa-1", "a1")
     broadcast = await province.broadcast("p", [await province.bulletin()], daily=True)

@@ -315,6 +315,23 @@ async def test_a_commit_that_comes_late_is_not_stepped_over(province: Province, 
     await past.check("loa-2", "played", None, "device")
 
 
+async def test_a_database_restored_from_a_dump_does_not_make_the_reader_deaf(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+    await past.follow()
+    await province.execute(
+        "INSERT INTO control.cursors (name, tx, event_no) VALUES ('proof', '99999999999', 7)"
+        " ON CONFLICT (name) DO UPDATE SET tx = excluded.tx"
+    )
+
+    await province.event("loa-1", past.ended())
+    await past.follow()
+
+    await past.check("loa-1", "played", None, "device")
+
+
 async def test_a_turn_that_dies_is_done_again_whole(province: Province, keyring: Keyring) -> None:
     await province.device("loa-1", "a1")
     past = await a_past(province, keyring)

@@ -245,10 +245,11 @@ CREATE TABLE control.planning_requests (
     CONSTRAINT planning_requests_name_at_most_one CHECK (broadcast_id IS NULL OR device_no IS NULL)
 );
 
--- The days on which the horizon was rolled forward; whoever inserts the day does it.
+-- The days on which the horizon was rolled forward, and up to when all was planned then. Whoever inserts the day does it.
 CREATE TABLE control.planning_rolls (
-    rolled_on  date PRIMARY KEY,
-    rolled_at  timestamptz NOT NULL
+    rolled_on      date PRIMARY KEY,
+    rolled_at      timestamptz NOT NULL,
+    planned_until  timestamptz NOT NULL
 );
 
 -- Devices whose orders (plan, configuration, keys) have to be made anew. Claimed in batches with SKIP LOCKED.

@@ -19,8 +19,18 @@ from services.control.planning.model import DeviceNo
 from services.control.planning.programme import plan
 from services.control.trust.keyring import Keyring
 from tests.support.control import a_keyring
-from tests.support.planning import DAY, PROVINCE, a_broadcast, a_bulletin, a_snapshot, daily, days, local, unit_id
-from tests.unit.services.control.test_orders import an_addressee
+from tests.support.planning import (
+    DAY,
+    PROVINCE,
+    a_broadcast,
+    a_bulletin,
+    a_snapshot,
+    an_addressee,
+    daily,
+    days,
+    local,
+    unit_id,
+)
 
 NOW = local("2026-09-07 04:00")
 TERMS = Terms(

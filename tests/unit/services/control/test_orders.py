@@ -15,10 +15,21 @@ from schemas.identifiers import DeviceId
 from schemas.orders import Order
 from schemas.plans import Plan
 from services.control import orders
-from services.control.orders import Addressee, SignedOrder
+from services.control.orders import SignedOrder
 from services.control.planning.model import DeviceNo, Slot, to_ms
 from services.control.planning.programme import plan
-from tests.support.planning import a_broadcast, a_bulletin, a_device, a_snapshot, bulletins, daily, days, local, unit_id
+from tests.support.planning import (
+    a_broadcast,
+    a_bulletin,
+    a_device,
+    a_snapshot,
+    an_addressee,
+    bulletins,
+    daily,
+    days,
+    local,
+    unit_id,
+)
 
 ISSUED_AT = local("2026-09-07 04:00")
 HORIZON_AT = local("2026-09-15 00:00")
@@ -115,23 +126,6 @@ def test_what_the_wire_cannot_hold_is_cut_to_what_it_can() -> None:
 def test_a_plans_hash_is_of_its_content_in_whatever_order() -> None:
     assert orders.plan_hash([b"a", b"b"]) == orders.plan_hash([b"b", b"a"])
     assert orders.plan_hash([b"a"]) != orders.plan_hash([b"b"])
-
-
-def an_addressee(**changes: object) -> Addressee:
-    values: dict[str, object] = {
-        "device_no": DeviceNo(1),
-        "device_id": DeviceId("loa-0001"),
-        "kind": DeviceKind.CLUSTER,
-        "principal": DeviceId("loa-0001"),
-        "unit_id": unit_id(11),
-        "ownership": Ownership.PUBLIC,
-        "volume_percent": 30,
-        "volume_cap_percent": 80,
-        "heartbeat_interval": timedelta(seconds=60),
-        "latitude": 21.2731,
-        "longitude": 106.1946,
-    }
-    return Addressee(**(values | changes))  # type: ignore[arg-type]
 
 
 def a_configuration(

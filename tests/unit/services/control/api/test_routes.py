@@ -22,7 +22,7 @@ def requirements(dependant: Dependant) -> Iterator[Requirement]:
 def routes() -> Iterator[tuple[str, APIRoute]]:
     for route in routed().routes:
         assert isinstance(route, APIRoute), f"{route!r} is a kind of route that nobody looks at"
-        for method in route.methods:
+        for method in route.methods or ():
             yield method, route
 
 
