@@ -111,5 +111,5 @@ async def test_killed_again_and_again_while_devices_report_ingest_loses_and_doub
 
             assert await faulty_journals(site) == []
             assert await stored_events(site) > 0
-            assert proof["played"] + proof["by_gateway"] == proof["planned"]
+            assert proof["played"] + proof["late"] + proof["by_gateway"] == proof["planned"]
             assert proof["unexplained"] == 0
