@@ -119,6 +119,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment; raises `InvalidInput` with one line per variable that is wrong or unknown."""
     environ = os.environ if environ is None else environ
     known = frozenset(name for name, _ in descriptions(Settings, "SIM_"))
+    required = tuple(_required(Settings, "SIM_"))
     problems = [f"{name}: there is no such setting" for name in sorted(environ) if _is_stray(name, known)]
     source = EnvSettingsSource(Settings)
     source.env_vars = {name.lower(): value for name, value in environ.items() if value != "" and name in known}
@@ -127,7 +128,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         for each in error.errors(include_url=False, include_input=False, include_context=False):
             name = "SIM_" + "__".join(str(part).upper() for part in each["loc"])
-            problems.append(f"{name}: {each['msg'].removeprefix('Value error, ')}")
+            if each["type"] == "missing":
+                # A group is missing as a whole: its variables without a default are what must be set.
+                problems += [f"{needed}: must be set" for needed in required if needed.startswith(name)]
+            else:
+                problems.append(f"{name}: {each['msg'].removeprefix('Value error, ')}")
     else:
         problems += _unusable_files(settings)
         if not problems:
@@ -151,6 +156,14 @@ def descriptions(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str
             yield from descriptions(field.annotation, f"{prefix}{name.upper()}__")
         else:
             yield prefix + name.upper(), field.description or ""
+
+
+def _required(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _required(field.annotation, f"{prefix}{name.upper()}__")
+        elif field.is_required():
+            yield prefix + name.upper()
 
 
 def _unusable_files(settings: Settings) -> list[str]:
