@@ -36,6 +36,18 @@ SELECT broadcast_id, unit_id, title, level, recurrence, time_zone, starts_on, en
   FROM control.broadcasts
 """
 
+_HERE = (
+    _COLUMNS  # noqa: S608 - made of constants
+    + """
+ WHERE unit_id = ANY ($1)
+    OR broadcast_id IN (SELECT DISTINCT broadcast_id
+                          FROM control.emissions
+                         WHERE unit_id = ANY ($1) AND starts_at >= $2 AND withdrawn_at IS NULL)
+ ORDER BY issued_at DESC, broadcast_id
+ LIMIT $3
+"""
+)
+
 
 async def add_broadcast(
     connection: Connection, broadcast: StoredBroadcast, device_nos: dict[DeviceId, DeviceNo]
@@ -176,6 +188,14 @@ async def broadcasts_of(
         before,
         limit,
     )
+    return tuple(await _whole(connection, rows))
+
+
+async def broadcasts_here(
+    connection: Connection, unit_ids: Iterable[UnitId], *, since: datetime, limit: int
+) -> tuple[StoredBroadcast, ...]:
+    """Broadcasts that the units issued, or that are heard in them since an instant, newest first."""
+    rows = await connection.fetch(_HERE, list(unit_ids), since, limit)
     return tuple(await _whole(connection, rows))
 
 

@@ -20,6 +20,7 @@ class EmissionRecord:
 
     broadcast_id: uuid.UUID
     broadcast_title: str
+    issuer_id: UnitId
     occurrence_at: datetime
     item: int
     device_no: DeviceNo
@@ -53,7 +54,7 @@ class Place:
 
 
 _COLUMNS = """
-SELECT e.broadcast_id, c.title AS broadcast_title, e.occurrence_at, e.item, e.device_no, d.device_id,
+SELECT e.broadcast_id, c.title AS broadcast_title, c.unit_id AS issuer_id, e.occurrence_at, e.item, e.device_no, d.device_id,
        d.name AS device_name, e.unit_id, e.bulletin_id, b.title, e.level, e.content, e.starts_at, e.ends_at,
        e.withdrawn_at, e.outcome, e.reason, e.evidence, e.started_at, e.ended_at, e.sounded_ms, e.cut_by_source,
        e.cut_by
@@ -140,4 +141,5 @@ def _record(row: Record) -> EmissionRecord:
     values = dict(row)
     values["device_no"] = DeviceNo(values["device_no"])
     values["unit_id"] = UnitId(values["unit_id"])
+    values["issuer_id"] = UnitId(values["issuer_id"])
     return EmissionRecord(**values)

@@ -39,7 +39,8 @@ class Tally:
         """Count devices in."""
         kind = self.by_kind.setdefault(count.kind, dict.fromkeys(LIVENESS, 0))
         kind[count.liveness] += count.devices
-        self.playing += count.playing
+        # What a device said before it fell silent is believed no longer.
+        self.playing += count.playing if count.liveness == "online" else 0
 
     def total(self, kind: str | None = None, liveness: str | None = None) -> int:
         """How many devices of a kind (default: any) are in a state (default: any)."""

@@ -74,6 +74,7 @@ class Api:
 
     client: httpx.AsyncClient
     services: Services
+    telemetry: Database  # as role loa_ingest
     clock: Clock
     units: dict[str, UnitId] = field(default_factory=dict)
 
@@ -142,7 +143,10 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
     clock = Clock()
     media = MediaSettings(directory=folder / "media", base_url="http://media.test", max_file_mib=8)
     registry = CollectorRegistry()
-    async with open_database(database.control, application="control-test") as opened:
+    async with (
+        open_database(database.control, application="control-test") as opened,
+        open_database(database.ingest, application="ingest-test") as telemetry,
+    ):
         files = MediaFiles(media.directory)
         files.prepare(now=clock.now)
         parts: dict[str, Any] = {
@@ -163,7 +167,7 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
         app = create_api(services, ControlMetrics(registry))
         transport = httpx.ASGITransport(app=app, client=("203.0.113.7", 4711))
         async with httpx.AsyncClient(transport=transport, base_url="http://loa.test") as client:
-            api = Api(client=client, services=services, clock=clock)
+            api = Api(client=client, services=services, telemetry=telemetry, clock=clock)
             await import_tree(api, TREE, VALID_FROM)
             yield api
 
@@ -289,3 +293,28 @@ async def _somebody(api: Api) -> uuid.UUID:
     """Any account."""
     found: uuid.UUID | None = await api.fetchval("SELECT account_id FROM control.accounts ORDER BY created_at LIMIT 1")
     return found or (await api.account((Role.OFFICER, "24"))).account_id
+
+
+async def heard(api: Api, device_id: str, *, at: datetime | None = None, **state: Any) -> None:
+    """The latest state of a device as ingest keeps it after a heartbeat of a cluster."""
+    when = at or api.clock.now
+    device_no = await api.fetchval("SELECT device_no FROM control.devices WHERE device_id = $1", device_id)
+    columns = {
+        "device_no": device_no,
+        "principal": device_id,
+        "is_through_gateway": False,
+        "last_heard_kind": 0,
+        "last_heard_at": when,
+        "heartbeat_at": when,
+        "heartbeat_received_at": when,
+        "kind": 0,
+        "clock_state": 0,
+        "time_source": 0,
+        "firmware": "loa 1.0",
+        **state,
+    }
+    places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+    async with api.telemetry.connection() as connection:
+        await connection.execute(
+            f"INSERT INTO telemetry.device_states ({', '.join(columns)}) VALUES ({places})", *columns.values()
+        )

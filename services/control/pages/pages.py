@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode, urlsplit
@@ -33,6 +35,7 @@ BroadcastReader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.BR
 _DEVICES_SHOWN = 100
 _EMISSIONS_SHOWN = 500
 _BROADCASTS_SHOWN = 10
+_HEARD_SINCE = timedelta(days=7)
 _LANGUAGE_COOKIE = "loa_language"
 _YEAR_S = 31_536_000
 _OUTCOMES = ("planned", "played", "late", "cut", "missed", "refused", "unknown", "by_gateway", "pending", "overdue")
@@ -176,11 +179,10 @@ async def unit_page(
             limit=_DEVICES_SHOWN,
             now=caller.now,
         )
-        recent = await broadcast_store.broadcasts_of(
+        here = await broadcast_store.broadcasts_here(
             connection,
             tree.subtree(UnitId(unit_id)) or (UnitId(unit_id),),
-            state=None,
-            before=None,
+            since=caller.now - _HEARD_SINCE,
             limit=_BROADCASTS_SHOWN,
         )
     more = {"kind": kind, "liveness": liveness, "after": status.more_after}
@@ -195,7 +197,8 @@ async def unit_page(
         status=status,
         units=tree,
         kinds=fleet.KINDS,
-        broadcasts=recent,
+        broadcasts=here,
+        may_read=_reading(caller),
         proof=_proof_rows(status.proof_today),
         liveness=liveness,
         kind=kind,
@@ -219,6 +222,7 @@ async def device_page(device_id: str, request: Request, caller: DeviceWatcher, s
         unit_id=unit_id,
         history=history,
         status=history.status,
+        may_read=_reading(caller),
         state=history.status.state,
     )
 
@@ -256,6 +260,11 @@ async def broadcast_page(
     )
 
 
+def _reading(caller: Caller) -> Callable[[UnitId], bool]:
+    """Whether the caller may look at broadcasts of a unit: what sounds here may have been issued above."""
+    return lambda unit_id: caller.rights.may(Permission.SEE_BROADCASTS, unit_id)
+
+
 def _trail(caller: Caller, unit_id: UnitId) -> tuple[tuple[UnitVersion, bool], ...]:
     """The units from the root down, and which of them the caller may look at."""
     tree = caller.rights.tree
@@ -286,7 +295,9 @@ def respond_to_error(request: Request, error: Exception) -> Response:
     if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
         api_errors.note(request, document, error)
     if path == "/login":
-        page = _page(request, services, "login.html", problem=document, next="/", login="", http_status=document["status"])
+        page = _page(
+            request, services, "login.html", problem=document, next="/", login="", http_status=document["status"]
+        )
     elif isinstance(error, Unauthenticated):
         target = path if request.method == "GET" else "/"
         return RedirectResponse(f"/login?next={quote(target)}", status_code=HTTPStatus.SEE_OTHER)

@@ -80,6 +80,11 @@ class Wording:
         """A percentage."""
         return self.text("value.none") if value is None else self.text("value.percent", value=value)
 
+    def number(self, value: float, digits: int = 4) -> str:
+        """A number with as many digits as are worth saying; Vietnamese writes a decimal comma."""
+        written = f"{value:.{digits}g}"
+        return written.replace(".", ",") if self.language is Language.VIETNAMESE else written
+
     def iso(self, at: datetime | None) -> str:
         """An instant for machines, as `datetime` attributes want it."""
         return at.isoformat(timespec="seconds") if at is not None else ""

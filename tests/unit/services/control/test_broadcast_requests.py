@@ -91,7 +91,7 @@ def a_bulletin(bulletin_id: uuid.UUID, **changes: Any) -> Bulletin:
     )
 
 
-BULLETINS = {
+BULLETINS: dict[uuid.UUID, Bulletin] = {
     each.bulletin_id: each
     for each in (
         a_bulletin(NEWS),

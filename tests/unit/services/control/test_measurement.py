@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def many_channels() -> bytes:
     return file.getvalue()
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], bytes], Refusal | None]] = {
     "empty": (lambda: b"", Refusal.EMPTY),
     "text": (lambda: b"Xin chao" * 100, Refusal.NOT_AUDIO),
     "html": (lambda: b"<!doctype html><script>alert(1)</script>", Refusal.NOT_AUDIO),
