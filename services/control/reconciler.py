@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from schemas.events import EventType, MessageKind, RefusalReason
 from services.control import report_store
@@ -31,6 +31,9 @@ CHANNEL = "telemetry_committed"
 PLAN_ACCEPTED = EventType.PLAN_ACCEPTED.name.lower()
 REFUSED = EventType.REFUSED.name.lower()
 READ = PLAYS | {PLAN_ACCEPTED, REFUSED}
+
+# How long to leave an older transaction alone that hides what we were woken for.
+SETTLING = timedelta(milliseconds=100)
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +80,23 @@ class Reconciler:
             if place is None:
                 return False
             events = await report_store.load_events(connection, place, kinds=READ, limit=self._settings.batch)
-            if not events:
-                return False
-            reports = self._reports(events)
-            await report_store.keep_reports(connection, reports)
-            await report_store.keep_answers(connection, [a for event in events if (a := _answer(event)) is not None])
-            verdicts = await self._weigh_named(connection, reports, now=now)
-            await report_store.move_cursor(connection, events[-1].place)
+            if events:
+                await self._deal_with(connection, events, now=now)
+                place = events[-1].place
+            is_early = await report_store.has_unsettled(connection, place)
+        is_full = len(events) == self._settings.batch
+        if is_early and not is_full:
+            # We were woken for events that a transaction older than theirs still hides; nobody will wake us for its end.
+            await asyncio.sleep(SETTLING.total_seconds())
+        return is_early or is_full
+
+    async def _deal_with(self, connection: Connection, events: Sequence[FollowedEvent], *, now: datetime) -> None:
+        reports = self._reports(events)
+        await report_store.keep_reports(connection, reports)
+        await report_store.keep_answers(connection, [a for event in events if (a := _answer(event)) is not None])
+        verdicts = await self._weigh_named(connection, reports, now=now)
+        await report_store.move_cursor(connection, events[-1].place)
         self._count(events, reports, verdicts, now=now)
-        return len(events) == self._settings.batch
 
     async def classify_once(self, *, now: datetime) -> bool:
         """Give a verdict to emissions nobody reported in time; returns whether there may be more."""

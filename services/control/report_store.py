@@ -68,6 +68,13 @@ SELECT e.tx, e.event_no, e.device_no, e.principal, e.kind, e.at, e.received_at,
  LIMIT $3
 """
 
+_UNSETTLED = """
+SELECT EXISTS (SELECT
+                 FROM telemetry.event_log
+                WHERE (tx, event_no) > ($1, $2)
+                  AND tx < pg_snapshot_xmax(pg_current_snapshot()))
+"""
+
 _KEEP_REPORTS = """
 INSERT INTO control.play_reports
        (event_no, device_no, principal, standing, broadcast_id, occurrence_at, item, type, is_clock_trusted, body,
@@ -282,6 +289,12 @@ async def load_events(
         )
         for row in await connection.fetch(_EVENTS, after.tx, after.event_no, limit, list(kinds))
     )
+
+
+async def has_unsettled(connection: Connection, after: Place) -> bool:
+    """Whether there are events that cannot be read yet, because an older transaction is still running somewhere."""
+    unsettled: bool = await connection.fetchval(_UNSETTLED, after.tx, after.event_no)
+    return unsettled
 
 
 async def keep_reports(connection: Connection, reports: Sequence[PlayReport]) -> None:

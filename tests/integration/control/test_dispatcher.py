@@ -16,7 +16,7 @@ from schemas.keys import KeySet
 from schemas.plans import Plan
 from schemas.topics import Downlink, DownlinkKind, format_topic
 from services.control.delivery import outbox
-from services.control.delivery.connection import PublishRefused, connected
+from services.control.delivery.connection import BrokerUnreachable, PublishRefused, connected
 from services.control.delivery.dispatcher import Dispatcher, run_dispatcher
 from services.control.delivery.outbox import Publish
 from services.control.trust.certificates import ServiceName
@@ -309,6 +309,34 @@ async def test_a_publish_the_broker_refuses_is_kept_and_tried_again(
     assert (row["attempts"], row["leased_until"]) == (1, None)
     assert "0x87" in row["last_error"]
     assert row["dispatch_at"] > utc_now()
+
+
+# paho leaves a socket whose handshake failed to the garbage collector, which closes it at once, with a warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_broker_that_never_answers_is_unreachable_and_leaves_nothing_running(broker: Broker) -> None:
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        silent = as_control(broker).model_copy(update={"port": port, "connect_timeout": SECOND})
+
+        async def connect() -> None:
+            async with connected(silent, client_id="control:x", inflight=1, publish_timeout=SECOND):
+                raise AssertionError("nobody has answered")
+
+        with pytest.raises(BrokerUnreachable):
+            await connect()
+
+        # A stop while connecting: what the connecting thread still opens is closed again.
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(connect())
+            await eventually(lambda: asyncio.sleep(0, len(writers) == 2), what="a second connection")
+            task.cancel()
+        assert task.cancelled()
+        for writer in writers:
+            writer.close()
 
 
 async def test_a_message_too_large_for_the_wire_is_given_up_and_does_not_stop_others(
