@@ -109,7 +109,9 @@ class UnitTree:
         """Whether `unit_id` is `ancestor` or lies below it; False when either is not in the tree."""
         position = self._first.get(unit_id)
         return (
-            position is not None and ancestor in self._units and self._first[ancestor] <= position < self._last[ancestor]
+            position is not None
+            and ancestor in self._units
+            and self._first[ancestor] <= position < self._last[ancestor]
         )
 
     def path(self, unit_id: UnitId) -> tuple[UnitId, ...]:
