@@ -36,8 +36,7 @@ def main(arguments: list[str]) -> int:
         stations = runner.load_stations(loaded.manifest)
         runner.load_scenario(loaded.scenario)
     except InvalidInput as error:
-        sys.stderr.writelines(f"{line}\n" for line in error.problems)
-        return EXIT_BAD_SETTINGS
+        return _complain(error)
     if arguments:
         sys.stdout.write(settings.printable(loaded) + "\n")
         sys.stderr.write(
@@ -45,9 +44,20 @@ def main(arguments: list[str]) -> int:
         )
         return EXIT_OK
     _configure_logging(loaded.log)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
-        loop_runner.run(_run(loaded))
+    try:
+        with (
+            runner.alone_with(loaded.data),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner,
+        ):
+            loop_runner.run(_run(loaded))
+    except InvalidInput as error:
+        return _complain(error)
     return EXIT_OK
+
+
+def _complain(error: InvalidInput) -> int:
+    sys.stderr.writelines(f"{line}\n" for line in error.problems)
+    return EXIT_BAD_SETTINGS
 
 
 async def _run(loaded: Settings) -> None:

@@ -63,6 +63,16 @@ class Downloader:
             except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
                 raise DownloadFailed(f"{type(error).__name__}: {error}"[:160]) from error
 
+    def forget(self, sha256: bytes) -> None:
+        """Free the disk blocks of a file that a device has deleted, if it was the last to have it."""
+        if self._pool is not None:
+            shared = self._pool / sha256.hex()
+            try:
+                if shared.stat().st_nlink == 1:
+                    shared.unlink()
+            except FileNotFoundError:
+                return
+
     async def _fetch(self, wanted: Wanted) -> None:
         digest, have = _begun(wanted)
         if have < wanted.size:

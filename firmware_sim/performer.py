@@ -223,6 +223,7 @@ class Performer:
                     self._workshop.tasks.create_task(self._fetch(effect))
             case effects.DeleteMedia(sha256=sha256):
                 self._flash.delete_media(sha256)
+                self._workshop.downloader.forget(sha256)
             case effects.StartPlayback():
                 self._start(effect)
             case effects.StopPlayback(token=token):
@@ -350,8 +351,7 @@ class Performer:
                 clock=now.clock,
                 fault=Fault.MODEM,
                 present=False,
-                detail=f"an event of {len(entry.body)} bytes is larger than the broker takes and was dropped",
+                detail=f"dropped an event of {len(entry.body)} bytes",
             )
         )
-        entry.due_ms = 0
         self._flash.write_event(entry)

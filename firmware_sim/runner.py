@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import math
 import random
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,21 @@ def load_stations(path: Path) -> tuple[Station, ...]:
     if missing:
         raise InvalidInput(missing)
     return stations
+
+
+@contextmanager
+def alone_with(data: Path) -> Iterator[None]:
+    """Hold the data folder while the context is open; raises `InvalidInput` when another simulator holds it.
+
+    Two processes on one flash would give the same event numbers twice.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InvalidInput((f"SIM_DATA: another simulator is using {data}",)) from None
+        yield
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -132,3 +132,23 @@ def test_check(centre: Centre, environ: dict[str, str], status: int, told: str) 
     assert run.returncode == status
     assert told in run.stdout + run.stderr
     assert not (centre.folder / "devices").exists()
+
+
+def test_broker_that_another_authority_vouches_for_hears_nothing(centre: Centre) -> None:
+    """The device's own authority signs device certificates; a broker that shows one of those is no broker."""
+    centre.provision({"loa-0001": "cluster", "loa-0002": "cluster"})
+    simulator = centre.start(SIM_BROKER__CA_FILE=str(centre.broker.pki.device_ca), SIM_LOG__LEVEL="debug")
+    failures = eventually(lambda: simulator.log_lines("connection_failed"), "a failed connection")
+    assert "CERTIFICATE_VERIFY_FAILED" in failures[0]["error"]
+    assert simulator.status()["connected"] == 0
+    assert centre.told("loa-0001").heartbeats == []
+
+
+def test_one_flash_has_one_process(centre: Centre) -> None:
+    centre.provision({"loa-0001": "cluster"})
+    first = centre.start()
+    centre.wait("loa-0001", Booted)
+    second = centre.start()
+    assert second.process.wait(timeout=20) == 2
+    centre.simulator = first
+    assert first.status()["connected"] == 1

@@ -1,0 +1,111 @@
+"""The shell around one device, where what it writes and sends goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from firmware_sim import inputs
+from firmware_sim.downloader import Downloader
+from firmware_sim.flash import Flash
+from firmware_sim.performer import Performer
+from firmware_sim.player import Player
+from firmware_sim.session import Taken
+from firmware_sim.state import Rhythm
+from firmware_sim.workshop import Workshop
+from schemas import codec
+from schemas.events import Booted, BootReason, Event, EventEnvelope, FaultChanged, PowerChanged
+from schemas.fields import ClockState, PowerSource
+from tests.unit.firmware_sim.builders import T0, a_profile
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass
+class Surroundings:
+    """A station whose broker takes events up to `limit` bytes."""
+
+    limit: int = 10_000
+    is_up: bool = True
+    speed: float = 1.0
+    devices_heard: int = 0
+    sent: list[EventEnvelope] = field(default_factory=list)
+
+    def read_clock(self) -> tuple[int, ClockState]:
+        return T0, ClockState.SYNCHRONISED
+
+    def publish(self, topic: str, payload: bytes) -> Taken:
+        if len(payload) > self.limit:
+            return Taken.TOO_LARGE
+        if topic.endswith("/event"):
+            self.sent.append(codec.decode_envelope(payload))
+        return Taken.YES
+
+    def sever(self) -> None:
+        raise AssertionError("nobody breaks links here")
+
+    def restart(self, performer: Performer) -> None:
+        raise AssertionError(f"nobody restarts {performer} here")
+
+    @property
+    def events(self) -> list[Event]:
+        return [codec.decode_event(envelope.body) for envelope in self.sent]
+
+
+@asynccontextmanager
+async def a_performer(folder: Path, surroundings: Surroundings) -> AsyncIterator[Performer]:
+    player = Player()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            workshop = Workshop(
+                loop=asyncio.get_running_loop(),
+                tasks=tasks,
+                player=player,
+                downloader=Downloader(at_once=1),
+                true_ms=lambda: T0,
+            )
+            performer = Performer(a_profile(), Rhythm(), Flash(folder), surroundings, workshop, itertools.repeat(0.5))
+            performer.boot(BootReason.POWER_ON)
+            yield performer
+            performer.power_off()
+    finally:
+        player.close()
+
+
+def switch_power(performer: Performer) -> None:
+    performer.feed(inputs.PowerSwitched(source=PowerSource.BATTERY, battery_percent=50))
+
+
+async def test_event_the_broker_never_takes_leaves_no_hole_and_is_not_sent_for_ever(tmp_path: Path) -> None:
+    surroundings = Surroundings(limit=120)
+    async with a_performer(tmp_path, surroundings) as performer:
+        performer.feed(inputs.MediaRejected(sha256=bytes(32), detail="x" * 150))
+        switch_power(performer)
+        performer.connected()  # what has not arrived is sent anew
+
+    latest = {envelope.sequence: codec.decode_event(envelope.body) for envelope in surroundings.sent}
+    assert [type(latest[sequence]) for sequence in (1, 2, 3)] == [Booted, FaultChanged, PowerChanged]
+    kept = Flash(tmp_path).open_journal()
+    assert {entry.sequence: codec.decode_event(entry.body) for entry in kept.entries.values()} == latest
+
+
+async def test_event_that_cannot_be_written_takes_no_number(tmp_path: Path) -> None:
+    surroundings = Surroundings()
+    async with a_performer(tmp_path, surroundings) as performer:
+        journal = tmp_path / "journal"
+        journal.rename(tmp_path / "aside")
+        journal.mkdir()  # a flash that refuses to be written
+        switch_power(performer)
+        journal.rmdir()
+        (tmp_path / "aside").rename(journal)
+        switch_power(performer)
+
+    assert [envelope.sequence for envelope in surroundings.sent] == [1, 2]
+    assert [type(event) for event in surroundings.events] == [Booted, PowerChanged]
+    assert [entry.sequence for entry in Flash(tmp_path).open_journal().entries.values()] == [1, 2]
