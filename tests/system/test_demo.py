@@ -58,7 +58,7 @@ def demo(data: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
                 process.kill()
 
 
-def welcome(process: "subprocess.Popen[str]") -> str:
+def welcome(process: "subprocess.Popen[str]", data: Path) -> str:
     """What the demonstration prints when it is up."""
     assert process.stdout is not None
     text = ""
@@ -66,7 +66,7 @@ def welcome(process: "subprocess.Popen[str]") -> str:
         text += line
         if "Ctrl-C" in line:
             return text
-    raise AssertionError(f"ended with {process.wait()} before it was up: {text}")
+    raise AssertionError(f"ended with {process.wait()} before it was up: {text}\n{errors_of(data).read_text()}")
 
 
 def interrupt(process: "subprocess.Popen[str]") -> int:
@@ -94,8 +94,8 @@ def test_a_checked_demonstration_closes_the_loop_and_leaves_nothing_behind(
     with demo(data, "--check", "--clusters", "12", *tree) as process:
         output, _ = process.communicate(timeout=DEADLINE_S)
 
+    assert process.returncode == 0, f"{output}\n{errors_of(data).read_text()}"
     result = json.loads(output)
-    assert process.returncode == 0, result
     assert result["ok"] is True
     assert result["clusters"] == 12
     sounded = ("emissions_played", "emissions_late", "emissions_reported_by_gateway")
@@ -111,7 +111,7 @@ def test_a_person_looks_at_the_page_kills_ingest_stops_with_ctrl_c_and_starts_ag
     data = passable_tmp / "province"
 
     with demo(data, "--clusters", "4") as process:
-        text = welcome(process)
+        text = welcome(process, data)
         (address,) = re.findall(r"address +(\S+)", text)
         logins = dict(re.findall(r"login +(\S+).*\n +password +(\S+)", text))
         with httpx.Client(base_url=address, follow_redirects=True) as browser:
@@ -128,7 +128,7 @@ def test_a_person_looks_at_the_page_kills_ingest_stops_with_ctrl_c_and_starts_ag
     wait_until_gone(data)
 
     with demo(data, "--clusters", "4") as process:
-        again = welcome(process)
+        again = welcome(process, data)
         assert dict(re.findall(r"login +(\S+).*\n +password +(\S+)", again)) == logins
         assert interrupt(process) == 0
     wait_until_gone(data)
