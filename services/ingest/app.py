@@ -186,10 +186,13 @@ class Ingest:
 
     async def _leave(self, deadline_s: float) -> bool:
         """Give up the share of the subscription and take what the broker still has for us; True when all is taken."""
+        connection = self._session.connections
         try:
             await self._session.unsubscribe()
             async with asyncio.timeout(deadline_s):
                 await self._until_quiet()
+            if not self._session.is_connected or self._session.connections != connection:
+                raise ConnectionError("the connection was lost, and every new one subscribes again")
         except (TimeoutError, OSError, IngestError) as error:
             log.warning("subscription_not_left", extra={"reason": str(error) or type(error).__name__})
             return False

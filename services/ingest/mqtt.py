@@ -40,7 +40,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """A topic filter; `retained_first` asks for the retained messages when it is new to the session."""
+    """A topic filter.
+
+    `retained_first` asks for the retained messages when the subscription is new to the session, and has the retain flag
+    tell these from what is published now. Without it the flag is the publisher's own: a retained message on such a topic
+    is an error that has to show.
+    """
 
     topic_filter: str
     retained_first: bool = False
@@ -80,15 +85,18 @@ class Session:
         self._receiver = receiver
         self._connected: Callable[[bool], None] = lambda _: None
         self._writable: Callable[[], None] = lambda: None
-        self._connection: _Connection | None = None  # set from SUBACK until the connection is lost
+        # From its making until it is lost: what the broker delivers again comes, and is acknowledged, before SUBACK.
+        self._connection: _Connection | None = None
+        self._is_connected = False
         self._connections = 0
-        self._is_paused = False
         self._is_closing = asyncio.Event()
+        self._flows = asyncio.Event()  # cleared while nothing shall be taken; set for good by `close`
+        self._flows.set()
 
     @property
     def is_connected(self) -> bool:
         """Whether the broker has accepted us and our subscriptions."""
-        return self._connection is not None
+        return self._is_connected
 
     @property
     def connections(self) -> int:
@@ -103,10 +111,17 @@ class Session:
     # --- life ---
 
     async def run(self) -> None:
-        """Keep the session connected until `close` or cancellation."""
+        """Keep the session connected until `close` or cancellation, but for times when nothing shall be taken.
+
+        With each new connection the broker delivers again up to a Receive Maximum of messages: while the database is away
+        a connection that comes and goes would fill the memory.
+        """
         attempt = 0
         loop = asyncio.get_running_loop()
-        while not self._is_closing.is_set():
+        while True:
+            await self._flows.wait()
+            if self._is_closing.is_set():
+                return
             began_at = loop.time()
             try:
                 await self._live()
@@ -120,16 +135,19 @@ class Session:
     async def close(self, *, ends_session: bool = False) -> None:
         """Say goodbye, and do not come back. With `ends_session` the broker forgets us and what it holds for us."""
         self._is_closing.set()
-        if self._connection is not None:
+        self._flows.set()
+        if self._connection is not None and self._is_connected:
             await self._connection.say_goodbye(0 if ends_session else None)
 
     async def unsubscribe(self) -> None:
         """Leave every subscription, so that the group's share goes to others; what is queued for us still comes.
 
-        Raises `TimeoutError` or `SessionRefused` when the broker does not agree.
+        Raises `OSError`, `TimeoutError`, `SessionRefused` or `ProtocolViolated` when the broker cannot be told or does not
+        agree.
         """
-        if self._connection is not None:
-            await self._connection.unsubscribe()
+        if self._connection is None or not self._is_connected:
+            raise ConnectionError("not connected")
+        await self._connection.unsubscribe()
 
     async def _live(self) -> None:
         """One connection, from its beginning to its end. Raises when it cannot be made; returns when it is lost."""
@@ -144,19 +162,21 @@ class Session:
                 broker.port,
                 ssl=tls_context(broker),
             )
+        self._connection = connection
         try:
             await connection.begin()
-            if self._is_paused:
+            if not self._flows.is_set():
                 connection.pause_reading()
-            self._connection = connection
+            self._is_connected = True
             self._connected(True)
             self._writable()
             await connection.lost.wait()
             if connection.bug is not None:
                 raise connection.bug
         finally:
-            was_connected = self._connection is not None
+            was_connected = self._is_connected
             self._connection = None
+            self._is_connected = False
             connection.abort()
             if was_connected:
                 self._connected(False)
@@ -184,23 +204,23 @@ class Session:
         self, topic: str, payload: bytes, *, is_retained: bool = False, expires_after: timedelta | None = None
     ) -> bool:
         """Publish at QoS 0; False when it cannot be sent now (`writable` is called when it may be tried again)."""
-        if self._connection is None or not self._connection.may_write:
+        if self._connection is None or not self._is_connected or not self._connection.may_write:
             return False
         self._connection.publish(topic, payload, is_retained=is_retained, expires_after=expires_after)
         return True
 
     def pause(self) -> None:
         """Take nothing more from the network until `resume`."""
-        if not self._is_paused:
-            self._is_paused = True
-            if self._connection is not None:
+        if self._flows.is_set():
+            self._flows.clear()
+            if self._connection is not None and self._is_connected:
                 self._connection.pause_reading()
 
     def resume(self) -> None:
         """Take messages again."""
-        if self._is_paused:
-            self._is_paused = False
-            if self._connection is not None:
+        if not self._flows.is_set():
+            self._flows.set()
+            if self._connection is not None and self._is_connected:
                 self._connection.resume_reading()
 
 
@@ -255,7 +275,7 @@ class _Connection(asyncio.Protocol):
             mqtt5.TopicFilter(
                 each.topic_filter,
                 max_qos=mqtt5.QoS.AT_LEAST_ONCE,
-                retain_as_published=True,  # or a retained uplink would look like any other
+                retain_as_published=not each.retained_first,
                 retain_handling=(
                     mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
                     if each.retained_first

@@ -1,7 +1,9 @@
 """The MQTT session against a broker that can be told to misbehave in ways Mosquitto does not."""
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,6 +39,7 @@ class ScriptedBroker:
     acknowledged: list[int] = field(default_factory=list)
     writer: asyncio.StreamWriter | None = None
     is_silent: bool = False
+    redelivers: bytes = b""  # written at once after CONNACK, as a broker does that has unacknowledged messages for us
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -60,8 +63,10 @@ class ScriptedBroker:
     def answer(self, packet: mqtt5.Packet, writer: asyncio.StreamWriter) -> None:
         match packet:
             case mqtt5.ConnectPacket():
-                writer.write(mqtt5.ConnAckPacket(session_present=True).write())
+                writer.write(mqtt5.ConnAckPacket(session_present=True).write() + self.redelivers)
             case mqtt5.SubscribePacket():
+                if self.is_silent:
+                    return
                 code = mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
                 if self.refuses_subscriptions:
                     code = mqtt5.SubAckReasonCode.NOT_AUTHORIZED
@@ -143,7 +148,10 @@ async def a_stage(pki: Pki, *, keepalive: timedelta = timedelta(seconds=30)) -> 
                 keepalive=keepalive,
             ),
             client_id="ingest:1",
-            subscriptions=(Subscription(topic_filter="$share/secret/a/+"),),
+            subscriptions=(
+                Subscription(topic_filter="$share/secret/a/+"),
+                Subscription(topic_filter="b/+", retained_first=True),
+            ),
             receive_maximum=100,
             backoff_shortest=timedelta(milliseconds=10),
             backoff_longest=timedelta(milliseconds=50),
@@ -164,6 +172,13 @@ async def connected(session: Session) -> None:
         return session.is_connected
 
     await eventually(ask, bool, what="a connection")
+
+
+async def disconnected(session: Session) -> None:
+    async def ask() -> bool:
+        return not session.is_connected
+
+    await eventually(ask, bool, what="the end of the connection")
 
 
 async def filled(recorded: list[bytes] | list[int] | list[Unreadable], count: int) -> None:
@@ -244,9 +259,10 @@ async def test_the_session_asks_for_what_it_needs(pki: Pki) -> None:
     assert connect.session_expiry_interval == 0xFFFFFFFF
     assert connect.receive_max == 100
     assert isinstance(subscribe, mqtt5.SubscribePacket)
-    (topic_filter,) = subscribe.topic_filters
-    assert topic_filter.retain_as_published
-    assert topic_filter.max_qos == mqtt5.QoS.AT_LEAST_ONCE
+    shared, presence = subscribe.topic_filters
+    assert shared.retain_as_published
+    assert not presence.retain_as_published  # the flag tells what the broker had kept
+    assert shared.max_qos == presence.max_qos == mqtt5.QoS.AT_LEAST_ONCE
     assert isinstance(stage.broker.received[-1], mqtt5.DisconnectPacket)
 
 
@@ -280,3 +296,42 @@ async def test_while_paused_nothing_is_taken_and_the_connection_lives_on(pki: Pk
         stage.session.resume()
         await stage.payloads(b"x")
         assert stage.broker.connections == 1
+
+
+async def test_what_is_delivered_again_before_the_subscriptions_stand_is_acknowledged(pki: Pki) -> None:
+    async with a_stage(pki) as stage:
+        stage.broker.is_silent = True
+        stage.broker.redelivers = publish(1)
+        assert stage.broker.writer is not None
+        stage.broker.writer.close()
+        await stage.payloads(b"x")
+        assert not stage.session.is_connected
+        stage.session.acknowledge([1], connection=stage.receiver.connection)
+        await filled(stage.broker.acknowledged, 1)
+
+
+async def test_with_full_hands_the_session_does_not_come_back_for_more(pki: Pki) -> None:
+    async with a_stage(pki) as stage:
+        stage.broker.redelivers = publish(1)
+        stage.session.pause()
+        assert stage.broker.writer is not None
+        # A reset: a proper end would have to be read, and nothing is read now.
+        connection = stage.broker.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stage.broker.writer.transport.abort()
+        await disconnected(stage.session)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):  # ten times the longest wait between two attempts
+                await stage.connections(2)
+        stage.session.resume()
+        await stage.payloads(b"x")
+
+
+async def test_a_session_that_is_not_connected_cannot_leave(pki: Pki) -> None:
+    async with a_stage(pki) as stage:
+        stage.broker.refuses_subscriptions = True
+        assert stage.broker.writer is not None
+        stage.broker.writer.close()
+        await disconnected(stage.session)
+        with pytest.raises(ConnectionError):
+            await stage.session.unsubscribe()
