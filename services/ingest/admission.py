@@ -117,13 +117,15 @@ def judge(
     try:
         parsed = topics.parse_topic(topic)
     except InvalidTopic as error:
-        return Quarantined(Reason.UNKNOWN_TOPIC, str(error), claimed_principal(topic))
+        # A device may write any last level (the ACL checks its name only), so this is where it could fill the broker.
+        return Quarantined(Reason.UNKNOWN_TOPIC, str(error), claimed_principal(topic), must_clear=is_retained)
     match parsed:
         case topics.Uplink(principal, _, device_id):
             verdict = _judge_uplink(parsed, payload, registry, now, window)
             return _refuse_retained(verdict, principal, device_id) if is_retained else verdict
         case topics.Presence(principal):
-            return _judge_presence(principal, payload, registry, now, window)
+            # A cleared presence, as it passes by, does not show the retain flag (`mqtt.Subscription`).
+            return _judge_presence(principal, payload, registry, now, window) if payload else Cleared()
         case topics.Downlink() | topics.AreaAlert():
             return Quarantined(Reason.UNKNOWN_TOPIC, "not an uplink", claimed_principal(topic))
         case _:

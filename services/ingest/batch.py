@@ -125,7 +125,8 @@ def assemble(messages: Iterable[Taken], *, now: datetime) -> Batch:
                 _hear(batch, numbered.device, HeardKind.EVENT, stamp)
             case Presence(device, stamp, _, online):
                 batch.presences.append(verdict)
-                if online:  # that it went offline is the broker's word, not the device's
+                # That it went offline is the broker's word, not the device's; and what the broker has kept is old news.
+                if online and not message.is_retained:
                     _hear(batch, device, HeardKind.PRESENCE, stamp)
             case Quarantined():
                 _quarantine(batch, message, verdict)

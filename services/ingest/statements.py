@@ -101,7 +101,8 @@ SELECT *
  WHERE excluded.last_heard_at >= s.last_heard_at
 """
 
-# The highest connection number wins, and on equal numbers offline wins: a will that comes late cannot overwrite a newer
+# A device of which nothing else is known was last heard when it connected, or so it says; the report itself may be the
+# broker's, or have lain there for long. The highest connection number wins, and on equal numbers offline wins: a will that comes late cannot overwrite a newer
 # connection. Numbers are a device's time in milliseconds where it has one. One that was ahead of the very clock it was
 # received by, by more than a believable clock may be ($7, milliseconds), came of a wrong clock, and does not shut out a
 # believable one received later.
@@ -109,7 +110,7 @@ UPSERT_PRESENCE = """
 INSERT INTO telemetry.device_states AS s
        (device_no, principal, is_through_gateway, last_heard_kind, last_heard_at,
         connection_no, online, presence_at, presence_received_at)
-VALUES ($1, $2, false, 3, $3, $4, $5, $6, $3)
+VALUES ($1, $2, false, 3, least($3, $6::timestamptz), $4, $5, $6, $3)
     ON CONFLICT (device_no) DO UPDATE
    SET connection_no = excluded.connection_no,
        online = excluded.online,
@@ -158,7 +159,8 @@ UPDATE telemetry.journals
    AND journal = $3
 """
 
-# Quotas are counted before rows are made, so replicas take turns; this path is not the one that has to be fast.
+# Quotas are counted before rows are made, so replicas take turns; this path is not the one that has to be fast. Batches
+# that only count (a clock nobody believes, and some device always has one) do not come here.
 LOCK_QUARANTINE = "SELECT pg_advisory_xact_lock(hashtext('telemetry.quarantine'))"
 
 KNOWN_PAYLOADS = """

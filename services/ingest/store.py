@@ -1,7 +1,7 @@
 """All SQL of ingest's hot path: one batch, one transaction.
 
 Locks are taken in one order, so that replicas with overlapping batches wait for one another instead of dying: journals
-by key, then the quarantine (one at a time), then heartbeats and readings by key, then device states by number, and last
+by key, then the quarantine (one at a time) and its counters by key, then heartbeats and readings by key, then device states by number, and last
 the replica's own row.
 """
 
@@ -238,8 +238,8 @@ class BatchStore:
         today = now.astimezone(UTC).date()
         kept: frozenset[Digest] = frozenset()
         made: Counter[tuple[str, str]] = Counter()
-        await self._connection.execute(statements.LOCK_QUARANTINE)
         if batch.inmates:
+            await self._connection.execute(statements.LOCK_QUARANTINE)
             known = frozenset(
                 (row["principal"], row["sha256"])
                 for row in await self._connection.fetch(statements.KNOWN_PAYLOADS, *_columns(list(batch.inmates)))

@@ -21,6 +21,7 @@ from services.ingest.quota import QuarantineQuota
 from services.ingest.registry import Registry, RegistryRow
 from services.ingest.rows import HEARTBEAT_COLUMNS
 from services.ingest.stamps import TimeWindow
+from services.ingest.statements import LOCK_QUARANTINE
 from services.ingest.store import BatchStore, Committed, StoreLimits, open_store
 from services.shared.database.errors import DatabaseUnavailable
 from services.shared.database.pool import connect
@@ -154,6 +155,14 @@ async def test_replicas_with_overlapping_batches_wait_for_one_another(database: 
             rounds * len(NAMES),
         )
         assert totals["quarantined"] == rounds * len(NAMES)
+
+
+async def test_a_clock_nobody_believes_does_not_make_replicas_take_turns(database: TestDatabase) -> None:
+    async with a_store(database) as store, connect(database.ingest, application="test") as other, other.transaction():
+        await other.execute(LOCK_QUARANTINE)
+        absurd = heartbeat("cluster-1", NOW - timedelta(days=3_000))
+        async with asyncio.timeout(5):
+            assert (await commit(store, absurd)).heartbeats == 1
 
 
 async def test_listeners_hear_once_of_each_batch(database: TestDatabase) -> None:

@@ -245,9 +245,25 @@ async def test_a_presence_from_the_future_does_not_shut_out_the_present(bench: B
 async def test_presence_published_before_ingest_ever_ran_is_known(bench: Bench) -> None:
     cluster = await bench.device(CLUSTER)
     # Nobody is subscribed yet; the broker says so and keeps it as retained.
-    await asyncio.to_thread(cluster.publish, f"loa/v1/{CLUSTER}/presence", a_presence(3, online=True), retain=True)
+    topic, an_hour_ago = f"loa/v1/{CLUSTER}/presence", utc_now().replace(microsecond=0) - timedelta(hours=1)
+    kept = a_presence(3, online=True, device_at_ms=round(an_hour_ago.timestamp() * 1000))
+    await asyncio.to_thread(cluster.publish, topic, kept, retain=True)
+    query = "SELECT * FROM telemetry.fleet_states WHERE online AND connection_no = $1"
     async with bench.ingest():
-        await bench.eventually("SELECT * FROM telemetry.fleet_states WHERE online AND connection_no = 3", bool)
+        (row,) = await bench.eventually(query, bool, 3)
+        assert row["last_heard_at"] == an_hour_ago  # the broker has spoken just now, the device has not
+
+        await send(cluster, topic, a_presence(4, online=True), retain=True)
+        (row,) = await bench.eventually(query, bool, 4)
+        assert row["last_heard_at"] == row["presence_received_at"]
+
+
+async def test_a_retained_message_under_a_name_nobody_can_have_is_cleared(bench: Bench) -> None:
+    async with bench.ingest() as ingest:
+        cluster = await bench.device(CLUSTER)
+        await send(cluster, f"loa/v1/{CLUSTER}/up/heartbeat/NOBODY", codec.encode(a_heartbeat()), retain=True)
+        await bench.quarantined("unknown_topic")
+        await ingest.until("ingest_retained_cleared_total", 1)
 
 
 async def test_what_the_database_refuses_is_found_and_the_rest_is_stored(bench: Bench) -> None:

@@ -122,12 +122,19 @@ def test_a_retained_uplink_is_refused_and_to_be_cleared(payload: bytes, reason: 
     assert (verdict.reason, verdict.must_clear, verdict.numbered is not None) == (reason, True, is_numbered)
 
 
+def test_a_retained_message_under_a_name_nobody_can_have_is_to_be_cleared_too() -> None:
+    verdict = verdict_on(f"{OWN}/up/heartbeat/NOBODY", heartbeat(), is_retained=True)
+    assert isinstance(verdict, Quarantined)
+    assert (verdict.reason, verdict.must_clear) == ("unknown_topic", True)
+
+
 def test_presence_is_meant_to_be_retained() -> None:
     assert isinstance(verdict_on(f"{OWN}/presence", presence(), is_retained=True), admission.Presence)
 
 
 def test_an_empty_retained_message_is_a_clearing() -> None:
     assert verdict_on(f"{OWN}/up/heartbeat", b"", is_retained=True) == Cleared()
+    assert verdict_on(f"{OWN}/presence", b"") == Cleared()
 
 
 def test_a_principal_counts_only_while_it_is_registered_itself() -> None:

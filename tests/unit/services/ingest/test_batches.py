@@ -63,7 +63,7 @@ def test_each_table_gets_its_own_and_everything_is_counted() -> None:
         taken(f"{OWN}/up/heartbeat", heartbeat()),
         taken(f"{OWN}/up/event", event(1)),
         taken(f"{OWN}/up/event", event(2, b"\xff")),
-        taken(f"{OWN}/presence", presence(), is_retained=True),
+        taken(f"{OWN}/presence", presence()),
         taken("loa/v1/gateway-1/up/reading/sensor-1", reading()),
         taken(f"{OWN}/up/heartbeat", b"\xff"),
         taken(f"{OWN}/up/heartbeat", b"", is_retained=True),
@@ -79,6 +79,12 @@ def test_each_table_gets_its_own_and_everything_is_counted() -> None:
         3: HeardKind.READING,
     }
     assert batch.late_hours == set()
+
+
+def test_a_presence_the_broker_has_kept_is_no_sign_of_life() -> None:
+    batch = a_batch(taken(f"{OWN}/presence", presence(), is_retained=True))
+    assert len(batch.presences) == 1
+    assert batch.heard == {}
 
 
 def test_the_same_bytes_of_one_principal_are_one_inmate() -> None:
