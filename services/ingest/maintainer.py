@@ -48,21 +48,20 @@ class Maintainer:
     async def run(self) -> None:
         """Do a round at once and then every `interval`, until cancelled. What fails is tried again next time."""
         while True:
-            try:
-                await self.round()
-            except DatabaseError as error:
-                self._metrics.maintenance_errors.inc()
-                log.warning("maintenance_failed", extra={"reason": str(error)})
+            await self.round()
             await asyncio.sleep(self._interval.total_seconds())
 
     async def round(self) -> None:
-        """Everything there is to do now. Raises the errors of `services.shared.database.errors`."""
-        await self.make_partitions()
-        await self._roll_up()
-        await self._drop_old()
+        """Everything there is to do now. What fails holds up nothing else: an hour too big to roll up must not fill the disk."""
+        for duty in (self.make_partitions, self._roll_up, self._drop_old):
+            try:
+                await duty()
+            except DatabaseError as error:
+                self._metrics.maintenance_errors.inc()
+                log.warning("maintenance_failed", extra={"duty": duty.__name__.strip("_"), "reason": str(error)})
 
     async def make_partitions(self) -> None:
-        """Have a place for every time admission lets through. Raises like `round`."""
+        """Have a place for every time admission lets through. Raises the errors of `services.shared.database.errors`."""
         now = self._clock()
         async with self._database.connection() as connection:
             made = await upkeep_store.ensure_partitions(

@@ -14,6 +14,12 @@ DELETE FROM telemetry.quarantine
  WHERE last_seen_at < $1
 """
 
+# They grow by a row a day for every device with a wrong clock.
+DELETE_COUNTERS = """
+DELETE FROM telemetry.quarantine_counters
+ WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date
+"""
+
 # A journal outlives its last event by as long as events are kept: what a device still repeats after that is stored again.
 DELETE_JOURNALS = """
 DELETE FROM telemetry.journals
@@ -43,6 +49,7 @@ async def drop_older(connection: Connection, *, heartbeats: datetime, readings: 
 
 
 async def delete_old(connection: Connection, *, inmates: datetime, journals: datetime) -> None:
-    """Remove quarantine rows and journals last seen before these instants."""
+    """Remove quarantine rows (and counters) and journals last seen before these instants."""
     await connection.execute(DELETE_INMATES, inmates)
+    await connection.execute(DELETE_COUNTERS, inmates)
     await connection.execute(DELETE_JOURNALS, journals)

@@ -257,6 +257,28 @@ async def test_maintenance_makes_room_and_drops_what_is_old_enough(database: Tes
         assert await owner.fetchval("SELECT count(*) FROM telemetry.heartbeats_hourly") == 1
 
 
+async def test_what_maintenance_cannot_do_holds_up_nothing_else(database: TestDatabase) -> None:
+    metrics = Metrics()
+    async with (
+        connect(database.owner, application="test") as owner,
+        open_database(database.ingest, application="test") as pool,
+    ):
+        await owner.execute("REVOKE EXECUTE ON FUNCTION telemetry.roll_up_next(timestamptz) FROM loa_ingest")
+        await owner.execute("INSERT INTO telemetry.quarantine_counters VALUES ('2026-01-01', 'x', 'y', 1, 1, 0)")
+        maintainer = Maintainer(
+            pool,
+            window=TimeWindow(),
+            retention=RetentionSettings(),
+            keep_quarantine_for=timedelta(days=1),
+            interval=HOUR,
+            clock=lambda: datetime(2026, 1, 3, tzinfo=UTC),
+            metrics=metrics,
+        )
+        await maintainer.round()
+        assert metrics.registry.get_sample_value("ingest_maintenance_errors_total") == 1
+        assert await owner.fetchval("SELECT count(*) FROM telemetry.quarantine_counters") == 0
+
+
 async def test_partitions_are_made_once_and_not_without_end(database: TestDatabase) -> None:
     async with connect(database.ingest, application="test") as ingest:
         if await ingest.fetchval("SELECT telemetry.storage_mode()") != "partitioned":
