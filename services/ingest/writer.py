@@ -75,7 +75,7 @@ class Writer:
         while True:
             try:
                 async with self._with.open_store() as store:
-                    self._mark(is_able=True)
+                    self._mark(is_able=not self._parts)  # what failed before is yet to succeed
                     while await self._refill():
                         await self._settle(store)
                         failures = 0

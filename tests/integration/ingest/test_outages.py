@@ -169,6 +169,20 @@ async def test_a_database_that_hangs_is_given_up_and_the_batch_goes_in_by_anothe
         assert await server.count("SELECT count(*) FROM telemetry.heartbeats") == 20
 
 
+async def test_a_database_that_answers_and_does_not_store_is_not_readiness(bench: Bench) -> None:
+    errors = 'ingest_database_errors_total{kind="DatabaseUnavailable"}'
+    async with bench.ingest(batch={"age": "20ms", "commit_timeout": "500ms"}) as ingest:
+        client = await bench.device(CLUSTER)
+        async with bench.owner.transaction():
+            await bench.owner.execute("LOCK TABLE telemetry.heartbeats IN SHARE MODE")
+            await publish_heartbeats(client, now_ms() - 60_000, 1)
+            await ingest.until(errors, 1)
+            while await ingest.metric(errors) < 3:
+                assert not await ingest.is_ready()
+        await acknowledged(ingest, 1)
+        assert await ingest.is_ready()
+
+
 async def test_ingest_started_before_its_database_waits_for_it(broker: Broker) -> None:
     async with durable_server() as (server, _), a_bench(server.ingest, server.owner, broker) as bench:
         await server.stop()
