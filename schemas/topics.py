@@ -104,11 +104,12 @@ def parse_topic(text: str) -> Topic:
                 return AreaAlert(UnitId(parse_uuid(unit)), AlertId(parse_uuid(alert)))
             case ["loa", "v1", principal, "presence"]:
                 return Presence(DeviceId.parse(principal))
-            case ["loa", "v1", principal, ("up" | "down") as direction, kind, *rest] if len(rest) <= 1:
+            # A principal does not name itself as the device behind it.
+            case ["loa", "v1", principal, ("up" | "down") as direction, kind, *rest] if len(rest) <= 1 and rest != [
+                principal
+            ]:
                 parsed = DeviceId.parse(principal)
                 device = DeviceId.parse(rest[0]) if rest else parsed
-                if rest and device == parsed:
-                    raise InvalidTopic(f"{text[:200]!r}: a principal does not name itself as the device behind it")
                 if direction == "up":
                     return Uplink(parsed, UplinkKind(kind), device)
                 return Downlink(parsed, DownlinkKind(kind), device)
