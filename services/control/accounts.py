@@ -92,7 +92,8 @@ async def _proven(
         if longest > timedelta(0):
             raise TooManyAttempts("too_many_logins", retry_after_s=int(longest.total_seconds()) + 1)
         await account_store.count_failure(connection, keys, at=now)
-        known = await account_store.password_hash(connection, login)
+        # What cannot be a login is nobody's, and the database would not even take a zero byte.
+        known = await account_store.password_hash(connection, login) if login.isprintable() else None
     is_right = await hashes.matches(password, known[1] if known else None)
     if not is_right or known is None:
         raise Unauthenticated("wrong_login_or_password")

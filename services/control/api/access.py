@@ -16,7 +16,8 @@ from typing import Any
 
 from fastapi import Depends, Request
 
-from schemas.identifiers import UnitId
+from schemas.errors import InvalidIdentifier
+from schemas.identifiers import DeviceId, UnitId
 from services.control import account_store, broadcast_store, bulletin_store, credentials, device_store
 from services.control.accounts import TOUCH_AFTER
 from services.control.api.context import Caller, Services, origin_of, services_of
@@ -90,7 +91,7 @@ class Requirement:
                 unit_id, field = _unit_in(path), "unit_id"
                 await _check_unit_exists(connection, services, unit_id)
             case Scope.DEVICE:
-                unit_id, field = await device_store.unit_of(connection, str(path["device_id"])), "device_id"
+                unit_id, field = await device_store.unit_of(connection, _device_id_in(path)), "device_id"
             case Scope.BULLETIN:
                 found = await bulletin_store.bulletin(connection, _uuid_in(path, "bulletin_id"))
                 unit_id, field = found.unit_id, "bulletin_id"
@@ -151,6 +152,15 @@ def _uuid_in(path: dict[str, Any], name: str) -> uuid.UUID:
         return uuid.UUID(value)
     except ValueError:
         raise NotFound(f"{kind}_not_found", facts={"id": str(value)[:64]}) from None
+
+
+def _device_id_in(path: dict[str, Any]) -> DeviceId:
+    """The device id of the path; what cannot be one names nothing."""
+    value = str(path["device_id"])
+    try:
+        return DeviceId.parse(value)
+    except InvalidIdentifier:
+        raise NotFound("device_not_found", facts={"id": value[:64]}) from None
 
 
 def _unit_in(path: dict[str, Any]) -> UnitId:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from datetime import time
+from datetime import date, time
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -98,6 +98,18 @@ def _text(longest: int) -> StringConstraints:
     return StringConstraints(strip_whitespace=True, min_length=1, max_length=longest)
 
 
+def _day(value: date) -> date:
+    """Days within two centuries: beyond them lies a slip of the pen, or the end of what can be computed."""
+    if not FIRST_DAY <= value < END_OF_DAYS:
+        raise FieldFault("day_out_of_bounds", first=FIRST_DAY.isoformat(), last=END_OF_DAYS.isoformat())
+    return value
+
+
+FIRST_DAY, END_OF_DAYS = date(2000, 1, 1), date(2200, 1, 1)
+
+Day = Annotated[date, AfterValidator(_day)]
+SearchText = Annotated[str, Field(max_length=100), AfterValidator(_tidy)]
+AfterDevice = Annotated[str, Field(max_length=48, pattern="^[a-z0-9-]*$")]
 Title = Annotated[str, _text(200), AfterValidator(_tidy)]
 Name = Annotated[str, _text(120), AfterValidator(_tidy)]
 Note = Annotated[str, Field(max_length=500), AfterValidator(_tidy)]

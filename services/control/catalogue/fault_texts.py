@@ -71,6 +71,10 @@ FAULTS: dict[str, Parts] = {
         ("Không phải ngày hợp lệ.", "This is no date."),
         ("Viết theo dạng NĂM-THÁNG-NGÀY, ví dụ 2025-07-01.", "Write YEAR-MONTH-DAY, such as 2025-07-01."),
     ),
+    "day_out_of_bounds": _fault(
+        ("Ngày nằm ngoài khoảng cho phép.", "The day is out of bounds."),
+        ("Chọn ngày từ {first} đến trước {last}.", "Choose a day from {first}, before {last}."),
+    ),
     "not_a_time": _fault(
         ("Không phải giờ hợp lệ.", "This is no time of day."),
         ("Viết theo dạng GIỜ:PHÚT, ví dụ 05:30.", "Write HOUR:MINUTE, such as 05:30."),

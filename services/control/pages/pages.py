@@ -17,6 +17,7 @@ from services.control import accounts, broadcast_store, emission_store, fleet, p
 from services.control.api import errors as api_errors
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of, services_of
+from services.control.api.fields import AfterDevice
 from services.control.api.routes.sessions import clear_cookie, end_session, set_cookie
 from services.control.catalogue.texts import Language, preferred
 from services.control.errors import Conflict, Forbidden, NotFound, Unauthenticated
@@ -163,7 +164,7 @@ async def unit_page(
     services: Parts,
     liveness: Annotated[Literal["online", "offline", "never"] | None, Query()] = None,
     kind: Annotated[Literal["cluster", "board", "sensor", "gateway"] | None, Query()] = None,
-    after: Annotated[str | None, Query(max_length=48)] = None,
+    after: Annotated[AfterDevice | None, Query()] = None,
 ) -> Response:
     """A unit: the units below it, its devices, what sounds, and today's proof."""
     tree = caller.rights.tree

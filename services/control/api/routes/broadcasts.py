@@ -15,7 +15,7 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.faults import FieldFault
-from services.control.api.fields import Answer, Body, DeviceIdText, Instant, LocalTime, Percent, Title
+from services.control.api.fields import Answer, Body, Day, DeviceIdText, Instant, LocalTime, Percent, Title
 from services.control.api.places import format_place, parse_place
 from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
 from services.control.broadcast_requests import BulletinWish, DeviceWish, PauseWish, UnitWish, Wish
@@ -84,8 +84,8 @@ class BroadcastBody(Body):
     level: Literal["normal", "priority", "emergency"] = "normal"
     recurrence: Literal["once", "daily"] = "once"
     time_zone: str = Field(default="Asia/Ho_Chi_Minh", min_length=1, max_length=64, description="IANA name")
-    starts_on: date
-    ends_on: date | None = None
+    starts_on: Day
+    ends_on: Day | None = None
     local_times: list[LocalTime] = Field(
         min_length=1, max_length=broadcast_requests.MAX_TIMES, description="HH:MM or HH:MM:SS"
     )

@@ -15,7 +15,7 @@ from services.control import device_store, devices, fleet, programme_reads
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
-from services.control.api.fields import Answer, Body, DeviceIdText, Latitude, Longitude, Name, Percent
+from services.control.api.fields import AfterDevice, Answer, Body, DeviceIdText, Latitude, Longitude, Name, Percent
 from services.control.api.views import (
     AiringView,
     DeviceHistoryView,
@@ -171,7 +171,7 @@ async def list_devices(
     unit_id: Annotated[uuid.UUID | None, Query(description="this unit and below; default: all one may see")] = None,
     kind: Annotated[Kind | None, Query()] = None,
     liveness: Annotated[Liveness | None, Query()] = None,
-    after: Annotated[str | None, Query(max_length=48, description="device id after which to go on")] = None,
+    after: Annotated[AfterDevice | None, Query(description="device id after which to go on")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> DeviceListView:
     """Devices with their live state, in order of their ids."""

@@ -14,7 +14,7 @@ from services.control import fleet, unit_directory, unit_files, unit_store, viet
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.errors import documented
-from services.control.api.fields import Answer
+from services.control.api.fields import AfterDevice, Answer, Day, SearchText
 from services.control.api.views import (
     UnitRef,
     UnitStatusView,
@@ -35,7 +35,7 @@ Watcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.UNIT)]
 
 _FOUND = 50
 
-On = Annotated[date | None, Query(description="the local day; default: today")]
+On = Annotated[Day | None, Query(description="the local day; default: today")]
 
 
 class ImportedView(Answer):
@@ -61,9 +61,7 @@ async def list_units(
     caller: Reader,
     services: Parts,
     parent_id: Annotated[uuid.UUID | None, Query(description="children of this unit; default: the roots")] = None,
-    q: Annotated[
-        str | None, Query(max_length=100, description="part of a name, with or without accents, or a code")
-    ] = None,
+    q: Annotated[SearchText | None, Query(description="part of a name, with or without accents, or a code")] = None,
     on: On = None,
 ) -> list[UnitView]:
     """Units in Vietnamese alphabetical order: children of a unit, or those a search finds (50 at most)."""
@@ -110,7 +108,7 @@ async def import_units(
     request: Request,
     caller: Importer,
     services: Parts,
-    valid_from: Annotated[date, Query(description="first local day of this tree")],
+    valid_from: Annotated[Day, Query(description="first local day of this tree")],
     may_strand: Annotated[
         bool, Query(description="whether units that still have devices or accounts may be closed")
     ] = False,
@@ -168,7 +166,7 @@ async def unit_status(
     caller: Watcher,
     services: Parts,
     limit: Annotated[int, Query(ge=1, le=500, description="devices at most")] = 100,
-    after: Annotated[str | None, Query(max_length=48, description="device id after which to go on")] = None,
+    after: Annotated[AfterDevice | None, Query(description="device id after which to go on")] = None,
 ) -> UnitStatusView:
     """What is on, what is next and what was played on each device of the unit and below, and today's proof."""
     async with services.database.connection() as connection:
