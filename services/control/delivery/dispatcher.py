@@ -18,7 +18,7 @@ from datetime import timedelta
 
 from schemas import limits, signing
 from services.control import planning_queue
-from services.control.delivery import cache, outbox
+from services.control.delivery import cache_store, outbox
 from services.control.delivery.connection import (
     BrokerError,
     BrokerUnreachable,
@@ -229,10 +229,10 @@ class Dispatcher:
         """Send again what devices do not show; returns whether there may be more."""
         now = utc_now()
         async with self._database.transaction() as database:
-            kinds = await cache.requeue_lost(
+            kinds = await cache_store.requeue_lost(
                 database, after=self._settings.republish_after, limit=COMPARE_LIMIT, now=now
             )
-            ahead = await cache.raise_serials(database, limit=COMPARE_LIMIT, now=now)
+            ahead = await cache_store.raise_serials(database, limit=COMPARE_LIMIT, now=now)
             if kinds:
                 await outbox.ring(database)
             if ahead:
