@@ -154,7 +154,6 @@ def _resurrect(turn: Turn, notes: memory.Notes, last_up_at_ms: int | None) -> No
         if play.paused_at_ms is not None
         else replace(play, paused_at_ms=max(paused_ms, play.started_at_ms or 0), interruptions=play.interruptions + 1)
         for play in notes.plays
-        if play.started_at_ms is not None
     )
     emitted = tuple(play for play in interrupted if play.reference.source is PlaySource.EMISSION)
     programme = replace(turn.state.programme, suspended=emitted)

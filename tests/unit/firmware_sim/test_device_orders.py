@@ -303,6 +303,23 @@ def announced_platform() -> Any:
     return key
 
 
+def test_stolen_key_stops_what_it_signed() -> None:
+    bench = Bench()
+    bench.ready(an_emission(), an_emission("song", at_ms=START + MINUTE))
+    bench.until(START + 10 * SECOND)
+    bench.receive(DownlinkKind.KEYS, signed(a_key_set(announced(STRANGER), serial=2)))
+    assert [event.outcome for event in bench.told_of(PlayEnded)] == [PlayOutcome.STOPPED]
+    assert {event.refused for event in bench.told_of(Refused)} == {MessageKind.PLAN, MessageKind.CONFIG}
+    bench.advance(5 * MINUTE)
+    assert len(bench.told_of(PlayStarted)) == 1
+    assert "plan" not in bench.files
+    bench.power_cut(SECOND)
+    # The key may come back in a later set; then the plan may, too, though its serial is the last one.
+    bench.receive(DownlinkKind.KEYS, signed(a_key_set(announced_platform(), serial=3)))
+    bench.receive(DownlinkKind.PLAN, signed(a_plan(an_emission(at_ms=START + DAY))))
+    assert [event.serial for event in bench.told_of(PlanAccepted)] == [1, 1]
+
+
 def test_identical_retained_orders_are_ignored() -> None:
     bench = Bench()
     bench.ready(an_emission())
