@@ -21,8 +21,8 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -240,12 +240,14 @@ class Broker:
         return self._ports
 
     def _make_folders(self) -> None:
-        for folder in (self.directory, self._own, self._own / "certificates"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
-        if self._account:
-            os.chown(self._own, *self._account)
-            os.chown(self._own / "certificates", *self._account)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        for folder in (self._own, self._own / "certificates"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            with _opened(folder) as descriptor:
+                os.fchmod(descriptor, 0o700)
+                if self._account:
+                    os.fchown(descriptor, *self._account)
         if self.log.exists():
             self.log.replace(self.log.with_name("mosquitto.log.1"))
         self._output.unlink(missing_ok=True)
@@ -415,15 +417,29 @@ def _check(files: Mapping[str, bytes]) -> None:
 
 def _write_for(account: tuple[int, int] | None, path: Path, content: bytes) -> None:
     """Replace `path` whole with a file that only `account` (or we) can read."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    # The folder may belong to a less trusted account: never write through something it has put there.
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if account:
-            os.fchown(descriptor, *account)
-        file.write(content)
-    fresh.replace(path)
+    fresh = path.name + ".new"
+    with _opened(path.parent) as folder:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=folder)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        with os.fdopen(descriptor, "wb") as file:
+            if account:
+                os.fchown(descriptor, *account)
+            file.write(content)
+        os.replace(fresh, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """A descriptor of `folder`, which may belong to a less trusted account: nothing it has put there is followed."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise BrokerFailed(f"{folder} is not the folder it should be ({error.strerror}); remove it") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _version_of(path: Path) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -30,6 +31,19 @@ def test_it_does_not_run_as_root_and_nobody_else_can_read_its_key(broker: Broker
     for path in (broker.directory / "own").rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode & 0o077 == 0, f"{path} is open to others: {mode:o}"
+
+
+def test_a_link_in_its_folder_is_not_followed(broker: Broker, tmp_path: Path) -> None:
+    run(broker.stop())
+    certificates = broker.directory / "own" / "certificates"
+    shutil.rmtree(certificates)
+    tmp_path.chmod(0o755)
+    before = tmp_path.stat()
+    certificates.symlink_to(tmp_path)
+    with pytest.raises(BrokerFailed, match="certificates"):
+        run(broker.start())
+    after = tmp_path.stat()
+    assert (after.st_mode, after.st_uid, list(tmp_path.iterdir())) == (before.st_mode, before.st_uid, [])
 
 
 def test_its_ports_are_the_same_after_a_restart_and_after_a_power_cut(broker: Broker) -> None:
