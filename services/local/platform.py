@@ -72,10 +72,12 @@ class Platform:
         return f"http://127.0.0.1:{self.http_port}"
 
     @asynccontextmanager
-    async def ingest(self, replica: str = "ingest:1", **extra: str) -> AsyncIterator[ManagedProcess]:
-        """A running ingest that is subscribed and can store."""
+    async def ingest(
+        self, replica: str = "ingest:1", *, health_port: int = 0, **extra: str
+    ) -> AsyncIterator[ManagedProcess]:
+        """A running ingest that is subscribed and can store; health and metrics on `health_port`, or on a free port."""
         identity = self.pki.service(ServiceName.INGEST)
-        port = free_port()
+        port = health_port or free_port()
         environment = {
             "INGEST_DATABASE__URL": self.postgres.dsn(
                 DATABASE, user="loa_ingest", password=self.secrets.ingest_database_password
