@@ -6,6 +6,7 @@ subtree nor for longer than own rights last), and never changes own rights.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ from services.control.passwords import Passwords
 from services.control.permissions import Actor, Grant, Permission, Rights
 from services.control.throttle import Scope
 from services.shared.database.pool import Connection, Database
+
+log = logging.getLogger(__name__)
 
 TOUCH_AFTER = timedelta(minutes=1)  # how stale "last seen" may be; saves a write per request
 
@@ -90,12 +93,15 @@ async def _proven(
             default=timedelta(0),
         )
         if longest > timedelta(0):
+            log.warning("login_throttled", extra={"origin": origin, "wait_s": int(longest.total_seconds()) + 1})
             raise TooManyAttempts("too_many_logins", retry_after_s=int(longest.total_seconds()) + 1)
         await account_store.count_failure(connection, keys, at=now)
         # What cannot be a login is nobody's, and the database would not even take a zero byte.
         known = await account_store.password_hash(connection, login) if login.isprintable() else None
     is_right = await hashes.matches(password, known[1] if known else None)
     if not is_right or known is None:
+        # Not the login: people type their password into that field too.
+        log.warning("login_failed", extra={"origin": origin, "account_id": str(known[0]) if known else None})
         raise Unauthenticated("wrong_login_or_password")
     async with database.transaction() as connection:
         await account_store.take_back_failure(connection, keys)

@@ -101,20 +101,25 @@ class Actor:
 class Rights:
     """What an actor may do in the tree of today. Immutable."""
 
-    __slots__ = ("_grants", "tree")
+    __slots__ = ("_grants", "_tops", "tree")
 
     def __init__(self, grants: Iterable[Grant], tree: UnitTree, *, now: datetime) -> None:
         self._grants = tuple(grant for grant in grants if grant.holds(now=now) and grant.unit_id in tree)
+        self._tops: dict[Permission, tuple[UnitId, ...]] = {}
         self.tree = tree
 
     def units(self, permission: Permission) -> tuple[UnitId, ...]:
         """The highest units in which the permission holds, in tree order; it holds in everything below them."""
-        granted = {grant.unit_id for grant in self._grants if permission in PERMISSIONS[grant.role]}
-        return tuple(
-            unit.unit_id
-            for unit in self.tree
-            if unit.unit_id in granted and not granted.intersection(self.tree.ancestors(unit.unit_id))
-        )
+        if permission not in self._tops:
+            granted = {grant.unit_id for grant in self._grants if permission in PERMISSIONS[grant.role]}
+            highest = (unit for unit in granted if granted.isdisjoint(self.tree.ancestors(unit)))
+            self._tops[permission] = tuple(sorted(highest, key=self._place))
+        return self._tops[permission]
+
+    def _place(self, unit_id: UnitId) -> list[tuple[str, str, UnitId]]:
+        """Where a unit stands among all: the order of its ancestors among their siblings, then its own."""
+        on_the_way = (self.tree.get(each) for each in self.tree.path(unit_id))
+        return [(unit.sort_key, unit.code, unit.unit_id) for unit in on_the_way if unit is not None]
 
     def reach(self, permission: Permission) -> frozenset[UnitId]:
         """Every unit in which the permission holds."""
