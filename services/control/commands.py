@@ -43,15 +43,24 @@ def main(arguments: Sequence[str]) -> int:
         return lifecycle.run_program(
             "services.control", ControlSettings, app.run, arguments, loop_factory=uvloop.new_event_loop
         )
-    options = _parser().parse_args(list(arguments))
-    verb: Callable[[argparse.Namespace], int] = options.verb
+    parser = _parser()
+    options = parser.parse_args(list(arguments))
+    verb: Callable[[argparse.Namespace], int] | None = getattr(options, "verb", None)
+    if verb is None:
+        parser.error("name a verb, or give no arguments to serve")
     return verb(options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=_NAME, description="Without a verb: serve. Settings: CONTROL_… (--check).")
+    parser = argparse.ArgumentParser(
+        prog=_NAME,
+        description="Without a verb: serve. Settings come from the environment:",
+        epilog=lifecycle.describe(ControlSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--check", action="store_true", help="validate the settings, print them masked, and exit")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    # Not required, or argparse complains of the missing verb where the argument it does not know is what is wrong.
+    verbs = parser.add_subparsers(metavar="VERB")
     create = verbs.add_parser("create-administrator", help="make an account that administers a unit and all below it")
     create.add_argument("--login", required=True, help="name to log in with")
     create.add_argument("--name", help="name shown to people; default: the login")

@@ -401,12 +401,14 @@ Loa is running ({seconds:.0f} s to start): {len(province.units)} units of {provi
   address      {site.url}
   login        {OFFICER}  (officer of {province.host.name})
   password     {site.secrets.officer_password}
+  login        {APPROVER}  (approves the officer's bulletins)
+  password     {site.secrets.approver_password}
   login        {ADMINISTRATOR}  (administrator of the province)
   password     {site.secrets.administrator_password}
 
 Look at
   {site.url}/            the unit's clusters, boards and sensors: last heard, on air, next, proof
-                                  a test broadcast sounds on all of {province.host.name} at {starts_at:%H:%M:%S}
+                                  a test broadcast sounds on all of {province.host.name} at {starts_at:%H:%M:%S}, Việt Nam time
   {site.url}/api/v1/openapi.json    the API
   {site.data / "logs"}/    what each part says; kill one and it is started again
 

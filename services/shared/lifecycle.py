@@ -48,7 +48,7 @@ def run_program(
     parser = argparse.ArgumentParser(
         prog=f"python -m {name}",
         description="Settings come from the environment:",
-        epilog=_describe(settings_class),
+        epilog=describe(settings_class),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--check", action="store_true", help="validate the settings, print them masked, and exit")
@@ -102,7 +102,7 @@ async def run_until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], *, 
     return EXIT_OK
 
 
-def _describe(settings_class: type[BaseSettings]) -> str:
+def describe(settings_class: type[BaseSettings]) -> str:
     """Every setting with its meaning and default, for `--help`."""
     lines = ["settings:"]
     for setting in settings.setting_names(settings_class):
