@@ -16,8 +16,8 @@ from typing import assert_never
 
 from firmware_sim import downlinks, effects, inputs, media, memory, playback, trust, vitals
 from firmware_sim.clock import Moment
-from firmware_sim.playback import Programme
 from firmware_sim.profile import Profile
+from firmware_sim.programme import Ended, Programme
 from firmware_sim.state import NOTED_ALIVE_EVERY_MS, DeviceState, Rhythm, notes_of, orders_of
 from firmware_sim.trust import Held, Refusal, Trust
 from firmware_sim.turn import Turn
@@ -166,7 +166,7 @@ def _resurrect(turn: Turn, notes: memory.Notes, last_up_at_ms: int | None) -> No
     for play in interrupted:
         if play.reference.source is not PlaySource.EMISSION:
             ended_at_ms = play.paused_at_ms or paused_ms
-            turn.direct(playback.Ended(play=play, outcome=events.PlayOutcome.FAILED, ended_at_ms=ended_at_ms))
+            turn.direct(Ended(play=play, outcome=events.PlayOutcome.FAILED, ended_at_ms=ended_at_ms))
 
 
 def _from_flash(refusal: Refusal) -> Refusal:

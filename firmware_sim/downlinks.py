@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from firmware_sim import effects, media, playback, trust
+from firmware_sim.programme import Order
 from firmware_sim.state import Awaiting
 from firmware_sim.trust import Held, Refusal, Unchanged
 from firmware_sim.turn import Turn
@@ -245,7 +246,7 @@ def _order_play(turn: Turn, command: Command, *, wait_ms: int) -> None:
     duration_ms = command.duration_ms
     if duration_ms is None and content is not ContentKind.AUDIO:
         duration_ms = SHOWN_BY_COMMAND_MS
-    ordered = playback.Order(
+    ordered = Order(
         reference=PlayReference(source=PlaySource.COMMAND, id=command.command_id),
         rank=command.rank,
         content=content,

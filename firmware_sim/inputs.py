@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firmware_sim.playback import Figures
+from firmware_sim.programme import Figures
 from schemas.fields import ClockState, PowerSource
 from schemas.topics import DownlinkKind
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firmware_sim.playback import Play
+from firmware_sim.programme import Play
 from schemas.events import MessageKind
 from schemas.fields import PlayReference, PlaySource
 from schemas.identifiers import CommandId

@@ -17,9 +17,9 @@ from firmware_sim.downloader import Wanted
 from firmware_sim.errors import DownloadFailed, WrongHash
 from firmware_sim.flash import Flash
 from firmware_sim.journal import Entry
-from firmware_sim.playback import Figures
 from firmware_sim.player import Medium, Part
 from firmware_sim.profile import Profile
+from firmware_sim.programme import Figures
 from firmware_sim.session import Taken
 from firmware_sim.state import DeviceState, Rhythm
 from firmware_sim.workshop import Workshop

@@ -18,9 +18,25 @@ waits in `closing`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from firmware_sim.clock import Moment
+from firmware_sim.programme import (
+    Begun,
+    Closing,
+    Directive,
+    Ended,
+    Figures,
+    Lapsed,
+    Missed,
+    Obstacle,
+    Order,
+    Play,
+    Programme,
+    Scene,
+    Start,
+    Stop,
+)
 from schemas import arbitration
 from schemas.events import MissReason, PlayOutcome
 from schemas.fields import DeviceKind, PlayReference, PlaySource, ResumePolicy
@@ -40,169 +56,6 @@ _SUPPORTED: Mapping[DeviceKind, frozenset[ContentKind]] = {
     DeviceKind.SENSOR: frozenset(),
     DeviceKind.GATEWAY: frozenset(),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What the player really put out of one part: its length, and for audio the decoded samples it rests on."""
-
-    sounded_ms: int
-    samples: int | None = None
-    sample_rate_hz: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
-    """One play, over all its parts. `token` names the part the player holds; None while there is none."""
-
-    reference: PlayReference
-    token: int | None
-    media: bytes | None
-    volume_percent: int | None
-    started_at_ms: int | None = None  # None until the first sample has left the decoder
-    sounded_ms: int = 0
-    samples: int | None = None
-    sample_rate_hz: int | None = None
-    interruptions: int = 0
-    cut_by: PlayReference | None = None
-    paused_at_ms: int | None = None
-    shifted_ms: int = 0  # how much later than planned it restarted
-
-    def plus(self, figures: Figures) -> Play:
-        """The play with one more finished part."""
-        samples = self.samples if figures.samples is None else (self.samples or 0) + figures.samples
-        return replace(
-            self,
-            token=None,
-            sounded_ms=self.sounded_ms + figures.sounded_ms,
-            samples=samples,
-            sample_rate_hz=figures.sample_rate_hz or self.sample_rate_hz,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
-    """A play that is over and waits for the player's figures."""
-
-    play: Play
-    outcome: PlayOutcome
-    ended_at_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Obstacle:
-    """Why an emission could not sound when the device last looked."""
-
-    reason: MissReason
-    by: PlayReference | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A play ordered by a command: from now on, for `duration_ms` or until its media ends."""
-
-    reference: PlayReference
-    rank: Rank
-    content: ContentKind
-    media: bytes | None
-    text: str | None
-    volume_percent: int | None
-    duration_ms: int | None
-    resume: ResumePolicy
-    begin_by_uptime_ms: int
-    began_uptime_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Programme:
-    """Everything a device has to sound, sounds and has settled. `pending` is sorted by start, as in the plan."""
-
-    pending: tuple[Emission, ...] = ()
-    plan_accepted_at_ms: int = 0
-    plan_valid_until_ms: int = 0
-    orders: tuple[Order, ...] = ()
-    sounding: Play | None = None
-    suspended: tuple[Play, ...] = ()
-    closing: tuple[Closing, ...] = ()
-    settled: Mapping[PlayReference, int] = field(default_factory=dict)  # → when it may be forgotten, device time
-    obstacles: Mapping[PlayReference, Obstacle] = field(default_factory=dict)
-    next_token: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What besides the programme decides what may sound."""
-
-    kind: DeviceKind
-    is_clock_trusted: bool
-    trusted_since_ms: int | None
-    is_silenced: bool
-    volume_percent: int
-    volume_cap_percent: int
-    stored: Mapping[bytes, int]
-    corrupt: frozenset[bytes]
-
-    def volume_of(self, wanted: int | None) -> int | None:
-        """The volume a content sounds at: its own or the configured one, never above the cap; None on boards."""
-        if self.kind is not DeviceKind.CLUSTER:
-            return None
-        return min(self.volume_cap_percent, self.volume_percent if wanted is None else wanted)
-
-
-# --- what a device shall do and tell ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """Begin a part of `play`, `position_ms` into its content."""
-
-    play: Play
-    content: ContentKind
-    text: str | None
-    position_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """End the part with this token and tell its figures."""
-
-    token: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """The first sample of a play was put out."""
-
-    play: Play
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """A play is over, with all its parts."""
-
-    play: Play
-    outcome: PlayOutcome
-    ended_at_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
-    """A planned emission did not sound."""
-
-    reference: PlayReference
-    reason: MissReason
-    by: PlayReference | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lapsed:
-    """An ordered play could not begin in time."""
-
-    reference: PlayReference
-    obstacle: Obstacle | None
-
-
-Directive = Start | Stop | Begun | Ended | Missed | Lapsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ import av.error
 from av.audio.frame import AudioFrame
 
 from firmware_sim.errors import NotPlayable
-from firmware_sim.playback import Figures
+from firmware_sim.programme import Figures
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from firmware_sim import media, memory, trust
 from firmware_sim.clock import Moment
-from firmware_sim.playback import Programme, Scene
 from firmware_sim.profile import Profile
+from firmware_sim.programme import Programme, Scene
 from firmware_sim.trust import Held, Refusals, Trust
 from schemas.configuration import Configuration
 from schemas.fields import PowerSource

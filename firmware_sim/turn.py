@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from firmware_sim import effects, playback, trust
+from firmware_sim import effects, trust
 from firmware_sim.clock import Moment
-from firmware_sim.playback import Programme
+from firmware_sim.programme import Begun, Directive, Ended, Lapsed, Missed, Programme, Start, Stop
 from firmware_sim.state import DeviceState
 from firmware_sim.trust import Refusal
 from schemas import events
@@ -67,11 +67,11 @@ class Turn:
             )
         )
 
-    def direct(self, directive: playback.Directive) -> None:
+    def direct(self, directive: Directive) -> None:
         """Carry out or tell one directive of the programme."""
         _direct(self, directive)
 
-    def conducted(self, outcome: tuple[Programme, tuple[playback.Directive, ...]]) -> None:
+    def conducted(self, outcome: tuple[Programme, tuple[Directive, ...]]) -> None:
         """Take over a programme and carry out what it asks for."""
         programme, directives = outcome
         self.state = replace(self.state, programme=programme)
@@ -82,20 +82,20 @@ class Turn:
 # --- what the programme asks for -------------------------------------------------------------------------------------
 
 
-def _direct(turn: Turn, directive: playback.Directive) -> None:
+def _direct(turn: Turn, directive: Directive) -> None:
     """Carry out or tell one directive of the programme."""
     at_ms, clock = turn.now.at_ms, turn.clock
     match directive:
-        case playback.Start(play=play, content=content, text=text, position_ms=position_ms):
+        case Start(play=play, content=content, text=text, position_ms=position_ms):
             assert play.token is not None
             turn.effects.append(
                 effects.StartPlayback(
                     token=play.token, content=content, media=play.media, text=text, position_ms=position_ms
                 )
             )
-        case playback.Stop(token=token):
+        case Stop(token=token):
             turn.effects.append(effects.StopPlayback(token=token))
-        case playback.Begun(play=play):
+        case Begun(play=play):
             assert play.started_at_ms is not None
             turn.record(
                 events.PlayStarted(
@@ -109,7 +109,7 @@ def _direct(turn: Turn, directive: playback.Directive) -> None:
             )
             if play.reference.source is PlaySource.COMMAND:
                 turn.command_done(CommandId(play.reference.id), CommandResult.DONE)
-        case playback.Ended(play=play, outcome=outcome, ended_at_ms=ended_at_ms):
+        case Ended(play=play, outcome=outcome, ended_at_ms=ended_at_ms):
             assert play.started_at_ms is not None
             turn.record(
                 events.PlayEnded(
@@ -129,7 +129,7 @@ def _direct(turn: Turn, directive: playback.Directive) -> None:
                 )
             )
             _release_media(turn, play.reference)
-        case playback.Missed(reference=reference, reason=reason, by=by):
+        case Missed(reference=reference, reason=reason, by=by):
             if reference.source is PlaySource.COMMAND:
                 turn.command_done(CommandId(reference.id), CommandResult.FAILED, reason.name.lower())
                 _release_media(turn, reference)
@@ -137,7 +137,7 @@ def _direct(turn: Turn, directive: playback.Directive) -> None:
             turn.record(
                 events.PlayMissed(device_at_ms=at_ms, clock=clock, reference=reference, reason=reason, cut_by=by)
             )
-        case playback.Lapsed(reference=reference, obstacle=obstacle):
+        case Lapsed(reference=reference, obstacle=obstacle):
             reason = MissReason.TOO_LATE if obstacle is None else obstacle.reason
             turn.command_done(CommandId(reference.id), CommandResult.EXPIRED, f"could not begin: {reason.name.lower()}")
             _release_media(turn, reference)

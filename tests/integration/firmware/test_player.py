@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from firmware_sim.playback import Figures
 from firmware_sim.player import Medium, Part, Player
+from firmware_sim.programme import Figures
 from tests.integration.firmware.centre import make_sound
 
 pytestmark = pytest.mark.integration

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from firmware_sim import device, effects, inputs, memory
 from firmware_sim.clock import Moment
-from firmware_sim.playback import Figures
 from firmware_sim.profile import Profile
+from firmware_sim.programme import Figures
 from firmware_sim.state import DeviceState, Rhythm
 from schemas import signing
 from schemas.commands import Action, Command

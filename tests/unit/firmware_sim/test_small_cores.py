@@ -11,7 +11,7 @@ from firmware_sim.clock import DriftingClock
 from firmware_sim.faults import BreakLink, Episodes, Later, UplinkFaults, disturb
 from firmware_sim.media import Shelf
 from firmware_sim.memory import Notes
-from firmware_sim.playback import Play
+from firmware_sim.programme import Play
 from schemas.events import MessageKind
 from schemas.fields import ClockState, PlayReference, PlaySource
 from schemas.identifiers import CommandId
