@@ -70,12 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     create.set_defaults(verb=_create_administrator)
     units = verbs.add_parser("import-units", help="make a CSV file the tree of units from a day on")
     units.add_argument("file", type=Path, help="code,parent_code,level,name in UTF-8; - for standard input")
-    units.add_argument("--valid-from", type=date.fromisoformat, required=True, help="first day of this tree")
+    units.add_argument("--valid-from", type=_day, required=True, help="first day of this tree, YYYY-MM-DD")
     units.add_argument("--may-strand", action="store_true", help="close units that still have devices or accounts")
     units.set_defaults(verb=_import_units)
     openapi = verbs.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(verb=_openapi)
     return parser
+
+
+def _day(written: str) -> date:
+    try:
+        return date.fromisoformat(written)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{written!r} is no day; write it as 2025-07-01") from None
 
 
 # --- the first administrator -----------------------------------------------------------------------------------------
