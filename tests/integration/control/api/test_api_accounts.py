@@ -10,6 +10,8 @@ import pytest
 from services.control.permissions import Role
 from tests.support.control_api import PASSWORD, Api, account_by_login
 
+pytestmark = pytest.mark.integration
+
 
 def an_account(api: Api, unit: str = "11", **changes: Any) -> dict[str, Any]:
     return {

@@ -11,6 +11,8 @@ import pytest
 from services.control.permissions import Role
 from tests.support.control_api import Api, add_broadcast, add_bulletin, add_device, broadcast_body
 
+pytestmark = pytest.mark.integration
+
 
 async def create(api: Api, headers: dict[str, str], **changes: Any) -> Any:
     return await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11", **changes), headers=headers)

@@ -17,6 +17,8 @@ from tests.support import sounds
 from tests.support.control_api import Api, add_broadcast, add_bulletin, add_media, an_api
 from tests.support.database import TestDatabase
 
+pytestmark = pytest.mark.integration
+
 
 async def upload(api: Api, content: bytes, *, name: str = "ban-tin.mp3", unit: str = "11", **headers: str) -> Any:
     who = headers or await api.person((Role.OFFICER, unit))

@@ -10,6 +10,8 @@ import pytest
 from services.control.permissions import Role
 from tests.support.control_api import Api, add_device
 
+pytestmark = pytest.mark.integration
+
 
 def a_device(api: Api, unit: str = "11", **changes: Any) -> dict[str, Any]:
     return {"device_id": "cum-loa-1", "kind": "cluster", "unit_id": str(api.units[unit]), "name": "Cụm loa", **changes}

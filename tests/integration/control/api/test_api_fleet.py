@@ -10,6 +10,8 @@ import pytest
 from services.control.permissions import Role
 from tests.support.control_api import Api, add_broadcast, add_device, heard
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize(
     ("silence_s", "interval_s", "state", "expected"),

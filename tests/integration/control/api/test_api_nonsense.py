@@ -14,6 +14,8 @@ from services.control.permissions import Role
 from tests.integration.control.api.test_api_permissions import ENDPOINTS, EXAMPLES
 from tests.support.control_api import Api
 
+pytestmark = pytest.mark.integration
+
 NONSENSE: tuple[Any, ...] = (
     None,
     True,

@@ -14,6 +14,8 @@ from services.control.permissions import Role
 from tests.integration.control.api.test_api_broadcasts import emission
 from tests.support.control_api import PASSWORD, Api, add_broadcast, add_device, heard
 
+pytestmark = pytest.mark.integration
+
 
 class Page(HTMLParser):
     """Words, links and structure of a page; fails on anything that is not closed properly."""

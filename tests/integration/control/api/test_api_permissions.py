@@ -26,6 +26,8 @@ from tests.support.control_api import (
     broadcast_body,
 )
 
+pytestmark = pytest.mark.integration
+
 ACTOR_UNIT = "1"
 POSITIONS = {"own": "1", "child": "11", "parent": "24", "sibling": "2"}
 INSIDE = {"own", "child"}

@@ -33,6 +33,8 @@ from tests.support.control import eventually
 from tests.support.control_api import PASSWORD, Api, add_media
 from tests.support.database import TestDatabase
 
+pytestmark = pytest.mark.integration
+
 DATA = Path(services.control.__file__).parent / "data"
 TOP = Path(services.control.__file__).parents[2]
 

@@ -14,6 +14,8 @@ from services.control.settings import HttpSettings
 from tests.support.control_api import PASSWORD, Api, an_api
 from tests.support.database import TestDatabase
 
+pytestmark = pytest.mark.integration
+
 
 async def log_in(api: Api, login: str, password: str = PASSWORD) -> dict[str, str]:
     """A session in the client's cookie jar; returns the header unsafe requests need."""

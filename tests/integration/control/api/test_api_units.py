@@ -12,6 +12,8 @@ import services.control
 from services.control.permissions import Role
 from tests.support.control_api import TREE, Api, add_device
 
+pytestmark = pytest.mark.integration
+
 DATA = Path(services.control.__file__).parent / "data"
 CSV = {"Content-Type": "text/csv"}
 
