@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from schemas.identifiers import UnitId
-from services.control import emission_store, fleet_store, programme_reads
+from services.control import airing_store, emission_store, fleet_store
+from services.control.airing_store import Airing, ProofCounts, Proven
 from services.control.emission_store import EmissionRecord
 from services.control.errors import NotFound
 from services.control.fleet_store import Count, DeviceState, Reading
 from services.control.planning import recurrence
 from services.control.planning.model import DeviceNo
-from services.control.programme_reads import Airing, ProofCounts, Proven
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
@@ -106,7 +106,7 @@ async def unit_status(
         connection, units, kind=kind, liveness=liveness, after=after, limit=limit, now=now
     )
     today = recurrence.local_day(now, zone)
-    proof = await programme_reads.proof_totals(
+    proof = await airing_store.proof_totals(
         connection,
         now=now,
         unit_ids=units,
@@ -167,9 +167,9 @@ async def _statuses(
 ) -> tuple[DeviceStatus, ...]:
     shown = tuple(states)
     numbers: list[DeviceNo] = [state.device_no for state in shown]
-    due = await programme_reads.on_air_now(connection, numbers, now=now)
-    coming = await programme_reads.next_emissions(connection, numbers, now=now)
-    last = await programme_reads.last_proven(connection, numbers)
+    due = await airing_store.on_air_now(connection, numbers, now=now)
+    coming = await airing_store.next_emissions(connection, numbers, now=now)
+    last = await airing_store.last_proven(connection, numbers)
     return tuple(
         DeviceStatus(
             state=state,

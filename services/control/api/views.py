@@ -10,11 +10,11 @@ from pydantic import Field
 
 from schemas.identifiers import UnitId
 from services.control.account_store import Account
+from services.control.airing_store import Airing, ProofCounts, Proven
 from services.control.api.fields import Answer
 from services.control.emission_store import EmissionRecord
 from services.control.fleet import KINDS, LIVENESS, DeviceHistory, DeviceStatus, Tally, UnitStatus
 from services.control.permissions import Role
-from services.control.programme_reads import Airing, ProofCounts, Proven
 from services.control.units import UnitTree
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import accounts, broadcast_store, emission_store, fleet, programme_reads
+from services.control import accounts, airing_store, broadcast_store, emission_store, fleet
 from services.control.api import errors as api_errors
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of, services_of
@@ -235,7 +235,7 @@ async def broadcast_page(
     """A broadcast: what was asked for and what became of it."""
     async with services.database.connection() as connection:
         stored = await broadcast_store.broadcast(connection, broadcast_id)
-        counts = await programme_reads.proof_totals(connection, now=caller.now, broadcast_id=BroadcastId(broadcast_id))
+        counts = await airing_store.proof_totals(connection, now=caller.now, broadcast_id=BroadcastId(broadcast_id))
         emissions = await emission_store.of_broadcast(
             connection,
             broadcast_id,
@@ -276,7 +276,7 @@ def _trail(caller: Caller, unit_id: UnitId) -> tuple[tuple[UnitVersion, bool], .
     )
 
 
-def _proof_rows(counts: programme_reads.ProofCounts) -> tuple[tuple[str, int], ...]:
+def _proof_rows(counts: airing_store.ProofCounts) -> tuple[tuple[str, int], ...]:
     """Outcomes and their numbers; `planned` is always there, the others where there are any."""
     numbers = ((outcome, int(getattr(counts, outcome))) for outcome in _OUTCOMES)
     return tuple((outcome, number) for outcome, number in numbers if number or outcome == "planned")

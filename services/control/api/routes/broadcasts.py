@@ -10,7 +10,8 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field, model_validator
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import broadcast_requests, broadcast_store, broadcasts, emission_store, programme_reads
+from services.control import airing_store, broadcast_requests, broadcast_store, broadcasts, emission_store
+from services.control.airing_store import ProofCounts
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -22,7 +23,6 @@ from services.control.broadcast_requests import BulletinWish, DeviceWish, PauseW
 from services.control.broadcast_store import StoredBroadcast
 from services.control.errors import Fault, Invalid
 from services.control.permissions import Permission
-from services.control.programme_reads import ProofCounts
 
 router = APIRouter(prefix="/api/v1/broadcasts", tags=["broadcasts"])
 
@@ -268,7 +268,7 @@ async def create_broadcast(body: BroadcastBody, caller: Maker, response: Respons
 
 async def _proof(services: Parts, broadcast_id: uuid.UUID, *, now: datetime) -> ProofCounts:
     async with services.database.connection() as connection:
-        return await programme_reads.proof_totals(connection, now=now, broadcast_id=BroadcastId(broadcast_id))
+        return await airing_store.proof_totals(connection, now=now, broadcast_id=BroadcastId(broadcast_id))
 
 
 @router.get("/{broadcast_id}", responses=documented([401, 403, 404]))
@@ -338,7 +338,7 @@ async def proof_of_broadcast(broadcast_id: uuid.UUID, caller: Reader, services: 
     """What became of the broadcast: emissions counted, and what could not be planned and why."""
     counts = await _proof(services, broadcast_id, now=caller.now)
     async with services.database.connection() as connection:
-        problems = await programme_reads.problems(connection, BroadcastId(broadcast_id))
+        problems = await airing_store.problems(connection, BroadcastId(broadcast_id))
     return ProofSheet(
         broadcast_id=broadcast_id,
         at=caller.now,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from schemas.identifiers import DeviceId, UnitId
-from services.control import device_store, devices, fleet, programme_reads
+from services.control import airing_store, device_store, devices, fleet
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -248,7 +248,7 @@ async def explain(
         raise Invalid(Fault("at", "not_an_instant"))
     async with services.database.connection() as connection:
         device = await device_store.device(connection, device_id, now=caller.now)
-        contenders = await programme_reads.explain(connection, device.device_no, at=instant)
+        contenders = await airing_store.explain(connection, device.device_no, at=instant)
     return ExplanationView(at=instant, contenders=[airing_view(each) for each in contenders])
 
 

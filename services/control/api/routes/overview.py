@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from schemas.identifiers import UnitId
-from services.control import audit, fleet, fleet_store, programme_reads
+from services.control import airing_store, audit, fleet, fleet_store
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -70,7 +70,7 @@ async def totals(
         units = frozenset(caller.rights.tree.subtree(UnitId(unit_id)))
     async with services.database.connection() as connection:
         stored = await fleet_store.telemetry_totals(connection)
-        proof = await programme_reads.proof_totals(connection, now=caller.now, unit_ids=tuple(units))
+        proof = await airing_store.proof_totals(connection, now=caller.now, unit_ids=tuple(units))
         tally = fleet.tally_of(await fleet_store.counts(connection, units, now=caller.now))
         database = await fleet_store.storage_mode(connection)
     return TotalsView(

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.control import programme_reads
-from services.control.programme_reads import ProofCounts
+from services.control import airing_store
+from services.control.airing_store import ProofCounts
 from services.control.trust.keyring import Keyring
 from services.shared.clock import utc_now
 from tests.support.control import ZONE, Province, a_planner, local_day
@@ -29,11 +29,11 @@ async def test_now_next_and_why(province: Province, keyring: Keyring) -> None:
     then = now + HOUR + MINUTE + timedelta(seconds=30)
 
     async with province.control.connection() as connection:
-        before = await programme_reads.on_air_now(connection, [one, two], now=now)
-        coming = await programme_reads.next_emissions(connection, [one, two], now=now)
-        on_air = await programme_reads.on_air_now(connection, [one, two], now=then)
-        why = await programme_reads.explain(connection, one, at=then)
-        after = await programme_reads.next_emissions(connection, [one, two], now=then)
+        before = await airing_store.on_air_now(connection, [one, two], now=now)
+        coming = await airing_store.next_emissions(connection, [one, two], now=now)
+        on_air = await airing_store.on_air_now(connection, [one, two], now=then)
+        why = await airing_store.explain(connection, one, at=then)
+        after = await airing_store.next_emissions(connection, [one, two], now=then)
 
     assert before == {}
     assert {no: airing.title for no, airing in coming.items()} == {one: "Dài", two: "Ngắn"}
@@ -80,22 +80,22 @@ async def test_proof_adds_up_and_a_gateways_word_is_apart(province: Province, ke
     )
 
     async with province.control.connection() as connection:
-        assert await programme_reads.proof_totals(connection, now=now) == expected
-        overdue = await programme_reads.proof_totals(connection, now=now + 2 * HOUR)
+        assert await airing_store.proof_totals(connection, now=now) == expected
+        overdue = await airing_store.proof_totals(connection, now=now + 2 * HOUR)
         assert (overdue.pending, overdue.overdue, overdue.unexplained) == (0, 1, 2)
-        assert await programme_reads.proof_by_broadcast(connection, now=now) == {broadcast: expected}
-        by_unit = await programme_reads.proof_by_unit(connection, now=now, broadcast_id=broadcast)
+        assert await airing_store.proof_by_broadcast(connection, now=now) == {broadcast: expected}
+        by_unit = await airing_store.proof_by_unit(connection, now=now, broadcast_id=broadcast)
         assert {unit: counts.planned for unit, counts in by_unit.items()} == {
             province.units["a1"]: 5,
             province.units["b1"]: 4,
         }
-        by_day = await programme_reads.proof_by_day(connection, now=now, time_zone=ZONE)
+        by_day = await airing_store.proof_by_day(connection, now=now, time_zone=ZONE)
         assert by_day == {local_day(now + HOUR): expected}
-        some = await programme_reads.proof_totals(connection, now=now, unit_ids=[province.units["b1"]])
+        some = await airing_store.proof_totals(connection, now=now, unit_ids=[province.units["b1"]])
         assert some.planned == 4
-        none = await programme_reads.proof_totals(connection, now=now, since=now + 2 * HOUR)
+        none = await airing_store.proof_totals(connection, now=now, since=now + 2 * HOUR)
         assert none == ProofCounts()
-        last = await programme_reads.last_proven(connection, devices)
+        last = await airing_store.last_proven(connection, devices)
     assert [last[no].outcome for no in devices[:-1]] == [outcome for outcome, _, _ in verdicts[:-1]]
     assert devices[-1] not in last
 
@@ -112,7 +112,7 @@ async def test_proof_stays_with_the_unit_a_device_has_left(province: Province, k
     await planner.plan_once(now=now + 2 * HOUR)
 
     async with province.control.connection() as connection:
-        by_unit = await programme_reads.proof_by_unit(connection, now=now + 2 * HOUR)
+        by_unit = await airing_store.proof_by_unit(connection, now=now + 2 * HOUR)
     assert {unit: counts.played for unit, counts in by_unit.items()} == {province.units["a1"]: 1}
 
 
@@ -122,5 +122,5 @@ async def test_problems_are_listed(province: Province, keyring: Keyring) -> None
     await a_planner(province.control, keyring).plan_once(now=utc_now())
 
     async with province.control.connection() as connection:
-        (problem,) = await programme_reads.problems(connection, broadcast)
+        (problem,) = await airing_store.problems(connection, broadcast)
     assert (problem.kind, problem.item) == ("bulletin_not_approved", 0)
