@@ -27,6 +27,7 @@ from services.control.errors import Refusal
 from services.control.passwords import Passwords
 from services.control.permissions import Grant, Role
 from services.control.settings import ControlSettings
+from services.control.trust.keyring import KeyringError
 from services.control.unit_directory import UnitDirectory
 from services.control.units import UnitTree
 from services.shared import lifecycle, settings
@@ -40,9 +41,13 @@ _NAME = "python -m services.control"
 def main(arguments: Sequence[str]) -> int:
     """Run a verb, or serve without one; returns the exit status."""
     if not arguments or arguments[0] == "--check":
-        return lifecycle.run_program(
-            "services.control", ControlSettings, app.run, arguments, loop_factory=uvloop.new_event_loop
-        )
+        try:
+            return lifecycle.run_program(
+                "services.control", ControlSettings, app.run, arguments, loop_factory=uvloop.new_event_loop
+            )
+        except KeyringError as error:
+            _complain(str(error))
+            return lifecycle.EXIT_BAD_SETTINGS
     parser = _parser()
     options = parser.parse_args(list(arguments))
     verb: Callable[[argparse.Namespace], int] | None = getattr(options, "verb", None)

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +36,8 @@ Run = Callable[..., Told]
 
 
 @pytest.fixture
-def control(
-    database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """`python -m services.control` with these arguments and this standard input."""
+def control_settings(database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """An environment whose settings hold, in force here and returned for processes."""
     file = tmp_path / "file.pem"  # has to be there; no verb opens it
     file.touch()
     files = ("BROKER__CA_FILE", "BROKER__CERT_FILE", "BROKER__KEY_FILE", "SIGNING__KEY_FILE", "SIGNING__KEYS_FILE")
@@ -50,6 +50,14 @@ def control(
     }
     for name, value in settings.items():
         monkeypatch.setenv(f"CONTROL_{name}", value)
+    return os.environ
+
+
+@pytest.fixture
+def control(
+    control_settings: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """`python -m services.control` with these arguments and this standard input."""
 
     def run(*arguments: str, entered: str = "") -> Told:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(entered.encode())))
@@ -184,6 +192,15 @@ def test_a_database_that_is_away_is_one_line_without_the_password(
     told = import_tree(control)
     assert (told.returncode, told.stdout, told.stderr.count("\n")) == (1, "", 1)
     assert "very-secret" not in told.stderr
+
+
+def test_serving_with_a_file_that_is_no_key_is_one_line(tmp_path: Path, control_settings: Mapping[str, str]) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "services.control"], env=dict(control_settings), capture_output=True, text=True
+    )
+    assert (told.returncode, told.stdout) == (2, "")
+    assert str(tmp_path / "file.pem") in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_help_lists_every_verb_and_setting(control: Run) -> None:
