@@ -318,7 +318,11 @@ class Centre:
             found = self.told(device).of(cls)
             return found if len(found) >= count else None
 
-        return eventually(look, f"{count} {cls.__name__} of {device}", deadline_s=deadline_s)
+        try:
+            return eventually(look, f"{count} {cls.__name__}", deadline_s=deadline_s)
+        except AssertionError as error:
+            told = "\n".join(map(repr, self.told(device).events.values()))
+            raise AssertionError(f"{error} of {device}, which told\n{told}") from None
 
     def wait_heartbeat(self, device: str, wanted: Callable[[Any], bool]) -> Any:
         """Wait for a heartbeat that `wanted` says yes to; only new ones are asked about."""

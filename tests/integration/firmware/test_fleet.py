@@ -49,7 +49,7 @@ def test_no_event_is_lost_on_a_hostile_uplink(centre: Centre) -> None:
     starts_at_ms = now_ms() + 6_000
     for cluster in CLUSTERS:
         centre.greet(cluster)
-        emission = an_emission(at_ms=starts_at_ms, duration_ms=1_000, media=media.sha256)
+        emission = an_emission(at_ms=starts_at_ms, duration_ms=5_000, media=media.sha256)
         centre.send(
             cluster, DownlinkKind.PLAN, signed(a_plan(emission, device=cluster, at_ms=now_ms(), files=(media,)))
         )

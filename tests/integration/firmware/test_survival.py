@@ -38,7 +38,7 @@ def prepare(centre: Centre, *, in_ms: int, lasting_ms: int = 2_000) -> int:
     centre.start()
     centre.wait(CLUSTER, Booted)
     starts_at_ms = now_ms() + in_ms
-    emission = an_emission(at_ms=starts_at_ms, duration_ms=lasting_ms, media=media.sha256)
+    emission = an_emission(at_ms=starts_at_ms, duration_ms=lasting_ms + 2_000, media=media.sha256)
     centre.send(CLUSTER, DownlinkKind.PLAN, signed(a_plan(emission, device=CLUSTER, at_ms=now_ms(), files=(media,))))
     centre.wait(CLUSTER, MediaStored)
     return starts_at_ms
