@@ -32,6 +32,7 @@ DEADLINE = timedelta(seconds=480)
 GENERATOR_ALONE_S = 3.0
 NAIVE_S = 10.0  # at most: their rate is steady, and low
 BEYOND_CEILING = 1.5
+OTHERS_AT_MOST = 0.1  # of all cores, used by programs that are no part of the bench
 BUSIEST_GENERATOR = 0.8  # of a core; above it, it may have been the generator that set the pace
 SUSTAINED_SHARE = 0.02  # a backlog that grows by less than this share of the rate does not grow
 
@@ -67,7 +68,8 @@ def empty_report(request: Request) -> Report:
             )
         ),
         "machine": {},
-        "problems": [],
+        "warnings": [],  # what the figures should not be taken for
+        "problems": [],  # why they are worth nothing
     }  # fmt: skip
 
 
@@ -83,7 +85,22 @@ async def run(request: Request, report: Report) -> None:
         report["problems"].append(str(error))
     except (OSError, asyncpg.PostgresError, DatabaseError) as error:
         report["problems"].append(f"{type(error).__name__}: {error}")
+    report["warnings"] = warnings(report)
     report["took_s"] = round(time.monotonic() - began_at, 1)
+
+
+def warnings(report: Report) -> list[str]:
+    """Return what a reader of the report must know before comparing its figures."""
+    found = []
+    shares = {who: share for who, share in (report["others_cpu_share"] or {}).items() if share > OTHERS_AT_MOST}
+    if shares:
+        busy = ", ".join(f"{share:.0%} during {who}" for who, share in shares.items())
+        found.append(f"other programs used this machine ({busy}): rates are too low, and ratios may be anything")
+    database = report["database"] or {}
+    lax = [name for name in ("fsync", "synchronous_commit") if database.get(name) == "off"]
+    if lax:
+        found.append(f"{' and '.join(lax)} off: what this database commits, a power cut may take")
+    return found
 
 
 async def _measure(request: Request, report: Report) -> None:
