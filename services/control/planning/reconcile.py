@@ -29,6 +29,7 @@ START_TOLERANCE = timedelta(seconds=2)
 # How long after its slot an emission waits for the device's word. The promise is a verdict within 15 minutes.
 PATIENCE = timedelta(minutes=10)
 VERDICT_WITHIN = timedelta(minutes=15)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Outcome(enum.StrEnum):
@@ -239,7 +240,9 @@ def _proven(ended: Ended) -> timedelta:
     """What sounded, as far as the decoded samples bear the claim out."""
     if ended.samples is None or ended.sample_rate_hz is None:
         return ended.sounded
-    return min(ended.sounded, timedelta(milliseconds=ended.samples * 1000 // ended.sample_rate_hz))
+    # In whole milliseconds: a device may claim more samples than a span of time can hold.
+    borne_out = ended.samples * 1000 // ended.sample_rate_hz
+    return min(ended.sounded, timedelta(milliseconds=min(borne_out, ended.sounded // _MILLISECOND)))
 
 
 def _doubt(expected: Expected, ended: Ended) -> Reason | None:

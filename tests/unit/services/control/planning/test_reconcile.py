@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.events import MissReason, PlayOutcome, RefusalReason
 from schemas.fields import PlayReference, PlaySource
+from schemas.limits import INT64_MAX
 from services.control.planning.reconcile import (
     PATIENCE,
     VERDICT_WITHIN,
@@ -126,6 +127,9 @@ PLAYS = [
         id="samples_do_not_bear_the_claim_out",
     ),
     pytest.param(an_end(samples=8000 * 180, sample_rate_hz=8000), Outcome.PLAYED, None, id="samples_bear_it_out"),
+    pytest.param(
+        an_end(samples=INT64_MAX, sample_rate_hz=1), Outcome.PLAYED, None, id="more_samples_than_time_can_hold"
+    ),
 ]
 
 
