@@ -158,11 +158,13 @@ class Planner:
             await programme_store.replace_problems(
                 connection, decision.reach, decision.problems, since=window.first, now=now
             )
+        touched = frozenset(scope.devices)
         if scope.is_everything:
             await programme_store.ask_to_issue_to_all(connection, at=now)
         else:
-            touched = frozenset(scope.devices).union(*(decision.changes.devices for decision in decisions))
-            await programme_store.ask_to_issue(connection, touched, at=now)
+            touched = touched.union(*(decision.changes.devices for decision in decisions))
+        # Named devices even then: one that was just retired is no longer among all, and has to be told to fall silent.
+        await programme_store.ask_to_issue(connection, touched, at=now)
         applied = _together([decision.changes for decision in decisions])
         self._note(scope, applied, [problem for decision in decisions for problem in decision.problems])
         return applied

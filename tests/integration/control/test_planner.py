@@ -13,6 +13,7 @@ from schemas.configuration import Configuration
 from schemas.fields import Level
 from schemas.orders import DeviceOrder
 from schemas.plans import ContentKind, Plan
+from services.control import planning_queue
 from services.control.engine_settings import PlanningSettings
 from services.control.planner import run_planner
 from services.control.planning.model import to_ms
@@ -320,6 +321,23 @@ async def test_a_retired_device_is_told_to_fall_silent_once(province: Province, 
     await province.change_device("loa-1", name="x")
     await settle(province, keyring, now=utc_now() + timedelta(days=6))
     assert await sent(province, keyring, Plan) == {}
+
+
+async def test_a_device_retired_while_everything_is_planned_is_told_to_fall_silent(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    await province.broadcast("p", [await province.bulletin()])
+    await settle(province, keyring)
+    await sent(province, keyring, Plan)
+
+    await province.change_device("loa-1", retired_at=utc_now())
+    async with province.control.transaction() as connection:
+        await planning_queue.request_everything(connection, at=utc_now())
+    await settle(province, keyring)
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert plan.emissions == ()
 
 
 async def test_a_plan_is_renewed_before_it_runs_out(province: Province, keyring: Keyring) -> None:
