@@ -89,7 +89,8 @@ def _page(
 def _with_language(request: Request, wording: Wording) -> str:
     other = Language.ENGLISH if wording.language is Language.VIETNAMESE else Language.VIETNAMESE
     query = {name: value for name, value in request.query_params.items() if name != "lang"}
-    return f"{request.url.path}?{urlencode({**query, 'lang': other.value})}"
+    # The query alone: a path that begins with two slashes would name another host.
+    return f"?{urlencode({**query, 'lang': other.value})}"
 
 
 @router.get("/static/{name}")
@@ -319,7 +320,7 @@ def _inside(target: str | None) -> str:
 def _check_same_site(request: Request) -> None:
     """Raise `Forbidden` for a login form sent from another site: it would log people into somebody else's account."""
     origin = request.headers.get("origin")
-    host = urlsplit(origin).netloc if origin else None
+    host = origin.rpartition("://")[2] if origin else None
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
         host is not None and host != request.headers.get("host")
     ):

@@ -118,7 +118,13 @@ async def test_after_logging_in_one_stays_on_this_site(api: Api, wanted: str, ex
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+    ],
 )
 async def test_no_other_site_can_log_people_in(api: Api, headers: dict[str, str]) -> None:
     account = await api.account((Role.OFFICER, "11"))
@@ -260,6 +266,12 @@ async def test_people_get_pages_and_programs_get_documents(api: Api) -> None:
     assert (document.status_code, document.json()["code"]) == (404, "no_such_address")
     other = await api.client.put("/api/v1/units")
     assert (other.status_code, other.json()["code"]) == (405, "method_not_allowed")
+
+
+async def test_no_address_makes_a_page_lead_to_another_site(api: Api) -> None:
+    response = await api.client.get("http://control.test//evil.example/x")
+    assert response.status_code == 404
+    assert 'href="//' not in response.text
 
 
 async def test_the_language_is_vietnamese_until_somebody_chooses(api: Api) -> None:
