@@ -76,7 +76,7 @@ SELECT a.account_id, a.login, a.display_name, a.unit_id, s.session_id, s.last_se
 """  # noqa: S608 - made of constants
 
 _BY_TOKEN = f"""
-SELECT a.account_id, a.login, a.display_name, a.unit_id, t.token_id, {_GRANTS}
+SELECT a.account_id, a.login, a.display_name, a.unit_id, t.token_id, t.expires_at, {_GRANTS}
   FROM control.api_tokens t
   JOIN control.accounts a USING (account_id)
  WHERE t.token_hash = $1
@@ -232,7 +232,7 @@ async def actor_of_session(
 async def actor_of_token(connection: Connection, token_hash: bytes, *, now: datetime) -> Actor | None:
     """Who an API token stands for."""
     row = await connection.fetchrow(_BY_TOKEN, token_hash, now)
-    return _actor(row, token_id=row["token_id"]) if row else None
+    return _actor(row, token_id=row["token_id"], token_expires_at=row["expires_at"]) if row else None
 
 
 async def touch_session(connection: Connection, session_id: uuid.UUID, *, at: datetime) -> None:
@@ -456,7 +456,13 @@ def _account(row: Record) -> Account:
     )
 
 
-def _actor(row: Record, *, session_id: uuid.UUID | None = None, token_id: uuid.UUID | None = None) -> Actor:
+def _actor(
+    row: Record,
+    *,
+    session_id: uuid.UUID | None = None,
+    token_id: uuid.UUID | None = None,
+    token_expires_at: datetime | None = None,
+) -> Actor:
     return Actor(
         account_id=row["account_id"],
         login=row["login"],
@@ -465,4 +471,5 @@ def _actor(row: Record, *, session_id: uuid.UUID | None = None, token_id: uuid.U
         grants=tuple(map(_grant, row["grants"])),
         session_id=session_id,
         token_id=token_id,
+        token_expires_at=token_expires_at,
     )

@@ -87,7 +87,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who asks: an account, what it was granted, and how it proved itself."""
+    """Who asks: an account, what it was granted, and how it proved itself; a token until it expires."""
 
     account_id: uuid.UUID
     login: str
@@ -96,6 +96,7 @@ class Actor:
     grants: tuple[Grant, ...]
     session_id: uuid.UUID | None = None
     token_id: uuid.UUID | None = None
+    token_expires_at: datetime | None = None
 
 
 class Rights:

@@ -228,8 +228,10 @@ async def list_tokens(caller: Own, services: Parts) -> list[TokenView]:
 
 @router.post("/tokens", status_code=201, responses=documented([401, 403, 422]))
 async def create_token(body: NewToken, caller: Own, services: Parts) -> NewTokenView:
-    """Make a token for a program; it may do what its account may."""
+    """Make a token for a program; it may do what its account may. One made with a token does not outlast that."""
     longest = caller.now + services.sessions.token_lifetime
+    if caller.actor.token_expires_at is not None:
+        longest = min(longest, caller.actor.token_expires_at)
     expires_at = body.expires_at or min(longest, caller.now + TOKEN_LIFETIME)
     if expires_at <= caller.now:
         raise Invalid(Fault("expires_at", "instant_in_the_past"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -170,6 +170,22 @@ async def test_a_token_opens_until_it_expires_or_is_revoked(api: Api) -> None:
     assert (await api.client.get("/api/v1/account", headers=dead)).json()["code"] == "token_not_valid"
     api.clock.forward(days=2, seconds=1)
     assert (await api.client.get("/api/v1/account", headers=headers)).status_code == 401
+
+
+async def test_a_token_makes_no_token_that_outlasts_it(api: Api) -> None:
+    account = await api.account((Role.OFFICER, "11"))
+    csrf = await log_in(api, account.login)
+    expires_at = api.clock.now + timedelta(days=2)
+    first = await api.client.post(
+        "/api/v1/tokens", json={"name": "a", "expires_at": expires_at.isoformat()}, headers=csrf
+    )
+    api.client.cookies.clear()
+    headers = {"Authorization": f"Bearer {first.json()['token']}"}
+    second = await api.client.post("/api/v1/tokens", json={"name": "b"}, headers=headers)
+    assert datetime.fromisoformat(second.json()["expires_at"]) == expires_at
+    later = (expires_at + timedelta(seconds=1)).isoformat()
+    third = await api.client.post("/api/v1/tokens", json={"name": "c", "expires_at": later}, headers=headers)
+    assert (third.status_code, third.json()["errors"][0]["code"]) == (422, "instant_too_late")
 
 
 @pytest.mark.parametrize(
