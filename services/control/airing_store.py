@@ -20,7 +20,7 @@ from schemas.orders import Rank
 from services.control import programme_store
 from services.control.planning.model import DeviceNo, Problem, to_ms
 from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
-from services.control.planning.reconcile import VERDICT_WITHIN
+from services.control.planning.reconcile import VERDICT_WITHIN, Reason
 from services.shared.database.pool import Connection
 
 _AIRING = """
@@ -33,7 +33,7 @@ _JOINS = """
   JOIN control.bulletins b USING (bulletin_id)
 """
 
-# What sounds now: begun, not over, and not taken back. Nothing lasts longer than $3.
+# What sounds now: begun, not over, not taken back, and planned in time to be in a plan. Nothing lasts longer than $3.
 _ON_AIR = (
     _AIRING
     + "  FROM control.emissions e"
@@ -45,6 +45,7 @@ _ON_AIR = (
    AND e.ends_at > $2
    AND e.withdrawn_at IS NULL
    AND (e.stopped_at IS NULL OR e.stopped_at > $2)
+   AND e.reason IS DISTINCT FROM $4
 """
 )
 
@@ -180,8 +181,7 @@ async def on_air_now(
 ) -> dict[DeviceNo, Airing]:
     """What should sound on each device now, by plan and arbitration; devices that should be silent are left out."""
     best: dict[DeviceNo, Airing] = {}
-    for row in await connection.fetch(_ON_AIR, list(device_nos), now, MAX_OCCURRENCE_LENGTH):
-        airing = _airing(row)
+    for airing in await _on_air(connection, device_nos, at=now):
         held = best.get(airing.device_no)
         if held is None or precedence(airing.contender) < precedence(held.contender):
             best[airing.device_no] = airing
@@ -190,8 +190,14 @@ async def on_air_now(
 
 async def explain(connection: Connection, device_no: DeviceNo, *, at: datetime) -> tuple[Airing, ...]:
     """Every emission that wants to sound on a device at an instant, the winner first."""
-    airings = [_airing(row) for row in await connection.fetch(_ON_AIR, [device_no], at, MAX_OCCURRENCE_LENGTH)]
+    airings = await _on_air(connection, [device_no], at=at)
     return tuple(sorted(airings, key=lambda airing: precedence(airing.contender)))
+
+
+async def _on_air(connection: Connection, device_nos: Sequence[DeviceNo], *, at: datetime) -> list[Airing]:
+    too_late = Reason.PLANNED_TOO_LATE.value
+    rows = await connection.fetch(_ON_AIR, list(device_nos), at, MAX_OCCURRENCE_LENGTH, too_late)
+    return [_airing(row) for row in rows]
 
 
 async def next_emissions(

@@ -43,6 +43,21 @@ async def test_now_next_and_why(province: Province, keyring: Keyring) -> None:
     assert after == {}
 
 
+async def test_what_was_planned_too_late_is_not_on_the_air(province: Province, keyring: Keyring) -> None:
+    one = await province.device("loa-1", "a1")
+    now = utc_now()
+    await a_planner(province.control, keyring).plan_once(now=now)
+    broadcast = await province.broadcast("p", [await province.bulletin(seconds=600)], at=now + HOUR)
+    then = now + HOUR + 8 * MINUTE
+    await a_planner(province.control, keyring).plan_once(now=then)
+
+    (row,) = await province.emissions(broadcast)
+    assert row["reason"] == "planned_too_late"
+    async with province.control.connection() as connection:
+        assert await airing_store.on_air_now(connection, [one], now=then) == {}
+        assert await airing_store.explain(connection, one, at=then) == ()
+
+
 async def test_proof_adds_up_and_a_gateways_word_is_apart(province: Province, keyring: Keyring) -> None:
     now = utc_now()
     verdicts = [
