@@ -125,12 +125,14 @@ DELETE FROM control.issued_plans p
                     WHERE o.device_no = p.device_no AND o.kind = 'plan' AND o.serial = p.serial)
 """
 
+# Keys are issued when the key file has changed; asking at their end would ask for the same devices at every turn.
 _RENEWALS = """
 INSERT INTO control.issue_requests (device_no, requested_at)
 SELECT DISTINCT o.device_no, $1::timestamptz
   FROM control.issued_orders o
   JOIN control.devices d USING (device_no)
  WHERE o.renew_at <= $1
+   AND o.kind <> 'keys'
    AND d.retired_at IS NULL
     ON CONFLICT (device_no) DO NOTHING
 """

@@ -4,7 +4,7 @@ Publish first, mark afterwards: killed in between it publishes twice, which devi
 number of replicas may run; leases keep them apart.
 
 Three loops under one roof. *Sending* holds the connection and empties the outbox; *comparing* puts back what devices
-turn out not to hold (`cache`); *tidying* removes what has become worthless and counts what waits.
+turn out not to hold (`cache_store`); *tidying* removes what has become worthless and counts what waits.
 """
 
 from __future__ import annotations

@@ -340,6 +340,18 @@ async def test_a_device_retired_while_everything_is_planned_is_told_to_fall_sile
     assert plan.emissions == ()
 
 
+async def test_keys_at_their_end_do_not_have_every_device_looked_at_in_every_turn(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    await settle(province, keyring)
+    await province.execute("UPDATE control.issued_orders SET renew_at = issued_at WHERE kind = 'keys'")
+
+    planner = a_planner(province.control, keyring)
+    await planner.ask_for_due_orders(now=utc_now())
+    assert await planner.issue_once(now=utc_now()) == 0
+
+
 async def test_a_plan_is_renewed_before_it_runs_out(province: Province, keyring: Keyring) -> None:
     for number in range(20):
         await province.device(f"loa-{number:02}", "a1")
