@@ -46,6 +46,20 @@ async def test_a_full_batch_is_handed_out_at_once_and_the_rest_waits() -> None:
             await intake.next_batch()
 
 
+async def test_two_messages_of_one_chunk_never_share_a_time_of_receipt() -> None:
+    # Both clocks are absurd, so the time of receipt is what the rows are known by: one must not pass for the other.
+    intake = an_intake(size=2)
+    intake.take(packets(1, 2, payload=heartbeat(device_at_ms=0)), connection=1)
+
+    first, second = await intake.next_batch()
+
+    assert first.received_at < second.received_at
+    assert isinstance(first.verdict, Heartbeat)
+    assert isinstance(second.verdict, Heartbeat)
+    assert first.verdict.stamp.at == first.received_at
+    assert second.verdict.stamp.at == second.received_at
+
+
 async def test_a_young_batch_is_handed_out_when_it_is_old_enough() -> None:
     intake = an_intake(age_s=0.02)
     intake.take(packets(1), connection=1)
