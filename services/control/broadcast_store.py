@@ -139,6 +139,26 @@ async def _add_parts(
     )
 
 
+async def is_on_air(connection: Connection, broadcast_id: BroadcastId, *, now: datetime) -> bool:
+    """Whether one of its occurrences has begun somewhere and is not over everywhere; between two items too."""
+    return bool(
+        await connection.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT
+                  FROM control.emissions
+                 WHERE broadcast_id = $1
+                   AND withdrawn_at IS NULL
+                 GROUP BY occurrence_at
+                HAVING min(starts_at) <= $2 AND max(ends_at) > $2
+            )
+            """,
+            broadcast_id,
+            now,
+        )
+    )
+
+
 async def withdraw_broadcast(connection: Connection, broadcast_id: BroadcastId, *, by: uuid.UUID, at: datetime) -> None:
     """Note that nothing more of it is to sound."""
     await connection.execute(

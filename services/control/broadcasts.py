@@ -65,11 +65,14 @@ async def replace(
     origin: str | None,
     now: datetime,
 ) -> Accepted:
-    """Put another wish in its place. Raises as `create` does, and `Conflict` when it was withdrawn.
+    """Put another wish in its place. Raises as `create` does, and `Conflict` when it was withdrawn or is on the air.
 
-    The issuing unit stays: its rights are what the broadcast rests on.
+    The issuing unit stays: its rights are what the broadcast rests on. A change is issued now, so what began before it
+    would be no part of it any more and would be cut in the middle of a sentence; it has to wait until that is over.
     """
     _check_scheduled(stored)
+    if await broadcast_store.is_on_air(connection, stored.broadcast_id, now=now):
+        raise Conflict("broadcast_on_air")
     if wish.unit_id != stored.wish.unit_id:
         raise Invalid(Fault("unit_id", "issuing_unit_is_fixed"))
     verdict, device_nos = await _judged(connection, wish, rights=rights, now=now)

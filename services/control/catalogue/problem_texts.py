@@ -244,6 +244,13 @@ PROBLEMS: dict[str, Parts] = {
         ("Lịch phát đã được rút", "The broadcast was withdrawn"),
         ("Lịch phát đã rút không thay đổi được nữa.", "A broadcast that was withdrawn cannot be changed."),
     ),
+    "broadcast_on_air": _problem(
+        ("Lịch phát đang phát", "The broadcast is on the air"),
+        (
+            "Lịch phát đang phát nên chưa sửa được. Hãy đợi phát xong rồi sửa, hoặc rút lịch để dừng ngay.",
+            "It is on the air and cannot be changed now. Change it when it is over, or withdraw it to stop it at once.",
+        ),
+    ),
     "version_mismatch": _problem(
         ("Có người khác vừa sửa", "Somebody else has changed it"),
         (

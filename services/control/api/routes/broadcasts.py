@@ -293,7 +293,7 @@ async def replace_broadcast(
     services: Parts,
     if_match: IfMatch = None,
 ) -> AcceptedView:
-    """Put another wish in its place; If-Match must name the version one has read. What has started stays."""
+    """Put another wish in its place; If-Match must name the version one has read. 409 while it is on the air."""
     async with services.database.transaction() as connection:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         _check_version(stored, if_match, given=body.model_dump(mode="json"))

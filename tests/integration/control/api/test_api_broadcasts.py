@@ -200,6 +200,21 @@ async def test_withdrawing_looks_at_the_version_when_it_is_given(api: Api) -> No
         assert (again.status_code, again.json()["code"]) == (409, "broadcast_withdrawn")
 
 
+async def test_what_is_on_the_air_is_changed_when_it_is_over(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    made = await create(api, officer)
+    device_id, now = await add_device(api, "11"), api.clock.now
+    await emission(api, made.json(), device_id, starts_at=now - timedelta(seconds=10))
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    body, headers = await broadcast_body(api, "11", title="Sửa lỗi chính tả"), {**officer, "If-Match": '"1"'}
+
+    early = await api.client.put(path, json=body, headers=headers)
+    assert (early.status_code, early.json()["code"]) == (409, "broadcast_on_air")
+
+    api.clock.forward(minutes=10)
+    assert (await api.client.put(path, json=body, headers=headers)).status_code == 200
+
+
 async def test_the_issuing_unit_stays(api: Api) -> None:
     officer = await api.person((Role.OFFICER, "1"))
     made = await create(api, officer)
