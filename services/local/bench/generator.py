@@ -1,9 +1,12 @@
 """The load: gateways that publish as fast as they are allowed to. A process: `python -m services.local.bench.generator`.
 
 All messages are made before anything is measured. Then each gateway, over its own TLS session with its own certificate,
-writes whole chunks of packets as long as two bounds allow: how many of its messages the broker has not acknowledged
-(a device's manners), and how many may have been sent in all (`Slot.ALLOWED`, moved on by whoever measures, so that the
-load follows what is being taken instead of drowning it). When each chunk was written is kept for the end.
+writes chunks of packets as long as two bounds allow: how many of its messages the broker has not acknowledged (a device's
+manners), and how many may have been sent in all (`Slot.ALLOWED`, moved on by whoever measures, so that the load follows
+what is being taken instead of drowning it). When each chunk was written is kept for the end.
+
+Each packet is a TLS record of its own, as any MQTT library makes it. Many in one record would spare the broker work, and
+have it serve publishers more often than subscribers: it reads one record of each connection in turn.
 """
 
 import array
@@ -30,7 +33,7 @@ from services.local.bench.scoreboard import Scoreboard, Slot, State, open_scoreb
 from services.local.bench.traffic import Profile, Traffic
 from services.shared.clock import utc_now
 
-CHUNK = 32  # messages to a write: a few kilobytes, which is what a busy gateway's socket holds anyway
+CHUNK = 32  # messages to a write
 LOOK_EVERY_S = 0.005  # at what others may have changed
 KEEPALIVE_S = 300
 CONNECT_TIMEOUT_S = 10.0
@@ -67,7 +70,7 @@ class Gateway(asyncio.Protocol):
     """One session that publishes chunks."""
 
     def __init__(
-        self, gateway_id: DeviceId, chunks: Sequence[bytes], in_flight: int, may_go_on: Callable[[], None]
+        self, gateway_id: DeviceId, chunks: Sequence[Sequence[bytes]], in_flight: int, may_go_on: Callable[[], None]
     ) -> None:
         """`may_go_on` is called when the broker has answered or taken something."""
         self.answers = Answers()
@@ -99,7 +102,7 @@ class Gateway(asyncio.Protocol):
 
     def send(self) -> None:
         """Write the next chunk."""
-        self._transport.write(self._chunks[self.sent])
+        self._transport.writelines(self._chunks[self.sent])
         self.sent_at.append(time.monotonic())
         self.sent += 1
 
@@ -225,7 +228,7 @@ async def run(orders: Orders, board: Scoreboard) -> None:
     traffic = Traffic(population=population, profile=Profile(orders.profile), base_ms=base_ms)
     load = Load(board)
     for which in range(population.gateways):
-        chunks = [traffic.chunk(which, range(first, first + CHUNK)) for first in range(0, orders.messages, CHUNK)]
+        chunks = [traffic.packets(which, range(first, first + CHUNK)) for first in range(0, orders.messages, CHUNK)]
         load.gateways.append(Gateway(population.gateway_id(which), chunks, orders.in_flight, load.go_on))
     board[Slot.BASE_MS] = base_ms
     gc.disable()  # nothing below makes cycles, and a collection would look at every chunk

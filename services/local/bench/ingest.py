@@ -133,14 +133,14 @@ async def _measure(request: Request, report: Report) -> None:
             report[f"{name}_msgs_per_s"] = _whole(window.rate)
             report["others_cpu_share"][name] = _rounded(window.others_share)
         # Acknowledging in batches is easier on the broker, so ingest may get beyond the ceiling.
-        enough = _messages(BEYOND_CEILING * (ceiling.rate or 0), seconds * (1 + contenders.PACED_SHARE))
+        enough = _messages(BEYOND_CEILING * ceiling.rate, seconds * (1 + contenders.PACED_SHARE))
         run = await _step(place, "Loa's ingest", contenders.loa(place, seconds=seconds, messages=enough))
         _tell_of_loa(report, run, ceiling, alone)
 
 
-def _messages(rate: float | None, seconds: float) -> int:
+def _messages(rate: float, seconds: float) -> int:
     """Return how many messages to make for a measurement of so many seconds in which at most `rate` are taken."""
-    return round((rate or 0) * (seconds + 2 * contenders.WARM_UP_S)) + contenders.UNDER_WAY
+    return round(rate * (seconds + 2 * contenders.WARM_UP_S)) + contenders.UNDER_WAY
 
 
 async def _step(place: Site, name: str, work: Awaitable[ResultT]) -> ResultT:
@@ -153,7 +153,7 @@ async def _step(place: Site, name: str, work: Awaitable[ResultT]) -> ResultT:
 def _tell_of_loa(report: Report, run: LoaRun, ceiling: Window, alone: Window) -> None:
     full, paced, verified = run.full, run.paced, run.verified
     rate, growth = full.rate, paced.backlog_slope
-    is_sustained = rate is not None and growth is not None and growth <= SUSTAINED_SHARE * rate
+    is_sustained = growth is not None and growth <= SUSTAINED_SHARE * rate
     report |= {
         "sent": verified.comparison.sent,
         "stored": verified.stored,

@@ -21,7 +21,7 @@ from services.local.bench import generator, usage
 from services.local.bench.generator import CHUNK, Orders
 from services.local.bench.scoreboard import NO_LIMIT, Scoreboard, Slot, State, open_scoreboard
 from services.local.bench.site import Site
-from services.local.bench.statistics import Progress, slope
+from services.local.bench.statistics import slope
 from services.local.bench.usage import Family
 from services.local.broker import Broker
 from services.local.processes import ManagedProcess
@@ -30,6 +30,7 @@ LOOK_EVERY_S = 0.004
 SAMPLE_EVERY_S = 0.1
 PREPARED_DEADLINE = timedelta(seconds=90)
 DONE_DEADLINE = timedelta(seconds=20)
+STALLED_S = 15.0  # without one more message taken, what is missing will not come
 
 # Messages of one gateway that the broker has not acknowledged; it is loopback, so this is never what holds.
 IN_FLIGHT = 2_000
@@ -107,7 +108,6 @@ class Window:
     begin: float
     end: float
     taken: int  # messages
-    progress: Progress
     backlog: list[tuple[float, float]]  # sent and not taken, over time
     cpu_s: Mapping[str, float | None]
     busy_share: float  # of all cores
@@ -115,9 +115,9 @@ class Window:
     held_share: float
 
     @property
-    def rate(self) -> float | None:
+    def rate(self) -> float:
         """Messages taken a second."""
-        return self.progress.rate(self.begin, self.end)
+        return self.taken / (self.end - self.begin)
 
     @property
     def backlog_slope(self) -> float | None:
@@ -151,7 +151,7 @@ async def measure(
     it ends or runs out of messages.
     """
     families = {**families, "generator": Family(load.process.pid), _BENCH: Family(os.getpid())}
-    progress, backlog = Progress(), list[tuple[float, float]]()
+    backlog: list[tuple[float, float]] = []
     sent_before = load.sent
     load.board[Slot.GO] = 1
     began_at = time.monotonic()
@@ -163,7 +163,6 @@ async def measure(
         while True:
             taken = await counter()
             now = time.monotonic()
-            progress.note(now, taken)
             paced = NO_LIMIT if pace is None else sent_before + round(pace * (now - began_at))
             load.allow(min(paced, taken + under_way))
             if now - sampled_at >= SAMPLE_EVERY_S:
@@ -185,7 +184,6 @@ async def measure(
         begin=begin,
         end=end,
         taken=taken_after - taken_before,
-        progress=progress,
         backlog=[sample for sample in backlog if begin <= sample[0] <= end],
         cpu_s=cpu_s,
         busy_share=(after.busy_s - before.busy_s) / everything,
@@ -212,6 +210,24 @@ class _Snapshot:
 def is_ours(family: Family | None) -> bool:
     """Whether a process is one that we have started, so that its time is counted with ours."""
     return family is None or family.pid is None or usage.parent_of(family.pid) == os.getpid()
+
+
+async def drain(load: Generator, counter: Counter, taker: ManagedProcess) -> bool:
+    """Have nothing more sent, and wait until everything sent is taken: False when no more of it comes.
+
+    Raises `BenchFailed` when `taker` ends.
+    """
+    load.allow(0)
+    taken, moved_at = -1, time.monotonic()
+    while (now := await counter()) < load.sent:
+        if taker.returncode is not None:
+            raise BenchFailed(f"{taker.name} ended with status {taker.returncode}{taker.tail()}")
+        if now != taken:
+            taken, moved_at = now, time.monotonic()
+        elif time.monotonic() - moved_at > STALLED_S:
+            return False
+        await asyncio.sleep(LOOK_EVERY_S)
+    return True
 
 
 def _check(load: Generator) -> None:

@@ -121,12 +121,12 @@ class Traffic:
         population, kind = self.population, speaks(self.profile, index)
         return format_topic(Uplink(population.gateway_id(gateway), kind, population.device_id(gateway, index))).encode()
 
-    def chunk(self, gateway: int, numbers: range) -> bytes:
-        """Return the PUBLISH packets of these messages, one after the other."""
+    def packets(self, gateway: int, numbers: range) -> list[bytes]:
+        """Return the PUBLISH packets of these messages."""
         habits = self._habits[gateway]
         per_gateway, stride = self.population.per_gateway, self._stride
         device_digits = self.population.device_digits
-        parts: list[bytes] = []
+        result: list[bytes] = []
         for number in numbers:
             index = number * stride % per_gateway
             habit = habits[index % PERIOD]
@@ -135,10 +135,10 @@ class Traffic:
             digits, packet_id = device_digits(gateway, index), packets.packet_id(number)
             if isinstance(wording, _Event):
                 sequence = 1 + number // per_gateway
-                parts.append(wording.packet(digits, packet_id, at, self._journal(index), sequence))
+                result.append(wording.packet(digits, packet_id, at, self._journal(index), sequence))
             else:
-                parts.append(b"%b%b%b%b%b%b" % (wording.head, digits, packet_id, wording.before, at, wording.after))
-        return b"".join(parts)
+                result.append(b"%b%b%b%b%b%b" % (wording.head, digits, packet_id, wording.before, at, wording.after))
+        return result
 
     @cached_property
     def _habits(self) -> "Sequence[Sequence[Sequence[_Plain | _Event]]]":

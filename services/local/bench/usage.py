@@ -1,9 +1,13 @@
 """What processes use, from /proc: CPU time of a whole family, memory of one process, the machine's own time."""
 
+import math
 import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+LOOK_EVERY_S = 0.1
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PARENT, _USER, _SYSTEM, _CHILDREN_USER, _CHILDREN_SYSTEM = 1, 11, 12, 13, 14  # fields of stat behind the name
@@ -60,6 +64,35 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+@dataclass(slots=True)
+class Unread:
+    """What has been sent to IPv4 connections of a port of ours and not been read yet."""
+
+    port: int
+    _looked_at: float = -math.inf
+    _bytes: int = 0
+
+    def bytes(self) -> int:
+        """Return how many bytes it was at most a tenth of a second ago: looking takes the kernel milliseconds."""
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_EVERY_S:
+            self._looked_at, self._bytes = now, unread_bytes(self.port)
+        return self._bytes
+
+
+def unread_bytes(port: int) -> int:
+    """Return how many bytes have been sent to IPv4 connections of a port of ours and not been read."""
+    unread = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        local, remote, queues = fields[1], fields[2], fields[4].split(":")
+        if int(local.rpartition(":")[2], 16) == port:
+            unread += int(queues[1], 16)  # arrived, and not read
+        elif int(remote.rpartition(":")[2], 16) == port:
+            unread += int(queues[0], 16)  # on the way
+    return unread
 
 
 def machine() -> dict[str, object]:

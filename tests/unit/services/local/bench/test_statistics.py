@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.local.bench.statistics import Progress, percentile, ratio, slope
+from services.local.bench.statistics import percentile, ratio, slope
 
 
 @pytest.mark.parametrize(
@@ -31,32 +31,6 @@ def test_few_values_have_percentiles_too() -> None:
 )
 def test_slope(points: list[tuple[float, float]], expected: float | None) -> None:
     assert slope(points) == (expected if expected is None else pytest.approx(expected))
-
-
-def a_progress(*steps: tuple[float, int]) -> Progress:
-    progress = Progress()
-    for at, count in steps:
-        progress.note(at, count)
-    return progress
-
-
-def test_a_rate_goes_from_step_to_step() -> None:
-    # 5,000 every half second, seen from a window that holds five steps, and from one that holds four of them.
-    progress = a_progress(*((step / 2, 5_000 * step) for step in range(10)))
-
-    assert progress.rate(0.9, 3.1) == pytest.approx(10_000)
-    assert progress.rate(1.1, 3.1) == pytest.approx(10_000)
-
-
-def test_what_does_not_change_is_no_step() -> None:
-    progress = a_progress((0, 0), (1, 0), (2, 100), (3, 100), (4, 300))
-
-    assert progress.steps == [(0, 0), (2, 100), (4, 300)]
-
-
-def test_a_window_with_one_step_has_no_rate() -> None:
-    assert a_progress((0, 0), (10, 100)).rate(5, 15) is None
-    assert a_progress().rate(0, 10) is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What processes use is read from where the kernel keeps it."""
 
 import os
+import socket
 
 from services.local.bench import usage
 from services.local.bench.usage import Family
@@ -30,6 +31,18 @@ def test_memory_is_at_most_its_peak() -> None:
 
 def test_our_parent_is_known() -> None:
     assert usage.parent_of(os.getpid()) == os.getppid()
+
+
+def test_bytes_nobody_has_read_are_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert usage.unread_bytes(port) == 0
+        with socket.create_connection(("127.0.0.1", port)) as client, server.accept()[0] as accepted:
+            client.sendall(b"x" * 1_000)
+            assert accepted.recv(1_000, socket.MSG_PEEK)  # it has arrived
+            assert usage.unread_bytes(port) == 1_000
+            accepted.recv(300)
+            assert usage.unread_bytes(port) == 700
 
 
 def test_the_machine_is_described() -> None:

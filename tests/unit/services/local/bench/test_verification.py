@@ -7,7 +7,6 @@ import pytest
 
 from services.local.bench.generator import CHUNK, Orders, read_sent_times, write_sent_times
 from services.local.bench.measurement import Window
-from services.local.bench.statistics import Progress
 from services.local.bench.verification import TIMED_EVERY, Batch, Timing
 
 
@@ -16,7 +15,6 @@ def a_window(begin: float, end: float) -> Window:
         begin=begin,
         end=end,
         taken=0,
-        progress=Progress(),
         backlog=[],
         cpu_s={},
         busy_share=0.0,
