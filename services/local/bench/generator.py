@@ -223,9 +223,10 @@ class Load:
 
 async def run(orders: Orders, board: Scoreboard) -> None:
     """Make the messages, wait for the word, send. Raises what ended a session."""
-    population = Population.of(orders.devices)
+    profile = Profile(orders.profile)
+    population = Population.of(orders.devices, profile.mix)
     base_ms = round(utc_now().timestamp() * 1000)
-    traffic = Traffic(population=population, profile=Profile(orders.profile), base_ms=base_ms)
+    traffic = Traffic(population=population, profile=profile, base_ms=base_ms)
     load = Load(board)
     for which in range(population.gateways):
         chunks = [traffic.packets(which, range(first, first + CHUNK)) for first in range(0, orders.messages, CHUNK)]

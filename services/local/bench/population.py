@@ -5,24 +5,56 @@ devices is another bench. Names have one length, so that one gateway's messages 
 layout, and can be put together fast.
 """
 
+import enum
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
 
-# The cycle in which kinds and (in the mixed profile) habits repeat along a gateway's devices.
-PERIOD = 20
-
 GATEWAYS = 4
 FEWEST = GATEWAYS * 1_000
+_STEP = GATEWAYS * 20  # populations are multiples of this, so that habits come in whole cycles
 
 _UNIT = uuid.UUID("0b9f7e5c-6f0e-4c7a-9c2e-6d1f5b3a2c41")
 _NAME = b"bench-"
 DIGITS = 7  # at the end of a device's name
 _LINES_AT_ONCE = 10_000
+
+
+class Mix(enum.Enum):
+    """Of which kinds the devices are."""
+
+    PROVINCE = "province"  # nearly all of them sensors
+    HEAVY = "heavy"  # far more clusters and boards than anywhere, whose heartbeats are the longest
+
+
+def _province() -> tuple[DeviceKind, ...]:
+    """Of 4,000 devices ten clusters, one board, the rest sensors.
+
+    So 7,000 clusters and 700 boards among the 2.8 million devices forecast for 2030: a province of 209 communes with 10
+    to 36 clusters each has 2,000 to 7,500 clusters and a few hundred boards (sizes in the architecture and domain briefs,
+    which take them from the forecast and the press).
+    """
+    kinds = [DeviceKind.SENSOR] * 4_000
+    kinds[::400] = [DeviceKind.CLUSTER] * 10
+    kinds[12] = DeviceKind.BOARD
+    return tuple(kinds)
+
+
+def _heavy() -> tuple[DeviceKind, ...]:
+    """Of twenty devices four clusters, one board, the rest sensors."""
+    kinds = [DeviceKind.SENSOR] * 20
+    for index in (0, 5, 9, 19):
+        kinds[index] = DeviceKind.CLUSTER
+    kinds[12] = DeviceKind.BOARD
+    return tuple(kinds)
+
+
+# Along a gateway's devices, again and again.
+CYCLES: Mapping[Mix, tuple[DeviceKind, ...]] = {Mix.PROVINCE: _province(), Mix.HEAVY: _heavy()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +63,25 @@ class Population:
 
     devices: int
     gateways: int = GATEWAYS
+    mix: Mix = Mix.PROVINCE
 
     def __post_init__(self) -> None:
-        if self.devices < FEWEST or self.devices % (self.gateways * PERIOD) or self.devices >= 10**DIGITS:
+        if self.devices < FEWEST or self.devices % _STEP or self.devices >= 10**DIGITS:
             raise ValueError(f"{self.devices} devices: use Population.of, with {FEWEST} to {10**DIGITS - 1} devices")
 
     @classmethod
-    def of(cls, devices: int) -> "Population":
+    def of(cls, devices: int, mix: Mix = Mix.PROVINCE) -> "Population":
         """Return the smallest population of at least `devices`."""
-        step = GATEWAYS * PERIOD
-        return cls(devices=max(FEWEST, -(-devices // step) * step))
+        return cls(devices=max(FEWEST, -(-devices // _STEP) * _STEP), mix=mix)
+
+    @property
+    def cycle(self) -> tuple[DeviceKind, ...]:
+        """The kinds of a gateway's first devices; behind the last they start again."""
+        return CYCLES[self.mix]
+
+    def kind(self, index: int) -> DeviceKind:
+        """Kind of the device with this index behind any gateway."""
+        return self.cycle[index % len(self.cycle)]
 
     @property
     def unit(self) -> uuid.UUID:
@@ -78,20 +119,6 @@ class Population:
         return divmod(position, self.per_gateway) if 0 <= position < self.devices else None
 
 
-def kind_of(index: int) -> DeviceKind:
-    """Kind of the device with this index: of twenty, four clusters, one board, the rest sensors.
-
-    In the province one of four hundred is a cluster; their heartbeats are the longest, so this is on the heavy side.
-    """
-    match index % PERIOD:
-        case 0 | 5 | 9 | 19:
-            return DeviceKind.CLUSTER
-        case 12:
-            return DeviceKind.BOARD
-        case _:
-            return DeviceKind.SENSOR
-
-
 # --- the registry, as text for COPY ----------------------------------------------------------------------------------
 
 DEVICE_COLUMNS = ("device_no", "device_id", "kind", "unit_id", "name", "registered_at")
@@ -105,14 +132,14 @@ def device_lines(population: Population, *, now: datetime) -> Iterator[bytes]:
         b"%d\t%b\tgateway%b" % (population.gateway_no(gateway), population.gateway_id(gateway).encode(), tail)
         for gateway in range(population.gateways)
     )
-    kinds = [kind_of(index).name.lower().encode() for index in range(PERIOD)]
+    kinds = [kind.name.lower().encode() for kind in population.cycle]
     for gateway, part in _parts(population):
         yield b"".join(
             b"%d\tbench-%b\t%b%b"
             % (
                 population.device_no(gateway, index),
                 population.device_digits(gateway, index),
-                kinds[index % PERIOD],
+                kinds[index % len(kinds)],
                 tail,
             )
             for index in part

@@ -73,7 +73,7 @@ class Site:
 @asynccontextmanager
 async def site(*, devices: int, profile: Profile, database: str | None) -> AsyncIterator[Site]:
     """A site with everybody registered: on a database server of its own, or on the one a superuser's URL leads to."""
-    population = Population.of(devices)
+    population = Population.of(devices, profile.mix)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(temporary_directory("loa-bench-"))
         now = utc_now()

@@ -21,7 +21,7 @@ from schemas.fields import ClockState, DeviceKind, NetworkType, PlayReference, P
 from schemas.shapes import Message
 from schemas.topics import Uplink, UplinkKind, format_topic
 from services.local.bench import packets
-from services.local.bench.population import DIGITS, PERIOD, Population, kind_of
+from services.local.bench.population import DIGITS, Mix, Population
 
 # Messages of one gateway to a millisecond of device time: 48,000 a second for all four.
 PER_MS = 12
@@ -36,10 +36,15 @@ _SAMPLES = (("water_level", "m", 2.37), ("rainfall", "mm", 11.5))
 
 
 class Profile(enum.StrEnum):
-    """What is sent."""
+    """What is sent, and by whom."""
 
-    HEARTBEATS = "heartbeats"
-    MIXED = "mixed"  # of ten devices seven send heartbeats, two send readings, one (a cluster) sends events
+    HEARTBEATS = "heartbeats"  # by a province's devices, nearly all of them sensors
+    MIXED = "mixed"  # of ten devices, two of them clusters, seven send heartbeats, two readings, one (a cluster) events
+
+    @property
+    def mix(self) -> Mix:
+        """Of which kinds the devices are: a hundred times the clusters of a province where there are to be events."""
+        return Mix.PROVINCE if self is Profile.HEARTBEATS else Mix.HEAVY
 
 
 def speaks(profile: Profile, index: int) -> UplinkKind:
@@ -126,10 +131,11 @@ class Traffic:
         habits = self._habits[gateway]
         per_gateway, stride = self.population.per_gateway, self._stride
         device_digits = self.population.device_digits
+        cycle = len(habits)
         result: list[bytes] = []
         for number in numbers:
             index = number * stride % per_gateway
-            habit = habits[index % PERIOD]
+            habit = habits[index % cycle]
             wording = habit[number % len(habit)]
             at = (self.base_ms + number // PER_MS).to_bytes(8, "big")
             digits, packet_id = device_digits(gateway, index), packets.packet_id(number)
@@ -142,12 +148,12 @@ class Traffic:
 
     @cached_property
     def _habits(self) -> "Sequence[Sequence[Sequence[_Plain | _Event]]]":
-        """By gateway and index (of the period): what such a device says, in its variants."""
-        wordings = _Wordings()
+        """By gateway and index (of the cycle): what such a device says, in its variants."""
+        wordings, profile = _Wordings(), self.profile
         return [
             [
-                wordings.of(self._topic(gateway, index)[:-DIGITS], kind_of(index), speaks(self.profile, index))
-                for index in range(PERIOD)
+                wordings.of(self._topic(gateway, index)[:-DIGITS], kind, speaks(profile, index))
+                for index, kind in enumerate(self.population.cycle)
             ]
             for gateway in range(self.population.gateways)
         ]
@@ -189,18 +195,20 @@ class _Event:
 
 
 class _Wordings:
-    """Makes the wordings, each kind of device and message once for all gateways."""
+    """Makes the wordings, each only once."""
 
     def __init__(self) -> None:
-        self._messages: dict[tuple[DeviceKind, UplinkKind], list[Message]] = {}
+        self._made: dict[tuple[bytes, DeviceKind, UplinkKind], list[_Plain | _Event]] = {}
 
     def of(self, topic: bytes, device: DeviceKind, uplink: UplinkKind) -> list[_Plain | _Event]:
         """Return what such a device says on `topic`, which lacks the digits at its end."""
-        messages = self._messages.setdefault((device, uplink), _messages(device, uplink))
-        return [
-            _Event(topic, message, {}) if isinstance(message, events.PlayEnded) else _plain(topic, message)
-            for message in messages
-        ]
+        made = self._made.get((topic, device, uplink))
+        if made is None:
+            made = self._made[topic, device, uplink] = [
+                _Event(topic, message, {}) if isinstance(message, events.PlayEnded) else _plain(topic, message)
+                for message in _messages(device, uplink)
+            ]
+        return made
 
 
 def _plain(topic: bytes, message: Message) -> _Plain:

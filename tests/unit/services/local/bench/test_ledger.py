@@ -11,7 +11,7 @@ SENT = (1_700, 1_000, 0, 64)
 
 
 def a_traffic(profile: Profile = Profile.MIXED) -> Traffic:
-    return Traffic(population=Population.of(FEWEST), profile=profile, base_ms=1_900_000_000_000)
+    return Traffic(population=Population.of(FEWEST, profile.mix), profile=profile, base_ms=1_900_000_000_000)
 
 
 def enter(ledger: Ledger, traffic: Traffic, gateway: int, number: int, *, rows: int | None = None) -> None:

@@ -1,19 +1,20 @@
 """Who takes part in a bench, and how the registry is told."""
 
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
 
+from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
 from services.local.bench.population import (
     ASSIGNMENT_COLUMNS,
     DEVICE_COLUMNS,
     FEWEST,
-    PERIOD,
+    Mix,
     Population,
     assignment_lines,
     device_lines,
-    kind_of,
 )
 
 NOW = datetime(2030, 3, 1, 7, 30, tzinfo=UTC)
@@ -56,7 +57,7 @@ def test_the_registry_is_told_of_everybody_and_of_who_speaks_for_whom() -> None:
     assert by_number[last] == {
         "device_no": last,
         "device_id": population.device_id(3, population.per_gateway - 1),
-        "kind": kind_of(population.per_gateway - 1).name.lower(),
+        "kind": population.kind(population.per_gateway - 1).name.lower(),
         "unit_id": str(population.unit),
         "name": "bench",
         "registered_at": "2030-03-01T07:30:00+00:00",
@@ -71,8 +72,21 @@ def test_every_name_is_one_a_certificate_may_bear() -> None:
         assert DeviceId.parse(name) == name
 
 
-def test_kinds_repeat_with_the_period() -> None:
-    assert [kind_of(index) for index in range(PERIOD)] == [kind_of(index + PERIOD) for index in range(PERIOD)]
+@pytest.mark.parametrize("mix", Mix)
+def test_kinds_repeat_along_a_gateways_devices(mix: Mix) -> None:
+    population = Population.of(2_800_000, mix)
+
+    assert {population.kind(index) for index in range(len(population.cycle))} == set(DeviceKind) - {DeviceKind.GATEWAY}
+    assert all(population.kind(index) is kind for index, kind in enumerate(population.cycle * 2))
+
+
+def test_a_province_has_few_clusters_and_fewer_boards() -> None:
+    population = Population.of(2_800_000)
+
+    count = Counter(population.kind(index) for index in range(population.per_gateway))
+
+    assert population.gateways * count[DeviceKind.CLUSTER] == 7_000
+    assert population.gateways * count[DeviceKind.BOARD] == 700
 
 
 def _table(text: bytes, columns: tuple[str, ...]) -> list[dict[str, str]]:

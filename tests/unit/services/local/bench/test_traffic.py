@@ -8,8 +8,9 @@ import pytest
 
 from schemas import codec, topics
 from schemas.events import PlayEnded
+from schemas.fields import DeviceKind
 from schemas.topics import UplinkKind
-from services.local.bench.population import FEWEST, Population, kind_of
+from services.local.bench.population import FEWEST, Population
 from services.local.bench.traffic import PER_MS, Profile, Traffic, speaks
 
 BASE_MS = 1_900_000_000_123
@@ -17,7 +18,7 @@ TURN = FEWEST // 4  # messages of a gateway until every device of its has spoken
 
 
 def a_traffic(profile: Profile = Profile.MIXED) -> Traffic:
-    return Traffic(population=Population.of(FEWEST), profile=profile, base_ms=BASE_MS)
+    return Traffic(population=Population.of(FEWEST, profile.mix), profile=profile, base_ms=BASE_MS)
 
 
 def sent(traffic: Traffic, gateway: int, numbers: range) -> Iterator[mqtt5.PublishPacket]:
@@ -58,7 +59,7 @@ def test_messages_are_what_the_codec_encodes(profile: Profile) -> None:
         match topic.kind:
             case UplinkKind.HEARTBEAT:
                 heartbeat = codec.decode_heartbeat(packet.payload)
-                assert heartbeat.kind is kind_of(index)
+                assert heartbeat.kind is traffic.population.kind(index)
                 assert heartbeat.device_at_ms == traffic.at_ms(number)
                 assert codec.encode(heartbeat) == packet.payload
             case UplinkKind.READING:
@@ -81,6 +82,15 @@ def test_an_event_is_longer_when_its_number_is() -> None:
     (packet,) = sent(traffic, 0, range(number, number + 1))
 
     assert codec.decode_envelope(packet.payload).sequence == 301
+
+
+def test_events_are_those_of_clusters() -> None:
+    traffic = a_traffic(Profile.MIXED)
+    kinds = {
+        traffic.population.kind(index) for index in range(TURN) if speaks(Profile.MIXED, index) is UplinkKind.EVENT
+    }
+
+    assert kinds == {DeviceKind.CLUSTER}
 
 
 def test_every_device_speaks_once_before_one_speaks_again() -> None:
