@@ -74,6 +74,16 @@ SELECT (SELECT count(*) FROM (SELECT DISTINCT device_no, at FROM telemetry.heart
      + (SELECT count(*) FROM (SELECT DISTINCT device_no, journal, sequence FROM telemetry.events) e)
 """
 
+# A heartbeat that stands in both tables counts once here, and twice in the ledger.
+COUNT_STORED_WITH_SENSORS = """
+SELECT (SELECT count(*) FROM (SELECT device_no, at FROM telemetry.heartbeats
+                              UNION SELECT device_no, at FROM telemetry.sensor_heartbeats) h)
+     + (SELECT count(*) FROM (SELECT DISTINCT device_no, at FROM telemetry.readings) r)
+     + (SELECT count(*) FROM (SELECT DISTINCT device_no, journal, sequence FROM telemetry.events) e)
+"""
+
+HAS_SENSOR_HEARTBEATS = "SELECT to_regclass('telemetry.sensor_heartbeats') IS NOT NULL"
+
 COUNT_QUARANTINED = (
     "SELECT coalesce(sum(messages), 0)::bigint FROM telemetry.quarantine_counters WHERE reason <> 'clock_absurd'"
 )
@@ -82,6 +92,11 @@ COUNT_QUARANTINED = (
 HEARTBEATS = """
 SELECT device_no, (extract(epoch FROM at) * 1000)::bigint AS at_ms, age(xmin) AS age
   FROM telemetry.heartbeats
+"""
+
+SENSOR_HEARTBEATS = """
+SELECT device_no, (extract(epoch FROM at) * 1000)::bigint AS at_ms, age(xmin) AS age
+  FROM telemetry.sensor_heartbeats
 """
 
 READINGS = """

@@ -80,8 +80,11 @@ async def verify(site: Site, load: Generator, batches: Sequence[Batch], *, full:
     traffic = Traffic(population=site.population, profile=site.profile, base_ms=load.board[Slot.BASE_MS])
     ledger = Ledger(traffic, [CHUNK * len(of_gateway) for of_gateway in sent_times])
     timing = Timing(sent_times)
+    has_sensors = await site.owner.fetchval(store.HAS_SENSOR_HEARTBEATS)
+    sensors = ((UplinkKind.HEARTBEAT, store.SENSOR_HEARTBEATS),) if has_sensors else ()
     for kind, query in (
         (UplinkKind.HEARTBEAT, store.HEARTBEATS),
+        *sensors,
         (UplinkKind.READING, store.READINGS),
         (UplinkKind.EVENT, store.EVENTS),
     ):
@@ -89,7 +92,7 @@ async def verify(site: Site, load: Generator, batches: Sequence[Batch], *, full:
             _enter(kind, rows, ledger, timing)
     committed_at = [batch.at for batch in batches if batch.rows]
     return Verified(
-        stored=await site.owner.fetchval(store.COUNT_STORED),
+        stored=await site.owner.fetchval(store.COUNT_STORED_WITH_SENSORS if has_sensors else store.COUNT_STORED),
         comparison=ledger.compare(),
         full_ms=_percentiles(timing.latencies_ms(committed_at, full)),
         paced_ms=_percentiles(timing.latencies_ms(committed_at, paced)),
