@@ -21,6 +21,7 @@ from services.ingest.mqtt import Session, SessionOptions, Subscription
 from services.ingest.quota import QuarantineQuota
 from services.ingest.registry import Registry
 from services.ingest.registry_loader import CHANNEL, RegistryLoader
+from services.ingest.replayer import Replayer
 from services.ingest.sender import Sender
 from services.ingest.settings import Settings
 from services.ingest.stamps import TimeWindow
@@ -100,6 +101,18 @@ class Ingest:
             ),
             window=window,
         )
+        self._replayer = Replayer(
+            database,
+            listening=settings.database,
+            open_store=store_opener(settings),
+            registry=self._registry,
+            recheck=self._loader.recheck,
+            receipts=self._sender,
+            window=window,
+            retention=settings.retention,
+            clock=utc_now,
+            metrics=metrics,
+        )
         self._answered_at = asyncio.get_running_loop().time()
 
     async def prepare(self) -> None:
@@ -117,6 +130,7 @@ class Ingest:
                 tasks.create_task(self._loader.run(), name="registry"),
                 tasks.create_task(self._maintainer.run(), name="maintenance"),
                 tasks.create_task(self._watch_database(), name="database watch"),
+                tasks.create_task(self._replayer.run(), name="replayer"),
                 tasks.create_task(
                     listen(settings.database, [CHANNEL], self._loader.wake, application=f"ingest {settings.replica}"),
                     name="listener",
@@ -192,7 +206,7 @@ class Ingest:
             async with asyncio.timeout(deadline_s):
                 await self._until_quiet()
             if not self._session.is_connected or self._session.connections != connection:
-                raise ConnectionError("the connection was lost, and every new one subscribes again")
+                raise ConnectionError("the connection was lost, and something may wait for the next one")
         except (TimeoutError, OSError, IngestError) as error:
             log.warning("subscription_not_left", extra={"reason": str(error) or type(error).__name__})
             return False

@@ -29,6 +29,7 @@ class Metrics:
         self.admitted = counter("messages_admitted", "Messages admitted and committed", "kind")
         self.quarantined = counter("messages_quarantined", "Messages not admitted, by reason", "reason")
         self.quarantine_rows = counter("quarantine_rows", "Messages kept in quarantine with their bytes")
+        self.replays = counter("quarantine_replays", "Quarantined messages judged anew, by what became of them", "result")
         self.clock_refused = counter("clocks_refused", "Messages stored under receipt time: their clock is absurd")
         self.stored = counter("rows_stored", "Rows committed", "table")
         self.duplicates = counter("duplicates", "Rows and events that were stored already")
@@ -54,3 +55,13 @@ class Metrics:
         self.maintenance_errors = counter("maintenance_errors", "Failed rounds of maintenance")
         self.broker_refusals = counter("broker_refusals", "Refusals found in the broker's log, by kind", "kind")
         self.storage_mode = gauge("storage_mode", "1 for the storage mode in use", "mode")
+        self.broker_dropped = counter(
+            "broker_messages_dropped", "Messages the broker dropped because a client's queue was full, read from $SYS"
+        )
+        self.broker_waiting = gauge(
+            "broker_messages_waiting", "Messages held by the broker and not retained: what waits, mostly for ingest"
+        )
+        self.broker_stored_bytes = gauge("broker_stored_bytes", "Payloads held by the broker, retained ones included")
+        self.broker_clients = gauge("broker_clients", "Clients the broker knows, connected or away", "state")
+        self.broker_heap_bytes = gauge("broker_heap_bytes", "Memory the broker has taken")
+        self.broker_watched = gauge("broker_watched", "1 while the broker's own numbers ($SYS) arrive")

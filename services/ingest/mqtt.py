@@ -59,6 +59,8 @@ class SessionOptions:
     client_id: str
     subscriptions: tuple[Subscription, ...]
     receive_maximum: int
+    # Otherwise the broker forgets us with the connection, and each new one begins with what is retained.
+    is_durable: bool = True
     backoff_shortest: timedelta = timedelta(milliseconds=200)
     backoff_longest: timedelta = timedelta(seconds=15)
 
@@ -89,6 +91,8 @@ class Session:
         self._connection: _Connection | None = None
         self._is_connected = False
         self._connections = 0
+        self._was_known = False
+        self._is_leaving = False
         self._is_closing = asyncio.Event()
         self._flows = asyncio.Event()  # cleared while nothing shall be taken; set for good by `close`
         self._flows.set()
@@ -102,6 +106,11 @@ class Session:
     def connections(self) -> int:
         """How many connections there have been so far."""
         return self._connections
+
+    @property
+    def was_known(self) -> bool:
+        """Whether the broker had kept a session of ours when we last connected."""
+        return self._was_known
 
     def watch(self, *, connected: Callable[[bool], None], writable: Callable[[], None]) -> None:
         """Call `connected` when the connection comes and goes, and `writable` whenever publishing may be tried again."""
@@ -139,12 +148,17 @@ class Session:
         if self._connection is not None and self._is_connected:
             await self._connection.say_goodbye(0 if ends_session else None)
 
+    def leave(self) -> None:
+        """Be without subscriptions from the next connection on, so that the group's share goes to others."""
+        self._is_leaving = True
+
     async def unsubscribe(self) -> None:
-        """Leave every subscription, so that the group's share goes to others; what is queued for us still comes.
+        """Leave every subscription, now and for good; what is queued for us still comes. May be asked again.
 
         Raises `OSError`, `TimeoutError`, `SessionRefused` or `ProtocolViolated` when the broker cannot be told or does not
-        agree.
+        agree; the next connection is without subscriptions all the same.
         """
+        self.leave()
         if self._connection is None or not self._is_connected:
             raise ConnectionError("not connected")
         await self._connection.unsubscribe()
@@ -164,7 +178,7 @@ class Session:
             )
         self._connection = connection
         try:
-            await connection.begin()
+            self._was_known = await connection.begin(subscribes=not self._is_leaving)
             if not self._flows.is_set():
                 connection.pause_reading()
             self._is_connected = True
@@ -247,14 +261,17 @@ class _Connection(asyncio.Protocol):
 
     # --- beginning and end ---
 
-    async def begin(self) -> None:
-        """CONNECT and SUBSCRIBE. Raises `SessionRefused`, `ProtocolViolated`, `TimeoutError` or `OSError`."""
+    async def begin(self, *, subscribes: bool) -> bool:
+        """CONNECT, and SUBSCRIBE or the opposite; return whether the broker has kept a session of ours.
+
+        Raises `SessionRefused`, `ProtocolViolated`, `TimeoutError` or `OSError`.
+        """
         options = self._options
         connect = mqtt5.ConnectPacket(
             client_id=options.client_id,
-            clean_start=False,
+            clean_start=not options.is_durable,
             keep_alive=round(self._keepalive_s),
-            session_expiry_interval=NEVER_EXPIRES,
+            session_expiry_interval=NEVER_EXPIRES if options.is_durable else 0,
             receive_max=options.receive_maximum,
         )
         answer = await self._ask(connect, mqtt5.ConnAckPacket, options.broker.connect_timeout)
@@ -268,7 +285,8 @@ class _Connection(asyncio.Protocol):
             extra={"connection": self.number, "session_present": answer.session_present, "client": options.client_id},
         )
         # Whatever the session remembers: Mosquitto 2.0.11 does not restore shared subscriptions after its own restart.
-        await self._subscribe()
+        await (self._subscribe() if subscribes else self.unsubscribe())
+        return bool(answer.session_present)
 
     async def _subscribe(self) -> None:
         filters = [

@@ -55,6 +55,9 @@ POLL_EVERY_S = 0.02
 # Files of its own, its log and the services' connections; the rest of the open files may be devices.
 RESERVED_DESCRIPTORS = 128
 
+# Messages that may wait for one client; a province's (see the template).
+QUEUED_MESSAGES = 1_000_000
+
 LOG_LIMIT_BYTES = 64 * 2**20
 TRIM_EVERY = timedelta(minutes=1)
 LOG_TAIL_CHARACTERS = 2000
@@ -79,6 +82,8 @@ class Options:
 
     autosave: timedelta = timedelta(seconds=5)  # a few MiB take milliseconds
     logs_denied_publishes: bool = True  # a local network is small enough; see the template
+    queued_messages: int = QUEUED_MESSAGES
+    sys_interval: timedelta = timedelta(seconds=2)
 
 
 def render(template: str, values: Mapping[str, str]) -> str:
@@ -260,6 +265,8 @@ class Broker:
             "BIND": "bind_interface lo" if has_ipv6_loopback() else "bind_interface lo\nsocket_domain ipv4",
             "DEVICE_CONNECTIONS": str(max(1, _open_files_limit() - RESERVED_DESCRIPTORS)),
             "AUTOSAVE_SECONDS": str(max(1, round(self._options.autosave.total_seconds()))),
+            "QUEUED_MESSAGES": str(self._options.queued_messages),
+            "SYS_SECONDS": str(max(1, round(self._options.sys_interval.total_seconds()))),
             "LOG_DEST": f"file {self.log.name}",
             "LOG_DENIED_PUBLISHES": "log_type debug" if self._options.logs_denied_publishes else "",
         }

@@ -40,6 +40,8 @@ DATABASE = "loa"
 
 # A save of the plans of a province takes a quarter of a second, in which the broker does nothing else.
 AUTOSAVE = timedelta(seconds=60)
+# How often the broker tells of its own numbers; ingest reads what was dropped from them.
+SYS_INTERVAL = timedelta(seconds=10)
 
 WARN_BEFORE = timedelta(days=14)
 
@@ -182,6 +184,8 @@ def _broker_files(request: Request, authority: Pki) -> dict[str, bytes]:
         "BIND": "",  # every address, IPv4 and IPv6
         "DEVICE_CONNECTIONS": str(request.device_connections),
         "AUTOSAVE_SECONDS": str(round(AUTOSAVE.total_seconds())),
+        "QUEUED_MESSAGES": str(broker.QUEUED_MESSAGES),
+        "SYS_SECONDS": str(round(SYS_INTERVAL.total_seconds())),
         # The file is for ingest, which counts refusals in it; standard output is for people.
         "LOG_DEST": "stdout\nlog_dest file log/mosquitto.log",
         "LOG_DENIED_PUBLISHES": "log_type debug" if request.logs_refusals else "",

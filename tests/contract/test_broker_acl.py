@@ -31,6 +31,7 @@ from schemas.topics import (
     uplink_filters,
 )
 from services.control.trust.certificates import ServiceName, ServiceUser
+from services.ingest import brokerstats
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "broker_config"
 
@@ -62,7 +63,7 @@ def read_rules() -> list[Rule]:
             assert match, f"{line!r}: services are named by placeholders"
             service = ServiceName[match[1]]
             continue
-        match = re.fullmatch(r"(pattern|topic) (read|write) (\S+)", line)
+        match = re.fullmatch(r"(pattern|topic) (read|write) (\S.*\S)", line)
         assert match, f"{line!r} is not understood"
         if match[1] == "topic":
             assert service is not None, f"{line!r} is for anonymous clients, and there are none"
@@ -106,6 +107,7 @@ def test_the_rules_are_the_grammar_and_nothing_else() -> None:
         *(Rule(ServiceName.INGEST, "read", each) for each in uplink_filters()),
         *(Rule(ServiceName.INGEST, "write", each) for each in uplink_filters() if each != presence),
         *(Rule(ServiceName.INGEST, "write", each) for each in downlinks(DownlinkKind.RECEIPT)),
+        *(Rule(ServiceName.INGEST, "read", each) for each in brokerstats.TOPICS),
         *(Rule(ServiceName.CONTROL, "write", each) for each in by_control),
         Rule(ServiceName.CONTROL, "write", EVERY_ALERT),
         Rule(ServiceName.MONITOR, "read", "$SYS/#"),
@@ -205,6 +207,14 @@ def test_a_service_may_do_what_is_promised(service: ServiceName, access: Access,
 def test_nobody_writes_outside_the_grammar(topic: str) -> None:
     assert not allowed(CLUSTER, "write", topic)
     assert not any(allowed(user, "write", topic) for user in USERS.values())
+
+
+@pytest.mark.parametrize("topic", [*brokerstats.TOPICS, "$SYS/broker/version", "$SYS/broker/log/N"])
+def test_the_broker_tells_of_itself_to_ingest_what_it_counts_to_the_monitor_all_and_to_nobody_else(topic: str) -> None:
+    readers = {name for name, user in USERS.items() if allowed(user, "read", topic)}
+
+    assert readers == {ServiceName.MONITOR} | ({ServiceName.INGEST} if topic in brokerstats.TOPICS else set())
+    assert not any(allowed(device, "read", topic) for device in (CLUSTER, GATEWAY))
 
 
 def option(name: str) -> int:
