@@ -29,7 +29,9 @@ class Metrics:
         self.admitted = counter("messages_admitted", "Messages admitted and committed", "kind")
         self.quarantined = counter("messages_quarantined", "Messages not admitted, by reason", "reason")
         self.quarantine_rows = counter("quarantine_rows", "Messages kept in quarantine with their bytes")
-        self.replays = counter("quarantine_replays", "Quarantined messages judged anew, by what became of them", "result")
+        self.replays = counter(
+            "quarantine_replays", "Quarantined messages judged anew, by what became of them", "result"
+        )
         self.clock_refused = counter("clocks_refused", "Messages stored under receipt time: their clock is absurd")
         self.stored = counter("rows_stored", "Rows committed", "table")
         self.duplicates = counter("duplicates", "Rows and events that were stored already")

@@ -76,6 +76,11 @@ class BatchStore:
         self._limits = limits
         self._patience = patience
 
+    @property
+    def connection(self) -> Connection:
+        """The store's own connection: a transaction opened on it goes around `commit`, which then is part of it."""
+        return self._connection
+
     async def commit(self, batch: Batch, *, now: datetime) -> Committed:
         """Store the batch, all of it or nothing.
 

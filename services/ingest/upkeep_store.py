@@ -20,6 +20,12 @@ DELETE FROM telemetry.quarantine_counters
  WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date
 """
 
+# What became an event through a replay is told apart for as long as the event is kept.
+DELETE_REPLAYS = """
+DELETE FROM telemetry.quarantine_replays
+ WHERE replayed_at < $1
+"""
+
 # A journal outlives its last event by as long as events are kept: what a device still repeats after that is stored again.
 DELETE_JOURNALS = """
 DELETE FROM telemetry.journals
@@ -52,4 +58,5 @@ async def delete_old(connection: Connection, *, inmates: datetime, journals: dat
     """Remove quarantine rows (and counters) and journals last seen before these instants."""
     await connection.execute(DELETE_INMATES, inmates)
     await connection.execute(DELETE_COUNTERS, inmates)
+    await connection.execute(DELETE_REPLAYS, journals)
     await connection.execute(DELETE_JOURNALS, journals)
