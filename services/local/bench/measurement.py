@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Self
 
 from services.local.bench import generator, usage
-from services.local.bench.generator import CHUNK, Orders
+from services.local.bench.gateway import CHUNK
+from services.local.bench.generator import Orders
 from services.local.bench.scoreboard import NO_LIMIT, Scoreboard, Slot, State, open_scoreboard
 from services.local.bench.site import Site
 from services.local.bench.statistics import slope

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from schemas.topics import UplinkKind
 from services.local.bench import store
-from services.local.bench.generator import CHUNK, read_sent_times
+from services.local.bench.gateway import CHUNK
+from services.local.bench.generator import read_sent_times
 from services.local.bench.ledger import Comparison, Ledger
 from services.local.bench.measurement import Generator, Window
 from services.local.bench.scoreboard import Slot

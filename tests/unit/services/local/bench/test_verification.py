@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.local.bench.generator import CHUNK, Orders, read_sent_times, write_sent_times
+from services.local.bench.gateway import CHUNK
+from services.local.bench.generator import Orders, read_sent_times, write_sent_times
 from services.local.bench.measurement import Window
 from services.local.bench.verification import TIMED_EVERY, Batch, Timing
 
