@@ -23,6 +23,7 @@ from services.ingest.registry import Registry
 from services.ingest.registry_loader import CHANNEL, RegistryLoader
 from services.ingest.replayer import Replayer
 from services.ingest.sender import Sender
+from services.ingest.sensor_roller import SensorRoller
 from services.ingest.settings import Settings
 from services.ingest.stamps import TimeWindow
 from services.ingest.store import BatchStore, StoreLimits, open_store
@@ -59,6 +60,14 @@ class Ingest:
             retention=settings.retention,
             keep_quarantine_for=settings.quarantine.keep_for,
             interval=settings.maintenance_interval,
+            clock=utc_now,
+            metrics=metrics,
+        )
+        self._sensor_roller = SensorRoller(
+            settings.database,
+            replica=settings.replica,
+            interval=settings.maintenance_interval,
+            patience=settings.roll_up_timeout,
             clock=utc_now,
             metrics=metrics,
         )
@@ -129,6 +138,7 @@ class Ingest:
                 tasks.create_task(self._sender.run(), name="sender"),
                 tasks.create_task(self._loader.run(), name="registry"),
                 tasks.create_task(self._maintainer.run(), name="maintenance"),
+                tasks.create_task(self._sensor_roller.run(), name="sensor roll-up"),
                 tasks.create_task(self._watch_database(), name="database watch"),
                 tasks.create_task(self._replayer.run(), name="replayer"),
                 tasks.create_task(

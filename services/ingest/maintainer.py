@@ -84,13 +84,17 @@ class Maintainer:
         if now.date() == self._dropped_on:
             return
         keep = self._retention
+        ends: dict[upkeep_store.CutTable, timedelta] = {
+            "sensor_heartbeats": keep.sensor_heartbeats,  # nine rows in ten, so first
+            "heartbeats": keep.heartbeats,
+            "readings": keep.readings,
+            "events": keep.events,
+            "sensor_heartbeats_hourly": keep.sensor_hours,
+        }
         async with self._database.connection() as connection:
-            dropped = await upkeep_store.drop_older(
-                connection,
-                heartbeats=now - keep.heartbeats,
-                readings=now - keep.readings,
-                events=now - keep.events,
-            )
+            dropped = 0
+            for table, kept_for in ends.items():
+                dropped += await upkeep_store.drop_before(connection, table, now - kept_for)
             await upkeep_store.delete_old(
                 connection, inmates=now - self._keep_quarantine_for, journals=now - keep.events
             )

@@ -54,9 +54,18 @@ class LedgerSettings(SettingsGroup):
 
 
 class RetentionSettings(SettingsGroup):
-    """How long raw rows are kept; hourly roll-ups stay."""
+    """How long rows are kept, by class of device; hourly roll-ups of all but sensors stay."""
 
-    heartbeats: Duration = Field(default=timedelta(days=90), description="heartbeats")
+    heartbeats: Duration = Field(default=timedelta(days=90), description="heartbeats of clusters, boards and gateways")
+    # Longer than the three days a device may be away and come back with what it kept.
+    sensor_heartbeats: Duration = Field(
+        default=timedelta(days=4),
+        ge=timedelta(days=1),
+        description="heartbeats of sensors, at least a day: an hour is rolled up before it goes",
+    )
+    sensor_hours: Duration = Field(
+        default=timedelta(days=1827), ge=timedelta(days=32), description="hourly roll-ups of sensors' heartbeats"
+    )
     readings: Duration = Field(default=timedelta(days=90), description="readings")
     events: Duration = Field(default=timedelta(days=731), description="events, and journals nobody has used since")
 
@@ -101,6 +110,9 @@ class Settings(ServiceSettings):
     maintenance_interval: Duration = Field(
         default=timedelta(minutes=5), description="how often partitions, roll-ups and retention are looked after"
     )
+    roll_up_timeout: Duration = Field(
+        default=timedelta(minutes=30), description="how long rolling up one hour of all sensors may take"
+    )
     stop_deadline: Duration = Field(
         default=timedelta(seconds=10),
         le=timedelta(seconds=60),
@@ -126,6 +138,7 @@ class Settings(ServiceSettings):
 
     @model_validator(mode="after")
     def _raw_rows_outlive_late_ones(self) -> Self:
+        # Not those of sensors: theirs are rolled up in whatever order they come, from a place that takes any age (0013).
         for name in ("heartbeats", "readings", "events"):
             if getattr(self.retention, name) <= self.time.behind:
                 raise ValueError(

@@ -1,13 +1,15 @@
 """The database's own functions for keeping telemetry in order, the same in both storage modes; and their statements."""
 
 from datetime import datetime
+from typing import Literal
 
 from services.shared.database.pool import Connection
 
 STORAGE_MODE = "SELECT telemetry.storage_mode()"
 ENSURE_PARTITIONS = "SELECT telemetry.ensure_partitions($1, $2)"
 ROLL_UP_NEXT = "SELECT telemetry.roll_up_next($1)"
-DROP_OLDER = "SELECT telemetry.drop_older($1, $2, $3)"
+ROLL_UP_SENSORS_NEXT = "SELECT telemetry.roll_up_sensors_next($1)"
+DROP_BEFORE = "SELECT telemetry.drop_before($1, $2)"
 
 DELETE_INMATES = """
 DELETE FROM telemetry.quarantine
@@ -32,6 +34,9 @@ DELETE FROM telemetry.journals
  WHERE last_seen_at < $1
 """
 
+# Tables cut by time, of which the oldest parts go.
+CutTable = Literal["heartbeats", "sensor_heartbeats", "readings", "events", "sensor_heartbeats_hourly"]
+
 
 async def storage_mode(connection: Connection) -> str:
     """Return `timescaledb` or `partitioned`."""
@@ -49,9 +54,15 @@ async def roll_up_next(connection: Connection, *, now: datetime) -> datetime | N
     return hour
 
 
-async def drop_older(connection: Connection, *, heartbeats: datetime, readings: datetime, events: datetime) -> int:
-    """Remove raw rows that are wholly older; return how many partitions or chunks went."""
-    return int(await connection.fetchval(DROP_OLDER, heartbeats, readings, events))
+async def roll_up_sensors_next(connection: Connection, *, now: datetime) -> datetime | None:
+    """The same for sensors, of whom an hour may take minutes."""
+    hour: datetime | None = await connection.fetchval(ROLL_UP_SENSORS_NEXT, now)
+    return hour
+
+
+async def drop_before(connection: Connection, table: CutTable, before: datetime) -> int:
+    """Remove the parts of a table that are wholly older; return how many partitions or chunks went."""
+    return int(await connection.fetchval(DROP_BEFORE, table, before))
 
 
 async def delete_old(connection: Connection, *, inmates: datetime, journals: datetime) -> None:

@@ -12,6 +12,7 @@ from schemas.readings import Quality
 from services.ingest.maintainer import Maintainer
 from services.ingest.metrics import Metrics
 from services.ingest.rows import HeardKind
+from services.ingest.sensor_roller import SensorRoller
 from services.ingest.settings import RetentionSettings
 from services.ingest.stamps import TimeSource, TimeWindow
 from services.shared.database.errors import DatabaseRefused
@@ -56,6 +57,14 @@ async def insert_heartbeats(
         "INSERT INTO telemetry.heartbeats (at, received_at, device_no, kind, clock_state, time_source, uptime_s, firmware,"
         " temperature_tenths_c) VALUES ($1, $1, $2, 0, 0, 0, 1, 'test', $3)",
         [(at, device_no, tenths_c) for at in instants],
+    )
+
+
+async def insert_of_sensors(connection: "Connection", *instants: datetime, device_no: int = 7, dbm: int = -80) -> None:
+    await connection.executemany(
+        "INSERT INTO telemetry.sensor_heartbeats (at, received_at, device_no, clock_state, time_source, uptime_s, firmware,"
+        " signal_dbm, battery_percent) VALUES ($1, $1, $2, 0, 0, 1, 'test', $3, 50) ON CONFLICT DO NOTHING",
+        [(at, device_no, dbm) for at in instants],
     )
 
 
@@ -119,7 +128,13 @@ async def test_control_reads_the_views_and_nothing_else(database: TestDatabase) 
         for table in tables:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await control.fetch(f'SELECT * FROM telemetry."{table}" LIMIT 1')
-        for call in ("ensure_partitions(now(), now())", "drop_older(now(), now(), now())", "roll_up_next(now())"):
+        for call in (
+            "ensure_partitions(now(), now())",
+            "drop_older(now(), now(), now())",
+            "drop_before('events', now())",
+            "roll_up_next(now())",
+            "roll_up_sensors_next(now())",
+        ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await control.fetch(f"SELECT telemetry.{call}")
 
@@ -163,10 +178,10 @@ async def test_a_reader_of_events_steps_over_none_that_commits_late(database: Te
 # --- roll-ups --------------------------------------------------------------------------------------------------------
 
 
-async def roll_up_all(connection: "Connection", now: datetime) -> list[datetime]:
+async def roll_up_all(connection: "Connection", now: datetime, *, function: str = "roll_up_next") -> list[datetime]:
     """Everything that is due at `now`, as ingest asks for it."""
     hours = []
-    while (hour := await connection.fetchval("SELECT telemetry.roll_up_next($1)", now)) is not None:
+    while (hour := await connection.fetchval(f"SELECT telemetry.{function}($1)", now)) is not None:
         hours.append(hour)
     return hours
 
@@ -203,6 +218,85 @@ async def test_an_hour_is_rolled_up_when_it_is_over_and_again_when_rows_come_lat
         assert await roll_up_all(ingest, hour + HOUR + 7 * minute) == []
 
 
+async def test_an_hour_of_sensors_is_rolled_up_by_itself_and_stragglers_one_by_one(database: TestDatabase) -> None:
+    hour, minute = an_hour_of_today(), timedelta(minutes=1)
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as ingest,
+    ):
+
+        async def rolled_up(now: datetime) -> list[datetime]:
+            return await roll_up_all(ingest, now, function="roll_up_sensors_next")
+
+        async def hours(device_no: int) -> list[tuple[object, ...]]:
+            rows = await ingest.fetch(
+                "SELECT heartbeats, minutes_heard, longest_gap_s, first_at, last_at, signal_min_dbm, minutes_playing"
+                " FROM telemetry.heartbeat_hours WHERE device_no = $1",
+                device_no,
+            )
+            return [tuple(row) for row in rows]
+
+        assert await rolled_up(hour + 10 * minute) == []
+        # The first and the last millisecond of a minute, and of the hour.
+        ends = (hour, hour + minute - timedelta(milliseconds=1), hour + HOUR - timedelta(milliseconds=1))
+        await insert_of_sensors(owner, *ends, hour + 20 * minute, hour + HOUR)
+        await insert_of_sensors(owner, hour + 30 * minute, device_no=8, dbm=-90)
+        assert await rolled_up(hour + HOUR + 4 * minute) == []
+        assert await rolled_up(hour + HOUR + 5 * minute) == [hour]
+        last = hour + HOUR - timedelta(seconds=1)
+        assert await hours(7) == [(4, 3, 38 * 60, hour, last, -80, 0)]
+        assert await hours(8) == [(1, 1, 30 * 60, hour + 30 * minute, hour + 30 * minute, -90, 0)]
+
+        # Both come late; only one of them is announced.
+        await insert_of_sensors(owner, hour + 40 * minute, dbm=-70)
+        await insert_of_sensors(owner, hour + 40 * minute, device_no=8)
+        await owner.executemany("INSERT INTO telemetry.late_sensor_hours VALUES ($1, 7)", [(hour,), (hour,)])
+        assert await rolled_up(hour + HOUR + 6 * minute) == [hour]
+        assert await rolled_up(hour + HOUR + 7 * minute) == []
+        assert await hours(7) == [(5, 4, 19 * 60, hour, last, -80, 0)]
+        assert (await hours(8))[0][0] == 1
+
+
+async def test_what_comes_after_its_hour_was_dropped_is_added_to_what_is_known(database: TestDatabase) -> None:
+    hour, minute = an_hour_of_today(), timedelta(minutes=1)
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as ingest,
+    ):
+        await insert_of_sensors(owner, *(hour + n * minute for n in range(10)))
+        await ingest.execute("SELECT telemetry.roll_up_sensors($1, NULL)", hour)
+        await ingest.execute("SELECT telemetry.drop_before('sensor_heartbeats', $1)", hour + timedelta(days=2))
+        assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 0
+        await insert_of_sensors(owner, hour + 30 * minute, hour + 31 * minute)
+        await ingest.execute("SELECT telemetry.roll_up_sensors($1, ARRAY[7])", hour)
+        (row,) = await ingest.fetch("SELECT * FROM telemetry.heartbeat_hours")
+        assert (row["heartbeats"], row["minutes_heard"], row["first_at"]) == (12, 12, hour)
+
+
+async def test_an_hour_of_sensors_has_a_time_limit_of_its_own(database: TestDatabase) -> None:
+    metrics = Metrics()
+    hour = an_hour_of_today()
+    clock = hour
+
+    def roller(patience: timedelta) -> SensorRoller:
+        return SensorRoller(
+            database.ingest, replica="ingest:1", interval=HOUR, patience=patience, clock=lambda: clock, metrics=metrics
+        )
+
+    def counted(name: str) -> float | None:
+        return metrics.registry.get_sample_value(f"ingest_{name}_total")
+
+    async with connect(database.owner, application="test") as owner:
+        await roller(HOUR).round()
+        clock = hour + HOUR
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE telemetry.sensor_heartbeats_hourly")
+            await roller(timedelta(milliseconds=50)).round()
+        assert (counted("hours_rolled_up"), counted("maintenance_errors")) == (0, 1)
+        await roller(HOUR).round()
+        assert (counted("hours_rolled_up"), counted("maintenance_errors")) == (1, 1)
+
+
 async def test_one_replica_at_a_time_rolls_up(database: TestDatabase) -> None:
     now = an_hour_of_today()
     async with (
@@ -213,6 +307,140 @@ async def test_one_replica_at_a_time_rolls_up(database: TestDatabase) -> None:
         async with first.transaction():
             assert await first.fetchval("SELECT telemetry.roll_up_next($1)", now + HOUR) is not None
             assert await second.fetchval("SELECT telemetry.roll_up_next($1)", now + HOUR) is None
+
+
+# --- sensors' heartbeats ---------------------------------------------------------------------------------------------
+
+
+async def test_heartbeats_of_sensors_are_read_wherever_they_are(database: TestDatabase) -> None:
+    at = an_hour_of_today()
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.control, application="test") as control,
+    ):
+        await owner.execute(
+            "INSERT INTO telemetry.heartbeats (at, received_at, device_no, kind, clock_state, time_source, uptime_s, firmware)"
+            " VALUES ($1, $1, 7, 2, 0, 0, 1, 'before')",
+            at,
+        )
+        await insert_of_sensors(owner, at + HOUR)
+        rows = await control.fetch(
+            "SELECT kind, firmware, battery_percent, device_at, volume_percent, faulty_channels"
+            " FROM telemetry.heartbeat_log WHERE device_no = 7 AND at >= $1 ORDER BY at",
+            at,
+        )
+        assert [tuple(row) for row in rows] == [
+            ("sensor", "before", None, at, None, None),
+            ("sensor", "test", 50, at + HOUR, None, None),
+        ]
+
+
+async def test_one_sensor_is_found_by_the_key(database: TestDatabase) -> None:
+    hour = an_hour_of_today()
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.control, application="test") as control,
+    ):
+        await owner.execute(
+            "INSERT INTO telemetry.sensor_heartbeats (at, received_at, device_no, clock_state, time_source, uptime_s, firmware)"
+            " SELECT at, at, device_no, 0, 0, 1, 'test'"
+            "   FROM generate_series(1, 500) device_no,"
+            "        generate_series($1::timestamptz, $1::timestamptz + interval '1 hour', '1 minute') at",
+            hour,
+        )
+        await owner.execute("ANALYZE telemetry.sensor_heartbeats")
+        plan = await control.fetch(
+            "EXPLAIN SELECT * FROM telemetry.heartbeat_log WHERE device_no = 250 AND at >= $1 AND at < $2",
+            hour,
+            hour + HOUR,
+        )
+        text = "\n".join(row[0] for row in plan)
+        assert "Seq Scan on sensor_heartbeats" not in text
+        assert "device_no = 250" in text
+
+
+async def test_a_heartbeat_of_a_sensor_is_stored_once(database: TestDatabase) -> None:
+    at = an_hour_of_today()
+    async with connect(database.ingest, application="test") as ingest:
+        for device_no in (7, 7, 8):
+            await insert_of_sensors(ingest, at, at + timedelta(microseconds=1), device_no=device_no)
+        rows = await ingest.fetch("SELECT device_no, count(*) AS rows FROM telemetry.sensor_heartbeats GROUP BY 1")
+        assert {row["device_no"]: row["rows"] for row in rows} == {7: 2, 8: 2}
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await ingest.execute(
+                "INSERT INTO telemetry.sensor_heartbeats"
+                " (at, received_at, device_no, clock_state, time_source, uptime_s, firmware)"
+                " VALUES ($1, now(), 7, 0, 0, 1, 'test')",
+                at,
+            )
+
+
+async def test_compressed_heartbeats_are_read_added_to_and_still_unique(database: TestDatabase) -> None:
+    hour, minute = an_hour_of_today(), timedelta(minutes=1)
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as ingest,
+    ):
+        if await ingest.fetchval("SELECT telemetry.storage_mode()") != "timescaledb":
+            pytest.skip("only TimescaleDB compresses")
+        instants = [hour + n * minute for n in range(60) if n != 30]
+        for device_no in range(1, 50):
+            await insert_of_sensors(ingest, *instants, device_no=device_no)
+        await owner.execute("SELECT compress_chunk(c) FROM show_chunks('telemetry.sensor_heartbeats') c")
+        await insert_of_sensors(ingest, *instants)  # come again
+        assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 49 * 59
+        await insert_of_sensors(ingest, hour + 30 * minute)  # comes late
+        of_one = "SELECT count(*) FROM telemetry.heartbeat_log WHERE device_no = 7 AND at >= $1"
+        assert await owner.fetchval(of_one, hour) == 60
+        await ingest.execute("SELECT telemetry.roll_up_sensors($1, ARRAY[7])", hour)
+        assert await owner.fetchval("SELECT minutes_heard FROM telemetry.heartbeat_hours") == 60
+        # An hourly row that is compressed can be added to as well.
+        await owner.execute("SELECT compress_chunk(c) FROM show_chunks('telemetry.sensor_heartbeats_hourly') c")
+        await insert_of_sensors(ingest, hour + 30 * minute + timedelta(seconds=1))
+        await ingest.execute("SELECT telemetry.roll_up_sensors($1, ARRAY[7])", hour)
+        assert await owner.fetchval("SELECT heartbeats FROM telemetry.heartbeat_hours") == 61
+
+
+async def test_a_sensor_believed_for_longer_than_its_rows_are_kept_has_a_place(database: TestDatabase) -> None:
+    """They are stored under their own time, rolled up, and gone with the next round of a day."""
+    now = datetime.now(UTC)  # noqa: TID251 - a test's own clock
+    clock = now
+    metrics = Metrics()
+    async with (
+        connect(database.owner, application="test") as owner,
+        open_database(database.ingest, application="test") as pool,
+    ):
+        maintainer = Maintainer(
+            pool,
+            window=TimeWindow(),
+            retention=RetentionSettings(sensor_heartbeats=timedelta(days=2)),
+            keep_quarantine_for=HOUR,
+            interval=HOUR,
+            clock=lambda: clock,
+            metrics=metrics,
+        )
+        await maintainer.round()
+        oldest = now - timedelta(days=31)
+        await insert_of_sensors(owner, oldest, oldest, now - timedelta(days=1), now)
+        assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 3
+        await owner.execute("SELECT telemetry.roll_up_sensors(date_trunc('hour', $1, 'UTC'), ARRAY[7])", oldest)
+        clock = now + timedelta(days=1)
+        await maintainer.round()
+        assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 2
+        await insert_of_sensors(owner, oldest)
+        clock = now + timedelta(days=40)
+        await maintainer.round()
+        assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 0
+        assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats_hourly") == 1
+        await insert_of_sensors(owner, now, clock)  # the time dropped has a place still
+        assert metrics.registry.get_sample_value("ingest_maintenance_errors_total") == 0
+
+
+async def test_nothing_is_dropped_of_a_table_that_is_not_cut(database: TestDatabase) -> None:
+    async with connect(database.ingest, application="test") as ingest:
+        for table in ("device_states", "no_such_table", "journals; DROP TABLE telemetry.journals"):
+            with pytest.raises(asyncpg.RaiseError, match="nothing is dropped"):
+                await ingest.fetchval("SELECT telemetry.drop_before($1, now())", table)
 
 
 # --- partitions, retention -------------------------------------------------------------------------------------------

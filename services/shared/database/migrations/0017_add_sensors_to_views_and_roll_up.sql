@@ -115,7 +115,7 @@ AS $$
     INSERT INTO telemetry.sensor_heartbeats_hourly AS r
            (hour, minutes, device_no, heartbeats, first_s, last_s, signal_min_dbm, battery_min_percent)
     SELECT starts_at,
-           bit_or(1::bigint << (extract(epoch FROM at - starts_at)::double precision / 60)::integer),
+           bit_or(1::bigint << date_part('minute', at - starts_at)::integer),
            device_no,
            count(*),
            floor(extract(epoch FROM min(at) - starts_at)),

@@ -40,6 +40,8 @@ def test_the_least_there_must_be_is_enough(environment: dict[str, str]) -> None:
         pytest.param("INGEST_REPLICA", "ingest-1", id="a_client_id_a_device_could_have"),
         pytest.param("INGEST_RECEIVE_MAXIMUM", "65536", id="more_than_mqtt_knows"),
         pytest.param("INGEST_RETENTION__HEARTBEATS", "31d", id="rows_that_go_before_they_may_come"),
+        pytest.param("INGEST_RETENTION__SENSOR_HEARTBEATS", "23h", id="rows_that_go_before_they_are_rolled_up"),
+        pytest.param("INGEST_RETENTION__SENSOR_HOURS", "31d", id="roll_ups_that_go_before_their_stragglers"),
         pytest.param("INGEST_BATCH__AGE", "100", id="no_unit"),
     ],
 )
