@@ -21,8 +21,8 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"ingest_{name}", text, labels, registry=self.registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"ingest_{name}", text, buckets=buckets, registry=self.registry)
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"ingest_{name}", text, labels, buckets=buckets, registry=self.registry)
 
         self.received = counter("messages_received", "Messages taken from the broker")
         self.redelivered = counter("messages_redelivered", "Messages the broker sent again (DUP)")
@@ -52,7 +52,8 @@ class Metrics:
         self.broker_connected = gauge("broker_connected", "1 while the broker has accepted us and our subscriptions")
         self.connections = counter("broker_connections", "Connections accepted by the broker")
         self.registered = gauge("registry_devices", "Devices in the registry held in memory")
-        self.registry_loads = counter("registry_loads", "Times the whole registry was loaded")
+        self.registry_loads = counter("registry_loads", "Times the registry was loaded: full, or changes only", "kind")
+        self.registry_load_seconds = histogram("registry_load_seconds", "How long that took", _DURATIONS, "kind")
         self.roll_ups = counter("hours_rolled_up", "Hours rolled up")
         self.maintenance_errors = counter("maintenance_errors", "Failed rounds of maintenance")
         self.broker_refusals = counter("broker_refusals", "Refusals found in the broker's log, by kind", "kind")

@@ -10,18 +10,18 @@ from schemas.fields import ClockState, DeviceKind, PlayReference, PlaySource
 from schemas.heartbeats import ClusterHeartbeat
 from schemas.presence import PresenceReport
 from schemas.readings import Reading, Sample
-from services.ingest.registry import Registry, RegistryRow
+from services.ingest.registry import Registry, Row, pack
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOW_MS = round(NOW.timestamp() * 1000)
 JOURNAL = bytes.fromhex("8000000000000001")
 
-CLUSTER = RegistryRow(device_id="cluster-1", device_no=1, kind=DeviceKind.CLUSTER, principal="cluster-1")
-GATEWAY = RegistryRow(device_id="gateway-1", device_no=2, kind=DeviceKind.GATEWAY, principal="gateway-1")
-BEHIND = RegistryRow(device_id="sensor-1", device_no=3, kind=DeviceKind.SENSOR, principal="gateway-1")
+CLUSTER: Row = (b"cluster-1", pack(DeviceKind.CLUSTER, 1, 1))
+GATEWAY: Row = (b"gateway-1", pack(DeviceKind.GATEWAY, 2, 2))
+BEHIND: Row = (b"sensor-1", pack(DeviceKind.SENSOR, 3, 2))
 
 
-def a_registry(*more: RegistryRow) -> Registry:
+def a_registry(*more: Row) -> Registry:
     return Registry((CLUSTER, GATEWAY, BEHIND, *more))
 
 

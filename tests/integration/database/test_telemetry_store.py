@@ -18,7 +18,7 @@ from services.ingest.batch import Taken, assemble
 from services.ingest.errors import DataRefused, PartitionMissing
 from services.ingest.ledger import LedgerLimits
 from services.ingest.quota import QuarantineQuota
-from services.ingest.registry import Registry, RegistryRow
+from services.ingest.registry import Registry, pack
 from services.ingest.rows import HEARTBEAT_COLUMNS
 from services.ingest.stamps import TimeWindow
 from services.ingest.statements import LOCK_QUARANTINE
@@ -33,8 +33,7 @@ pytestmark = pytest.mark.integration
 NOW = datetime.now(UTC).replace(microsecond=0)  # noqa: TID251 - a test's own clock; partitions are made around today
 NAMES = [f"cluster-{number}" for number in range(1, 41)]
 REGISTRY = Registry(
-    RegistryRow(device_id=name, device_no=number, kind=DeviceKind.CLUSTER, principal=name)
-    for number, name in enumerate(NAMES, start=1)
+    (name.encode(), pack(DeviceKind.CLUSTER, number, number)) for number, name in enumerate(NAMES, start=1)
 )
 
 

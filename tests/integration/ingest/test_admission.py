@@ -108,13 +108,14 @@ async def test_a_certificate_without_a_registration_is_not_enough_and_a_fresh_re
 
 async def test_a_change_of_the_registry_is_heard_of_at_once(bench: Bench) -> None:
     async with bench.ingest(registry_refresh="1h") as ingest:
-        loads = await ingest.metric("ingest_registry_loads_total")
+        loads = 'ingest_registry_loads_total{kind="changes"}'
+        before = await ingest.metric(loads)
         await bench.owner.execute("UPDATE control.devices SET retired_at = now() WHERE device_id = $1", CLUSTER)
 
         async def loaded() -> float:
-            return await ingest.metric("ingest_registry_loads_total")
+            return await ingest.metric(loads)
 
-        await eventually(loaded, lambda count: count > loads)
+        await eventually(loaded, lambda count: count > before)
         cluster = await bench.device(CLUSTER)
         await send(cluster, f"loa/v1/{CLUSTER}/up/heartbeat", codec.encode(a_heartbeat()))
         assert (await bench.quarantined("unknown_principal"))["principal"] == CLUSTER

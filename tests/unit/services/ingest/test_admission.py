@@ -1,7 +1,5 @@
 """Admission as a table: topic and bytes in, verdict out."""
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,13 +7,11 @@ from hypothesis import strategies as st
 from schemas.fields import DeviceKind
 from services.ingest import admission
 from services.ingest.admission import Cleared, Quarantined, Verdict, judge
-from services.ingest.registry import Registry, RegistryRow
+from services.ingest.registry import Registry, Row, pack
 from services.ingest.rows import EVENT_COLUMNS, HEARTBEAT_COLUMNS, READING_COLUMNS
 from services.ingest.stamps import TimeWindow
 from tests.support.ingest_builders import (
     BEHIND,
-    CLUSTER,
-    GATEWAY,
     NOW,
     a_registry,
     event,
@@ -186,8 +182,8 @@ def test_there_is_a_verdict_for_any_topic_and_any_bytes(topic: str, payload: byt
 
 def test_a_fresher_look_replaces_all_that_was_known_of_a_device() -> None:
     registry = a_registry()
-    other = RegistryRow(device_id="gateway-2", device_no=4, kind=DeviceKind.GATEWAY, principal="gateway-2")
-    moved = dataclasses.replace(BEHIND, principal="gateway-2")
+    other: Row = (b"gateway-2", pack(DeviceKind.GATEWAY, 4, 4))
+    moved: Row = (b"sensor-1", pack(DeviceKind.SENSOR, 3, 4))
     registry.merge(["sensor-1", "gateway-2", "gone-1"], [moved, other])
     assert registry.find("gateway-1", "sensor-1") is None
     found = registry.find("gateway-2", "sensor-1")
@@ -201,6 +197,8 @@ def test_a_fresher_look_replaces_all_that_was_known_of_a_device() -> None:
 
 
 def test_two_gateways_may_speak_for_one_device_while_it_is_handed_over() -> None:
-    registry = a_registry(dataclasses.replace(BEHIND, principal="cluster-1"))
+    registry = a_registry((b"sensor-1", pack(DeviceKind.SENSOR, 3, 1)))
     assert {registry.find(name, "sensor-1") is not None for name in ("gateway-1", "cluster-1")} == {True}
-    assert (CLUSTER.device_no, GATEWAY.device_no) == (1, 2)
+    found = registry.find("cluster-1", "sensor-1")
+    assert found is not None
+    assert found.principal_no == 1
