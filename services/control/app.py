@@ -25,6 +25,7 @@ from services.control.media_files import MediaFiles
 from services.control.metrics import ControlMetrics
 from services.control.passwords import Passwords
 from services.control.planner import run_planner
+from services.control.quarantine_keeper import run_quarantine_keeper
 from services.control.reconciler import run_reconciler
 from services.control.settings import ControlSettings, HttpSettings, MediaSettings
 from services.control.trust.keyring import load_keyring
@@ -77,6 +78,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                 group.create_task(
                     run_reconciler(database, listening=settings.database, settings=settings.proof, metrics=metrics)
                 ),
+                group.create_task(run_quarantine_keeper(database, metrics=metrics)),
             ]
             async with serving(create_api(services, metrics), settings.http):
                 await stop.wait()

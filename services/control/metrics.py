@@ -89,6 +89,22 @@ class ControlMetrics:
         self.overdue_emissions = Gauge(
             "control_overdue_emissions", "Emissions without a verdict 15 minutes after their slot", registry=registry
         )
+        # --- quarantine
+        self.quarantine_inbox = Gauge(
+            "control_quarantine_inbox",
+            "Uplinks in quarantine about which nobody has decided, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self.quarantine_oldest_seconds = Gauge(
+            "control_quarantine_oldest_seconds", "How long the oldest of them has waited", registry=registry
+        )
+        self.quarantine_decisions = Counter(
+            "control_quarantine_decisions_total",
+            "Quarantined uplinks corrected, replayed or discarded by somebody",
+            ["decision"],
+            registry=registry,
+        )
         # --- HTTP
         self.http_requests = Counter(
             "control_http_requests_total", "Requests answered", ["method", "route", "status"], registry=registry

@@ -43,6 +43,9 @@ class Permission(enum.StrEnum):
     SEE_BROADCASTS = "see_broadcasts"
     MAKE_BROADCASTS = "make_broadcasts"
     SEE_AUDIT = "see_audit"
+    SEE_QUARANTINE = "see_quarantine"
+    DECIDE_QUARANTINE = "decide_quarantine"  # replay what was received, or discard it
+    CORRECT_QUARANTINE = "correct_quarantine"  # make a changed copy of what a device said
 
 
 _SEEING = frozenset(
@@ -59,7 +62,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _SEEING,
     Role.OFFICER: _SEEING | {Permission.MAKE_BULLETINS, Permission.MAKE_BROADCASTS},
     Role.APPROVER: _SEEING | {Permission.DECIDE_BULLETINS},
-    Role.OPERATOR: _SEEING | {Permission.OPERATE_DEVICES},
+    Role.OPERATOR: _SEEING | {Permission.OPERATE_DEVICES, Permission.SEE_QUARANTINE, Permission.DECIDE_QUARANTINE},
     Role.ADMINISTRATOR: _SEEING
     | {
         Permission.IMPORT_UNITS,
@@ -68,6 +71,9 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.REGISTER_DEVICES,
         Permission.OPERATE_DEVICES,
         Permission.SEE_AUDIT,
+        Permission.SEE_QUARANTINE,
+        Permission.DECIDE_QUARANTINE,
+        Permission.CORRECT_QUARANTINE,
     },
 }
 

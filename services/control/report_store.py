@@ -50,6 +50,14 @@ SELECT e.tx, e.event_no, e.device_no, e.principal, e.kind, e.at, e.received_at,
        CASE WHEN e.kind = ANY ($4::text[]) THEN e.body END AS body,
        CASE
            WHEN d.device_no IS NULL THEN NULL
+           -- What a person corrected is no longer what a device said.
+           WHEN EXISTS (SELECT
+                          FROM telemetry.quarantine_replay_log c
+                         WHERE c.device_no = e.device_no
+                           AND c.sequence = e.sequence
+                           AND c.journal_id = e.journal_id
+                           AND c.is_corrected
+                           AND c.result = 'stored') THEN 'foreign'
            WHEN d.device_id = e.principal THEN 'device'
            WHEN EXISTS (SELECT
                           FROM control.gateway_assignments a

@@ -21,11 +21,12 @@ from services.control.api.routes import (
     health,
     media,
     overview,
+    quarantine,
     sessions,
     units,
 )
 from services.control.metrics import ControlMetrics
-from services.control.pages import pages
+from services.control.pages import pages, quarantine_pages
 from services.control.settings import MIB, HttpSettings, MediaSettings
 
 VERSION = "1"
@@ -40,6 +41,7 @@ _ROUTERS = (
     bulletins.router,
     broadcasts.router,
     overview.router,
+    quarantine.router,
     health.router,
 )
 
@@ -56,6 +58,7 @@ def create_api(services: Services, metrics: ControlMetrics) -> FastAPI:
     """The application over the parts of the service."""
     app = routed()
     app.state.services = services
+    app.state.metrics = metrics
     errors.install(app, pages.respond_to_error)
     app.add_middleware(BodyLimit, limit_of=body_limits(services.http, services.media), respond=pages.respond_to_error)
     app.add_middleware(Envelope, is_https=services.http.is_https, metrics=metrics, respond=pages.respond_to_error)
@@ -74,7 +77,7 @@ def routed() -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    for router in (*_ROUTERS, pages.router):
+    for router in (*_ROUTERS, pages.router, quarantine_pages.router):
         # Added as they are and not included behind a router of the framework's own, so that a walk over `app.routes`
         # meets every route there is (the test of default deny does) and metrics see each route's pattern.
         app.router.routes.extend(router.routes)

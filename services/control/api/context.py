@@ -14,6 +14,7 @@ from schemas.identifiers import UnitId
 from services.control.errors import Fault, Forbidden
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
+from services.control.metrics import ControlMetrics
 from services.control.passwords import Passwords
 from services.control.permissions import Actor, Permission, Rights
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
@@ -48,6 +49,13 @@ def services_of(request: Request) -> Services:
     return services
 
 
+def metrics_of(request: Request) -> ControlMetrics:
+    """The metrics of this service."""
+    metrics: ControlMetrics = request.app.state.metrics
+    return metrics
+
+
+Metered = Annotated[ControlMetrics, Depends(metrics_of)]
 Parts = Annotated[Services, Depends(services_of)]
 
 

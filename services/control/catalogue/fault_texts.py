@@ -506,4 +506,94 @@ FAULTS: dict[str, Parts] = {
         ("Không đo được tệp trong giới hạn cho phép.", "The file cannot be measured within the limits."),
         ("Xuất lại dưới dạng WAV hoặc FLAC.", "Export it again as WAV or FLAC."),
     ),
+    # --- quarantine
+    "ids_or_filter": _fault(
+        ("Chưa rõ bản tin nào: cần danh sách số hoặc điều kiện.", "It is not said which: numbers or a filter."),
+        (
+            "Gửi quarantine_ids, hoặc matching với ít nhất một điều kiện, không gửi cả hai.",
+            "Send quarantine_ids, or matching with at least one condition, and not both.",
+        ),
+    ),
+    "unknown_inmate": _fault(
+        ("Không có bản tin số {id}.", "There is no message {id}."),
+        ("Bỏ số này; có thể đã quá hạn lưu giữ.", "Leave it out; it may have been kept no longer."),
+    ),
+    "inmate_is_stored": _fault(
+        ("Bản tin số {id} đã được nhận và lưu.", "Message {id} was replayed and is stored."),
+        ("Bỏ số này khỏi yêu cầu.", "Leave it out."),
+    ),
+    "inmate_cut": _fault(
+        (
+            "Bản tin dài {size} byte, chỉ giữ được phần đầu.",
+            "It has {size} bytes, of which only the beginning was kept.",
+        ),
+        (
+            "Không xét lại được; sửa bản sao với nội dung đầy đủ, hoặc bỏ qua.",
+            "It cannot be replayed; correct a copy with the whole content, or discard it.",
+        ),
+    ),
+    "correction_changes_nothing": _fault(
+        ("Bản sửa giống hệt bản gốc.", "The copy is the same as the original."),
+        (
+            "Nêu điều cần sửa: thiết bị, chủ đề, phiên bản hoặc nội dung.",
+            "Say what to change: device, topic, version or payload.",
+        ),
+    ),
+    "only_one_of_two": _fault(
+        ("Không dùng {first} và {second} cùng lúc.", "{first} and {second} exclude each other."),
+        ("Chỉ gửi một trong hai.", "Send one of them."),
+    ),
+    "not_an_uplink_topic": _fault(
+        ("Chủ đề không phải chủ đề gửi lên của thiết bị.", "This is no topic of an uplink."),
+        (
+            "Viết như loa/v1/{principal}/up/event hoặc loa/v1/{principal}/up/event/MÃ-THIẾT-BỊ.",
+            "Write loa/v1/{principal}/up/event, or loa/v1/{principal}/up/event/DEVICE-ID.",
+        ),
+    ),
+    "principal_changed": _fault(
+        ("Bản sửa không được đổi bên gửi.", "A correction cannot change who sent it."),
+        ("Giữ nguyên {principal} trong chủ đề.", "Leave {principal} in the topic."),
+    ),
+    "not_hex": _fault(
+        ("Không phải chuỗi thập lục phân.", "This is no hexadecimal text."),
+        ("Dùng các cặp chữ số 0-9, a-f cho mỗi byte.", "Use two digits of 0-9 and a-f for each byte."),
+    ),
+    "not_diagnostic_notation": _fault(
+        ("Không đọc được từ ký tự {position}: {problem}.", "It cannot be read from character {position}: {problem}."),
+        (
+            "Viết theo RFC 8949, ví dụ {{0: 1, 3: \"chữ\", 4: h'00ff'}}.",
+            "Follow RFC 8949, such as {{0: 1, 3: \"text\", 4: h'00ff'}}.",
+        ),
+    ),
+    "payload_was_cut": _fault(
+        ("Chỉ giữ được phần đầu của nội dung.", "Only the beginning of the payload was kept."),
+        ("Gửi toàn bộ nội dung, tối đa {limit} byte.", "Send the whole of it, {limit} bytes at most."),
+    ),
+    "payload_is_no_map": _fault(
+        (
+            "Nội dung không phải một bản ghi CBOR nên không đặt phiên bản được.",
+            "The payload is no CBOR map, so it has no version.",
+        ),
+        (
+            "Gửi nội dung đúng bằng payload_hex hoặc payload_diagnostic.",
+            "Send the right payload as payload_hex or payload_diagnostic.",
+        ),
+    ),
+    "payload_refused": _fault(
+        (
+            "Bản sửa vẫn chưa đúng hợp đồng truyền tin ({reason}): {detail}.",
+            "The copy still breaks the contract ({reason}): {detail}.",
+        ),
+        ("Sửa trường đã nêu rồi gửi lại.", "Mend the field that is named, and send it again."),
+    ),
+    "event_number_changed": _fault(
+        (
+            "Bản sửa đổi nhật ký hoặc số thứ tự của sự kiện, hoặc bản gốc không đọc được số đó.",
+            "The copy changes the event's journal or sequence, or the original shows none.",
+        ),
+        (
+            "Giữ nguyên nhật ký và số thứ tự: đổi chúng sẽ làm mất sự kiện thật của thiết bị.",
+            "Leave journal and sequence as received: another number would make the device's own event pass for a duplicate.",
+        ),
+    ),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.control.catalogue.quarantine_texts import QUARANTINE
+
 PAGES: dict[str, tuple[str, str]] = {
     # --- frame
     "page.product": ("Loa – Thông tin cơ sở", "Loa – grassroots information"),
@@ -233,4 +235,6 @@ PAGES: dict[str, tuple[str, str]] = {
     # --- errors
     "error.back": ("Về trang chính", "To the start page"),
     "error.retry": ("Thử lại", "Try again"),
+    # --- quarantine
+    **QUARANTINE,
 }

@@ -265,6 +265,32 @@ PROBLEMS: dict[str, Parts] = {
             "Send If-Match with the ETag you have read; at present it is {etag}.",
         ),
     ),
+    # --- quarantine
+    "inmate_not_found": _problem(
+        ("Không có bản tin này", "There is no such message"),
+        (
+            "Không có bản tin bị giữ lại số {id}; có thể đã quá hạn lưu giữ.",
+            "There is no quarantined message {id}; it may have been kept no longer.",
+        ),
+    ),
+    "quarantine_request_not_found": _problem(
+        ("Không có yêu cầu này", "There is no such request"),
+        ("Không có yêu cầu số {id}.", "There is no request {id}."),
+    ),
+    "inmate_replayed": _problem(
+        ("Bản tin đã được nhận", "It is stored already"),
+        (
+            "{count} bản tin đã được xét lại và lưu, nên không có gì để quyết định; không có gì thay đổi.",
+            "{count} of these were replayed and are stored: there is nothing to decide, and nothing was changed.",
+        ),
+    ),
+    "nothing_to_decide": _problem(
+        ("Không có bản tin nào phù hợp", "Nothing matches"),
+        (
+            "Không có bản tin chưa xử lý nào khớp điều kiện; hãy xem lại điều kiện lọc.",
+            "No open message matches; look at the filter again.",
+        ),
+    ),
     # --- content that is not taken
     "unit_file_invalid": _problem(
         ("Tệp đơn vị có lỗi", "The file of units has faults"),

@@ -54,7 +54,7 @@ def _wording(request: Request, services: Services) -> Wording:
     return Wording(language=_language(request), zone=services.directory.zone, now=services.clock())
 
 
-def _page(
+def page(
     request: Request,
     services: Services,
     template: str,
@@ -63,6 +63,7 @@ def _page(
     http_status: int = HTTPStatus.OK,
     **names: object,
 ) -> HTMLResponse:
+    """A page, with what every page has."""
     wording = _wording(request, services)
     html = render(
         template,
@@ -70,6 +71,7 @@ def _page(
         account=caller.actor if caller else None,
         csrf_token=caller.csrf_token if caller else None,
         here=request.url.path,
+        sees_inbox=caller is not None and caller.rights.may_in_root(Permission.SEE_QUARANTINE),
         language_address=_with_language(request, wording),
         **names,
     )
@@ -109,9 +111,7 @@ async def static(name: str) -> Response:
 @router.get("/login", response_class=HTMLResponse)
 async def login_page(request: Request, services: Parts) -> Response:
     """The form."""
-    return _page(
-        request, services, "login.html", problem=None, next=_inside(request.query_params.get("next")), login=""
-    )
+    return page(request, services, "login.html", problem=None, next=_inside(request.query_params.get("next")), login="")
 
 
 @router.post("/login", response_class=HTMLResponse)
@@ -188,7 +188,7 @@ async def unit_page(
             limit=_BROADCASTS_SHOWN,
         )
     more = {"kind": kind, "liveness": liveness, "after": status.more_after}
-    return _page(
+    return page(
         request,
         services,
         "unit.html",
@@ -214,7 +214,7 @@ async def device_page(device_id: str, request: Request, caller: DeviceWatcher, s
     async with services.database.connection() as connection:
         history = await fleet.device_history(connection, device_id, now=caller.now)
     unit_id = history.status.state.unit_id
-    return _page(
+    return page(
         request,
         services,
         "device.html",
@@ -245,7 +245,7 @@ async def broadcast_page(
             after=None,
             limit=_EMISSIONS_SHOWN + 1,
         )
-    return _page(
+    return page(
         request,
         services,
         "broadcast.html",
@@ -297,16 +297,16 @@ def respond_to_error(request: Request, error: Exception) -> Response:
     if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
         api_errors.note(request, document, error)
     if path == "/login":
-        page = _page(
+        shown = page(
             request, services, "login.html", problem=document, next="/", login="", http_status=document["status"]
         )
     elif isinstance(error, Unauthenticated):
         target = path if request.method == "GET" else "/"
         return RedirectResponse(f"/login?next={quote(target)}", status_code=HTTPStatus.SEE_OTHER)
     else:
-        page = _page(request, services, "problem.html", problem=document, http_status=document["status"])
-    page.headers.update({name: value for name, value in headers.items() if name != "WWW-Authenticate"})
-    return page
+        shown = page(request, services, "problem.html", problem=document, http_status=document["status"])
+    shown.headers.update({name: value for name, value in headers.items() if name != "WWW-Authenticate"})
+    return shown
 
 
 def _inside(target: str | None) -> str:

@@ -5,6 +5,7 @@ The table is generated from the routes: a new route without an example here fail
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +26,7 @@ from tests.support.control_api import (
     add_media,
     broadcast_body,
 )
+from tests.support.quarantine import add_inmate
 
 pytestmark = pytest.mark.integration
 
@@ -88,6 +90,19 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/broadcasts/{broadcast_id}/emissions": SEEING,
     "GET /api/v1/totals": SEEING,
     "GET /api/v1/audit": {Role.ADMINISTRATOR},
+    # Nobody whose unit is not the root, as above; `test_api_quarantine` has who may in the root.
+    "GET /api/v1/quarantine": set(),
+    "GET /api/v1/quarantine/counts": set(),
+    "GET /api/v1/quarantine/requests/{request_id}": set(),
+    "GET /api/v1/quarantine/{quarantine_id}": set(),
+    "POST /api/v1/quarantine/{quarantine_id}/corrections": set(),
+    "POST /api/v1/quarantine/replays": set(),
+    "POST /api/v1/quarantine/discards": set(),
+    "GET /quarantine": set(),
+    "POST /quarantine/replay": set(),
+    "GET /quarantine/{quarantine_id}": set(),
+    "POST /quarantine/{quarantine_id}": set(),
+    "POST /quarantine/{quarantine_id}/correct": set(),
     "GET /units/{unit_id}": SEEING,
     "GET /devices/{device_id}": SEEING,
     "GET /broadcasts/{broadcast_id}": SEEING,
@@ -374,6 +389,34 @@ async def _(api: Api, unit: str) -> Ask:
 async def _(api: Api, unit: str) -> Ask:
     broadcast = await add_broadcast(api, unit)
     return Ask(f"/broadcasts/{broadcast['broadcast_id']}")
+
+
+# --- quarantine ------------------------------------------------------------------------------------------------------
+
+
+def _of_quarantine(method: str, path: str, send: dict[str, Any] | None = None, status: int = 200) -> None:
+    @example(method, path)
+    async def _(api: Api, unit: str) -> Ask:
+        number = await add_inmate(api)
+        filled = json.loads(json.dumps(send or {}).replace('"{quarantine_id}"', str(number)))
+        return Ask(path.replace("{quarantine_id}", str(number)).replace("{request_id}", "1"), filled, status)
+
+
+_of_quarantine("GET", "/api/v1/quarantine")
+_of_quarantine("GET", "/api/v1/quarantine/counts")
+_of_quarantine("GET", "/api/v1/quarantine/requests/{request_id}", status=404)
+_of_quarantine("GET", "/api/v1/quarantine/{quarantine_id}")
+_of_quarantine(
+    "POST", "/api/v1/quarantine/{quarantine_id}/corrections", {"json": {"device_id": "cum-khac", "why": "x"}}, 201
+)
+for verb, verb_status in (("replays", 202), ("discards", 201)):
+    send = {"json": {"quarantine_ids": ["{quarantine_id}"], "why": "x"}}
+    _of_quarantine("POST", f"/api/v1/quarantine/{verb}", send, verb_status)
+_of_quarantine("GET", "/quarantine")
+_of_quarantine("POST", "/quarantine/replay", {"data": {"reason": "unknown_device", "why": "x"}}, 303)
+_of_quarantine("GET", "/quarantine/{quarantine_id}")
+_of_quarantine("POST", "/quarantine/{quarantine_id}", {"data": {"decision": "discard", "why": "x"}}, 303)
+_of_quarantine("POST", "/quarantine/{quarantine_id}/correct", {"data": {"device_id": "cum-khac", "why": "x"}}, 303)
 
 
 # --- the tests -------------------------------------------------------------------------------------------------------
