@@ -1,0 +1,239 @@
+"""A witness between ingest and the broker: who knows what ingest acknowledged without asking ingest.
+
+It ends ingest's TLS with the broker's certificate and begins its own to the broker with ingest's, both of which the bench
+owns. So it reads every PUBLISH the broker delivers and every PUBACK that ingest answers, with a parser of its own, and
+passes both on unchanged. A message counts as acknowledged when the PUBACK reaches the witness, also when it never gets to
+the broker: ingest has given its word by then.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from services.local.bench.chaos_packets import (
+    PUBACK,
+    PUBLISH,
+    Packet,
+    Packets,
+    read_connect,
+    read_puback,
+    read_publish,
+)
+from services.local.pki import Identity, Pki
+
+CHUNK_BYTES = 262_144
+CONNECT_TIMEOUT_S = 5.0
+_CONNECT = 1
+_FIRST_REFUSAL = 0x80
+
+
+class Listener(Protocol):
+    """Who is told."""
+
+    def delivered(self, topic: str, payload: bytes) -> None:
+        """The broker gave ingest a message, perhaps not for the first time."""
+
+    def acknowledged(self, topic: str, payload: bytes) -> None:
+        """Ingest acknowledged that message."""
+
+
+@dataclass(slots=True)
+class Session:
+    """What is known of one of ingest's sessions, over all its connections."""
+
+    receive_maximum: int
+    most_in_hand: int = 0
+
+
+class Witness:
+    """A relay on a port of its own to the broker's listener for services."""
+
+    def __init__(self, pki: Pki, ingest: Identity, listener: Listener) -> None:
+        self.target: tuple[str, int] | None = None
+        self.acknowledged_nothing = 0  # PUBACKs for what was not delivered over that connection, or was answered before
+        self.sessions: dict[str, Session] = {}  # by client id
+        self._listener = listener
+        self._towards_ingest = _server_context(pki)
+        self._towards_broker = ssl.create_default_context(cafile=pki.service_ca)
+        self._towards_broker.load_cert_chain(ingest.certificate, ingest.key)
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._open: set[_Exchange] = set()
+        self._server: asyncio.Server
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, ssl=self._towards_ingest, limit=CHUNK_BYTES
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._flows.set()
+        self._server.close()
+        self.cut()
+        await self._server.wait_closed()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def in_hand(self) -> int:
+        """Messages delivered and not acknowledged over the connections there are."""
+        return sum(len(each.in_hand) for each in self._open)
+
+    @property
+    def connections(self) -> int:
+        """Connections there are now."""
+        return len(self._open)
+
+    def cut(self) -> None:
+        """End every connection now, as a reset."""
+        for exchange in tuple(self._open):
+            exchange.end()
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[None]:
+        """Inside, nothing passes and nothing is closed; what was sent meanwhile passes afterwards."""
+        self._flows.clear()
+        try:
+            yield
+        finally:
+            self._flows.set()
+
+    @asynccontextmanager
+    async def refusing(self) -> AsyncIterator[None]:
+        """Inside, every connection is ended and no new one is let in."""
+        target, self.target = self.target, None
+        self.cut()
+        try:
+            yield
+        finally:
+            self.target = target
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.target is None:
+            writer.transport.abort()
+            return
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                there, to_there = await asyncio.open_connection(
+                    *self.target, ssl=self._towards_broker, limit=CHUNK_BYTES
+                )
+        except (OSError, TimeoutError):
+            writer.transport.abort()
+            return
+        exchange = _Exchange(self, writer, to_there)
+        self._open.add(exchange)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pass_on(reader, exchange.from_ingest, to_there, exchange))
+                tasks.create_task(self._pass_on(there, exchange.from_broker, writer, exchange))
+        finally:
+            self._open.discard(exchange)
+            exchange.end()
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, side: "_Side", writer: asyncio.StreamWriter, exchange: "_Exchange"
+    ) -> None:
+        try:
+            while data := await reader.read(CHUNK_BYTES):
+                await self._flows.wait()
+                side.hear(data)
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            exchange.end()
+
+    # --- what the exchanges tell ---
+
+    def greeted(self, client_id: str, receive_maximum: int) -> Session:
+        """Return what is known of this session."""
+        return self.sessions.setdefault(client_id, Session(receive_maximum))
+
+    def heard_delivery(self, topic: str, payload: bytes) -> None:
+        """Pass it on."""
+        self._listener.delivered(topic, payload)
+
+    def heard_acknowledgement(self, topic: str, payload: bytes) -> None:
+        """Pass it on."""
+        self._listener.acknowledged(topic, payload)
+
+
+class _Side(Protocol):
+    def hear(self, data: bytes) -> None: ...
+
+
+class _Exchange:
+    """One connection: what was delivered over it and is not acknowledged."""
+
+    def __init__(self, witness: Witness, ingest: asyncio.StreamWriter, broker: asyncio.StreamWriter) -> None:
+        self.in_hand: dict[int, tuple[str, bytes]] = {}
+        self.from_broker = _FromBroker(self, witness)
+        self.from_ingest = _FromIngest(self, witness)
+        self.session: Session | None = None
+        self._writers = (ingest, broker)
+
+    def end(self) -> None:
+        """Reset both sides."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+class _FromBroker:
+    def __init__(self, exchange: _Exchange, witness: Witness) -> None:
+        self._exchange = exchange
+        self._witness = witness
+        self._packets = Packets()
+
+    def hear(self, data: bytes) -> None:
+        in_hand = self._exchange.in_hand
+        for packet in self._packets.feed(data):
+            if packet.kind == PUBLISH:
+                published = read_publish(packet)
+                if published.packet_id is not None:
+                    in_hand[published.packet_id] = (published.topic, published.payload)
+                self._witness.heard_delivery(published.topic, published.payload)
+        session = self._exchange.session
+        if session is not None:
+            session.most_in_hand = max(session.most_in_hand, len(in_hand))
+
+
+class _FromIngest:
+    def __init__(self, exchange: _Exchange, witness: Witness) -> None:
+        self._exchange = exchange
+        self._witness = witness
+        self._packets = Packets()
+
+    def hear(self, data: bytes) -> None:
+        for packet in self._packets.feed(data):
+            if packet.kind == PUBACK:
+                self._hear_puback(packet)
+            elif packet.kind == _CONNECT:
+                greeting = read_connect(packet)
+                self._exchange.session = self._witness.greeted(greeting.client_id, greeting.receive_maximum)
+
+    def _hear_puback(self, packet: Packet) -> None:
+        said = read_puback(packet)
+        message = self._exchange.in_hand.pop(said.packet_id, None)
+        if message is None:
+            self._witness.acknowledged_nothing += 1
+        elif said.reason < _FIRST_REFUSAL:
+            self._witness.heard_acknowledgement(*message)
+
+
+def _server_context(pki: Pki) -> ssl.SSLContext:
+    """As the broker's own listener: its certificate, and only who has one of the services' authority is let in."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pki.service_ca))
+    context.load_cert_chain(pki.broker.certificate, pki.broker.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
