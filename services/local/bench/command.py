@@ -26,7 +26,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run one bench; returns 0 when it was finished and nothing was lost."""
     options = _parser().parse_args(arguments)
     request = ingest.Request(
-        seconds=options.seconds, devices=options.devices, profile=options.profile, database=options.database
+        seconds=options.seconds,
+        devices=options.devices,
+        profile=options.profile,
+        database=options.database,
+        replicas=options.replicas,
+        is_scaling=options.scaling,
     )
     report = ingest.empty_report(request)
     signal.signal(signal.SIGALRM, _interrupt)
@@ -70,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
                      help="heartbeats only, or seven tenths heartbeats, two readings, one events")  # fmt: skip
     one.add_argument("--database", metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
                      " a database is made there and dropped (default: a server of our own)")  # fmt: skip
+    one.add_argument("--replicas", type=int, choices=range(1, 5), default=1, help="processes of ingest (default 1)")
+    one.add_argument("--scaling", action="store_true", help="measure one replica and two, and say what is saturated")
     one.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     return parser
 

@@ -4,8 +4,8 @@ import asyncio
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -17,20 +17,26 @@ from services.local.bench import naive, store
 from services.local.bench.measurement import BenchFailed, Window, drain, generating, measure
 from services.local.bench.scoreboard import NO_LIMIT, Slot
 from services.local.bench.site import Site, ingest_settings
-from services.local.bench.usage import Family, Memory, Unread, memory
+from services.local.bench.usage import Crew, Family, Memory, Unread, memory
 from services.local.bench.verification import Batch, Verified, verify
 from services.local.broker import Broker
 from services.local.platform import free_port
+from services.local.processes import ManagedProcess
 
 # Messages under way, sent and not taken. Ingest may hold 20,000 unacknowledged (its Receive Maximum), so with half as
 # many again it always has all it wants. The naive scripts want far less; more would only make them start later.
 UNDER_WAY = 30_000
 UNDER_WAY_NAIVE = 2_000
 
+LOOK_AT_NAIVE_EVERY_S = 0.02  # a query of its own each time, on the cores they share
+
 FASTEST = 250_000  # messages a second, more than a generator can send
 WARM_UP_S = 3.0
 PACE = 0.9  # of its full rate, where latency and backlog are looked at
-PACED_SHARE = 0.5  # of the time the full rate is measured for
+PACED_SHARE = 0.75  # of the time the full rate is measured for
+PACED_AT_LEAST_S = (
+    6.0  # thirds of less would hold too few batches to tell a backlog that grows from one that comes and goes
+)
 REGISTRY_DEADLINE = timedelta(seconds=240)
 SUBSCRIBED_DEADLINE = timedelta(seconds=15)
 
@@ -61,7 +67,7 @@ async def generator_alone(site: Site, *, seconds: float) -> Window:
 # --- the ceiling -----------------------------------------------------------------------------------------------------
 
 
-async def ceiling(site: Site, *, seconds: float, messages: int) -> Window:
+async def ceiling(site: Site, name: str, *, seconds: float, messages: int) -> Window:
     """The broker alone to `mosquitto_sub` at QoS 1: a persistent session like ingest's, and as wide a window.
 
     A message counts when the broker has the subscriber's acknowledgement, as it does for ingest. Counting what the
@@ -69,14 +75,14 @@ async def ceiling(site: Site, *, seconds: float, messages: int) -> Window:
     publisher, and Mosquitto up to 2.0.12 sends on regardless of the window. So acknowledgements pile up unread, until
     after a million the broker's queue is full and it drops what comes.
     """
-    async with site.broker("ceiling") as broker, generating(site, broker, "ceiling", messages=messages) as load:
+    async with site.broker(name) as broker, generating(site, broker, name, messages=messages) as load:
         command = _mosquitto_sub(site, broker)
         # Subscribes and leaves; what comes from now on waits in the session, so that the first message counts too.
-        async with site.process("subscribe", [*command, "-E"]) as subscribing:
+        async with site.process(f"{name}-subscribe", [*command, "-E"]) as subscribing:
             await asyncio.wait_for(subscribing.wait(), SUBSCRIBED_DEADLINE.total_seconds())
         # One character for each message is the least it can be made to say; its output is buffered by the C library.
-        async with site.process("mosquitto_sub", [*command, "-N", "-F", "."]) as subscriber:
-            output = site.log("mosquitto_sub")
+        async with site.process(name, [*command, "-N", "-F", "."]) as subscriber:
+            output = site.log(name)
             await load.wait_ready()
 
             unread = Unread(broker.service_port)
@@ -145,6 +151,7 @@ async def naively(site: Site, *, in_batches: bool, seconds: float, messages: int
                 under_way=UNDER_WAY_NAIVE,
                 warm_up_s=WARM_UP_S,
                 seconds=seconds,
+                look_every_s=LOOK_AT_NAIVE_EVERY_S,
                 families={
                     "broker": Family(broker.process.pid),
                     "script": Family(script.pid),
@@ -168,62 +175,95 @@ class LoaRun:
     paced: Window
     pace: float  # messages a second
     ready_s: float  # from its start until it took messages, the registry loaded
-    memory_before: Memory
-    memory_after: Memory
+    memory_before: tuple[Memory, ...]  # by replica
+    memory_after: tuple[Memory, ...]
+    by_replica: Mapping[str, float]  # messages a second under the full load
     quarantined: int
     verified: Verified
 
 
-async def loa(site: Site, *, seconds: float, messages: int) -> LoaRun:
-    """Loa's ingest: everything it promises, with the settings a province gets."""
-    port = free_port()
-    async with site.broker("loa") as broker, committed(site) as batches:
-        settings = ingest_settings(site, broker, health_port=port, shared_group=secrets.token_hex(16))
+async def loa(site: Site, *, seconds: float, messages: int, replicas: int = 1) -> LoaRun:
+    """Loa's ingest: everything it promises, with the settings a province gets; so many replicas on one subscription."""
+    group, under_way = secrets.token_hex(16), replicas * UNDER_WAY
+    async with site.broker(f"loa-{replicas}") as broker, committed(site) as batches, AsyncExitStack() as stack:
         began_at = time.monotonic()
-        async with site.process("ingest", site.module("services.ingest"), settings=settings) as ingest:
+        ports = [free_port() for _ in range(replicas)]
+        ingests = [
+            await stack.enter_async_context(_replica(site, broker, f"ingest:{1 + which}", port, group))
+            for which, port in enumerate(ports)
+        ]
+        for ingest, port in zip(ingests, ports, strict=True):
             await ingest.wait_ready(f"http://127.0.0.1:{port}/readyz", deadline=REGISTRY_DEADLINE)
-            ready_s = round(time.monotonic() - began_at, 1)
-            # Made now and not before: a device time that is minutes old would be a late one.
-            async with generating(site, broker, "loa", messages=messages) as load:
-                await load.wait_ready()
-                families = {
-                    "broker": Family(broker.process.pid),
-                    "ingest": Family(ingest.pid),
-                    "database": site.database,
-                }
-                memory_before = memory(ingest.pid)
-                full = await measure(
-                    load,
-                    batches.messages,
-                    under_way=UNDER_WAY,
-                    warm_up_s=WARM_UP_S,
-                    seconds=seconds,
-                    families=families,
-                )
-                await drain(load, batches.messages, ingest)
-                pace = PACE * full.rate
-                paced = await measure(
-                    load,
-                    batches.messages,
-                    under_way=NO_LIMIT // 2,
-                    warm_up_s=WARM_UP_S / 2,
-                    seconds=PACED_SHARE * seconds,
-                    families=families,
-                    pace=pace,
-                )
-                memory_after = memory(ingest.pid)
-                await load.stop()
-                await drain(load, batches.messages, ingest)  # what does not come is lost, and the ledger finds it
-                return LoaRun(
-                    full=full,
-                    paced=paced,
-                    pace=pace,
-                    ready_s=ready_s,
-                    memory_before=memory_before,
-                    memory_after=memory_after,
-                    quarantined=await site.owner.fetchval(store.COUNT_QUARANTINED),
-                    verified=await verify(site, load, batches.batches, full=full, paced=paced),
-                )
+        ready_s = round(time.monotonic() - began_at, 1)
+        # Made now and not before: a device time that is minutes old would be a late one.
+        load = await stack.enter_async_context(generating(site, broker, f"loa-{replicas}", messages=messages))
+        await load.wait_ready()
+        pids = [ingest.pid for ingest in ingests]
+        families: dict[str, Family | Crew] = {
+            "broker": Family(broker.process.pid),
+            "ingest": Crew(tuple(Family(pid) for pid in pids)),
+            "database": site.database,
+        }
+        memory_before = tuple(memory(pid) for pid in pids)
+        totals_before = await _totals(site)
+        full = await measure(
+            load,
+            batches.messages,
+            under_way=under_way,
+            warm_up_s=WARM_UP_S,
+            seconds=seconds,
+            families=families,
+            weighed=pids,
+        )
+        await drain(load, batches.messages, *ingests)
+        totals = {name: total - totals_before.get(name, 0) for name, total in (await _totals(site)).items()}
+        pace = PACE * full.rate
+        paced = await measure(
+            load,
+            batches.messages,
+            under_way=NO_LIMIT // 2,
+            warm_up_s=WARM_UP_S / 2,
+            seconds=paced_s(seconds),
+            families=families,
+            pace=pace,
+        )
+        memory_after = tuple(memory(pid) for pid in pids)
+        await load.stop()
+        await drain(load, batches.messages, *ingests)  # what does not come is lost, and the ledger finds it
+        return LoaRun(
+            full=full,
+            paced=paced,
+            pace=pace,
+            ready_s=ready_s,
+            memory_before=memory_before,
+            memory_after=memory_after,
+            by_replica={
+                name: full.rate * total / sum(totals.values()) for name, total in sorted(totals.items()) if total
+            },
+            quarantined=await site.owner.fetchval(store.COUNT_QUARANTINED),
+            verified=await verify(site, load, batches.batches, full=full, paced=paced),
+        )
+
+
+def paced_s(seconds: float) -> float:
+    """Return how long the paced load is measured where the full one is for so many seconds."""
+    return max(PACED_AT_LEAST_S, PACED_SHARE * seconds)
+
+
+def _replica(
+    site: Site, broker: Broker, name: str, port: int, group: str
+) -> AbstractAsyncContextManager[ManagedProcess]:
+    settings = ingest_settings(site, broker, health_port=port, shared_group=group, replica=name)
+    return site.process(name.replace(":", "-"), site.module("services.ingest"), settings=settings)
+
+
+async def _totals(site: Site) -> dict[str, int]:
+    """By replica, messages settled so far; a replica may have several sessions, named after it."""
+    totals: dict[str, int] = {}
+    for row in await site.owner.fetch(store.REPLICA_TOTALS):
+        replica = row["replica"].partition("-")[0]
+        totals[replica] = totals.get(replica, 0) + row["messages"]
+    return totals
 
 
 @dataclass(slots=True)

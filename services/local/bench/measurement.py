@@ -10,7 +10,7 @@ something, and so does the time a message takes; under a full load that time onl
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,13 +22,14 @@ from services.local.bench.gateway import CHUNK
 from services.local.bench.generator import Orders
 from services.local.bench.scoreboard import NO_LIMIT, Scoreboard, Slot, State, open_scoreboard
 from services.local.bench.site import Site
-from services.local.bench.statistics import slope
-from services.local.bench.usage import Family
+from services.local.bench.statistics import rise
+from services.local.bench.usage import Crew, Family
 from services.local.broker import Broker
 from services.local.processes import ManagedProcess
 
 LOOK_EVERY_S = 0.004
 SAMPLE_EVERY_S = 0.1
+WEIGH_EVERY_S = 1.0
 PREPARED_DEADLINE = timedelta(seconds=90)
 DONE_DEADLINE = timedelta(seconds=20)
 STALLED_S = 15.0  # without one more message taken, what is missing will not come
@@ -109,11 +110,13 @@ class Window:
     begin: float
     end: float
     taken: int  # messages
-    backlog: list[tuple[float, float]]  # sent and not taken, over time
     cpu_s: Mapping[str, float | None]
     busy_share: float  # of all cores
     others_share: float  # of all cores, by what is no part of the bench
     held_share: float
+    progress: Sequence[tuple[float, int]] = ()  # taken since before the beginning, over time
+    backlog: Sequence[tuple[float, int]] = ()  # sent and not taken, over time
+    memory: Sequence[tuple[float, float]] = ()  # MiB of whoever takes, over time
 
     @property
     def rate(self) -> float:
@@ -121,9 +124,20 @@ class Window:
         return self.taken / (self.end - self.begin)
 
     @property
-    def backlog_slope(self) -> float | None:
+    def rate_by_half(self) -> tuple[float, float] | None:
+        """Messages taken a second in the first half and in the second; None of a window too short."""
+        if len(self.progress) < 3:
+            return None
+        first, middle, last = (self.progress[index] for index in (0, len(self.progress) // 2, -1))
+        return (
+            (middle[1] - first[1]) / (middle[0] - first[0]),
+            (last[1] - middle[1]) / (last[0] - middle[0]),
+        )
+
+    @property
+    def backlog_growth(self) -> float | None:
         """Messages a second by which the backlog grew."""
-        return slope(self.backlog)
+        return rise(self.backlog)
 
     def cores(self, who: str) -> float | None:
         """How many cores a family kept busy on average."""
@@ -143,16 +157,20 @@ async def measure(
     under_way: int,
     warm_up_s: float,
     seconds: float,
-    families: Mapping[str, Family],
+    families: Mapping[str, Family | Crew],
     pace: float | None = None,
+    weighed: Sequence[int] = (),
+    look_every_s: float = LOOK_EVERY_S,
 ) -> Window:
     """Have `load` send, at most `under_way` messages ahead of `counter`, and watch for `seconds` after a warm-up.
 
-    With a `pace` it sends so many a second from now on. It goes on sending when this returns. Raises `BenchFailed` when
-    it ends or runs out of messages.
+    With a `pace` it sends so many a second from now on. It goes on sending when this returns. `weighed` are the processes
+    whose memory is noted each second. Raises `BenchFailed` when the load ends or runs out of messages.
     """
-    families = {**families, "generator": Family(load.process.pid), _BENCH: Family(os.getpid())}
-    backlog: list[tuple[float, float]] = []
+    families = {**families, "generator": Family(load.process.pid), _EVERYTHING: Family(os.getpid())}
+    progress: list[tuple[float, int]] = []
+    backlog: list[tuple[float, int]] = []
+    memory: list[tuple[float, float]] = []
     sent_before = load.sent
     load.board[Slot.GO] = 1
     began_at = time.monotonic()
@@ -160,40 +178,47 @@ async def measure(
 
     async def follow(until: float) -> int:
         """Let the load follow what is taken; returns what was taken by then."""
-        sampled_at = 0.0
+        sampled_at = weighed_at = 0.0
         while True:
             taken = await counter()
             now = time.monotonic()
             paced = NO_LIMIT if pace is None else sent_before + round(pace * (now - began_at))
             load.allow(min(paced, taken + under_way))
             if now - sampled_at >= SAMPLE_EVERY_S:
+                progress.append((now, taken))
                 backlog.append((now, load.sent - taken))
                 sampled_at = now
                 _check(load)
+            if now - weighed_at >= WEIGH_EVERY_S:
+                memory.append((now, sum(usage.memory(pid).now_mib for pid in weighed)))
+                weighed_at = now
             if now >= until:
                 return taken
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(look_every_s)
 
     taken_before = await follow(begin)
     before, begin = _Snapshot.take(load, families), time.monotonic()
     taken_after = await follow(end)
     after, end = _Snapshot.take(load, families), time.monotonic()
     cpu_s = {who: _difference(before.cpu_s[who], after.cpu_s[who]) for who in families}
-    ours = (cpu_s.pop(_BENCH) or 0) + (0 if is_ours(families.get("database")) else cpu_s["database"] or 0)
+    ours = (cpu_s.pop(_EVERYTHING) or 0) + (0 if is_ours(families.get("database")) else cpu_s["database"] or 0)
+    cpu_s["bench"] = after.own_s - before.own_s
     everything = (end - begin) * len(os.sched_getaffinity(0))
     return Window(
         begin=begin,
         end=end,
         taken=taken_after - taken_before,
-        backlog=[sample for sample in backlog if begin <= sample[0] <= end],
         cpu_s=cpu_s,
         busy_share=(after.busy_s - before.busy_s) / everything,
         others_share=max(0.0, after.busy_s - before.busy_s - ours) / everything,
         held_share=(after.held_ns - before.held_ns) / 1e9 / (end - begin),
+        progress=[sample for sample in progress if begin <= sample[0] <= end],
+        backlog=[sample for sample in backlog if begin <= sample[0] <= end],
+        memory=[sample for sample in memory if begin <= sample[0] <= end],
     )
 
 
-_BENCH = "bench"  # ourselves, and every process we have started
+_EVERYTHING = "everything"  # ourselves, and every process we have started
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,28 +226,30 @@ class _Snapshot:
     cpu_s: Mapping[str, float | None]
     busy_s: float
     held_ns: int
+    own_s: float
 
     @classmethod
-    def take(cls, load: Generator, families: Mapping[str, Family]) -> Self:
+    def take(cls, load: Generator, families: Mapping[str, Family | Crew]) -> Self:
         cpu_s = {who: family.cpu_s() for who, family in families.items()}
-        return cls(cpu_s, usage.machine_busy_s(), load.board[Slot.HELD_NS])
+        return cls(cpu_s, usage.machine_busy_s(), load.board[Slot.HELD_NS], time.process_time())
 
 
-def is_ours(family: Family | None) -> bool:
+def is_ours(family: Family | Crew | None) -> bool:
     """Whether a process is one that we have started, so that its time is counted with ours."""
-    return family is None or family.pid is None or usage.parent_of(family.pid) == os.getpid()
+    return not isinstance(family, Family) or family.pid is None or usage.parent_of(family.pid) == os.getpid()
 
 
-async def drain(load: Generator, counter: Counter, taker: ManagedProcess) -> bool:
+async def drain(load: Generator, counter: Counter, *takers: ManagedProcess) -> bool:
     """Have nothing more sent, and wait until everything sent is taken: False when no more of it comes.
 
-    Raises `BenchFailed` when `taker` ends.
+    Raises `BenchFailed` when one of `takers` ends.
     """
     load.allow(0)
     taken, moved_at = -1, time.monotonic()
     while (now := await counter()) < load.sent:
-        if taker.returncode is not None:
-            raise BenchFailed(f"{taker.name} ended with status {taker.returncode}{taker.tail()}")
+        for taker in takers:
+            if taker.returncode is not None:
+                raise BenchFailed(f"{taker.name} ended with status {taker.returncode}{taker.tail()}")
         if now != taken:
             taken, moved_at = now, time.monotonic()
         elif time.monotonic() - moved_at > STALLED_S:

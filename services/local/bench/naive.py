@@ -1,27 +1,55 @@
 """What one would write first: aiomqtt and asyncpg. A process: `python -m services.local.bench.naive`.
 
-Two of them, both as one would honestly write them: `insert_each` stores every message with an INSERT of its own,
-`insert_batches` collects and uses `executemany`. Neither checks who may speak for whom, removes duplicates across
-restarts, or acknowledges after storing (aiomqtt acknowledges before we see a message), all of which ingest does.
+Two of them, both as one would honestly write them, with a loop over the client's messages and a pool: `insert_each` stores
+every message with an INSERT of its own, `insert_batches` collects and uses `executemany`.
+
+What they share with ingest: broker, TLS, QoS 1, subscriptions; the database server with its settings, and commits that
+wait for the disk; columns, key (device and instant) and registry (by a name's index, in the INSERT), so that what is
+stored is the same rows. What they are spared: partitions or hypertables, device states, totals, the ledger of events.
+
+What they do not do, and ingest does: check values and who may speak for whom, keep what is wrong, judge clocks,
+acknowledge after storing. aiomqtt acknowledges when it has read a message, before the loop sees it, so what was read
+and not stored is lost when they are killed; and messages behind the first error too, for nothing is caught.
+
+Nothing is done to slow them down: the C parser of CBOR, binary arguments, prepared statements (asyncpg keeps them),
+columns that a message lacks left out of the decoding. Nothing is tuned that a first version would not have: uvloop,
+several connections at once, COPY.
 """
 
 import asyncio
 import json
 import ssl
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import aiomqtt
 import asyncpg
 import cbor2
 
-INSERT = """
-INSERT INTO naive.messages (device_id, body)
-VALUES ($1, $2)
+# Received again, a message changes nothing.
+INSERT_HEARTBEAT = """
+INSERT INTO naive.heartbeats
+       (at, received_at, device_no, kind, clock_state, time_source, firmware, uptime_s,
+        network_type, signal_dbm, network_operator, power_source, battery_percent, plan_serial, config_serial,
+        storage_free_mib, storage_total_mib, journal_pending, volume_percent, temperature_tenths_c)
+SELECT $2, now(), device_no, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18
+  FROM control.devices
+ WHERE device_id = $1
+    ON CONFLICT DO NOTHING
+"""
+
+INSERT_OTHER = """
+INSERT INTO naive.others (at, device_no, uplink, body)
+SELECT $2, device_no, $3, $4
+  FROM control.devices
+ WHERE device_id = $1
+    ON CONFLICT DO NOTHING
 """
 
 SUBSCRIBED = "subscribed"  # said when messages may come
@@ -72,33 +100,73 @@ async def subscribed(task: Task) -> AsyncIterator[aiomqtt.Client]:
         yield client
 
 
-def row_of(message: aiomqtt.Message) -> tuple[str, str]:
-    """Return what is stored of a message."""
+def row_of(message: aiomqtt.Message) -> tuple[str, tuple[object, ...]]:
+    """Return the statement that stores a message, and its values."""
     assert isinstance(message.payload, bytes)
-    device_id = str(message.topic).rpartition("/")[2]
-    return device_id, json.dumps(cbor2.loads(message.payload), default=bytes.hex)
+    uplink, device_id = str(message.topic).split("/")[-2:]
+    body = cbor2.loads(message.payload)
+    if uplink == "heartbeat":
+        return INSERT_HEARTBEAT, (device_id, *heartbeat_values(body))
+    if uplink == "event":
+        body = body | {3: cbor2.loads(body[3])}
+    at = instant((body[3] if uplink == "event" else body)[1])
+    return INSERT_OTHER, (device_id, at, uplink, json.dumps(body, default=bytes.hex))
+
+
+def heartbeat_values(body: Mapping[int, Any]) -> tuple[object, ...]:
+    """Return the values of `INSERT_HEARTBEAT` behind the device."""
+    network, power, storage = body.get(6, {}), body.get(7, {}), body.get(10, {})
+    return (
+        instant(body[1]),
+        body[3],
+        body[2],
+        body[4],
+        body[5],
+        network.get(0),
+        network.get(1),
+        network.get(2),
+        power.get(0),
+        power.get(1),
+        body.get(8),
+        body.get(9),
+        storage.get(0),
+        storage.get(1),
+        body.get(11),
+        body.get(20),
+        body.get(22),
+    )
+
+
+def instant(milliseconds: int) -> datetime:
+    """Return the time that a device speaks of."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 async def insert_each(task: Task) -> None:
     """One INSERT for each message."""
     async with asyncpg.create_pool(task.database) as pool, subscribed(task) as client:
         async for message in client.messages:
-            await pool.execute(INSERT, *row_of(message))
+            statement, values = row_of(message)
+            await pool.execute(statement, *values)
 
 
 async def insert_batches(task: Task) -> None:
     """One `executemany` for up to `BATCH` messages, or for what came within `BATCH_AGE_S` (looked at when one comes)."""
     async with asyncpg.create_pool(task.database) as pool, subscribed(task) as client:
-        rows: list[tuple[str, str]] = []
+        rows = defaultdict[str, list[tuple[object, ...]]](list)
         loop = asyncio.get_running_loop()
-        began_at = loop.time()
+        count, began_at = 0, loop.time()
         async for message in client.messages:
-            if not rows:
+            if not count:
                 began_at = loop.time()
-            rows.append(row_of(message))
-            if len(rows) >= BATCH or loop.time() - began_at >= BATCH_AGE_S:
-                await pool.executemany(INSERT, rows)
+            statement, values = row_of(message)
+            rows[statement].append(values)
+            count += 1
+            if count >= BATCH or loop.time() - began_at >= BATCH_AGE_S:
+                for each, of_it in rows.items():
+                    await pool.executemany(each, of_it)
                 rows.clear()
+                count = 0
 
 
 def main(path: str) -> None:

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from services.local.bench.store import Connection, Scratch
 
 
+# What deploy/compose.yaml gives the database of a province; what is not here is PostgreSQL's default in both. The server
+# of the demonstration (services.local.postgres) is smaller, and keeps less of a log than a back-up needs.
+DATABASE_SETTINGS: Mapping[str, str] = {
+    "shared_buffers": "1GB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "wal_level": "replica",
+    "max_wal_senders": "10",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Everything that stays the same from one measurement to the next."""
@@ -81,7 +92,9 @@ async def site(*, devices: int, profile: Profile, database: str | None) -> Async
         gateways = [population.gateway_id(gateway) for gateway in range(population.gateways)]
         identities = issue_devices(pki, gateways, now=now)
         if database is None:
-            postgres = await stack.enter_async_context(embedded_postgres(folder / "postgres"))
+            postgres = await stack.enter_async_context(
+                embedded_postgres(folder / "postgres", overrides=DATABASE_SETTINGS)
+            )
             database = postgres.dsn()
         scratch = await stack.enter_async_context(store.scratch_database(database))
         owner = await asyncpg.connect(scratch.owner_url)
@@ -128,7 +141,9 @@ def _server_of(connection: "Connection", url: str) -> Family:
     return Family(None)
 
 
-def ingest_settings(made: Site, broker: Broker, *, health_port: int, shared_group: str) -> dict[str, str]:
+def ingest_settings(
+    made: Site, broker: Broker, *, health_port: int, shared_group: str, replica: str = "ingest:1"
+) -> dict[str, str]:
     """The environment of an ingest as a province runs it: what has no default, and nothing else."""
     identity = made.pki.service(ServiceName.INGEST)
     return {
@@ -139,6 +154,7 @@ def ingest_settings(made: Site, broker: Broker, *, health_port: int, shared_grou
         "INGEST_BROKER__CERT_FILE": str(identity.certificate),
         "INGEST_BROKER__KEY_FILE": str(identity.key),
         "INGEST_BROKER_LOG": str(broker.log),
+        "INGEST_REPLICA": replica,
         "INGEST_SHARED_GROUP": shared_group,
         "INGEST_HEALTH__PORT": str(health_port),
     }

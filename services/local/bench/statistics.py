@@ -11,14 +11,19 @@ def percentile(ordered: Sequence[float], percent: float) -> float | None:
     return ordered[max(0, int(rank) - 1)]
 
 
-def slope(points: Sequence[tuple[float, float]]) -> float | None:
-    """Return the slope of the straight line nearest (least squares) to `points`; None where there is none."""
-    if len(points) < 2:
+def rise(points: Sequence[tuple[float, float]]) -> float | None:
+    """Return how fast (a second) the floor of `points`, ascending in time, rises; None of fewer than six.
+
+    The floor is the least of the first third, and of the last. A line through all points would follow what comes and goes:
+    a backlog moves up and down by a batch, and a pause of a second near the end, soon made up for, tilts the line. What
+    is really too much does not come down again, and lifts the floor.
+    """
+    third = len(points) // 3
+    if third < 2:
         return None
-    mean_x = sum(x for x, _ in points) / len(points)
-    mean_y = sum(y for _, y in points) / len(points)
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else None
+    first, last = points[:third], points[-third:]
+    middle = (last[0][0] + last[-1][0] - first[0][0] - first[-1][0]) / 2
+    return (min(y for _, y in last) - min(y for _, y in first)) / middle if middle > 0 else None
 
 
 def ratio(value: float | None, base: float | None, *, digits: int = 2) -> float | None:

@@ -51,22 +51,44 @@ TIDY = (
     "CHECKPOINT",
 )
 
+# As wide as ours and with the same key, and plain: no partitions, no hypertables, nothing beside it to keep.
 MAKE_NAIVE = """
 CREATE SCHEMA naive;
-CREATE TABLE naive.messages (
-    message_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    device_id    text NOT NULL,
-    received_at  timestamptz NOT NULL DEFAULT now(),
-    body         jsonb NOT NULL
+CREATE SEQUENCE naive.message_numbers;
+CREATE TABLE naive.heartbeats (
+    LIKE telemetry.heartbeats INCLUDING DEFAULTS,
+    message_no  bigint NOT NULL DEFAULT nextval('naive.message_numbers'),
+    PRIMARY KEY (device_no, at)
 );
-CREATE INDEX messages_by_device ON naive.messages (device_id, received_at)
+CREATE TABLE naive.others (
+    at           timestamptz NOT NULL,
+    received_at  timestamptz NOT NULL DEFAULT now(),
+    message_no   bigint NOT NULL DEFAULT nextval('naive.message_numbers'),
+    device_no    integer NOT NULL,
+    uplink       text NOT NULL,
+    body         jsonb NOT NULL,
+    PRIMARY KEY (device_no, at, uplink)
+)
 """
 
 # Drawn numbers, not rows: costs nothing to ask. Nothing fails or is rolled back here, so they are the same but for what
 # is in the making.
-COUNT_NAIVE = "SELECT coalesce(pg_sequence_last_value('naive.messages_message_id_seq'), 0)"
+COUNT_NAIVE = "SELECT coalesce(pg_sequence_last_value('naive.message_numbers'), 0)"
 
-EMPTY_NAIVE = "TRUNCATE naive.messages RESTART IDENTITY"
+EMPTY_NAIVE = """
+TRUNCATE naive.heartbeats, naive.others;
+ALTER SEQUENCE naive.message_numbers RESTART
+"""
+
+# Between two runs of ingest. States stay: they are of a province that is up.
+EMPTY_TELEMETRY = "TRUNCATE telemetry.heartbeats, telemetry.readings, telemetry.events, telemetry.quarantine_counters"
+EMPTY_SENSORS = "TRUNCATE telemetry.sensor_heartbeats"
+
+# By replica, messages settled so far.
+REPLICA_TOTALS = """
+SELECT replica, heartbeats + readings / 2 + events + quarantined AS messages
+  FROM telemetry.replica_totals
+"""
 
 COUNT_STORED = """
 SELECT (SELECT count(*) FROM (SELECT DISTINCT device_no, at FROM telemetry.heartbeats) h)
@@ -88,24 +110,24 @@ COUNT_QUARANTINED = (
     "SELECT coalesce(sum(messages), 0)::bigint FROM telemetry.quarantine_counters WHERE reason <> 'clock_absurd'"
 )
 
-# Age is how many transactions ago: the larger, the earlier. One transaction is one batch.
+# `tx` is the transaction that stored it, the low half of its number. One transaction is one batch.
 HEARTBEATS = """
-SELECT device_no, (extract(epoch FROM at) * 1000)::bigint AS at_ms, age(xmin) AS age
+SELECT device_no, (extract(epoch FROM at) * 1000)::bigint AS at_ms, xmin::text::bigint AS tx
   FROM telemetry.heartbeats
 """
 
 SENSOR_HEARTBEATS = """
-SELECT device_no, (extract(epoch FROM at) * 1000)::bigint AS at_ms, age(xmin) AS age
+SELECT device_no, (extract(epoch FROM at) * 1000)::bigint AS at_ms, xmin::text::bigint AS tx
   FROM telemetry.sensor_heartbeats
 """
 
 READINGS = """
-SELECT device_no, (extract(epoch FROM at) * 1000)::bigint AS at_ms, age(xmin) AS age
+SELECT device_no, (extract(epoch FROM at) * 1000)::bigint AS at_ms, xmin::text::bigint AS tx
   FROM telemetry.readings
 """
 
 EVENTS = """
-SELECT device_no, journal, sequence, age(xmin) AS age
+SELECT device_no, journal, sequence, xmin::text::bigint AS tx
   FROM telemetry.events
 """
 
@@ -115,7 +137,10 @@ SELECT current_setting('server_version') AS version,
        telemetry.storage_mode() AS mode,
        current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('fsync') AS fsync,
-       current_setting('shared_buffers') AS shared_buffers
+       current_setting('shared_buffers') AS shared_buffers,
+       current_setting('max_wal_size') AS max_wal_size,
+       current_setting('checkpoint_timeout') AS checkpoint_timeout,
+       current_setting('wal_level') AS wal_level
 """
 
 
@@ -149,13 +174,15 @@ async def scratch_database(server: str) -> AsyncIterator[Scratch]:
 
 
 async def fill_registry(connection: "Connection", population: Population, *, now: datetime) -> None:
-    """Register everybody, by COPY."""
+    """Register everybody, by COPY, without triggers: keys hold by construction, and nobody is there to be told."""
     await connection.execute(INSERT_UNIT, population.unit)
+    await connection.execute("SET session_replication_role = replica")
     for table, columns, lines in (
         ("devices", DEVICE_COLUMNS, device_lines(population, now=now)),
         ("gateway_assignments", ASSIGNMENT_COLUMNS, assignment_lines(population, now=now)),
     ):
         await connection.copy_to_table(table, schema_name="control", columns=columns, source=_source(lines))
+    await connection.execute("RESET session_replication_role")
 
 
 async def fill_states(connection: "Connection", *, now: datetime) -> None:
@@ -167,6 +194,13 @@ async def tidy(connection: "Connection") -> None:
     """Have the server do now what it would do some time after so much was loaded."""
     for statement in TIDY:
         await connection.execute(statement)
+
+
+async def empty(connection: "Connection") -> None:
+    """Remove what a run of ingest has stored, except what is known of each device."""
+    await connection.execute(EMPTY_TELEMETRY)
+    if await connection.fetchval(HAS_SENSOR_HEARTBEATS):
+        await connection.execute(EMPTY_SENSORS)
 
 
 async def _source(lines: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -32,6 +32,18 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
+class Crew:
+    """Several processes that do one job."""
+
+    members: tuple[Family, ...]
+
+    def cpu_s(self) -> float | None:
+        """Return the seconds of CPU all of them have used; None where it cannot be known of one."""
+        used = [member.cpu_s() for member in self.members]
+        return None if None in used else sum(each for each in used if each is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Resident memory of one process, MiB."""
 
@@ -95,6 +107,11 @@ def unread_bytes(port: int) -> int:
     return unread
 
 
+def cores() -> int:
+    """Return how many cores we may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def machine() -> dict[str, object]:
     """Return what ran the bench."""
     model = next(
@@ -108,7 +125,7 @@ def machine() -> dict[str, object]:
     total_kib = int(Path("/proc/meminfo").read_text().split()[1])
     return {
         "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "memory_mib": total_kib // 1024,
         "kernel": platform.release(),
         "python": platform.python_version(),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Of so many messages one is timed; all are looked up.
 TIMED_EVERY = 8
 
+_LOW_HALF = 0xFFFF_FFFF
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -33,6 +35,7 @@ class Batch:
     readings: int
     events: int
     quarantined: int
+    tx: int | None = None  # the low half of its transaction's number, where it says so
 
     @classmethod
     def parse(cls, at: float, payload: str) -> Self:
@@ -44,6 +47,7 @@ class Batch:
             readings=counts["readings"],
             events=counts["events"],
             quarantined=counts["quarantined"],
+            tx=counts["tx"] & _LOW_HALF if "tx" in counts else None,
         )
 
     @property
@@ -91,12 +95,12 @@ async def verify(site: Site, load: Generator, batches: Sequence[Batch], *, full:
     ):
         async for rows in store.rows(site.owner, query):
             _enter(kind, rows, ledger, timing)
-    committed_at = [batch.at for batch in batches if batch.rows]
+    committed = [batch for batch in batches if batch.rows]
     return Verified(
         stored=await site.owner.fetchval(store.COUNT_STORED_WITH_SENSORS if has_sensors else store.COUNT_STORED),
         comparison=ledger.compare(),
-        full_ms=_percentiles(timing.latencies_ms(committed_at, full)),
-        paced_ms=_percentiles(timing.latencies_ms(committed_at, paced)),
+        full_ms=_percentiles(timing.latencies_ms(committed, full)),
+        paced_ms=_percentiles(timing.latencies_ms(committed, paced)),
     )
 
 
@@ -106,39 +110,39 @@ def _enter(kind: UplinkKind, rows: "Sequence[Record]", ledger: Ledger, timing: "
             message = ledger.enter_event(row["device_no"], row["journal"], row["sequence"])
         else:
             message = ledger.enter_timed(kind, row["device_no"], row["at_ms"])
-        timing.note(row["age"], message)
+        timing.note(row["tx"], message)
 
 
 @dataclass(slots=True)
 class Timing:
-    """Pairs rows with the commits that stored them.
+    """Pairs rows with the commits that stored them, by transaction.
 
-    One writer commits one batch after the other, so the order of transactions is the order of their notifications. `age`
-    is how many transactions ago a row was stored.
+    Where notifications do not name theirs, they are taken in order: transactions are numbered as they begin to write, and
+    notifications come as they commit, which with one writer is the same order.
     """
 
     sent_times: "Sequence[array.array[float]]"  # by gateway and chunk
-    _ages: set[int] = field(default_factory=set)
-    _timed: list[tuple[int, float]] = field(default_factory=list)  # age, sent at
+    _transactions: set[int] = field(default_factory=set)
+    _timed: list[tuple[int, float]] = field(default_factory=list)  # transaction, sent at
 
-    def note(self, age: int, message: tuple[int, int] | None) -> None:
-        """Take down a row of a message (gateway and number)."""
-        self._ages.add(age)
+    def note(self, tx: int, message: tuple[int, int] | None) -> None:
+        """Take down a row of a message (gateway and number), stored by a transaction."""
+        self._transactions.add(tx)
         if message is not None and message[1] % TIMED_EVERY == 0:
-            self._timed.append((age, self.sent_times[message[0]][message[1] // CHUNK]))
+            self._timed.append((tx, self.sent_times[message[0]][message[1] // CHUNK]))
 
-    def latencies_ms(self, committed_at: Sequence[float], window: Window) -> list[float]:
+    def latencies_ms(self, committed: Sequence[Batch], window: Window) -> list[float]:
         """Return how long each message sent within the window took, ascending.
 
-        `committed_at` are the commits that stored rows, in order. Nothing where there is not one of them for each
+        `committed` are the commits that stored rows, in order. Nothing where there is not one of them for each
         transaction: then who belongs to whom cannot be told.
         """
-        if len(committed_at) != len(self._ages):
+        if len(committed) != len(self._transactions):
             return []
-        at = dict(zip(sorted(self._ages, reverse=True), committed_at, strict=True))
-        return sorted(
-            (at[age] - sent_at) * 1000 for age, sent_at in self._timed if window.begin <= sent_at <= window.end
-        )
+        at = {batch.tx: batch.at for batch in committed if batch.tx is not None}
+        if at.keys() != self._transactions:
+            at = dict(zip(sorted(self._transactions), (batch.at for batch in committed), strict=True))
+        return sorted((at[tx] - sent_at) * 1000 for tx, sent_at in self._timed if window.begin <= sent_at <= window.end)
 
 
 def _percentiles(latencies: Sequence[float]) -> dict[str, float | None]:

@@ -16,6 +16,8 @@ from services.local.bench.traffic import Profile
         ("ingest", "--devices", "10"),
         ("ingest", "--devices", "9000001"),
         ("ingest", "--profile", "easy"),
+        ("ingest", "--replicas", "0"),
+        ("ingest", "--replicas", "5"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

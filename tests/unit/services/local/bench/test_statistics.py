@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.local.bench.statistics import percentile, ratio, slope
+from services.local.bench.statistics import percentile, ratio, rise
 
 
 @pytest.mark.parametrize(
@@ -18,19 +18,25 @@ def test_few_values_have_percentiles_too() -> None:
     assert percentile([], 50) is None
 
 
+SAW = [(float(at), 1_000.0 * (at % 5)) for at in range(30)]
+
+
 @pytest.mark.parametrize(
     ("points", "expected"),
     [
-        pytest.param([(0, 5), (1, 5), (2, 5)], 0, id="flat"),
-        pytest.param([(10, 0), (11, 100), (12, 200)], 100, id="growing"),
-        pytest.param([(0, 30), (1, 0), (2, 30), (3, 0)], -6, id="to_and_fro"),
-        pytest.param([(1, 1)], None, id="one_point"),
-        pytest.param([(1, 1), (1, 2)], None, id="one_instant"),
+        pytest.param([(float(at), 5.0) for at in range(9)], 0, id="flat"),
+        pytest.param([(float(at), 7.0 + 100 * at) for at in range(9)], 100, id="growing"),
+        pytest.param([(float(at), 700.0 - 100 * at) for at in range(6)], -100, id="shrinking"),
+        pytest.param(SAW, 0, id="batches"),
+        pytest.param([(at, size + 50 * at) for at, size in SAW], 50, id="batches_that_grow"),
+        pytest.param([*SAW[:26], (26.0, 9_000.0), (27.0, 9_000.0), *SAW[28:]], 0, id="a_pause_near_the_end"),
+        pytest.param([(1.0, 1.0)] * 5, None, id="too_few"),
+        pytest.param([(1.0, 1.0)] * 6, None, id="one_instant"),
         pytest.param([], None, id="nothing"),
     ],
 )
-def test_slope(points: list[tuple[float, float]], expected: float | None) -> None:
-    assert slope(points) == (expected if expected is None else pytest.approx(expected))
+def test_the_floor_rises_or_not(points: list[tuple[float, float]], expected: float | None) -> None:
+    assert rise(points) == (expected if expected is None else pytest.approx(expected))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ def a_window(begin: float, end: float) -> Window:
         begin=begin,
         end=end,
         taken=0,
-        backlog=[],
         cpu_s={},
         busy_share=0.0,
         others_share=0.0,
@@ -27,6 +26,10 @@ def a_window(begin: float, end: float) -> Window:
 ALWAYS = a_window(0.0, 100.0)
 
 
+def commits(*at: float) -> list[Batch]:
+    return [Batch(at=each, heartbeats=1, readings=0, events=0, quarantined=0) for each in at]
+
+
 def a_timing() -> Timing:
     """Two gateways; the chunks of the first were sent at 10 s and 11 s, that of the second at 10.5 s."""
     return Timing([array.array("d", [10.0, 11.0]), array.array("d", [10.5])])
@@ -34,11 +37,22 @@ def a_timing() -> Timing:
 
 def test_the_older_transaction_is_the_earlier_commit() -> None:
     timing = a_timing()
-    timing.note(7, (0, 0))
-    timing.note(7, (1, 0))
-    timing.note(3, (0, CHUNK))
+    timing.note(3, (0, 0))
+    timing.note(3, (1, 0))
+    timing.note(7, (0, CHUNK))
 
-    assert timing.latencies_ms([12.0, 13.0], ALWAYS) == pytest.approx([1_500, 2_000, 2_000])
+    assert timing.latencies_ms(commits(12.0, 13.0), ALWAYS) == pytest.approx([1_500, 2_000, 2_000])
+
+
+def test_a_commit_that_names_its_transaction_is_taken_at_its_word() -> None:
+    timing = a_timing()
+    timing.note(3, (0, 0))
+    timing.note(7, (0, CHUNK))
+    news = '{"heartbeats":1,"readings":0,"events":0,"quarantined":0,"tx":%d}'
+
+    committed = [Batch.parse(12.0, news % 7), Batch.parse(13.0, news % (2**32 + 3))]
+
+    assert timing.latencies_ms(committed, ALWAYS) == pytest.approx([1_000, 3_000])
 
 
 def test_only_messages_sent_within_the_window_are_timed() -> None:
@@ -47,7 +61,7 @@ def test_only_messages_sent_within_the_window_are_timed() -> None:
     timing.note(7, (1, 0))
     timing.note(7, (0, CHUNK))
 
-    assert timing.latencies_ms([12.0], a_window(10.2, 10.8)) == pytest.approx([1_500])
+    assert timing.latencies_ms(commits(12.0), a_window(10.2, 10.8)) == pytest.approx([1_500])
 
 
 def test_rows_nobody_sent_and_those_between_are_not_timed() -> None:
@@ -55,14 +69,14 @@ def test_rows_nobody_sent_and_those_between_are_not_timed() -> None:
     timing.note(7, None)
     timing.note(7, (0, TIMED_EVERY - 1))
 
-    assert timing.latencies_ms([12.0], ALWAYS) == []
+    assert timing.latencies_ms(commits(12.0), ALWAYS) == []
 
 
 def test_nothing_is_timed_when_commits_and_transactions_do_not_match() -> None:
     timing = a_timing()
     timing.note(7, (0, 0))
 
-    assert timing.latencies_ms([12.0, 13.0], ALWAYS) == []
+    assert timing.latencies_ms(commits(12.0, 13.0), ALWAYS) == []
 
 
 def test_a_notification_counts_messages_not_rows() -> None:
