@@ -8,9 +8,11 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from services.local.bench import ingest
+from services.local.bench import chaos, ingest
 from services.local.bench.population import FEWEST
 from services.local.bench.traffic import Profile
 
@@ -22,22 +24,23 @@ LAST_RESORT_S = 30
 PROVINCE = 2_800_000  # devices the province expects in 2030
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A bench that is about to run: the report it fills in, and what fills it in."""
+
+    report: dict[str, Any]
+    run: Callable[[], Coroutine[Any, Any, None]]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one bench; returns 0 when it was finished and nothing was lost."""
     options = _parser().parse_args(arguments)
-    request = ingest.Request(
-        seconds=options.seconds,
-        devices=options.devices,
-        profile=options.profile,
-        database=options.database,
-        replicas=options.replicas,
-        is_scaling=options.scaling,
-    )
-    report = ingest.empty_report(request)
+    plan: Plan = options.plan(options)
+    report = plan.report
     signal.signal(signal.SIGALRM, _interrupt)
     signal.alarm(OVERDUE_S)
     try:
-        asyncio.run(_interruptible(request, report))
+        asyncio.run(_interruptible(plan))
     except (KeyboardInterrupt, asyncio.CancelledError):
         report["problems"].append("interrupted")
     finally:
@@ -52,12 +55,31 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-async def _interruptible(request: ingest.Request, report: ingest.Report) -> None:
+async def _interruptible(plan: Plan) -> None:
     """Being told to stop is like Ctrl-C: everything started is stopped first."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await ingest.run(request, report)
+    await plan.run()
+
+
+def _ingest(options: argparse.Namespace) -> Plan:
+    request = ingest.Request(
+        seconds=options.seconds,
+        devices=options.devices,
+        profile=options.profile,
+        database=options.database,
+        replicas=options.replicas,
+        is_scaling=options.scaling,
+    )
+    report = ingest.empty_report(request)
+    return Plan(report, lambda: ingest.run(request, report))
+
+
+def _chaos(options: argparse.Namespace) -> Plan:
+    request = chaos.Request(kills=options.kills, seed=options.seed, database=options.database)
+    report = chaos.empty_report(request)
+    return Plan(report, lambda: chaos.run(request, report))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +100,20 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--replicas", type=int, choices=range(1, 5), default=1, help="processes of ingest (default 1)")
     one.add_argument("--scaling", action="store_true", help="measure one replica and two, and say what is saturated")
     one.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    one.set_defaults(plan=_ingest)
+    two = benches.add_parser(
+        "chaos",
+        help="what is lost when everything is killed at random moments: nothing, or it says what",
+        description="Kills, cuts off and fills up ingest, broker and database under load, at moments drawn from a seed, and"
+        " compares what devices numbered, and what ingest acknowledged, with what is stored. Takes less than nine minutes:"
+        " when the time is over it stops early and says so. Ends with status 1 when anything was lost or stored twice.",
+    )
+    two.add_argument("--kills", type=_kills, default=30, help="faults, of all kinds in turn (default 30)")
+    two.add_argument("--seed", type=int, default=1, help="which faults come when (default 1)")
+    two.add_argument("--database", metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server, whose"
+                     " processes and disk are left alone (default: a server of our own, which is killed as well)")  # fmt: skip
+    two.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    two.set_defaults(plan=_chaos)
     return parser
 
 
@@ -88,6 +124,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _kills(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 10_000:
+        raise argparse.ArgumentTypeError("1 to 10000 faults")
+    return value
+
+
 def _devices(text: str) -> int:
     value = int(text)
     if not FEWEST <= value <= 9_000_000:
@@ -95,7 +138,7 @@ def _devices(text: str) -> int:
     return value
 
 
-def readable(report: ingest.Report) -> str:
+def readable(report: Mapping[str, Any]) -> str:
     """Return a report as lines for a person."""
     lines = []
     for name, value in report.items():
