@@ -15,6 +15,7 @@ from typing import Protocol, assert_never
 
 from schemas import topics
 from schemas.errors import InvalidTopic
+from schemas.fields import DeviceKind
 from services.ingest import replay_store, upkeep_store
 from services.ingest.admission import (
     Admitted,
@@ -230,8 +231,10 @@ class Replayer:
     def _is_forgotten(self, verdict: Admitted, now: datetime) -> bool:
         """Whether its raw rows are no longer kept. Rolling its hour up again would then undo what was rolled up."""
         match verdict:
-            case Heartbeat(stamp=stamp):
-                return stamp.at < now - self._retention.heartbeats
+            case Heartbeat(device=device, stamp=stamp):
+                is_sensor = device.kind is DeviceKind.SENSOR
+                kept_for = self._retention.sensor_heartbeats if is_sensor else self._retention.heartbeats
+                return stamp.at < now - kept_for
             case Reading(rows=rows):
                 return any(stamp.at < now - self._retention.readings for stamp, _ in rows)
             case Event(stamp=stamp):
