@@ -84,7 +84,7 @@ def empty_report(request: Request) -> Report:
                 "heartbeats_sent", "heartbeats_taken_by_broker", "heartbeats_stored", "heartbeats_duplicated",
                 "acked_heartbeats_missing", "heartbeats_lost_in_broker", "heartbeats_unexplained",
                 "rows_nobody_sent", "quarantined", "acknowledged_nothing",
-                "recovery_s", "lost_in_transaction", "overflow", "most_in_hand", "ingest_starts",
+                "recovery_s", "lost_in_transaction", "overflow", "most_in_hand", "database_restarts",
                 "load", "settings", "database",
             )
         ),
@@ -326,6 +326,8 @@ def _tell(report: Report, site: ChaosSite, breaker: Breaker) -> None:
         "most_in_hand": {name: session.most_in_hand for name, session in sorted(site.witness.sessions.items())},
     }
     report["problems"] += problems(found)
+    if site.witness.acknowledged_nothing:
+        report["problems"].append(f"{site.witness.acknowledged_nothing} acknowledgements of what was not delivered")
     if report["quarantined"]:
         report["problems"].append(f"{report['quarantined']} messages were quarantined, and all of them were good")
 

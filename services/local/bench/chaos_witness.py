@@ -8,6 +8,7 @@ the broker: ingest has given its word by then.
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Witness:
     @property
     def in_hand(self) -> int:
         """Messages delivered and not acknowledged over the connections there are."""
-        return sum(len(each.in_hand) for each in self._open)
+        return sum(each.in_hand for each in self._open)
 
     @property
     def connections(self) -> int:
@@ -177,7 +178,10 @@ class _Exchange:
     """One connection: what was delivered over it and is not acknowledged."""
 
     def __init__(self, witness: Witness, ingest: asyncio.StreamWriter, broker: asyncio.StreamWriter) -> None:
-        self.in_hand: dict[int, tuple[str, bytes]] = {}
+        self.in_hand = 0
+        # By packet id, oldest first: Mosquitto up to 2.0.12 sends on regardless of the Receive Maximum, and has been seen
+        # to have 65,535 messages under way and to begin anew with its packet ids.
+        self._delivered: dict[int, deque[tuple[str, bytes]]] = {}
         self.from_broker = _FromBroker(self, witness)
         self.from_ingest = _FromIngest(self, witness)
         self.session: Session | None = None
@@ -188,6 +192,21 @@ class _Exchange:
         for writer in self._writers:
             writer.transport.abort()
 
+    def deliver(self, packet_id: int, message: tuple[str, bytes]) -> None:
+        """Note a message that ingest has yet to acknowledge."""
+        self._delivered.setdefault(packet_id, deque()).append(message)
+        self.in_hand += 1
+        if self.session is not None:
+            self.session.most_in_hand = max(self.session.most_in_hand, self.in_hand)
+
+    def take_back(self, packet_id: int) -> tuple[str, bytes] | None:
+        """Return the message that an acknowledgement is for, None when there is none."""
+        waiting = self._delivered.get(packet_id)
+        if not waiting:
+            return None
+        self.in_hand -= 1
+        return waiting.popleft()
+
 
 class _FromBroker:
     def __init__(self, exchange: _Exchange, witness: Witness) -> None:
@@ -196,16 +215,12 @@ class _FromBroker:
         self._packets = Packets()
 
     def hear(self, data: bytes) -> None:
-        in_hand = self._exchange.in_hand
         for packet in self._packets.feed(data):
             if packet.kind == PUBLISH:
                 published = read_publish(packet)
                 if published.packet_id is not None:
-                    in_hand[published.packet_id] = (published.topic, published.payload)
+                    self._exchange.deliver(published.packet_id, (published.topic, published.payload))
                 self._witness.heard_delivery(published.topic, published.payload)
-        session = self._exchange.session
-        if session is not None:
-            session.most_in_hand = max(session.most_in_hand, len(in_hand))
 
 
 class _FromIngest:
@@ -224,7 +239,7 @@ class _FromIngest:
 
     def _hear_puback(self, packet: Packet) -> None:
         said = read_puback(packet)
-        message = self._exchange.in_hand.pop(said.packet_id, None)
+        message = self._exchange.take_back(said.packet_id)
         if message is None:
             self._witness.acknowledged_nothing += 1
         elif said.reason < _FIRST_REFUSAL:
