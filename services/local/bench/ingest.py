@@ -187,7 +187,9 @@ async def _scale(place: Site, seconds: float, ceiling: Window, report: Report, r
 
 def _messages(rate: float, seconds: float, replicas: int = 1) -> int:
     """Return how many messages to make for a measurement of so many seconds in which at most `rate` are taken."""
-    return round(rate * (seconds + 2 * contenders.WARM_UP_S)) + replicas * contenders.UNDER_WAY
+    return round(rate * (seconds + 2 * contenders.WARM_UP_S)) + max(
+        replicas * contenders.UNDER_WAY, contenders.UNDER_WAY_CEILING
+    )
 
 
 async def _step(place: Site, name: str, work: Awaitable[ResultT]) -> ResultT:
