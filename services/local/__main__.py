@@ -19,6 +19,7 @@ PARTS = {
 TOOLS = {
     "demo": ("services.local.demo", "main"),
     "installation": ("services.local.installation", "main"),
+    "quarantine": ("services.local.quarantine", "main"),
     "test": ("services.local.checks", "test"),
     "bench": ("services.local.bench.command", "main"),
     "lint": ("services.local.checks", "lint"),
