@@ -8,8 +8,6 @@ Whatever happens it ends in time and says how far it got.
 """
 
 import asyncio
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +17,8 @@ from typing import Any
 
 import asyncpg
 
-from services.control.trust.certificates import ServiceName
 from services.local.bench import chaos_store, store, usage
+from services.local.bench.chaos_broker import dropped, tells_anew
 from services.local.bench.chaos_faults import GHOST_LIMIT_S, Breaker
 from services.local.bench.chaos_ledger import Comparison, Loss, Outage
 from services.local.bench.chaos_schedule import Fault, Kind, schedule
@@ -56,8 +54,6 @@ SMALL_RECEIVE_MAXIMUM = 1_000
 OVERFLOW_S = 8.0
 ALARM_DEADLINE_S = 15.0
 ALARMS = ('ingest_broker_refusals_total{kind="full_queue"}', "ingest_broker_messages_dropped_total")
-DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
-BROKER_TELLS_EVERY_S = 11.0  # of its own numbers; and a second more
 
 Report = dict[str, Any]
 
@@ -241,7 +237,7 @@ async def _overflow(site: ChaosSite, report: Report) -> Report:
     await site.open_broker(broker_of(site, "small", options))
     site.add_replicas(REPLICAS[:1], **INGEST_SETTINGS, INGEST_RECEIVE_MAXIMUM=str(SMALL_RECEIVE_MAXIMUM))
     await site.start_replicas()
-    missing_before, dropped_before = ledger.undelivered(), await _dropped(site)
+    missing_before, dropped_before = ledger.undelivered(), await dropped(site)
     site.say_on()
     began_at = time.monotonic()
     if await _recovered(site, within_s=FIRST_DEADLINE_S) is None:
@@ -251,18 +247,18 @@ async def _overflow(site: ChaosSite, report: Report) -> Report:
     await _settle(site, report)
     alarms = await _alarms(site)
     ledger.outages.append(Outage(Loss.FULL_QUEUE, began_at, time.monotonic()))
-    await asyncio.sleep(BROKER_TELLS_EVERY_S)
-    dropped = await _dropped(site) - dropped_before
+    await tells_anew()
+    lost = await dropped(site) - dropped_before
     missing = ledger.undelivered() - missing_before
-    if dropped == 0:
+    if lost == 0:
         report["problems"].append("the broker's small queue did not overflow")
     if not alarms:
         report["problems"].append("the broker dropped messages, and ingest raised no alarm")
-    if dropped != missing:
-        report["problems"].append(f"the broker says that it dropped {dropped} messages, the ledger misses {missing}")
+    if lost != missing:
+        report["problems"].append(f"the broker says that it dropped {lost} messages, the ledger misses {missing}")
     return {
         "queue_limit": SMALL_QUEUE,
-        "dropped_by_broker": dropped,
+        "dropped_by_broker": lost,
         "missing_by_ledger": missing,
         "alarmed": bool(alarms),
         "alarms": alarms,
@@ -278,23 +274,6 @@ async def _alarms(site: ChaosSite) -> dict[str, float]:
         if raised or time.monotonic() > until:
             return raised
         await asyncio.sleep(0.2)
-
-
-async def _dropped(site: ChaosSite) -> int:
-    """Return how many messages the broker says it has dropped."""
-    program = shutil.which("mosquitto_sub")
-    if program is None:
-        raise BenchFailed("mosquitto_sub is not installed; please install it: apt-get install mosquitto-clients")
-    identity = site.pki.service(ServiceName.MONITOR)
-    asking = await asyncio.create_subprocess_exec(
-        program, "-h", site.broker.host, "-p", str(site.broker.service_port), "-V", "mqttv5", "-i", "monitor:chaos",
-        "--cafile", str(site.pki.service_ca), "--cert", str(identity.certificate), "--key", str(identity.key),
-        "-t", DROPPED_TOPIC, "-C", "1", "-W", str(round(BROKER_TELLS_EVERY_S)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    said, _ = await asking.communicate()
-    return int(said or 0)
 
 
 # --- the report ------------------------------------------------------------------------------------------------------

@@ -262,8 +262,11 @@ class EventSpeaker(Speaker):
         rate: float,
         door: Callable[[], Door],
         certificate: tuple[str, str],
+        *,
+        repeat_s: float = REPEAT_S,
     ) -> None:
         super().__init__(gateway_id, door, certificate)
+        self._repeat_s = repeat_s
         self._ledger = ledger
         self._rate = rate
         self._devices = {
@@ -285,6 +288,17 @@ class EventSpeaker(Speaker):
     def waiting(self) -> int:
         """Events not receipted."""
         return sum(len(device.waiting) for device in self._devices.values())
+
+    def waited_s(self, begin: float, end: float) -> list[float]:
+        """Return how long each event first sent within a span waited for its receipt; so far, where it still does."""
+        now = time.monotonic()
+        still = [
+            now - each.first_sent_at
+            for device in self._devices.values()
+            for each in device.waiting.values()
+            if each.first_sent_at is not None and begin <= each.first_sent_at <= end
+        ]
+        return still + [took_s for sent_at, took_s in self.receipted_after_s if begin <= sent_at <= end]
 
     def has_receipts(self, through: Mapping[JournalKey, int]) -> bool:
         """Whether all events up to these sequence numbers are receipted."""
@@ -308,7 +322,7 @@ class EventSpeaker(Speaker):
         for device in self._devices.values():
             for _, each in zip(range(WINDOW), device.waiting.values(), strict=False):
                 if each.due_at <= now:
-                    each.due_at = now + REPEAT_S
+                    each.due_at = now + self._repeat_s
                     each.first_sent_at = each.first_sent_at or now
                     due.append(
                         b"".join(

@@ -18,7 +18,7 @@ from services.local.bench.chaos_server import OwnServer
 from services.local.bench.chaos_site import ChaosSite, Replica
 
 # A COPY comes at least ten times a second while everything works.
-TRAP_S = 3.0
+TRAP_S = 4.0
 # A lost connection that still holds others up after so long holds them up for ever.
 GHOST_LIMIT_S = 25.0
 # A full disk has to be felt: nothing is acknowledged for so long, within so long.

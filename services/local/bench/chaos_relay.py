@@ -4,7 +4,7 @@ It passes bytes on and knows only so much of PostgreSQL as it takes to lose a co
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,10 @@ CHUNK_BYTES = 65_536
 HELD_BACK = 256  # pieces on their way in one direction; beyond them the sender waits
 
 Address = tuple[str, int]
+
+# In a COPY, in a transaction: where a connection has to be to be lost.
+_NOWHERE = (False, False)
+_IN_BOTH, _IN_EITHER = all, any
 
 
 class Relay:
@@ -27,7 +31,7 @@ class Relay:
         self._flows = asyncio.Event()
         self._flows.set()
         self._links: set[Link] = set()
-        self._trap: asyncio.Future[Link] | None = None
+        self._trap: _Trap | None = None
         self._server: asyncio.Server
 
     async def __aenter__(self) -> Self:
@@ -72,17 +76,20 @@ class Relay:
             self.target = target
 
     async def lose_one(self, *, within_s: float) -> "Link | None":
-        """Lose the next connection that is in the middle of a COPY in a transaction; None when none is in time.
+        """Lose a connection in the middle of something; None when there is nothing in time.
 
-        From then on nothing passes over it, and neither side is told.
+        Best of all the middle of a COPY in a transaction, where locks may be held; where none comes, because the client
+        does without, a COPY or a transaction. From then on nothing passes over it, and neither side is told.
         """
-        self._trap = asyncio.get_running_loop().create_future()
-        try:
-            return await asyncio.wait_for(self._trap, within_s)
-        except TimeoutError:
-            return None
-        finally:
-            self._trap = None
+        for is_wanted in (_IN_BOTH, _IN_EITHER):
+            self._trap = _Trap(is_wanted)
+            try:
+                return await asyncio.wait_for(self._trap.sprung, within_s / 2)
+            except TimeoutError:
+                continue
+            finally:
+                self._trap = None
+        return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.target is None:
@@ -108,8 +115,8 @@ class Relay:
         try:
             while data := await reader.read(CHUNK_BYTES):
                 await self._flows.wait()
-                is_in_copy = self._reads_postgresql and link.is_in_copy(data)
-                if is_in_copy and self._trap is not None and not self._trap.done():
+                where = link.feed(data) if self._reads_postgresql else _NOWHERE
+                if self._trap is not None and self._trap.takes(where):
                     self._lose(self._trap, link, data)
                 elif not link.is_lost:
                     link.server.write(data)
@@ -119,10 +126,10 @@ class Relay:
         if not link.is_lost:
             link.end()
 
-    def _lose(self, trap: "asyncio.Future[Link]", link: "Link", data: bytes) -> None:
+    def _lose(self, trap: "_Trap", link: "Link", data: bytes) -> None:
         link.is_lost = True
         link.server.write(data[: len(data) // 2])
-        trap.set_result(link)
+        trap.sprung.set_result(link)
 
     async def _down(self, reader: asyncio.StreamReader, link: "Link", tasks: asyncio.TaskGroup) -> None:
         """Server to client."""
@@ -157,6 +164,18 @@ class Relay:
                     continue  # nobody there any more; the other direction ends the link
 
 
+class _Trap:
+    """Waits for a connection that is where it is wanted."""
+
+    def __init__(self, is_wanted: Callable[[tuple[bool, bool]], bool]) -> None:
+        self.sprung: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+        self._is_wanted = is_wanted
+
+    def takes(self, where: tuple[bool, bool]) -> bool:
+        """Whether this is the one."""
+        return not self.sprung.done() and self._is_wanted(where)
+
+
 class Link:
     """One connection through the relay."""
 
@@ -173,9 +192,9 @@ class Link:
         """The name the client gave itself."""
         return self._from_client.application
 
-    def is_in_copy(self, data: bytes) -> bool:
-        """Whether `data`, which the client sends next, is part of a COPY inside a transaction."""
-        return COPY_DATA in self._from_client.feed(data) and self.from_server.is_in_transaction
+    def feed(self, data: bytes) -> tuple[bool, bool]:
+        """Take what the client sends next; returns whether it is part of a COPY, and whether in a transaction."""
+        return COPY_DATA in self._from_client.feed(data), self.from_server.is_in_transaction
 
     def end(self) -> None:
         """Reset both sides."""

@@ -20,7 +20,7 @@ from schemas.identifiers import DeviceId
 from services.control.trust.certificates import ServiceName
 from services.local import processes
 from services.local.bench import chaos_store
-from services.local.bench.chaos_devices import Door, EventSpeaker, HeartbeatSpeaker
+from services.local.bench.chaos_devices import REPEAT_S, Door, EventSpeaker, HeartbeatSpeaker
 from services.local.bench.chaos_ledger import Heartbeats, JournalKey, Ledger, Loss, Outage
 from services.local.bench.chaos_relay import Relay
 from services.local.bench.chaos_server import Server, server
@@ -44,6 +44,7 @@ CLOCK_SLACK_S = 0.05  # between the time in a file's status and the clock
 
 EVENT_GATEWAYS = 2
 EVENT_DEVICES = 100  # behind each of them
+SMALL = Population.of(FEWEST, Mix.HEAVY)  # all kinds of devices, each of them often
 _FIRST_EVENT_DEVICE = 9_600_001  # beyond every population
 
 
@@ -116,10 +117,10 @@ class Replica:
             os.kill(self.process.pid, signal.SIGCONT)
 
     async def metric(self, name: str) -> float | None:
-        """The value of one metric, None where it has none or does not answer."""
+        """The value of one metric, of all its labels together; None where it has none or does not answer."""
         text = await asyncio.to_thread(_get, self.health_port, "/metrics")
-        values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")]
-        return float(values[0]) if values else None
+        values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(map(float, values)) if values else None
 
 
 def _get(port: int, path: str) -> str:
@@ -220,8 +221,8 @@ class ChaosSite:
 
     # --- devices ---
 
-    def add_devices(self, load: Load) -> None:
-        """Have the devices, silent until their `run`."""
+    def add_devices(self, load: Load, *, repeat_s: float = REPEAT_S) -> None:
+        """Have the devices, silent until their `run`; events without a receipt are repeated after `repeat_s`."""
         population = self.ledger.traffic.population
         share = load.heartbeats / population.gateways
         self.heartbeats = [
@@ -231,7 +232,7 @@ class ChaosSite:
                 self.ledger,
                 share,
                 self._door,
-                self._certificate(population.gateway_id(gateway)),
+                self.certificate(population.gateway_id(gateway)),
             )
             for gateway in range(population.gateways if load.heartbeats else 0)
         ]
@@ -242,7 +243,8 @@ class ChaosSite:
                 self.ledger,
                 load.events / len(self.event_gateways),
                 self._door,
-                self._certificate(each.gateway_id),
+                self.certificate(each.gateway_id),
+                repeat_s=repeat_s,
             )
             for each in self.event_gateways
         ]
@@ -250,7 +252,8 @@ class ChaosSite:
     def _door(self) -> Door:
         return Door(host="127.0.0.1", port=self.to_broker.port, ca_file=str(self.pki.service_ca))
 
-    def _certificate(self, gateway: DeviceId) -> tuple[str, str]:
+    def certificate(self, gateway: DeviceId) -> tuple[str, str]:
+        """Certificate and key of a gateway, as files."""
         identity = self.identities[gateway]
         return str(identity.certificate), str(identity.key)
 
@@ -323,9 +326,8 @@ class _Told:
 
 
 @asynccontextmanager
-async def chaos_site(database: str | None) -> AsyncIterator[ChaosSite]:
+async def chaos_site(database: str | None, population: Population = SMALL) -> AsyncIterator[ChaosSite]:
     """A site with everybody registered, no broker and nothing running yet but the database."""
-    population = Population.of(FEWEST, Mix.HEAVY)
     gateways = [EventGateway.make(which) for which in range(EVENT_GATEWAYS)]
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(temporary_directory("loa-chaos-"))

@@ -57,7 +57,7 @@ class Witness:
         self.target: tuple[str, int] | None = None
         self.acknowledged_nothing = 0  # PUBACKs for what was not delivered over that connection, or was answered before
         self.sessions: dict[str, Session] = {}  # by client id
-        self._listener = listener
+        self.listener = listener
         self._towards_ingest = _server_context(pki)
         self._towards_broker = ssl.create_default_context(cafile=pki.service_ca)
         self._towards_broker.load_cert_chain(ingest.certificate, ingest.key)
@@ -163,11 +163,11 @@ class Witness:
 
     def heard_delivery(self, topic: str, payload: bytes) -> None:
         """Pass it on."""
-        self._listener.delivered(topic, payload)
+        self.listener.delivered(topic, payload)
 
     def heard_acknowledgement(self, topic: str, payload: bytes) -> None:
         """Pass it on."""
-        self._listener.acknowledged(topic, payload)
+        self.listener.acknowledged(topic, payload)
 
 
 class _Side(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.local.bench import chaos, ingest
+from services.local.bench import chaos, ingest, overload
 from services.local.bench.population import FEWEST
 from services.local.bench.traffic import Profile
 
@@ -82,6 +82,12 @@ def _chaos(options: argparse.Namespace) -> Plan:
     return Plan(report, lambda: chaos.run(request, report))
 
 
+def _overload(options: argparse.Namespace) -> Plan:
+    request = overload.Request(seconds=options.seconds, database=options.database)
+    report = overload.empty_report(request)
+    return Plan(report, lambda: overload.run(request, report))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./loa bench", description="Measure what this machine really does.")
     benches = parser.add_subparsers(required=True, metavar="BENCH")
@@ -114,6 +120,18 @@ def _parser() -> argparse.ArgumentParser:
                      " processes and disk are left alone (default: a server of our own, which is killed as well)")  # fmt: skip
     two.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     two.set_defaults(plan=_chaos)
+    three = benches.add_parser(
+        "overload",
+        help="ten times what can be taken: memory, events, promises, and full speed afterwards",
+        description="Slows the database down until what ingest sustains is a tenth of what the broker passes, and offers ten"
+        " times as much. Takes less than nine minutes. Ends with status 1 when memory grew, events waited behind"
+        " heartbeats, something acknowledged is not stored, or full speed did not come back.",
+    )
+    three.add_argument("--seconds", type=_overload_seconds, default=90.0, help="length of the overload (default 90)")
+    three.add_argument("--database", metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
+                       " a database is made there and dropped (default: a server of our own)")  # fmt: skip
+    three.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    three.set_defaults(plan=_overload)
     return parser
 
 
@@ -128,6 +146,13 @@ def _kills(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 10_000:
         raise argparse.ArgumentTypeError("1 to 10000 faults")
+    return value
+
+
+def _overload_seconds(text: str) -> float:
+    value = float(text)
+    if not 15 <= value <= 180:
+        raise argparse.ArgumentTypeError("15 to 180 seconds")
     return value
 
 
