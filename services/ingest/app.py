@@ -5,14 +5,16 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 
 from schemas import topics
 from services.ingest import upkeep_store
 from services.ingest.batching import BatchLimits
+from services.ingest.broker_watch import BrokerWatch
 from services.ingest.brokerlog import Refusal
-from services.ingest.errors import IngestError
 from services.ingest.intake import Intake, IntakeLimits
+from services.ingest.leaver import Lane, drain
 from services.ingest.ledger import LedgerLimits
 from services.ingest.log_follower import follow
 from services.ingest.maintainer import Maintainer
@@ -22,6 +24,7 @@ from services.ingest.quota import QuarantineQuota
 from services.ingest.registry import Registry
 from services.ingest.registry_loader import CHANNEL, RegistryLoader
 from services.ingest.replayer import Replayer
+from services.ingest.replicas import Replicas
 from services.ingest.sender import Sender
 from services.ingest.sensor_roller import SensorRoller
 from services.ingest.settings import Settings
@@ -37,10 +40,16 @@ from services.shared.http import Readiness, serve_health
 RETRY = timedelta(seconds=1)
 PING_EVERY = timedelta(seconds=1)
 ANSWERS_WITHIN = timedelta(seconds=4)
-QUIET = timedelta(milliseconds=500)  # a broker with something for us sends it well within this
-POLL = timedelta(milliseconds=20)
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What a replica took while it left, and whether the broker had kept a session of it at all."""
+
+    drained: int
+    was_known: bool
 
 
 class Ingest:
@@ -110,6 +119,15 @@ class Ingest:
             ),
             window=window,
         )
+        self._lanes = (Lane(self._session, self._intake),)
+        self._broker_watch = BrokerWatch(settings.broker, replica=settings.replica, clock=utc_now, metrics=metrics)
+        self._replicas = Replicas(
+            database,
+            replica=settings.replica,
+            silence=settings.replica_silence,
+            drops=lambda: self._broker_watch.drops,
+            metrics=metrics,
+        )
         self._replayer = Replayer(
             database,
             listening=settings.database,
@@ -128,9 +146,19 @@ class Ingest:
         """What has to be so before the first message comes: a place for rows, and the registry."""
         await self._maintainer.make_partitions()
         await self._loader.load()
+        self._broker_watch.remember(await self._replicas.enter())
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Take, store and acknowledge until `stop` is set, then wind up."""
+    def leave(self) -> None:
+        """Only drain what waits for this replica, without taking a share of what comes; `run` then ends by itself."""
+        for lane in self._lanes:
+            lane.session.leave()
+        self._replicas.ask_to_leave()
+
+    async def run(self, stop: asyncio.Event) -> Left | None:
+        """Take, store and acknowledge until `stop` is set, then wind up; or until asked to leave, and leave.
+
+        Returns what came of leaving; None where the replica keeps its place and its session.
+        """
         settings = self._settings
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -140,6 +168,8 @@ class Ingest:
                 tasks.create_task(self._maintainer.run(), name="maintenance"),
                 tasks.create_task(self._sensor_roller.run(), name="sensor roll-up"),
                 tasks.create_task(self._watch_database(), name="database watch"),
+                tasks.create_task(self._broker_watch.run(), name="broker watch"),
+                tasks.create_task(self._replicas.run(), name="replicas"),
                 tasks.create_task(self._replayer.run(), name="replayer"),
                 tasks.create_task(
                     listen(settings.database, [CHANNEL], self._loader.wake, application=f"ingest {settings.replica}"),
@@ -151,10 +181,11 @@ class Ingest:
                     tasks.create_task(follow(settings.broker_log, self._broker_refused), name="broker log")
                 )
             writing = tasks.create_task(self._writer.run(), name="writer")
-            await stop.wait()
-            await self._wind_up(writing)
+            drained = await self._until_told(stop)
+            left = await self._wind_up(writing, drained)
             for task in background:
                 task.cancel()
+        return left
 
     async def ready(self) -> Readiness:
         """Whether messages are being taken and can be stored."""
@@ -192,44 +223,50 @@ class Ingest:
 
     # --- the end ---
 
-    async def _wind_up(self, writing: "asyncio.Task[None]") -> None:
-        """Commit and acknowledge what is in hand, send the last receipts, and leave.
+    async def _until_told(self, stop: asyncio.Event) -> int | None:
+        """Return when nothing more shall be taken: told to stop (None), or having left, with the number taken meanwhile."""
+        async with asyncio.TaskGroup() as tasks:
+            stopping = tasks.create_task(stop.wait(), name="stop")
+            leaving = tasks.create_task(self._leave_when_asked(), name="leave")
+            await asyncio.wait([stopping, leaving], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            leaving.cancel()
+        if not leaving.cancelled():
+            return leaving.result()
+        if not self._settings.leave_on_stop:
+            return None
+        try:
+            async with asyncio.timeout(self._settings.stop_deadline.total_seconds()):
+                return await drain(self._lanes)
+        except TimeoutError:
+            log.warning("subscription_not_left")
+            return None
+
+    async def _leave_when_asked(self) -> int:
+        await self._replicas.until_asked_to_leave()
+        log.info("leaving", extra={"replica": self._settings.replica})
+        return await drain(self._lanes)
+
+    async def _wind_up(self, writing: "asyncio.Task[None]", drained: int | None) -> Left | None:
+        """Commit and acknowledge what is in hand, send the last receipts, and go; with the session, if it is drained.
 
         What cannot be committed by the deadline stays unacknowledged: the broker keeps it for the next start.
         """
-        deadline = self._settings.stop_deadline.total_seconds()
-        leaves = self._settings.leave_on_stop and await self._leave(deadline)
         self._intake.close()
-        _, unfinished = await asyncio.wait([writing], timeout=deadline)
+        _, unfinished = await asyncio.wait([writing], timeout=self._settings.stop_deadline.total_seconds())
         if unfinished:
             writing.cancel()
             log.warning("stopped_with_messages_in_hand", extra={"messages": self._intake.in_hand})
         self._sender.send()
-        await self._session.close(ends_session=leaves and not unfinished)
-        log.info("ingest_stopped", extra={"left_subscription": leaves and not unfinished})
-
-    async def _leave(self, deadline_s: float) -> bool:
-        """Give up the share of the subscription and take what the broker still has for us; True when all is taken."""
-        connection = self._session.connections
-        try:
-            await self._session.unsubscribe()
-            async with asyncio.timeout(deadline_s):
-                await self._until_quiet()
-            if not self._session.is_connected or self._session.connections != connection:
-                raise ConnectionError("the connection was lost, and something may wait for the next one")
-        except (TimeoutError, OSError, IngestError) as error:
-            log.warning("subscription_not_left", extra={"reason": str(error) or type(error).__name__})
-            return False
-        return True
-
-    async def _until_quiet(self) -> None:
-        """Return when nothing has come for a while and nothing is in hand."""
-        loop = asyncio.get_running_loop()
-        since, seen = loop.time(), self._intake.taken
-        while loop.time() - since < QUIET.total_seconds() or self._intake.in_hand:
-            await asyncio.sleep(POLL.total_seconds())
-            if self._intake.taken != seen:
-                since, seen = loop.time(), self._intake.taken
+        was_known = self._session.was_known
+        await self._session.close(ends_session=drained is not None and not unfinished)
+        if drained is None or unfinished:
+            await self._replicas.stopped()
+            log.info("ingest_stopped", extra={"replica": self._settings.replica})
+            return None
+        await self._replicas.left(drained=drained)
+        log.info("ingest_left", extra={"replica": self._settings.replica, "drained": drained})
+        return Left(drained=drained, was_known=was_known)
 
 
 def subscriptions(group: str) -> tuple[Subscription, ...]:
@@ -275,6 +312,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         ingest = await _reach_database(stack, settings, metrics, stop)
         if ingest is not None:
             await ingest.run(stop)
+
+
+async def leave(settings: Settings, stop: asyncio.Event) -> Left | None:
+    """Be the replica of these settings for as long as it takes to drain what waits for it, and end its session.
+
+    Returns None when `stop` was set before that was done; then nothing is lost, and it may be tried again.
+    """
+    async with AsyncExitStack() as stack:
+        ingest = await _reach_database(stack, settings, Metrics(), stop)
+        if ingest is None:
+            return None
+        ingest.leave()
+        return await ingest.run(stop)
 
 
 async def _reach_database(

@@ -68,3 +68,6 @@ class Metrics:
         self.broker_clients = gauge("broker_clients", "Clients the broker knows, connected or away", "state")
         self.broker_heap_bytes = gauge("broker_heap_bytes", "Memory the broker has taken")
         self.broker_watched = gauge("broker_watched", "1 while the broker's own numbers ($SYS) arrive")
+        self.replicas_stranded = gauge(
+            "replicas_stranded", "1 for a replica that is gone and has not left: its share piles up unread", "replica"
+        )

@@ -122,6 +122,11 @@ class Settings(ServiceSettings):
         default=False,
         description="give up the share of the subscription when stopping: for a replica that does not come back",
     )
+    replica_silence: Duration = Field(
+        default=timedelta(minutes=2),
+        ge=timedelta(seconds=1),
+        description="after which a replica without a sign of life, which has not left, counts as stranded",
+    )
     broker_log: Path | None = Field(
         default=None, description="the broker's log file, read for refusals that never reach ingest; unset: not read"
     )

@@ -13,6 +13,7 @@ PARTS = {
     "control": "services.control",
     "sim": "firmware_sim",
     "migrate": "services.shared.database.migrate",
+    "drain": "services.ingest.drain",
 }
 
 # Imported only when asked for: a verb must not pay for, or fail with, what another one needs.

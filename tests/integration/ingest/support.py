@@ -103,12 +103,10 @@ class Bench:
             finally:
                 stop.set()
 
-    @asynccontextmanager
-    async def ingest_process(self, log: Path, **extra: str) -> AsyncIterator[ManagedProcess]:
-        """Ingest as a process of its own, ready; it may be killed."""
+    def environment(self) -> dict[str, str]:
+        """The settings of an ingest on this bench as a process gets them."""
         identity = self.broker.pki.service(ServiceName.INGEST)
-        port = free_port()
-        environment = {
+        return {
             "INGEST_DATABASE__URL": self.ingest_database.url.get_secret_value(),
             "INGEST_BROKER__HOST": "127.0.0.1",
             "INGEST_BROKER__PORT": str(self.broker.service_port),
@@ -118,9 +116,13 @@ class Bench:
             "INGEST_SHARED_GROUP": GROUP,
             "INGEST_BATCH__AGE": "20ms",
             "INGEST_RECEIPT_INTERVAL": "20ms",
-            "INGEST_HEALTH__PORT": str(port),
-            **extra,
         }
+
+    @asynccontextmanager
+    async def ingest_process(self, log: Path, **extra: str) -> AsyncIterator[ManagedProcess]:
+        """Ingest as a process of its own, ready; it may be killed."""
+        port = int(extra.pop("INGEST_HEALTH__PORT", "0")) or free_port()
+        environment = self.environment() | {"INGEST_HEALTH__PORT": str(port), **extra}
         async with running(
             "ingest",
             [sys.executable, "-m", "services.ingest"],
@@ -170,11 +172,11 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class RunningIngest:
-    """An ingest in this process."""
+    """An ingest by its health server; in this process, where it can be stopped from here."""
 
     port: int
-    stop: asyncio.Event
-    task: "asyncio.Task[None]"
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[None] | None" = None
 
     async def get(self, path: str) -> tuple[int, str]:
         """Status and body of its health server; (0, "") when it does not answer."""
@@ -191,7 +193,7 @@ class RunningIngest:
 
     async def is_ready(self) -> bool:
         """Whether it says that it can do its work."""
-        assert not self.task.done(), "ingest has ended"
+        assert self.task is None or not self.task.done(), "ingest has ended"
         return (await self.get("/readyz"))[0] == 200
 
     async def until(self, name: str, value: float) -> None:

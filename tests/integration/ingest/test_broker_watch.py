@@ -1,13 +1,17 @@
 """A queue of the broker that really overflows, and what ingest reads of it in `$SYS`."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
 
+from schemas import codec
 from schemas.topics import shared
 from services.control.trust.certificates import ServiceName
 from services.ingest.broker_watch import BrokerWatch
@@ -15,9 +19,10 @@ from services.ingest.brokerstats import Drops
 from services.ingest.metrics import Metrics
 from services.local.broker import Broker, Options
 from services.local.pki import Pki
+from services.local.platform import free_port
 from services.shared.clock import utc_now
 from services.shared.settings import BrokerSettings
-from tests.integration.ingest.support import eventually
+from tests.integration.ingest.support import CLUSTER, Bench, RunningIngest, a_heartbeat, eventually, now_ms
 from tests.support.broker import NEVER_EXPIRES, MqttClient, broker_for, connect_device, connect_service
 
 pytestmark = pytest.mark.integration
@@ -191,3 +196,40 @@ async def test_a_device_reads_nothing_of_what_the_broker_tells(broker: Broker) -
     assert device.payloads() == [b"after"] * len(device.payloads())
     await asyncio.to_thread(with_word.close)
     await asyncio.to_thread(device.close)
+
+
+async def test_a_frozen_ingest_tells_what_it_cost_when_it_comes_to_itself(bench: Bench, tmp_path: Path) -> None:
+    """The queue in front of ingest itself: nobody can count while it overflows, and nothing is silent afterwards."""
+    count, first_ms = 200, now_ms() - 600_000
+    device = await bench.device(CLUSTER)
+    port = free_port()
+    async with bench.ingest_process(
+        tmp_path / "ingest.log", INGEST_RECEIVE_MAXIMUM="10", INGEST_HEALTH__PORT=str(port)
+    ) as process:
+        ingest = RunningIngest(port=port)
+        await eventually(ingest.is_ready, bool)
+        await ingest.until("ingest_broker_watched", 1)
+
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            for number in range(count):
+                heartbeat = codec.encode(a_heartbeat(device_at_ms=first_ms + number))
+                assert await asyncio.to_thread(device.publish, f"loa/v1/{CLUSTER}/up/heartbeat", heartbeat) == 0
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+
+        await eventually(
+            lambda: ingest.metric("ingest_broker_messages_dropped_total"), lambda dropped: dropped > 0, what="drops"
+        )
+        await ingest.until("ingest_broker_messages_waiting", 0)
+        (row,) = await bench.eventually("SELECT count(*) FROM telemetry.heartbeats", lambda rows: rows[0][0] >= QUEUE)
+        dropped = await ingest.metric("ingest_broker_messages_dropped_total")
+        assert dropped == count - row[0] == count - QUEUE - 10
+
+        # Over its own end, however sudden: what was dropped before is told once.
+        await bench.eventually("SELECT broker_dropped FROM telemetry.replicas", lambda rows: rows[0][0] == dropped)
+        process.kill()
+    async with bench.ingest() as again:
+        await again.until("ingest_broker_watched", 1)
+        await again.until("ingest_broker_messages_waiting", 0)
+        assert await again.metric("ingest_broker_messages_dropped_total") == 0
