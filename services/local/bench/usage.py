@@ -27,8 +27,7 @@ class Family:
         stats = _all_stats()
         if self.pid not in stats:
             return None
-        total = sum(_own(stats[pid]) for pid in _descendants(self.pid, stats))
-        return total + _ended_children(stats[self.pid])
+        return sum(_own(stats[pid]) + _ended_children(stats[pid]) for pid in _descendants(self.pid, stats))
 
 
 @dataclass(frozen=True, slots=True)
