@@ -42,6 +42,9 @@ def server_settings(settings: DatabaseSettings, application: str) -> dict[str, s
         "application_name": application,
         "statement_timeout": str(round(settings.statement_timeout.total_seconds() * 1000)),
         "timezone": "UTC",
+        # TimescaleDB refuses a transaction that touches more than 100 batches of compressed rows: a device back after days
+        # sends that many, and nothing could be stored any more. Without the extension it is a name nobody reads.
+        "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
     }
 
 

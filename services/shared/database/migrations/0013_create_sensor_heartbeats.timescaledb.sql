@@ -9,10 +9,14 @@ SELECT create_hypertable('telemetry.sensor_heartbeats_hourly', by_range('hour', 
 CREATE UNIQUE INDEX sensor_heartbeats_once_per_instant ON telemetry.sensor_heartbeats
        (((date_part('epoch', at - timestamptz '2024-01-01 00:00:00+00') / 10)::integer), device_no, at);
 
+-- A chunk has sixty rows of a device, too few to be a segment: 27 bytes a row. In order of device and time, sixteen
+-- devices share one: 13 bytes, and what is asked for is found by the least and greatest device of each segment. Wider
+-- chunks save no disk: three hours take 10 bytes, and as much more for what waits uncompressed.
 ALTER TABLE telemetry.sensor_heartbeats
     SET (timescaledb.compress, timescaledb.compress_segmentby = '', timescaledb.compress_orderby = 'device_no, at');
+-- A week of hours makes a segment, and many devices are asked for at once.
 ALTER TABLE telemetry.sensor_heartbeats_hourly
-    SET (timescaledb.compress, timescaledb.compress_segmentby = '', timescaledb.compress_orderby = 'device_no, hour');
+    SET (timescaledb.compress, timescaledb.compress_segmentby = 'device_no', timescaledb.compress_orderby = 'hour');
 SELECT add_compression_policy('telemetry.sensor_heartbeats', interval '1 hour',
                               schedule_interval => interval '15 minutes');
 SELECT add_compression_policy('telemetry.sensor_heartbeats_hourly', interval '2 days');

@@ -102,16 +102,18 @@ SELECT device_no,
        0::smallint
   FROM telemetry.sensor_heartbeats_hourly;
 
--- Sum up rows of sensors from `starts_at` to an hour later: of the devices named, or of all. Nothing is sorted: minutes
+-- Sum up rows of sensors from `starts_at` to an hour later: of one device, or (NULL) of all. Nothing is sorted: minutes
 -- are bits, and bits are gathered in whatever order rows lie.
 --
 -- What is there already is added to, never taken back: raw rows of the hour may be gone by the time a straggler comes.
 -- Then `heartbeats` counts as many as are known together or as there are minutes, whichever is more, and may be too few.
-CREATE FUNCTION telemetry.roll_up_sensors(starts_at timestamptz, devices integer[]) RETURNS void
-    LANGUAGE sql
+CREATE FUNCTION telemetry.roll_up_sensors(starts_at timestamptz, only_device integer) RETURNS void
+    LANGUAGE plpgsql
     SET search_path = pg_catalog
     SET work_mem = '256MB' -- a group for each sensor, and a province has millions
+    SET plan_cache_mode = 'force_custom_plan' -- one device is found by the key, all are read in the order they lie
 AS $$
+BEGIN
     INSERT INTO telemetry.sensor_heartbeats_hourly AS r
            (hour, minutes, device_no, heartbeats, first_s, last_s, signal_min_dbm, battery_min_percent)
     SELECT starts_at,
@@ -125,7 +127,7 @@ AS $$
       FROM telemetry.sensor_heartbeats
      WHERE at >= starts_at
        AND at < starts_at + interval '1 hour'
-       AND (devices IS NULL OR device_no = ANY (devices))
+       AND (only_device IS NULL OR device_no = only_device)
      GROUP BY device_no
      ORDER BY device_no
         ON CONFLICT (hour, device_no) DO UPDATE
@@ -135,6 +137,7 @@ AS $$
            last_s = greatest(r.last_s, excluded.last_s),
            signal_min_dbm = least(r.signal_min_dbm, excluded.signal_min_dbm),
            battery_min_percent = least(r.battery_min_percent, excluded.battery_min_percent);
+END
 $$;
 
 -- Roll up the next hour of sensors that is due at `now_at` and return it; NULL when none is, or another replica is at it.
@@ -144,11 +147,13 @@ CREATE FUNCTION telemetry.roll_up_sensors_next(now_at timestamptz) RETURNS times
     SET search_path = pg_catalog
 AS $$
 DECLARE
-    at_once         CONSTANT integer := 50000; -- stragglers
+    at_once         CONSTANT integer := 20000; -- entries of one transaction
+    many            CONSTANT integer := 5000;  -- devices, beyond which reading the whole hour is quicker
     complete_until  timestamptz := date_trunc('hour', now_at - interval '5 minutes', 'UTC');
     rolled_until    timestamptz;
     due             timestamptz;
     late            integer[];
+    each            integer;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('telemetry.roll_up_sensors')) THEN
         RETURN NULL;
@@ -171,11 +176,17 @@ BEGIN
         RETURNING device_no
     )
     SELECT array_agg(DISTINCT device_no) INTO late FROM taken;
-    PERFORM telemetry.roll_up_sensors(due, late);
+    IF cardinality(late) > many THEN
+        PERFORM telemetry.roll_up_sensors(due, NULL);
+    ELSE
+        FOREACH each IN ARRAY late LOOP
+            PERFORM telemetry.roll_up_sensors(due, each);
+        END LOOP;
+    END IF;
     RETURN due;
 END
 $$;
 
 GRANT EXECUTE
-   ON FUNCTION telemetry.roll_up_sensors(timestamptz, integer[]), telemetry.roll_up_sensors_next(timestamptz)
+   ON FUNCTION telemetry.roll_up_sensors(timestamptz, integer), telemetry.roll_up_sensors_next(timestamptz)
    TO loa_ingest;
