@@ -142,17 +142,24 @@ async def states(
     now: datetime,
 ) -> tuple[DeviceState, ...]:
     """Devices in service of the units with their states, in order of their ids, after id `after`."""
+    # Who is on the page comes first: what is shown of a device is made for these, not for all of a commune.
     rows = await connection.fetch(
         f"""
+          WITH page AS MATERIALIZED (
+               SELECT d.device_no
+                 FROM control.devices d
+                 LEFT JOIN telemetry.fleet_states s USING (device_no)
+                WHERE d.unit_id = ANY ($2)
+                  AND d.retired_at IS NULL
+                  AND ($3::text IS NULL OR d.kind = $3)
+                  AND ($4::text IS NULL OR {_LIVENESS} = $4)
+                  AND ($5::text IS NULL OR d.device_id COLLATE "C" > $5)
+                ORDER BY d.device_id COLLATE "C"
+                LIMIT $6)
         SELECT *
           FROM ({_STATES}) AS states
-         WHERE unit_id = ANY ($2)
-           AND retired_at IS NULL
-           AND ($3::text IS NULL OR kind = $3)
-           AND ($4::text IS NULL OR liveness = $4)
-           AND ($5::text IS NULL OR device_id COLLATE "C" > $5)
+         WHERE device_no IN (SELECT device_no FROM page)
          ORDER BY device_id COLLATE "C"
-         LIMIT $6
         """,  # noqa: S608 - made of constants
         now,
         list(unit_ids),
