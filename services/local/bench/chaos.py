@@ -200,6 +200,7 @@ async def _recovered(site: ChaosSite, *, within_s: float, and_also: Callable[[],
     while time.monotonic() < until:
         if watch.is_done and and_also():
             return time.monotonic()
+        site.restart_fallen()
         await asyncio.sleep(POLL_S)
     return None
 
@@ -208,6 +209,7 @@ async def _settle(site: ChaosSite, report: Report) -> None:
     """Have nothing new said, and wait until everything said has arrived."""
     _say("waiting until everything has arrived")
     site.say_no_more()
+    site.restart_fallen()
     for replica in site.replicas:
         await replica.wait_ready()
     until = time.monotonic() + SETTLE_DEADLINE_S
@@ -305,6 +307,7 @@ def _tell(report: Report, site: ChaosSite, breaker: Breaker) -> None:
         "most_in_hand": {name: session.most_in_hand for name, session in sorted(site.witness.sessions.items())},
     }
     report["problems"] += problems(found)
+    report["problems"] += site.last_words
     if site.witness.acknowledged_nothing:
         report["problems"].append(f"{site.witness.acknowledged_nothing} acknowledgements of what was not delivered")
     if report["quarantined"]:

@@ -10,11 +10,12 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from schemas.identifiers import DeviceId
 from services.control.trust.certificates import ServiceName
@@ -62,7 +63,7 @@ class Replica:
     def __init__(self, name: str, folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.health_port = free_port()
-        self.starts = 0
+        self._is_down = True  # because it was never started, or because we ended it
         self._log = folder / f"{name.replace(':', '-')}.log"
         self._environment = inherited_environment() | {
             **environment,
@@ -84,7 +85,7 @@ class Replica:
 
     def start(self, **settings: str) -> None:
         """Start it and return at once."""
-        self.starts += 1
+        self._is_down = False
         self._process = processes.start(
             self.name,
             [sys.executable, "-m", "services.ingest"],
@@ -93,17 +94,24 @@ class Replica:
             cwd=TOP,
         )
 
+    @property
+    def has_given_up(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and not self._is_down and self._process.returncode is not None
+
     async def wait_ready(self) -> None:
         """Return when it takes messages. Raises `ProcessFailed`."""
         await self.process.wait_ready(f"http://127.0.0.1:{self.health_port}/readyz", deadline=READY_DEADLINE)
 
     def kill(self) -> None:
         """`kill -9`."""
+        self._is_down = True
         if self.is_running:
             self.process.kill()
 
     async def stop(self) -> None:
         """Have it end well."""
+        self._is_down = True
         if self.is_running:
             await self.process.stop(grace=STOP_GRACE)
 
@@ -150,6 +158,7 @@ class ChaosSite:
     group: str = field(default_factory=lambda: secrets.token_hex(16))
     _broker: Broker | None = None
     replicas: list[Replica] = field(default_factory=list)
+    last_words: list[str] = field(default_factory=list)  # of each ingest that ended by itself
     heartbeats: list[HeartbeatSpeaker] = field(default_factory=list)
     events: list[EventSpeaker] = field(default_factory=list)
 
@@ -219,6 +228,15 @@ class ChaosSite:
         for replica in self.replicas:
             await replica.wait_ready()
 
+    def restart_fallen(self) -> None:
+        """Start again what has ended by itself, as a supervisor does, and keep its last words."""
+        for replica in self.replicas:
+            if replica.has_given_up:
+                self.last_words.append(
+                    f"{replica.name} ended with status {replica.process.returncode}{replica.process.tail()}"
+                )
+                replica.start()
+
     # --- devices ---
 
     def add_devices(self, load: Load, *, repeat_s: float = REPEAT_S) -> None:
@@ -260,13 +278,8 @@ class ChaosSite:
     @asynccontextmanager
     async def speaking(self) -> AsyncIterator[None]:
         """Inside, the devices live."""
-        async with asyncio.TaskGroup() as tasks:
-            lives = [tasks.create_task(each.run()) for each in (*self.heartbeats, *self.events)]
-            try:
-                yield
-            finally:
-                for life in lives:
-                    life.cancel()
+        async with meanwhile(*(each.run() for each in (*self.heartbeats, *self.events))):
+            yield
 
     def say_no_more(self) -> None:
         """Have the devices say nothing new; events are repeated all the same."""
@@ -362,6 +375,23 @@ async def chaos_site(database: str | None, population: Population = SMALL) -> As
         )
         stack.callback(site.end)
         yield site
+
+
+@asynccontextmanager
+async def meanwhile(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have `work` done for as long as the block runs. What goes wrong in the block is raised as it is."""
+    problem: Exception | None = None
+    async with asyncio.TaskGroup() as tasks:
+        doing = [tasks.create_task(each) for each in work]
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised below, outside the group, which would wrap it
+            problem = error
+        finally:
+            for each in doing:
+                each.cancel()
+    if problem is not None:
+        raise problem
 
 
 def broker_of(site: ChaosSite, name: str, options: Options | None = None) -> Broker:

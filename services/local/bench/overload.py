@@ -19,7 +19,7 @@ import asyncpg
 from services.local import installation
 from services.local.bench import chaos_store, store, usage
 from services.local.bench.chaos_broker import dropped, tells_anew
-from services.local.bench.chaos_site import REPLICAS, ChaosSite, Load, broker_of, chaos_site
+from services.local.bench.chaos_site import REPLICAS, ChaosSite, Load, broker_of, chaos_site, meanwhile
 from services.local.bench.measurement import BenchFailed, Generator
 from services.local.bench.overload_load import Meter, Span, offer, offering
 from services.local.bench.population import Population
@@ -312,12 +312,8 @@ async def _sampling(site: ChaosSite) -> AsyncIterator[_Samples]:
             )
             await asyncio.sleep(_SAMPLE_EVERY_S)
 
-    async with asyncio.TaskGroup() as tasks:
-        looking = tasks.create_task(look())
-        try:
-            yield samples
-        finally:
-            looking.cancel()
+    async with meanwhile(look()):
+        yield samples
 
 
 def _say(text: str) -> None:
