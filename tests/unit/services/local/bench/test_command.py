@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.local.bench import command, ingest
+from services.local.bench import command, ingest, storage
 from services.local.bench.traffic import Profile
 
 
@@ -15,6 +15,13 @@ from services.local.bench.traffic import Profile
         ("ingest", "--seconds", "61"),
         ("ingest", "--devices", "10"),
         ("ingest", "--devices", "9000001"),
+        ("storage", "--rows", "99999"),
+        ("storage", "--rows", "200000001"),
+        ("storage", "--rows", "many"),
+        ("storage", "--part", "speed"),
+        ("storage", "--database", "mysql://root@localhost/loa"),
+        ("storage", "--database", "localhost"),
+        ("storage", "--database", "postgresql://localhost:port/loa"),
         ("ingest", "--profile", "easy"),
         ("ingest", "--replicas", "0"),
         ("ingest", "--replicas", "5"),
@@ -38,3 +45,14 @@ def test_a_report_is_readable_before_anything_was_measured() -> None:
     assert "loa_msgs_per_s              -" in text
     assert "  ingest                    44.5" in text
     assert text[-1] == "problem: interrupted"
+
+
+def test_figures_within_figures_are_shown_by_the_names_that_lead_to_them() -> None:
+    report = storage.empty_report(storage.Request(rows=100_000, database=None)) | {
+        "queries_ms": {"last_day": {"p50": 1.5, "p99": 1234}}
+    }
+
+    text = command.readable(report).splitlines()
+
+    assert "  last_day / p50            1.5" in text
+    assert "  last_day / p99            1,234" in text
