@@ -103,8 +103,8 @@ class RegistryLoader:
         async with self._database.transaction(isolation="repeatable_read", readonly=True) as connection:
             version = await registry_store.standing(connection)
             if not version.follows(since):
-                facts = {"change_no": version.change_no, "held_change_no": since.change_no}
-                log.warning("registry_replaced", extra=facts)
+                # Restarted, replaced by another, or put back from a backup: what was seen before tells nothing here.
+                log.warning("registry_history_ended", extra={"held": since.told(), "found": version.told()})
                 return False
             if await registry_store.is_everything_changed(connection, since):
                 return False

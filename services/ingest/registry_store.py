@@ -94,6 +94,10 @@ class Version:
     snapshot: str
     at: datetime
 
+    def told(self) -> str:
+        """Return what tells two versions apart, for the log."""
+        return f"{self.history}, change {self.change_no}"
+
     def follows(self, earlier: "Version") -> bool:
         """Whether this is the same registry later on, and not another one or an older one put back in its place."""
         return self.history == earlier.history and self.change_no >= earlier.change_no

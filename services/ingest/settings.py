@@ -105,7 +105,7 @@ class Settings(ServiceSettings):
         default=timedelta(minutes=10), description="after which the broker drops a receipt it could not deliver"
     )
     registry_refresh: Duration = Field(
-        default=timedelta(minutes=1), description="how often the registry is loaded without being told of a change"
+        default=timedelta(minutes=1), description="how often changes of the registry are looked for untold"
     )
     maintenance_interval: Duration = Field(
         default=timedelta(minutes=5), description="how often partitions, roll-ups and retention are looked after"

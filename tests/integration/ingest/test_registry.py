@@ -478,7 +478,7 @@ async def test_a_database_restored_from_backup_is_read_whole(
         await eventually(names, lambda found: found == {"sensor-1"})
         assert follower.loads("full") == 2
         assert len(follower.registry) == 1
-        assert [each.levelname for each in caplog.records if each.message == "registry_replaced"] == ["WARNING"]
+        assert [each.levelname for each in caplog.records if each.message == "registry_history_ended"] == ["WARNING"]
     await database_server.drop(backup)
 
 
@@ -502,7 +502,7 @@ async def test_tables_put_back_within_the_same_database_are_noticed(
         await owner.execute("DELETE FROM control.devices WHERE device_id = 'sensor-2'")
         await owner.execute("DELETE FROM control.registry_changes WHERE change_no = 2")
     assert await follower.pairs_now() == {("sensor-1", "sensor-1")}
-    assert "registry_replaced" in [each.message for each in caplog.records]
+    assert "registry_history_ended" in [each.message for each in caplog.records]
 
 
 async def test_once_a_day_it_is_read_whole_and_put_right(
