@@ -30,6 +30,7 @@ from services.ingest.sensor_roller import SensorRoller
 from services.ingest.settings import Settings
 from services.ingest.stamps import TimeWindow
 from services.ingest.store import BatchStore, StoreLimits, open_store
+from services.ingest.twin_watch import TwinWatch
 from services.ingest.writer import Collaborators, Writer
 from services.shared.clock import utc_now
 from services.shared.database.errors import DatabaseError
@@ -105,6 +106,7 @@ class Ingest:
             self._session, interval=settings.receipt_interval, expiry=settings.receipt_expiry, metrics=metrics
         )
         self._session.watch(connected=self._broker_connected, writable=self._sender.wake)
+        self._twin_watch = TwinWatch(database, clock=utc_now, metrics=metrics)
         self._writer = Writer(
             Collaborators(
                 intake=self._intake,
@@ -116,6 +118,7 @@ class Ingest:
                 sender=self._sender,
                 clock=utc_now,
                 metrics=metrics,
+                committed=self._twin_watch.note,
             ),
             window=window,
         )
@@ -170,6 +173,7 @@ class Ingest:
                 tasks.create_task(self._watch_database(), name="database watch"),
                 tasks.create_task(self._broker_watch.run(), name="broker watch"),
                 tasks.create_task(self._replicas.run(), name="replicas"),
+                tasks.create_task(self._twin_watch.run(), name="twin watch"),
                 tasks.create_task(self._replayer.run(), name="replayer"),
                 tasks.create_task(
                     listen(settings.database, [CHANNEL], self._loader.wake, application=f"ingest {settings.replica}"),

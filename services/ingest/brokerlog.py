@@ -31,6 +31,8 @@ class RefusalKind(enum.StrEnum):
     """Too many connections at once."""
     FULL_QUEUE = "full_queue"
     """The first of a run of messages dropped because a client (that is: ingest) has not taken what waits for it."""
+    TAKEN_OVER = "taken_over"
+    """A client came under a name that was connected, and the older connection was ended: it had lost it, or there are two."""
     UNDELIVERABLE = "undeliverable"
     """A message for a client was larger than the client accepts."""
 
@@ -69,6 +71,7 @@ _PATTERNS: tuple[tuple[RefusalKind, re.Pattern[str]], ...] = tuple(
         (RefusalKind.CONNECTION_LIMIT, r"Client connection from \S{1,64} denied: max_connections exceeded\.$"),
         (RefusalKind.CONNECTION_LIMIT, r"Unable to accept new connection, system socket count has been exceeded\."),
         (RefusalKind.FULL_QUEUE, rf"Outgoing messages are being dropped for client {_CLIENT}\.$"),
+        (RefusalKind.TAKEN_OVER, rf"Client {_CLIENT} already connected, closing old connection\.$"),
         (RefusalKind.UNDELIVERABLE, rf"Dropping too large outgoing PUBLISH for {_CLIENT} \("),
     )
 )

@@ -71,3 +71,10 @@ class Metrics:
         self.replicas_stranded = gauge(
             "replicas_stranded", "1 for a replica that is gone and has not left: its share piles up unread", "replica"
         )
+        # Which ones stands in the database (telemetry.shared_certificate_log): as many labels as devices would be too many.
+        self.certificates_shared = gauge(
+            "certificates_shared", "Devices whose certificate more than one device has used within the last hour"
+        )
+        self.lively_devices = gauge(
+            "devices_reconnecting", "Devices that connect again and again, looked into for a certificate used twice"
+        )

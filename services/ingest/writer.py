@@ -51,6 +51,7 @@ class Collaborators:
     sender: Sender
     clock: Callable[[], datetime]
     metrics: Metrics
+    committed: Callable[[Sequence[Taken]], None] = lambda _: None  # is shown what is stored and acknowledged
 
 
 class Writer:
@@ -112,6 +113,7 @@ class Writer:
         for topic in {each.topic for each in part if isinstance(each.verdict, Quarantined) and each.verdict.must_clear}:
             self._with.sender.clear(topic)
         self._with.intake.settled(part)
+        self._with.committed(part)
         self._mark(is_able=True)
         self._count(part, batch, done, asyncio.get_running_loop().time() - began_at)
 

@@ -55,6 +55,10 @@ REFUSALS = {
         RefusalKind.FULL_QUEUE,
         "ingest:1",
     ),
+    "2026-11-20T22:32:11+0000: Client cl-d already connected, closing old connection.": (
+        RefusalKind.TAKEN_OVER,
+        "cl-d",
+    ),
     "2026-11-20T22:32:10+0000: Dropping too large outgoing PUBLISH for cluster-a (262144 bytes)": (
         RefusalKind.UNDELIVERABLE,
         "cluster-a",
@@ -69,7 +73,6 @@ NOTHING_REFUSED = [
     "2026-11-20T22:32:11+0000: Client cluster-a disconnected.",
     "2026-11-20T22:32:11+0000: Client cluster-a closed its connection.",
     "2026-11-20T22:32:11+0000: Client cluster-a has exceeded timeout, disconnecting.",
-    "2026-11-20T22:32:11+0000: Client cl-d already connected, closing old connection.",
     "2026-11-20T21:56:00: Received PUBLISH from dev001 (d0, q1, r0, m2, 'Denied PUBLISH from x (', ... (1 bytes))",
     # What a client chose: topics it subscribed to, and a topic that quotes a refusal of somebody else.
     "2026-11-20T21:56:00: \tClient cluster-b disconnected due to oversize packet. (QoS 1)",
