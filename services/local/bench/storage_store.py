@@ -81,7 +81,12 @@ SELECT CASE clock_state WHEN 2 THEN received_at ELSE device_at END AS at,
                  WHERE random() >= 0.01) s) r
 """
 
-MAKE_STAGE = f"CREATE UNLOGGED TABLE bench.staged AS SELECT {_COLUMNS} FROM telemetry.sensor_heartbeats WITH NO DATA"
+MAKE_STAGE = f"""
+CREATE UNLOGGED TABLE bench.staged WITH (autovacuum_enabled = off) AS
+SELECT {_COLUMNS}
+  FROM telemetry.sensor_heartbeats
+  WITH NO DATA
+"""
 EMPTY_STAGE = "TRUNCATE bench.staged"
 FILL_STAGE = f"INSERT INTO bench.staged ({_COLUMNS}) {SENT.format(devices='province')}"
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from datetime import timedelta
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_a_server_that_is_not_there_is_said_to_be_not_there(
 
 
 def test_what_is_not_finished_in_time_says_how_far_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "DEADLINE", storage.timedelta(seconds=0.01))
+    monkeypatch.setattr(storage, "DEADLINE", timedelta(seconds=0.01))
     report = measured(storage.Request(rows=storage.FEWEST_ROWS, database=None))
     assert report["keys"] is None
     assert any("ask for fewer --rows" in problem for problem in report["problems"])
