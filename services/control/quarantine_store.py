@@ -243,11 +243,14 @@ SELECT device_id, kind, principal
 # Ingest forgets inmates after a while; what was decided about them stands in the audit.
 _FORGET_DECIDED = """
 DELETE FROM control.quarantine_decided s
- WHERE NOT EXISTS (SELECT FROM telemetry.quarantine_log q WHERE q.quarantine_id = s.quarantine_id)
-   AND NOT EXISTS (SELECT FROM control.quarantine_requests r
-                    WHERE r.quarantine_id = s.quarantine_id
-                      AND NOT EXISTS (SELECT FROM telemetry.quarantine_replay_log o
-                                       WHERE o.request_no = r.request_no AND o.quarantine_id = r.quarantine_id))
+ USING control.quarantine_decisions d
+ WHERE d.decision_id = s.decision_id
+   AND NOT EXISTS (SELECT FROM telemetry.quarantine_log q WHERE q.quarantine_id = s.quarantine_id)
+   AND (d.decision = 'discard'
+        OR EXISTS (SELECT
+                     FROM telemetry.quarantine_replay_log o
+                    WHERE o.request_no = s.decision_id
+                      AND o.quarantine_id = s.quarantine_id))
 """
 
 _FORGET_CORRECTIONS = """

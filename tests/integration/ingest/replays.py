@@ -1,7 +1,7 @@
 """What the tests of replays share: a replayer on a database of its own, and somebody who decides."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -62,7 +62,7 @@ class Office:
     receipts: list[Journal] = field(default_factory=list)
     now: datetime = NOW
 
-    def receipt(self, journals: Sequence[Journal]) -> None:
+    def receipt(self, journals: Collection[Journal]) -> None:
         """What a device would be told."""
         self.receipts.extend(journals)
 

@@ -112,7 +112,7 @@ async def test_an_event_that_counts_as_received_is_stored_by_its_replay(office: 
     assert (outcome["result"], outcome["is_corrected"], outcome["sequence"]) == ("stored", True, 7)
     assert outcome["journal_id"] == JOURNAL.hex()
     assert await office.count("events") == 2
-    (received,) = await office.owner.fetchrow("SELECT received FROM telemetry.journals")
+    received = await office.owner.fetchval("SELECT received FROM telemetry.journals")
     assert [(each.lower, each.upper) for each in received] == [(6, 8)]
     # The original is as it was.
     assert (await office.inmate())["payload"] == garbled

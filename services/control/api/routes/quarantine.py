@@ -18,7 +18,7 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts
 from services.control.api.errors import documented, language_of
 from services.control.api.faults import FieldFault
-from services.control.api.fields import Answer, Body, Note, TopicText
+from services.control.api.fields import Answer, Body, TopicText, Why
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, NotFound
 from services.control.permissions import Permission
@@ -33,7 +33,6 @@ router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
 Standing = Literal["open", "waiting", "replayed", "discarded", "all"]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 QuarantineId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-Why = Annotated[Note, Field(min_length=1, description="why, for whoever reads the audit")]
 
 Reader = Annotated[Caller, requires(Permission.SEE_QUARANTINE, Scope.ROOT)]
 Decider = Annotated[Caller, requires(Permission.DECIDE_QUARANTINE, Scope.ROOT)]
@@ -164,7 +163,7 @@ class DecisionBody(Body):
     )
     matching: FilterBody | None = None
     limit: int = Field(default=MAX_AT_ONCE, ge=1, le=MAX_AT_ONCE, description="of those that match")
-    why: Why
+    why: Why = Field(description="for whoever reads the audit")
 
     @model_validator(mode="after")
     def _says_which(self) -> Self:
@@ -184,7 +183,7 @@ class CorrectionBody(Body):
     payload_diagnostic: Annotated[str, Field(max_length=32_768)] | None = Field(
         default=None, description="CBOR diagnostic notation (RFC 8949, section 8)"
     )
-    why: Why
+    why: Why = Field(description="for whoever reads the audit")
 
 
 class RequestedView(Answer):
