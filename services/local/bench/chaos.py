@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 
 from services.local.bench import chaos_store, store, usage
-from services.local.bench.chaos_broker import dropped, tells_anew
+from services.local.bench.chaos_broker import TELLS_EVERY_S, watching_drops
 from services.local.bench.chaos_faults import GHOST_LIMIT_S, Breaker
 from services.local.bench.chaos_ledger import Comparison, Loss, Outage
 from services.local.bench.chaos_schedule import Fault, Kind, schedule
@@ -239,18 +239,19 @@ async def _overflow(site: ChaosSite, report: Report) -> Report:
     await site.open_broker(broker_of(site, "small", options))
     site.add_replicas(REPLICAS[:1], **INGEST_SETTINGS, INGEST_RECEIVE_MAXIMUM=str(SMALL_RECEIVE_MAXIMUM))
     await site.start_replicas()
-    missing_before, dropped_before = ledger.undelivered(), await dropped(site)
-    site.say_on()
-    began_at = time.monotonic()
-    if await _recovered(site, within_s=FIRST_DEADLINE_S) is None:
-        raise BenchFailed("nothing is acknowledged over the broker with a small queue")
-    async with site.to_database.refusing():
-        await asyncio.sleep(OVERFLOW_S)
-    await _settle(site, report)
-    alarms = await _alarms(site)
-    ledger.outages.append(Outage(Loss.FULL_QUEUE, began_at, time.monotonic()))
-    await tells_anew()
-    lost = await dropped(site) - dropped_before
+    missing_before = ledger.undelivered()
+    async with watching_drops(site) as drops:
+        site.say_on()
+        began_at = time.monotonic()
+        if await _recovered(site, within_s=FIRST_DEADLINE_S) is None:
+            raise BenchFailed("nothing is acknowledged over the broker with a small queue")
+        async with site.to_database.refusing():
+            await asyncio.sleep(OVERFLOW_S)
+        await _settle(site, report)
+        alarms = await _alarms(site)
+        ledger.outages.append(Outage(Loss.FULL_QUEUE, began_at, time.monotonic()))
+        await asyncio.sleep(TELLS_EVERY_S)
+        lost = drops.count
     missing = ledger.undelivered() - missing_before
     if lost == 0:
         report["problems"].append("the broker's small queue did not overflow")

@@ -18,7 +18,7 @@ import asyncpg
 
 from services.local import installation
 from services.local.bench import chaos_store, store, usage
-from services.local.bench.chaos_broker import dropped, tells_anew
+from services.local.bench.chaos_broker import TELLS_EVERY_S, Drops, watching_drops
 from services.local.bench.chaos_site import REPLICAS, ChaosSite, Load, broker_of, chaos_site, meanwhile
 from services.local.bench.measurement import BenchFailed, Generator
 from services.local.bench.overload_load import Meter, Span, offer, offering
@@ -115,8 +115,8 @@ async def _measure(request: Request, report: Report, *, began_at: float) -> None
         meter = Meter(site.ledger)
         site.witness.listener = meter
         messages = round(2 * UNDER_WAY + 60_000 * FULL_S + 1.6 * TIMES * WANTED_RATE * request.seconds)
-        async with offering(site, messages=messages) as load, site.speaking():
-            bench = _Bench(site, load, meter, report)
+        async with offering(site, messages=messages) as load, site.speaking(), watching_drops(site) as drops:
+            bench = _Bench(site, load, meter, drops, report)
             await bench.find_rates()
             await bench.overload(request.seconds)
             await bench.recover(until=began_at + SETTLED_BEFORE.total_seconds())
@@ -130,11 +130,11 @@ class _Bench:
     site: ChaosSite
     load: Generator
     meter: Meter
+    drops: Drops
     report: Report
     full: float = 0.0
     sustainable: float = 0.0
     calm: Span | None = None
-    dropped_before: int = 0
 
     async def find_rates(self) -> None:
         """At full speed, slowed down, and with little to do."""
@@ -164,7 +164,6 @@ class _Bench:
         report, calm = self.report, self.calm
         assert calm is not None, "the calm comes before"
         _say(f"{TIMES} times as much for {seconds:g} s")
-        self.dropped_before = await dropped(self.site)
         commits_before = await self._commits()
         async with _sampling(self.site) as samples:
             span = await offer(self.load, self.meter, seconds=seconds, pace=TIMES * self.sustainable)
@@ -232,17 +231,21 @@ class _Bench:
             is_busy = site.events_waiting or site.witness.in_hand
             quiet_at = time.monotonic() if is_busy else max(quiet_at, site.ledger.last_delivered_at)
             await asyncio.sleep(0.05)
-        await tells_anew()
-        lost = await dropped(site) - self.dropped_before
+        await asyncio.sleep(TELLS_EVERY_S)
         board = self.load.board
         heartbeats = (
             board[Slot.ACKNOWLEDGED] - board[Slot.UNHEARD] - sum(sum(book.delivered) for book in site.ledger.heartbeats)
         )
+        missing = heartbeats + site.ledger.events_taken - site.ledger.events_delivered
         report["broker"] = {
-            "dropped_from_its_full_queue": lost,
-            "missing_by_ledger": heartbeats + site.ledger.events_taken - site.ledger.events_delivered,
+            "dropped_from_its_full_queue": self.drops.count,
+            "missing_by_ledger": missing,
             "given_to_nobody": board[Slot.UNHEARD],
         }
+        if missing != self.drops.count:
+            report["problems"].append(
+                f"the broker says that it dropped {self.drops.count} messages, the ledger misses {missing}"
+            )
 
     async def compare(self) -> None:
         """Look up every row."""
