@@ -229,7 +229,7 @@ class Breaker:
         link = await self._lose_one()
         if link is None:
             return None
-        self.absent = next(each for each in self.site.replicas if link.application == f"ingest {each.name}")
+        self.absent = next(each for each in self.site.replicas if link.application.startswith(f"ingest {each.name}"))
         self.absent.freeze()
         return time.monotonic()
 

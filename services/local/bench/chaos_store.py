@@ -70,9 +70,10 @@ async def make_login(connection: "Connection", role: str, password: str) -> None
 
 async def enter_rows(connection: "Connection", ledger: Ledger) -> None:
     """Enter every heartbeat and every event there is."""
-    async for rows in store.rows(connection, store.HEARTBEATS):
-        for row in rows:
-            ledger.enter_heartbeat(row["device_no"], row["at_ms"])
+    for query in (store.HEARTBEATS, store.SENSOR_HEARTBEATS):
+        async for rows in store.rows(connection, query):
+            for row in rows:
+                ledger.enter_heartbeat(row["device_no"], row["at_ms"])
     async for rows in store.rows(connection, store.EVENTS):
         for row in rows:
             ledger.enter_event(row["device_no"], row["journal"], row["sequence"])
