@@ -378,6 +378,9 @@ async def _compress_day(bench: Bench, report: Report) -> None:
         "stored_again": again.rows,
         "again_ms_per_row": again.ms_per_row(len(numbers)),
     }
+    hour = bench.day_from + timedelta(hours=3)
+    took = await _timed(lambda number: connection.execute(sql.ROLL_UP_ONE, hour, number), numbers, warm_up=0)
+    report["roll_up"]["straggler_of_a_compressed_hour_ms"] = _distribution(took)
     if again.rows:
         report["problems"].append(f"{again.rows} heartbeats that were there, compressed, have been stored again")
 
