@@ -309,7 +309,7 @@ async def get_inmate(
         {
             **_facts(inmate, language),
             "sha256": inmate.sha256.hex(),
-            "mend": text(f"quarantine.mend.{inmate.reason}", language),
+            "mend": text(f"quarantine.mend.{inmate.reason}", language) if inmate.reason in {*Reason} else "",
             "original": bytes_view(inmate.topic, inmate.payload),
             "forecast": forecast_view(foreseen, language),
             "decision": _decision_facts(decision) if decision is not None else None,

@@ -127,6 +127,14 @@ async def test_bytes_nobody_can_read_are_shown_as_far_as_they_go(api: Api) -> No
     assert shown["original"]["diagnostic"] == "{0:  / byte 2: no CBOR begins with 0xff /"
 
 
+async def test_a_reason_of_a_newer_ingest_is_shown_as_it_is(api: Api) -> None:
+    number = await add_inmate(api, reason="out_of_this_world")
+    shown = await get(api, await operator(api), f"/{number}")
+    assert (shown["reason"], shown["explanation"], shown["mend"]) == ("out_of_this_world", "out_of_this_world", "")
+    await log_in(api, Role.OPERATOR)
+    assert "out_of_this_world" in await page(api, f"/quarantine/{number}")
+
+
 # --- deciding --------------------------------------------------------------------------------------------------------
 
 
