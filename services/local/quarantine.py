@@ -60,7 +60,7 @@ class Clerk:
         except httpx.HTTPError as error:
             where = self._client.base_url
             raise QuarantineFailed(
-                f"{where} does not answer: {error or type(error).__name__} (--url names another control)",
+                f"{where} does not answer: {str(error) or type(error).__name__} (--url names another control)",
                 status=NO_ANSWER,
             ) from None
         return _answer(response)
