@@ -2,11 +2,16 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.ingest.brokerlog import RefusalKind
+
 # Seconds; from a batch that was due at once to a database that hangs.
 _DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # Seconds from a device's clock to commit: a live message to a journal that comes a month late.
 _LAGS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600, 86_400, 604_800, 2_678_400)
-_SIZES = (1, 10, 50, 100, 500, 1_000, 2_000, 5_000, 10_000)
+_SIZES = (1, 10, 50, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+
+# Why an event is neither stored nor receipted; it comes again.
+DEFERRED = ("too_many_journals", "too_many_gaps", "quarantine_full")
 
 
 class Metrics:
@@ -78,3 +83,8 @@ class Metrics:
         self.lively_devices = gauge(
             "devices_reconnecting", "Devices that connect again and again, looked into for a certificate used twice"
         )
+        # There from the start where the values are known: a first count cannot be told from one that was always there.
+        for reason in DEFERRED:
+            self.events_deferred.labels(reason=reason)
+        for kind in RefusalKind:
+            self.broker_refusals.labels(kind=kind.value)

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from services.control.metrics import ControlMetrics
 from services.control.planning.reconcile import Outcome
 from services.ingest.brokerlog import RefusalKind
+from services.ingest.metrics import DEFERRED
 from services.ingest.metrics import Metrics as IngestMetrics
-from tests.support.site import DEPLOY
+from tests.support.site import DEPLOY, TOP
 
 RULES = [
     rule
@@ -29,6 +30,7 @@ _MATCHER = re.compile(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"")
 # What a label may hold, where a rule asks for a certain value.
 VALUES: Mapping[tuple[str, str], set[str]] = {
     ("ingest_broker_refusals_total", "kind"): {kind.value for kind in RefusalKind},
+    ("ingest_events_deferred_total", "reason"): set(DEFERRED),
     ("control_verdicts_total", "outcome"): {outcome.value for outcome in Outcome},
 }
 
@@ -62,6 +64,20 @@ def test_there_are_metrics_to_compare_with() -> None:
         "control_overdue_emissions",
     } <= names.keys()
     assert names["ingest_broker_refusals_total"] == {"kind"}
+
+
+def test_what_is_counted_by_a_known_reason_is_there_from_the_start() -> None:
+    """`increase()` cannot see the first count of a series that is born with it."""
+    said = set(re.findall(r"deferred\[\"(\w+)\"\]", (TOP / "services/ingest/store.py").read_text("utf-8")))
+    shown = generate_latest(IngestMetrics().registry).decode()
+
+    assert said == set(DEFERRED)
+    for name, label, values in (
+        ("events_deferred", "reason", DEFERRED),
+        ("broker_refusals", "kind", [kind.value for kind in RefusalKind]),
+    ):
+        for value in values:
+            assert f'ingest_{name}_total{{{label}="{value}"}} 0.0' in shown
 
 
 @pytest.mark.parametrize("rule", RULES, ids=NAMES)

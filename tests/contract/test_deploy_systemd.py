@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.ingest import drain
 from services.shared.settings import parse_duration
 from tests.support import site as sites
 from tests.support.site import DEPLOY
@@ -21,6 +22,7 @@ PROGRAMS = {
     "loa-control.service": "services.control",
     "loa-migrate.service": "services.shared.database.migrate",
 }
+DRAIN = "loa-drain@.service"
 SERVICES = (*PROGRAMS, "loa-broker.service")
 ON_THE_SITE = {"CONTROL_MEDIA__BASE_URL": "https://loa.example.vn"}  # /etc/loa/control.env of the runbook
 
@@ -162,6 +164,25 @@ def test_settings_of_the_unit_hold(name: str, module: str, site: Path, tmp_path:
     }
 
     sites.check_settings(module, resolved | (ON_THE_SITE if module == "services.control" else {}))
+
+
+def test_draining_has_the_settings_and_the_secrets_of_ingest_and_the_time_it_gives_itself() -> None:
+    draining, ingest = read(UNITS / DRAIN), read(UNITS / "loa-ingest@.service")
+
+    assert draining["Service.ExecStart"] == ["/opt/loa/current/bin/python -P -m services.ingest.drain ingest:%i"]
+    assert importlib.util.find_spec("services.ingest.drain") is not None
+    assert draining["Service.LoadCredential"] == ingest["Service.LoadCredential"]
+    own = {"INGEST_REPLICA", "INGEST_BROKER_LOG", "INGEST_HEALTH__HOST", "INGEST_HEALTH__PORT"}
+    assert draining["Service.Environment"] == [
+        line for line in ingest["Service.Environment"] if line.partition("=")[0] not in own
+    ]
+    assert draining["Service.EnvironmentFile"] == ingest["Service.EnvironmentFile"]
+    assert draining["Service.Restart"] == ["no"]
+    assert {"Service.MemoryMax", "Service.TasksMax"} <= draining.keys()
+    assert not {f"Service.{key}" for key in HARDENED} & draining.keys()
+    limit = parse_duration(draining["Service.TimeoutStartSec"][0].removesuffix("in"))
+    assert isinstance(limit, timedelta)
+    assert limit > drain.WITHIN + drain.STOP_DEADLINE
 
 
 def test_replicas_of_ingest_differ_in_name_and_port() -> None:
