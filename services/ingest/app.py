@@ -13,6 +13,7 @@ from services.ingest import upkeep_store
 from services.ingest.batching import BatchLimits
 from services.ingest.broker_watch import BrokerWatch
 from services.ingest.brokerlog import Refusal
+from services.ingest.ghost_watch import GhostWatch
 from services.ingest.intake import Intake, IntakeLimits
 from services.ingest.leaver import Lane, drain
 from services.ingest.ledger import LedgerLimits
@@ -175,6 +176,9 @@ class Ingest:
                 tasks.create_task(self._replicas.run(), name="replicas"),
                 tasks.create_task(self._twin_watch.run(), name="twin watch"),
                 tasks.create_task(self._replayer.run(), name="replayer"),
+                tasks.create_task(
+                    GhostWatch(self._database, patience=settings.batch.commit_timeout).run(), name="ghost watch"
+                ),
                 tasks.create_task(
                     listen(settings.database, [CHANNEL], self._loader.wake, application=f"ingest {settings.replica}"),
                     name="listener",

@@ -32,7 +32,7 @@ from services.shared.database.errors import DatabaseError
 
 # Nine minutes less what stopping everything may take, and within that, no new fault after so long.
 DEADLINE = timedelta(seconds=480)
-LAST_FAULT = timedelta(seconds=345)
+LAST_FAULT = timedelta(seconds=380)
 
 LOAD = Load(heartbeats=2_000, events=200)
 POLL_S = 0.02
