@@ -26,6 +26,8 @@ _HISTORY = timedelta(days=7)
 _HISTORY_LENGTH = 100
 _COMING_LENGTH = 50
 _READINGS_SINCE = timedelta(days=1)
+# Both were online then; one of them may be looked for, or switched off for the night.
+_SHARED_SINCE = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -77,9 +79,10 @@ class UnitStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceHistory:
-    """A device with what comes and what was."""
+    """A device with what comes and what was. `certificate_shared_at` is when two were last seen to use its certificate."""
 
     status: DeviceStatus
+    certificate_shared_at: datetime | None
     coming: tuple[EmissionRecord, ...]
     past: tuple[EmissionRecord, ...]
     readings: tuple[Reading, ...]
@@ -151,6 +154,9 @@ async def device_history(connection: Connection, device_id: str, *, now: datetim
     status = (await _statuses(connection, (state,), now=now))[0]
     return DeviceHistory(
         status=status,
+        certificate_shared_at=await fleet_store.certificate_shared_at(
+            connection, state.device_no, since=now - _SHARED_SINCE
+        ),
         coming=await emission_store.coming_to_device(connection, state.device_no, since=now, limit=_COMING_LENGTH),
         past=await emission_store.past_of_device(
             connection, state.device_no, since=now - _HISTORY, until=now, limit=_HISTORY_LENGTH

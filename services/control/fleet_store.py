@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from asyncpg import Record
@@ -13,6 +13,9 @@ from asyncpg import Record
 from schemas.identifiers import DeviceId, UnitId
 from services.control.planning.model import DeviceNo
 from services.shared.database.pool import Connection
+
+# Longer than a replica of ingest takes to be started again.
+_REPLICA_SILENCE = timedelta(minutes=2)
 
 # A device is heard from once a heartbeat interval; after three silent ones (never less than 90 s) it counts as offline,
 # and at once when the broker has told us so and nothing was heard since.
@@ -199,6 +202,25 @@ async def storage_mode(connection: Connection) -> str:
     """`timescaledb` or `partitioned`."""
     mode: str = await connection.fetchval("SELECT telemetry.storage_mode()")
     return mode
+
+
+async def certificate_shared_at(connection: Connection, device_no: DeviceNo, *, since: datetime) -> datetime | None:
+    """When what this device says last proved that two use its certificate, if that was since then."""
+    at: datetime | None = await connection.fetchval(
+        "SELECT last_seen_at FROM telemetry.shared_certificate_log WHERE device_no = $1 AND last_seen_at >= $2",
+        device_no,
+        since,
+    )
+    return at
+
+
+async def silent_replicas(connection: Connection) -> tuple[str, ...]:
+    """Replicas of ingest that are gone and have not left, by name."""
+    rows = await connection.fetch(
+        "SELECT replica FROM telemetry.replica_states WHERE left_at IS NULL AND silent_for > $1 ORDER BY replica",
+        _REPLICA_SILENCE,
+    )
+    return tuple(row["replica"] for row in rows)
 
 
 async def newest_readings(connection: Connection, device_no: DeviceNo, *, since: datetime) -> tuple[Reading, ...]:

@@ -318,3 +318,12 @@ async def heard(api: Api, device_id: str, *, at: datetime | None = None, **state
         await connection.execute(
             f"INSERT INTO telemetry.device_states ({', '.join(columns)}) VALUES ({places})", *columns.values()
         )
+
+
+async def found_twice(api: Api, device_id: str, *, at: datetime) -> None:
+    """As ingest writes it down when two devices speak with the certificate of this one."""
+    device_no = await api.fetchval("SELECT device_no FROM control.devices WHERE device_id = $1", device_id)
+    async with api.telemetry.connection() as connection:
+        await connection.execute(
+            "INSERT INTO telemetry.shared_certificates VALUES ($1, $2, $2, 'boots', 'went back 3 times')", device_no, at
+        )

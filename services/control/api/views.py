@@ -212,6 +212,9 @@ class DeviceHistoryView(Answer):
 
     at: datetime
     status: DeviceStatusView
+    certificate_shared_at: datetime | None = Field(
+        description="when two devices were last seen to use this one's certificate, if within a day"
+    )
     coming: list[EmissionView]
     past: list[EmissionView]
     readings: list[ReadingView]
@@ -399,6 +402,7 @@ def device_history_view(history: DeviceHistory) -> DeviceHistoryView:
     return DeviceHistoryView(
         at=history.at,
         status=device_status_view(history.status),
+        certificate_shared_at=history.certificate_shared_at,
         coming=[emission_view(each) for each in history.coming],
         past=[emission_view(each) for each in history.past],
         readings=[

@@ -164,6 +164,10 @@ PAGES: dict[str, tuple[str, str]] = {
     "device.volume": ("Âm lượng", "Volume"),
     "device.volume_value": ("{value} % (đặt {set} %, trần {cap} %)", "{value} % (set {set} %, cap {cap} %)"),
     "device.volume_set": ("đặt {set} %, trần {cap} %", "set {set} %, cap {cap} %"),
+    "device.certificate_shared": (
+        "Hai thiết bị dùng chung một chứng thư (lần cuối {time}): khóa đã bị sao chép",
+        "Two devices use one certificate (last seen {time}): its key has been copied",
+    ),
     "device.clock": ("Đồng hồ", "Clock"),
     "device.firmware": ("Phần mềm thiết bị", "Firmware"),
     "device.network": ("Mạng", "Network"),

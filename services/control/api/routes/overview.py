@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 
 from schemas.identifiers import UnitId
 from services.control import airing_store, audit, fleet, fleet_store
@@ -34,6 +35,9 @@ class TotalsView(Answer):
     events_stored: int
     quarantined: int
     devices: list[TallyView]
+    replicas_stranded: list[str] = Field(
+        description="replicas of ingest that are gone and have not left: their share of uplinks waits unread"
+    )
     emissions_planned: int
     emissions_played: int
     emissions_unexplained: int
@@ -73,6 +77,7 @@ async def totals(
         proof = await airing_store.proof_totals(connection, now=caller.now, unit_ids=tuple(units))
         tally = fleet.tally_of(await fleet_store.counts(connection, units, now=caller.now))
         database = await fleet_store.storage_mode(connection)
+        stranded = await fleet_store.silent_replicas(connection)
     return TotalsView(
         at=caller.now,
         database=database,
@@ -81,6 +86,7 @@ async def totals(
         events_stored=stored.events_stored,
         quarantined=stored.quarantined,
         devices=tally_views(tally),
+        replicas_stranded=list(stranded),
         emissions_planned=proof.planned,
         emissions_played=proof.played,
         emissions_unexplained=proof.unexplained,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from services.control.permissions import Role
-from tests.support.control_api import Api, add_broadcast, add_device, heard
+from tests.support.control_api import Api, add_broadcast, add_device, found_twice, heard
 
 pytestmark = pytest.mark.integration
 
@@ -104,3 +104,30 @@ async def test_totals_are_cut_to_what_one_may_see(api: Api) -> None:
     assert totals["heartbeats_stored"] == totals["quarantined"] == 0
     foreign = await api.client.get("/api/v1/totals", params={"unit_id": str(api.units["2"])}, headers=viewer)
     assert foreign.status_code == 403
+
+
+async def test_a_device_tells_when_two_used_its_certificate(api: Api) -> None:
+    viewer = await api.person((Role.VIEWER, "11"))
+    device_id = await add_device(api, "11")
+    path = f"/api/v1/devices/{device_id}/status"
+    assert (await api.client.get(path, headers=viewer)).json()["certificate_shared_at"] is None
+
+    await found_twice(api, device_id, at=api.clock.now)
+
+    shared_at = (await api.client.get(path, headers=viewer)).json()["certificate_shared_at"]
+    assert datetime.fromisoformat(shared_at) == api.clock.now
+
+
+async def test_totals_name_the_replicas_that_are_gone_and_have_not_left(api: Api) -> None:
+    viewer = await api.person((Role.VIEWER, "11"))
+    async with api.telemetry.connection() as connection:
+        await connection.execute(
+            "INSERT INTO telemetry.replicas (replica, started_at, seen_at, left_at)"
+            " VALUES ('ingest:1', now(), now(), NULL),"
+            "        ('ingest:2', now() - interval '1 day', now() - interval '1 hour', NULL),"
+            "        ('ingest:3', now() - interval '1 day', now() - interval '1 hour', now() - interval '1 hour')"
+        )
+
+    totals = (await api.client.get("/api/v1/totals", headers=viewer)).json()
+
+    assert totals["replicas_stranded"] == ["ingest:2"]

@@ -12,7 +12,7 @@ import pytest
 from services.control.pages import rendering
 from services.control.permissions import Role
 from tests.integration.control.api.test_api_broadcasts import emission
-from tests.support.control_api import PASSWORD, Api, add_broadcast, add_device, heard
+from tests.support.control_api import PASSWORD, Api, add_broadcast, add_device, found_twice, heard
 
 pytestmark = pytest.mark.integration
 
@@ -205,6 +205,21 @@ async def test_a_device_and_a_broadcast_have_pages_of_their_own(api: Api) -> Non
     page = await get(api, f"/broadcasts/{broadcast['broadcast_id']}")
     for words in ("Bản tin sáng", "Một lần, 11/03/2026", "05:30", "Asia/Ho_Chi_Minh", device_id, "Bị ngắt"):
         assert words in page.text, words
+
+
+async def test_a_device_whose_certificate_two_use_says_so_for_a_day(api: Api) -> None:
+    await log_in(api, (Role.VIEWER, "11"))
+    device_id, honest = await add_device(api, "11"), await add_device(api, "11")
+    warning = "Hai thiết bị dùng chung một chứng thư"
+    assert warning not in (await get(api, f"/devices/{device_id}")).text
+
+    await found_twice(api, device_id, at=api.clock.now)
+
+    assert warning in (await get(api, f"/devices/{device_id}")).text
+    assert warning not in (await get(api, f"/devices/{honest}")).text
+    api.clock.forward(hours=25)
+    await log_in(api, (Role.VIEWER, "11"))
+    assert warning not in (await get(api, f"/devices/{device_id}")).text
 
 
 async def test_a_sensor_shows_its_newest_readings(api: Api) -> None:
