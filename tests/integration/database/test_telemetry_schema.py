@@ -1,5 +1,6 @@
 """The telemetry schema: names, rights, the cursor that skips nothing, roll-ups and partitions, in both storage modes."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -255,6 +256,26 @@ async def test_an_hour_of_sensors_is_rolled_up_by_itself_and_stragglers_one_by_o
         assert await rolled_up(hour + HOUR + 7 * minute) == []
         assert await hours(7) == [(5, 4, 19 * 60, hour, last, -80, 0)]
         assert (await hours(8))[0][0] == 1
+
+
+async def test_readers_of_events_do_not_wait_for_an_hour_being_read(database: TestDatabase) -> None:
+    hour = an_hour_of_today()
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as ingest,
+    ):
+        await roll_up_all(ingest, hour + timedelta(minutes=10), function="roll_up_sensors_next")
+        await insert_of_sensors(owner, hour)
+        waits = "SELECT cardinality(pg_blocking_pids($1)) > 0"
+        async with owner.transaction(), asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            await owner.execute("LOCK TABLE telemetry.sensor_heartbeats_hourly")
+            pid = ingest.get_server_pid()
+            rolling = tasks.create_task(roll_up_all(ingest, hour + 2 * HOUR, function="roll_up_sensors_next"))
+            while not await owner.fetchval(waits, pid):
+                await asyncio.sleep(0.01)
+            assert await owner.fetchval("SELECT backend_xid IS NULL FROM pg_stat_activity WHERE pid = $1", pid)
+            await owner.execute("COMMIT; BEGIN")
+        assert await rolling == [hour]
 
 
 async def test_what_comes_after_its_hour_was_dropped_is_added_to_what_is_known(database: TestDatabase) -> None:

@@ -142,16 +142,18 @@ $$;
 
 -- Roll up the next hour of sensors that is due at `now_at` and return it; NULL when none is, or another replica is at it.
 -- As `roll_up_next`, beside it: an hour of a province's sensors may take minutes, and the rest does not wait for it.
+-- It reads first and writes last: readers of events wait for the oldest transaction that has begun to write.
 CREATE FUNCTION telemetry.roll_up_sensors_next(now_at timestamptz) RETURNS timestamptz
     LANGUAGE plpgsql
     SET search_path = pg_catalog
 AS $$
 DECLARE
-    at_once         CONSTANT integer := 20000; -- entries of one transaction
-    many            CONSTANT integer := 5000;  -- devices, beyond which reading the whole hour is quicker
+    at_once         CONSTANT integer := 5000; -- entries of one transaction
+    many            CONSTANT integer := 2000; -- devices, beyond which reading the whole hour is quicker
     complete_until  timestamptz := date_trunc('hour', now_at - interval '5 minutes', 'UTC');
     rolled_until    timestamptz;
     due             timestamptz;
+    taken           tid[];
     late            integer[];
     each            integer;
 BEGIN
@@ -161,8 +163,8 @@ BEGIN
     INSERT INTO telemetry.sensor_roll_up_watermark (until) VALUES (complete_until) ON CONFLICT DO NOTHING;
     SELECT until INTO rolled_until FROM telemetry.sensor_roll_up_watermark;
     IF rolled_until < complete_until THEN
-        UPDATE telemetry.sensor_roll_up_watermark SET until = rolled_until + interval '1 hour';
         PERFORM telemetry.roll_up_sensors(rolled_until, NULL);
+        UPDATE telemetry.sensor_roll_up_watermark SET until = rolled_until + interval '1 hour';
         RETURN rolled_until;
     END IF;
     SELECT min(hour) INTO due FROM telemetry.late_sensor_hours WHERE hour < complete_until;
@@ -170,12 +172,8 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Entries that appear after this statement stay for the next round, as in `roll_up_next`.
-    WITH taken AS (
-        DELETE FROM telemetry.late_sensor_hours
-         WHERE ctid = ANY (ARRAY(SELECT ctid FROM telemetry.late_sensor_hours WHERE hour = due LIMIT at_once))
-        RETURNING device_no
-    )
-    SELECT array_agg(DISTINCT device_no) INTO late FROM taken;
+    SELECT array_agg(entry), array_agg(DISTINCT device_no) INTO taken, late
+      FROM (SELECT ctid AS entry, device_no FROM telemetry.late_sensor_hours WHERE hour = due LIMIT at_once) e;
     IF cardinality(late) > many THEN
         PERFORM telemetry.roll_up_sensors(due, NULL);
     ELSE
@@ -183,6 +181,7 @@ BEGIN
             PERFORM telemetry.roll_up_sensors(due, each);
         END LOOP;
     END IF;
+    DELETE FROM telemetry.late_sensor_hours WHERE ctid = ANY (taken); -- nobody else takes any away
     RETURN due;
 END
 $$;
