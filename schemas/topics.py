@@ -143,10 +143,12 @@ def is_retained(topic: Topic) -> bool:
 
 def uplink_filters() -> tuple[str, ...]:
     """Return the filters that together cover every uplink and presence topic; used by ingest."""
-    return (
-        *(f"{PREFIX}/+/up/{kind.value}{tail}" for kind in UplinkKind for tail in ("", "/+")),
-        presence_filter(),
-    )
+    return (*(each for kind in UplinkKind for each in kind_filters(kind)), presence_filter())
+
+
+def kind_filters(kind: UplinkKind) -> tuple[str, ...]:
+    """Return the filters that together cover every uplink topic of a kind."""
+    return (f"{PREFIX}/+/up/{kind.value}", f"{PREFIX}/+/up/{kind.value}/+")
 
 
 def presence_filter() -> str:

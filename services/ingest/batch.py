@@ -2,15 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
+from schemas.fields import DeviceKind
 from services.ingest.admission import Cleared, Event, Heartbeat, Numbered, Presence, Quarantined, Reading, Verdict
+from services.ingest.express import ExpressRows
 from services.ingest.registry import Registered
 from services.ingest.rows import HeardKind, Row
-from services.ingest.stamps import Stamp, TimeSource
+from services.ingest.stamps import OLD, Stamp, TimeSource
 
 PAYLOAD_KEPT_BYTES = 8_192  # above every honest uplink (schemas.limits.UPLINK_BYTES)
 DETAIL_KEPT_CHARACTERS = 500
@@ -18,9 +20,6 @@ TOPIC_KEPT_CHARACTERS = 256
 NAME_KEPT_CHARACTERS = 64
 
 CLOCK_ABSURD = "clock_absurd"  # counted beside the reasons of quarantine; the message itself is admitted
-
-# A heartbeat this old says little about now: its device is heard again, but its state may be newer already.
-_OLD = timedelta(minutes=2)
 
 Digest = tuple[str, bytes]  # principal, SHA-256 of the payload
 
@@ -39,6 +38,26 @@ class Taken:
     connection: int
     received_at: datetime
     verdict: Verdict
+
+
+@dataclass(slots=True)
+class Part:
+    """Messages that are settled together: a batch as it was cut, or a piece of one.
+
+    `may_be_stored` where some of its express rows may be in the database already: after a commit whose outcome nobody knows.
+    """
+
+    messages: Sequence[Taken]
+    express: ExpressRows = field(default_factory=ExpressRows)
+    may_be_stored: bool = False
+
+    def __len__(self) -> int:
+        return len(self.messages) + len(self.express)
+
+    @property
+    def bytes(self) -> int:
+        """What it counts for among the bytes in hand."""
+        return sum(len(message.payload) for message in self.messages) + self.express.bytes
 
 
 @dataclass(slots=True)
@@ -79,7 +98,9 @@ class Tally:
 class Batch:
     """Everything one transaction writes."""
 
-    heartbeats: list[Row] = field(default_factory=list)  # heartbeat rows, each with its principal at the end
+    # Heartbeat rows, each with its principal at the end: sensors' apart, of SENSOR_COLUMNS.
+    heartbeats: list[Row] = field(default_factory=list)
+    sensor_heartbeats: list[Row] = field(default_factory=list)
     readings: list[Row] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     presences: list[Presence] = field(default_factory=list)
@@ -87,6 +108,7 @@ class Batch:
     inmates: dict[Digest, Inmate] = field(default_factory=dict)
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)  # by principal and reason
     late_hours: set[datetime] = field(default_factory=set)
+    late_sensor_hours: set[tuple[datetime, int]] = field(default_factory=set)  # hour and device
     admitted: Counter[str] = field(default_factory=Counter)  # messages, by kind
     clock_refused: int = 0
     cleared: int = 0
@@ -111,12 +133,16 @@ def assemble(messages: Iterable[Taken], *, now: datetime) -> Batch:
         verdict = message.verdict
         match verdict:
             case Heartbeat(device, stamp, row):
-                batch.heartbeats.append((*row, device.principal))
-                _note_hour(batch, stamp, this_hour)
-                if stamp.received_at - stamp.at > _OLD:
+                rows = batch.sensor_heartbeats if device.kind is DeviceKind.SENSOR else batch.heartbeats
+                rows.append((*row, device.principal))
+                if device.kind is not DeviceKind.SENSOR:
+                    _note_hour(batch, stamp, this_hour)
+                elif stamp.at < this_hour:
+                    batch.late_sensor_hours.add((_hour(stamp.at), device.device_no))
+                if stamp.received_at - stamp.at > OLD:
                     _hear(batch, device, HeardKind.HEARTBEAT, stamp)
-            case Reading(device, stamp, rows):
-                for sample_stamp, row in rows:
+            case Reading(device, stamp, samples):
+                for sample_stamp, row in samples:
                     batch.readings.append(row)
                     _note_hour(batch, sample_stamp, this_hour)
                 _hear(batch, device, HeardKind.READING, stamp)

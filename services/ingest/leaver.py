@@ -52,41 +52,41 @@ class Hand(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Queue:
     """One session and where its messages go."""
 
     session: Leaving
     hand: Hand
 
 
-async def drain(lanes: Sequence[Lane]) -> int:
+async def drain(queues: Sequence[Queue]) -> int:
     """Leave every subscription and return, with the number of messages taken meanwhile, when nothing is left to take.
 
     However long that takes: without a database or a broker it waits. Cancelled, it has lost nothing, and what it has not
     taken waits for the next who connects as this replica.
     """
-    before = sum(lane.hand.taken for lane in lanes)
-    for lane in lanes:
-        lane.session.leave()
+    before = sum(queue.hand.taken for queue in queues)
+    for queue in queues:
+        queue.session.leave()
     async with asyncio.TaskGroup() as tasks:
-        for lane in lanes:
-            tasks.create_task(_empty(lane))
-    return sum(lane.hand.taken for lane in lanes) - before
+        for queue in queues:
+            tasks.create_task(_empty(queue))
+    return sum(queue.hand.taken for queue in queues) - before
 
 
-async def _empty(lane: Lane) -> None:
+async def _empty(queue: Queue) -> None:
     complained = False
     while True:
-        while not lane.session.is_connected or lane.hand.in_hand:
+        while not queue.session.is_connected or queue.hand.in_hand:
             await asyncio.sleep(POLL.total_seconds())
-        seen = (lane.hand.taken, lane.session.connections)
+        seen = (queue.hand.taken, queue.session.connections)
         try:
-            await lane.session.unsubscribe()
+            await queue.session.unsubscribe()
         except (TimeoutError, OSError, IngestError) as error:
             if not complained:
                 log.warning("leaving_held_up", extra={"reason": str(error) or type(error).__name__})
                 complained = True
             await asyncio.sleep(RETRY.total_seconds())
             continue
-        if (lane.hand.taken, lane.session.connections) == seen and not lane.hand.in_hand:
+        if (queue.hand.taken, queue.session.connections) == seen and not queue.hand.in_hand:
             return

@@ -39,6 +39,13 @@ class Metrics:
         )
         self.clock_refused = counter("clocks_refused", "Messages stored under receipt time: their clock is absurd")
         self.stored = counter("rows_stored", "Rows committed", "table")
+        self.express = counter("messages_express", "Messages stored by the express way, of a form known by heart")
+        self.express_refused = counter(
+            "express_batches_refused", "Batches whose express rows the database refused: a bug"
+        )
+        self.direct_copies_repeated = counter(
+            "direct_copies_repeated", "Batches tried again because one of their rows was stored already"
+        )
         self.duplicates = counter("duplicates", "Rows and events that were stored already")
         self.events_deferred = counter("events_deferred", "Events not taken and not receipted", "reason")
         self.acknowledged = counter("messages_acknowledged", "Messages acknowledged to the broker after commit")
@@ -49,13 +56,17 @@ class Metrics:
         self.lag_seconds = histogram(
             "device_lag_seconds", "From the device's own time to commit; first and last message of each batch", _LAGS
         )
-        self.in_hand = gauge("messages_in_hand", "Messages taken and not yet committed")
-        self.in_hand_bytes = gauge("bytes_in_hand", "Their payloads")
-        self.paused = gauge("reading_paused", "1 while nothing is read from the broker because too much is in hand")
+        self.in_hand = gauge("messages_in_hand", "Messages taken and not yet committed", "lane")
+        self.in_hand_bytes = gauge("bytes_in_hand", "Their payloads", "lane")
+        self.paused = gauge(
+            "reading_paused", "1 while nothing is read from the broker because too much is in hand", "lane"
+        )
         self.database_errors = counter("database_errors", "Failed attempts to write a batch, by kind", "kind")
         self.database_up = gauge("database_up", "1 while batches can be written")
-        self.broker_connected = gauge("broker_connected", "1 while the broker has accepted us and our subscriptions")
-        self.connections = counter("broker_connections", "Connections accepted by the broker")
+        self.broker_connected = gauge(
+            "broker_connected", "1 while the broker has accepted us and our subscriptions", "lane"
+        )
+        self.connections = counter("broker_connections", "Connections accepted by the broker", "lane")
         self.registered = gauge("registry_devices", "Devices in the registry held in memory")
         self.registry_loads = counter("registry_loads", "Times the registry was loaded: full, or changes only", "kind")
         self.registry_load_seconds = histogram("registry_load_seconds", "How long that took", _DURATIONS, "kind")

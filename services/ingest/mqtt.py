@@ -59,6 +59,8 @@ class SessionOptions:
     client_id: str
     subscriptions: tuple[Subscription, ...]
     receive_maximum: int
+    # What a session of an earlier version may still be subscribed to, and what is now for another session.
+    given_up: tuple[str, ...] = ()
     # Otherwise the broker forgets us with the connection, and each new one begins with what is retained.
     is_durable: bool = True
     backoff_shortest: timedelta = timedelta(milliseconds=200)
@@ -67,6 +69,9 @@ class SessionOptions:
 
 class Receiver(Protocol):
     """Who is handed what arrives. Called from the event loop, and must not block it for long."""
+
+    def take_known(self, data: bytes, start: int, *, connection: int) -> int:
+        """Take messages that need no codec, from `start` on; return where the first other packet begins."""
 
     def take(self, publishes: Sequence[mqtt5.PublishPacket], *, connection: int) -> None:
         """Take the messages of one chunk, in order."""
@@ -286,6 +291,8 @@ class _Connection(asyncio.Protocol):
         )
         # Whatever the session remembers: Mosquitto 2.0.11 does not restore shared subscriptions after its own restart.
         await (self._subscribe() if subscribes else self.unsubscribe())
+        if answer.session_present and options.given_up:
+            await self._unsubscribe(options.given_up)
         return bool(answer.session_present)
 
     async def _subscribe(self) -> None:
@@ -309,8 +316,11 @@ class _Connection(asyncio.Protocol):
 
     async def unsubscribe(self) -> None:
         """UNSUBSCRIBE from everything."""
-        patterns = [each.topic_filter for each in self._options.subscriptions]
-        answer = await self._ask(mqtt5.UnsubscribePacket(2, patterns), mqtt5.UnsubAckPacket, UNANSWERED)
+        await self._unsubscribe([each.topic_filter for each in self._options.subscriptions])
+
+    async def _unsubscribe(self, topic_filters: Sequence[str]) -> None:
+        packet = mqtt5.UnsubscribePacket(2, list(topic_filters))
+        answer = await self._ask(packet, mqtt5.UnsubAckPacket, UNANSWERED)
         if any(int(code) >= _FIRST_REFUSAL for code in answer.reason_codes):
             raise SessionRefused("UNSUBACK")
 
@@ -396,7 +406,10 @@ class _Connection(asyncio.Protocol):
         publishes: list[mqtt5.PublishPacket] = []
         view = memoryview(data)
         start = 0
-        while start < len(data):
+        while True:
+            start = self._take_known(data, start)
+            if start >= len(data):
+                break
             try:
                 packet, size = mqtt5.read(view[start:])
             except BaseException as error:  # noqa: BLE001 - the codec's panics are no `Exception`
@@ -411,6 +424,13 @@ class _Connection(asyncio.Protocol):
             start += size
         self._tail = data[start:]
         self._hand_over(publishes)
+
+    def _take_known(self, data: bytes, start: int) -> int:
+        try:
+            return self._receiver.take_known(data, start, connection=self.number)
+        except Exception as error:  # noqa: BLE001 - as below
+            self._found(error)
+            return len(data)
 
     def _refused(self, view: memoryview, error: BaseException, publishes: list[mqtt5.PublishPacket]) -> int:
         """Deal with bytes the codec refused; return how many, 0 where the packet is still arriving."""
@@ -438,8 +458,11 @@ class _Connection(asyncio.Protocol):
         try:
             self._receiver.take(publishes, connection=self.number)
         except Exception as error:  # noqa: BLE001 - the transport would swallow it; `Session.run` raises it
-            self.bug = error
-            self._fail(f"bug: {_name(error)}")
+            self._found(error)
+
+    def _found(self, bug: Exception) -> None:
+        self.bug = bug
+        self._fail(f"bug: {_name(bug)}")
 
     def _heard(self, packet: mqtt5.Packet) -> None:
         """Take a packet that is no message."""

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from schemas.events import Event
+from schemas.fields import ClockState
 from schemas.heartbeats import (
     BoardHeartbeat,
     ClusterHeartbeat,
@@ -16,7 +17,7 @@ from schemas.heartbeats import (
 from schemas.readings import Sample
 from schemas.wire import to_json
 from services.ingest.registry import Registered
-from services.ingest.stamps import Stamp, instant
+from services.ingest.stamps import Stamp, TimeSource, instant
 
 Row = tuple[Any, ...]
 
@@ -39,6 +40,19 @@ HEARTBEAT_COLUMNS = (
     "volume_percent", "temperature_tenths_c", "amplifier_power_w", "faulty_channels",
     "screen_on", "brightness_percent", "devices_assigned", "devices_heard",
 )  # fmt: skip
+
+# A sensor's heartbeat has a table of its own, without what only the other kinds have.
+SENSOR_COLUMNS = tuple(
+    column for column in HEARTBEAT_COLUMNS[: HEARTBEAT_COLUMNS.index("playing_source")] if column != "kind"
+)
+SENSOR_TYPES = {
+    "at": "timestamptz", "received_at": "timestamptz", "device_at": "timestamptz",
+    "device_no": "integer", "principal_no": "integer", "clock_state": "smallint", "time_source": "smallint",
+    "firmware": "text", "uptime_s": "integer", "plan_serial": "bigint", "config_serial": "bigint",
+    "journal_pending": "integer", "last_error": "text", "network_type": "smallint", "signal_dbm": "smallint",
+    "network_operator": "text", "power_source": "smallint", "battery_percent": "smallint",
+    "storage_free_mib": "integer", "storage_total_mib": "integer",
+}  # fmt: skip
 
 READING_COLUMNS = (
     "at", "received_at", "device_at", "device_no", "principal_no", "clock_state", "time_source",
@@ -67,11 +81,16 @@ def _lead(device: Registered, stamp: Stamp) -> Row:
 
 
 def heartbeat_row(message: Heartbeat, device: Registered, stamp: Stamp) -> Row:
-    """Return the heartbeat in the order of `HEARTBEAT_COLUMNS`."""
+    """Return the heartbeat in the order of `HEARTBEAT_COLUMNS`, a sensor's in that of `SENSOR_COLUMNS`."""
+    if isinstance(message, SensorHeartbeat):
+        return (*_lead(device, stamp), *_status(message))
+    return (*_lead(device, stamp), message.kind, *_status(message), *_of_kind(message))
+
+
+def _status(message: Heartbeat) -> Row:
+    """Return what heartbeats of all kinds have, from `firmware` on."""
     network, power, storage = message.network, message.power, message.storage
     return (
-        *_lead(device, stamp),
-        message.kind,
         message.firmware,
         message.uptime_s,
         message.plan_serial,
@@ -81,11 +100,16 @@ def heartbeat_row(message: Heartbeat, device: Registered, stamp: Stamp) -> Row:
         *((network.type, network.signal_dbm, network.operator) if network else (None, None, None)),
         *((power.source, power.battery_percent) if power else (None, None)),
         *((storage.free_mib, storage.total_mib) if storage else (None, None)),
-        *_of_kind(message),
     )
 
 
-def _of_kind(message: Heartbeat) -> Row:
+def status_values(message: SensorHeartbeat) -> Row:
+    """Return what follows the lead in a row of `SENSOR_COLUMNS`, for a message whose time may be believed or is none."""
+    source = TimeSource.CLOCK_UNSYNCHRONISED if message.clock is ClockState.UNSYNCHRONISED else TimeSource.DEVICE
+    return (message.clock, source, *_status(message))
+
+
+def _of_kind(message: ClusterHeartbeat | BoardHeartbeat | GatewayHeartbeat) -> Row:
     """Return the columns from `playing_source` to the end."""
     match message:
         case ClusterHeartbeat():
@@ -107,8 +131,6 @@ def _of_kind(message: Heartbeat) -> Row:
             )
         case GatewayHeartbeat():
             return (*_NOT_PLAYING, *(None,) * 6, message.devices_assigned, message.devices_heard)
-        case SensorHeartbeat():
-            return (*_NOT_PLAYING, *(None,) * 8)
 
 
 def _playing(playing: Playing | None) -> Row:

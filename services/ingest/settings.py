@@ -26,6 +26,12 @@ class BatchSettings(SettingsGroup):
 
     size: int = Field(default=5_000, ge=1, le=50_000, description="messages at which a batch is written")
     age: Duration = Field(default=timedelta(milliseconds=100), description="how long the first of a batch may wait")
+    writers: int = Field(
+        default=2,
+        ge=1,
+        le=4,
+        description="batches of heartbeats and readings in the making: one is copied, one commits",
+    )
     commit_timeout: Duration = Field(
         default=timedelta(seconds=60), description="after which a commit without an answer is tried on a new connection"
     )
@@ -88,7 +94,15 @@ class Settings(ServiceSettings):
         description="secret name of the shared subscription, the same for all replicas: who knows it can take messages",
     )
     receive_maximum: int = Field(
-        default=20_000, ge=1, le=65_535, description="unacknowledged messages the broker may send: the back-pressure"
+        default=20_000,
+        ge=1,
+        le=65_535,
+        description="unacknowledged messages the broker may send to one session: the back-pressure",
+    )
+    sensor_states_per_s: int = Field(
+        default=3_000,
+        ge=1,
+        description="states of sensors written in a second, at most about; with more sensors each is written less often",
     )
     bytes_in_hand: int = Field(
         default=64 * 1024 * 1024, ge=1024 * 1024, description="payload bytes in hand at which reading pauses"

@@ -10,6 +10,10 @@ from schemas.fields import ClockState
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+# A message this old says little about now: its device is heard again, but its state may be newer already.
+OLD = timedelta(minutes=2)
+
+
 class TimeSource(enum.IntEnum):
     """Where the time of a row comes from; the names stand in `telemetry.time_source_name`."""
 

@@ -18,14 +18,21 @@ import asyncpg
 
 from services.ingest import ledger, quota, statements
 from services.ingest.batch import Batch, Digest, Entry
-from services.ingest.errors import DataRefused, PartitionMissing
+from services.ingest.errors import DataRefused, PartitionMissing, StoredAlready
+from services.ingest.express import ExpressRows
 from services.ingest.ledger import LedgerLimits, Ranges
 from services.ingest.quota import QuarantineQuota
 from services.ingest.registry import Registered
-from services.ingest.rows import HEARTBEAT_COLUMNS, Row
+from services.ingest.rows import HEARTBEAT_COLUMNS, SENSOR_COLUMNS, Row
 from services.shared.database.errors import DatabaseError, translated
 from services.shared.database.pool import Connection, connect
 from services.shared.settings import DatabaseSettings
+
+# COPY's binary format: signature, flags, no header extension; a row count of -1 at the end.
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_COPY_TRAILER = b"\xff\xff"
+
+NO_ROWS = ExpressRows()
 
 JournalKey: TypeAlias = tuple[int, int, int]  # device, principal, journal
 
@@ -81,17 +88,22 @@ class BatchStore:
         """The store's own connection: a transaction opened on it goes around `commit`, which then is part of it."""
         return self._connection
 
-    async def commit(self, batch: Batch, *, now: datetime) -> Committed:
-        """Store the batch, all of it or nothing.
+    async def commit(
+        self, batch: Batch, express: ExpressRows = NO_ROWS, *, now: datetime, may_be_stored: bool = True
+    ) -> Committed:
+        """Store the batch and the express rows, all of it or nothing.
+
+        Express rows go straight into their table when the caller takes it that none of them is there already, and raise
+        `StoredAlready` when one is.
 
         Raises `DataRefused` (some message in it is poison), `PartitionMissing`, or the errors of
         `services.shared.database.errors`, after which this store is used up and it is not known whether the batch is in.
         """
         with _refusals(), _given_up_after(self._patience, self._connection):
             async with self._connection.transaction():
-                return await self._write(batch, now)
+                return await self._write(batch, express, now, may_be_stored=may_be_stored)
 
-    async def _write(self, batch: Batch, now: datetime) -> Committed:
+    async def _write(self, batch: Batch, express: ExpressRows, now: datetime, *, may_be_stored: bool) -> Committed:
         done = Committed()
         journals = await self._open_journals(batch, now) if batch.entries else {}
         kept_digests = (
@@ -101,14 +113,19 @@ class BatchStore:
             await self._enter_events(batch, journals, kept_digests, done, now)
         if batch.heartbeats:
             done.heartbeats = await self._insert("heartbeats", batch.heartbeats, statements.INSERT_HEARTBEATS)
-            done.duplicates += len(batch.heartbeats) - done.heartbeats
+        done.heartbeats += await self._insert_sensors(batch, express, may_be_stored=may_be_stored)
+        done.duplicates += len(batch.heartbeats) + len(batch.sensor_heartbeats) + len(express) - done.heartbeats
         if batch.readings:
             done.readings = await self._insert("readings", batch.readings, statements.INSERT_READINGS)
             done.duplicates += len(batch.readings) - done.readings
-        await self._update_states(batch)
+        await self._update_states(batch, express)
         done.presences = len(batch.presences)
         if batch.late_hours:
             await self._connection.execute(statements.INSERT_LATE_HOURS, sorted(batch.late_hours))
+        if batch.late_sensor_hours:
+            await self._connection.execute(
+                statements.INSERT_LATE_SENSOR_HOURS, *_columns(sorted(batch.late_sensor_hours))
+            )
         await self._connection.execute(
             statements.ADD_TOTALS,
             self._replica,
@@ -127,16 +144,55 @@ class BatchStore:
         await self._connection.copy_records_to_table(f"staged_{table}", records=rows)
         return _affected(await self._connection.execute(insert))
 
+    async def _insert_sensors(self, batch: Batch, express: ExpressRows, *, may_be_stored: bool) -> int:
+        """Store sensors' heartbeats; return how many were new."""
+        new = 0
+        if express.rows and not may_be_stored:
+            await self._copy("sensor_heartbeats", SENSOR_COLUMNS, express.rows, schema="telemetry")
+            new = len(express.rows)
+        elif express.rows:
+            await self._copy("staged_sensor_heartbeats", SENSOR_COLUMNS, express.rows)
+        if batch.sensor_heartbeats:
+            rows = [row[:-1] for row in batch.sensor_heartbeats]
+            await self._connection.copy_records_to_table("staged_sensor_heartbeats", records=rows)
+        if batch.sensor_heartbeats or (express.rows and may_be_stored):
+            new += _affected(await self._connection.execute(statements.INSERT_SENSOR_HEARTBEATS))
+        return new
+
+    async def _copy(
+        self, table: str, columns: Sequence[str], rows: Sequence[bytes], *, schema: str | None = None
+    ) -> None:
+        """Copy rows that are in COPY's binary format already."""
+
+        async def source() -> AsyncIterator[bytes]:
+            yield b"".join([_COPY_HEADER, *rows, _COPY_TRAILER])
+
+        try:
+            await self._connection.copy_to_table(
+                table, source=source(), columns=columns, schema_name=schema, format="binary"
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise StoredAlready(table) from error
+
     # --- device states ---
 
-    async def _update_states(self, batch: Batch) -> None:
-        # Three statements may touch the same rows, each in order but not together, so mixed batches lock first.
-        if (batch.heard and batch.heartbeats) or batch.presences:
+    async def _update_states(self, batch: Batch, express: ExpressRows) -> None:
+        # Several statements may touch the same rows, each in order but not together, so mixed batches lock first.
+        sensors = bool(batch.sensor_heartbeats or express.states)
+        if sum((bool(batch.heard), bool(batch.heartbeats), sensors, bool(batch.presences))) > 1 or batch.presences:
             numbers = {row[HEARTBEAT_COLUMNS.index("device_no")] for row in batch.heartbeats}
-            numbers.update(batch.heard, (presence.device.device_no for presence in batch.presences))
+            numbers.update(row[SENSOR_COLUMNS.index("device_no")] for row in batch.sensor_heartbeats)
+            numbers.update(express.state_numbers, batch.heard)
+            numbers.update(presence.device.device_no for presence in batch.presences)
             await self._connection.execute(statements.LOCK_STATES, sorted(numbers))
         if batch.heartbeats:
             await self._connection.execute(statements.UPSERT_STATES)
+        if batch.sensor_heartbeats:
+            await self._connection.copy_records_to_table("staged_sensor_states", records=batch.sensor_heartbeats)
+        if express.states:
+            await self._copy("staged_sensor_states", (*SENSOR_COLUMNS, "principal"), express.states)
+        if sensors:
+            await self._connection.execute(statements.UPSERT_SENSOR_STATES)
         if batch.heard:
             await self._connection.execute(
                 statements.UPSERT_HEARD,
@@ -321,6 +377,8 @@ def _refusals() -> Iterator[None]:
         with translated():
             yield
     except Exception as error:
+        if isinstance(error, StoredAlready):
+            raise
         cause = error.__cause__ if isinstance(error, DatabaseError) else error
         if isinstance(cause, asyncpg.CheckViolationError) and cause.constraint_name is None:
             raise PartitionMissing(str(cause)) from error

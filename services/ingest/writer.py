@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from services.ingest.admission import REGISTRY_REASONS, Cleared, Event, Quarantined, Reason, claimed_principal, judge
-from services.ingest.batch import Batch, Taken, assemble
+from services.ingest.batch import Batch, Part, Taken, assemble
 from services.ingest.batching import halves
-from services.ingest.errors import DataRefused, PartitionMissing
+from services.ingest.errors import DataRefused, PartitionMissing, StoredAlready
 from services.ingest.intake import Intake
 from services.ingest.metrics import Metrics
 from services.ingest.registry import Registry
@@ -27,6 +27,9 @@ from services.shared.database.errors import DatabaseError
 
 SHORTEST_BACKOFF = timedelta(milliseconds=100)
 LONGEST_BACKOFF = timedelta(seconds=5)
+LOOKS_FOR = timedelta(
+    seconds=60
+)  # how long express rows are looked up before they are stored, after one was there already
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +65,9 @@ class Writer:
         self._window = window
         # What is being settled, the next part last. A part leaves when it is committed and acknowledged, and never comes
         # back: a second acknowledgement could be taken for that of a later message with the same packet id.
-        self._parts: list[Sequence[Taken]] = []
+        self._parts: list[Part] = []
         self._is_able = False
+        self._looks_until = 0.0  # the loop's time; a row was there already a little while ago, and others may be
 
     @property
     def is_able(self) -> bool:
@@ -98,31 +102,49 @@ class Writer:
 
     async def _settle(self, store: BatchStore) -> None:
         """Commit and acknowledge the next part, or make it smaller."""
-        part = self._parts[-1] = await self._look_again(self._parts[-1])
+        part = self._parts[-1]
+        part.messages = await self._look_again(part.messages)
         now = self._with.clock()
-        batch = assemble(part, now=now)
-        began_at = asyncio.get_running_loop().time()
+        batch = assemble(part.messages, now=now)
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        # Until it is known that the batch is in, it may be: a lost connection tells nothing.
+        may_be_stored, part.may_be_stored = part.may_be_stored or began_at < self._looks_until, True
         try:
-            done = await store.commit(batch, now=now)
+            done = await store.commit(batch, part.express, now=now, may_be_stored=may_be_stored)
+        except StoredAlready:
+            # Devices repeat themselves in bursts, when their network is bad.
+            self._looks_until = began_at + LOOKS_FOR.total_seconds()
+            self._with.metrics.direct_copies_repeated.inc()
+            return
         except DataRefused as error:
             self._find_poison(part, error)
             return
         self._parts.pop()
         self._acknowledge(part)
         self._with.sender.receipt(done.journals)
-        for topic in {each.topic for each in part if isinstance(each.verdict, Quarantined) and each.verdict.must_clear}:
+        for topic in {
+            each.topic for each in part.messages if isinstance(each.verdict, Quarantined) and each.verdict.must_clear
+        }:
             self._with.sender.clear(topic)
         self._with.intake.settled(part)
-        self._with.committed(part)
+        self._with.committed(part.messages)
         self._mark(is_able=True)
-        self._count(part, batch, done, asyncio.get_running_loop().time() - began_at)
+        self._count(part, batch, done, loop.time() - began_at)
 
-    def _find_poison(self, part: Sequence[Taken], error: DataRefused) -> None:
-        if len(part) > 1:
-            left, right = halves(part)
-            self._parts[-1:] = [right, left]
+    def _find_poison(self, part: Part, error: DataRefused) -> None:
+        if part.express:
+            # Their rows were made of what the codec has accepted, so it should be another's; but if it is one of them, the
+            # ordinary way finds it.
+            log.error("express_rows_refused", extra={"rows": len(part.express), "reason": str(error)})
+            self._with.metrics.express_refused.inc()
+            self._parts[-1:] = [Part([*part.messages, *self._with.intake.ordinary(part.express)])]
             return
-        (message,) = part
+        if len(part) > 1:
+            left, right = halves(part.messages)
+            self._parts[-1:] = [Part(right), Part(left)]
+            return
+        (message,) = part.messages
         if isinstance(message.verdict, Quarantined):
             raise error  # quarantine takes any bytes, so this is a bug, and not of the message
         numbered = message.verdict.numbered if isinstance(message.verdict, Event) else None
@@ -130,7 +152,7 @@ class Writer:
         verdict = Quarantined(
             Reason.DATABASE_REFUSED, str(error), claimed_principal(message.topic), device_id, numbered
         )
-        self._parts[-1] = [replace(message, verdict=verdict)]
+        self._parts[-1] = Part([replace(message, verdict=verdict)])
         log.warning("message_refused_by_database", extra={"topic": message.topic, "reason": str(error)})
 
     async def _look_again(self, part: Sequence[Taken]) -> Sequence[Taken]:
@@ -160,9 +182,9 @@ class Writer:
         )
         return replace(message, verdict=verdict)
 
-    def _acknowledge(self, part: Sequence[Taken]) -> None:
-        by_connection: dict[int, list[int]] = {}
-        for message in part:
+    def _acknowledge(self, part: Part) -> None:
+        by_connection = part.express.packet_ids
+        for message in part.messages:
             if message.packet_id is not None:
                 by_connection.setdefault(message.connection, []).append(message.packet_id)
         for connection, packet_ids in by_connection.items():
@@ -179,7 +201,7 @@ class Writer:
         self._is_able = is_able
         self._with.metrics.database_up.set(is_able)
 
-    def _count(self, part: Sequence[Taken], batch: Batch, done: Committed, seconds: float) -> None:
+    def _count(self, part: Part, batch: Batch, done: Committed, seconds: float) -> None:
         metrics = self._with.metrics
         metrics.batches.observe(len(part))
         metrics.commit_seconds.observe(seconds)
@@ -189,6 +211,9 @@ class Writer:
         metrics.duplicates.inc(done.duplicates)
         metrics.quarantine_rows.inc(done.kept)
         metrics.clock_refused.inc(batch.clock_refused)
+        metrics.express.inc(len(part.express))
+        if part.express:
+            metrics.admitted.labels(kind="heartbeat").inc(len(part.express))
         for kind, number in batch.admitted.items():
             metrics.admitted.labels(kind=kind).inc(number)
         for reason, number in batch.quarantined.items():
@@ -196,7 +221,9 @@ class Writer:
         for reason, number in done.deferred.items():
             metrics.events_deferred.labels(reason=reason).inc(number)
         now = self._with.clock()
-        for message in (part[0], part[-1]):
+        if part.express.latest:
+            metrics.lag_seconds.observe(max(0.0, now.timestamp() - part.express.latest / 1000))
+        for message in (*part.messages[:1], *part.messages[-1:]):
             if not isinstance(message.verdict, Quarantined | Cleared):
                 stamp = message.verdict.stamp
                 if stamp.source is TimeSource.DEVICE:

@@ -1,6 +1,7 @@
 """Ingest's store against a real database: duplicates, newest wins, replicas side by side, poison told from outage."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -165,12 +166,14 @@ async def test_a_clock_nobody_believes_does_not_make_replicas_take_turns(databas
 
 
 async def test_listeners_hear_once_of_each_batch(database: TestDatabase) -> None:
-    heard: list[object] = []
+    heard: list[dict[str, int]] = []
     async with a_store(database) as store, connect(database.control, application="test") as control:
-        await control.add_listener("telemetry_committed", lambda *news: heard.append(news[-1]))
+        await control.add_listener("telemetry_committed", lambda *news: heard.append(json.loads(str(news[-1]))))
         await commit(store, heartbeat("cluster-1", NOW), taken("cluster-1", UplinkKind.EVENT, enveloped(1)))
         await control.fetchval("SELECT 1")  # what was notified before arrives before the answer
-    assert heard == ['{"heartbeats":1,"readings":0,"events":1,"presences":0,"quarantined":0}']
+    (news,) = heard
+    assert news.pop("tx") > 0
+    assert news == {"heartbeats": 1, "readings": 0, "events": 1, "presences": 0, "quarantined": 0}
 
 
 async def test_poison_a_missing_partition_and_an_outage_are_told_apart(database: TestDatabase) -> None:

@@ -201,12 +201,14 @@ class RunningIngest:
         await eventually(lambda: self.metric(name), lambda answer: answer == value, what=f"{name} {value:g}")
 
     async def metric(self, name: str) -> float:
-        """The value of one metric, written with its labels as Prometheus shows it; 0 where it is not there yet."""
+        """The value of one metric, written with its labels as Prometheus shows it, or the sum of all that have its name.
+
+        0 where it is not there yet.
+        """
         _, body = await self.get("/metrics")
-        for line in body.splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        return sum(
+            float(line.rpartition(" ")[2]) for line in body.splitlines() if line.startswith((f"{name} ", f"{name}{{"))
+        )
 
 
 @asynccontextmanager

@@ -202,7 +202,7 @@ async def test_a_broker_killed_in_mid_stream_loses_no_event_and_doubles_none(ben
                 await bench.broker.kill()
                 await bench.broker.start()
             await asyncio.gather(*done)
-        assert await ingest.metric("ingest_broker_connections_total") == 3
+        assert await ingest.metric('ingest_broker_connections_total{lane="bulk"}') == 3
     await every_event_is_there_once(bench, 300)
 
 

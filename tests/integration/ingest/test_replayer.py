@@ -273,6 +273,7 @@ async def test_bytes_that_are_not_all_there_are_not_replayed(office: Office) -> 
 @pytest.mark.parametrize(
     ("name", "payload", "days"),
     [(NEW, codec.encode(a_heartbeat()), 91), ("sensor-new", codec.encode(a_sensor_heartbeat()), 5)],
+    ids=["cluster", "sensor"],
 )
 async def test_what_retention_would_have_dropped_is_not_brought_back(
     office: Office, name: str, payload: bytes, days: int

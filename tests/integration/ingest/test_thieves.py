@@ -44,7 +44,7 @@ async def connect_minted(bench: Bench, name: str, *, port: int, client_id: str, 
 
 
 async def kept_its_session(ingest: RunningIngest) -> bool:
-    return await ingest.is_ready() and await ingest.metric("ingest_broker_connections_total") == 1
+    return await ingest.is_ready() and await ingest.metric('ingest_broker_connections_total{lane="bulk"}') == 1
 
 
 async def test_a_device_that_takes_the_client_id_of_ingest_stays_a_device_and_ingest_stays_connected(
@@ -101,7 +101,7 @@ async def test_who_has_the_key_of_the_device_authority_can_throw_ingest_out_but_
         impostor = await connect_minted(bench, REPLICA, port=bench.broker.device_port, client_id=REPLICA, **inherit)
         assert impostor.session_present
         await asyncio.to_thread(impostor.wait_until_disconnected)  # by the replica, which takes its client id back
-        await ingest.until("ingest_broker_connections_total", 2)
+        await ingest.until('ingest_broker_connections_total{lane="bulk"}', 2)
 
         device = JournalDevice(bench.broker, CLUSTER, journal=bytes(range(8)), count=20)
         try:

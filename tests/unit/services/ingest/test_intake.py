@@ -19,10 +19,12 @@ TOPIC = "loa/v1/cluster-1/up/heartbeat"
 def an_intake(*, size: int = 3, age_s: float = 60.0, messages: int = 100, payload_bytes: int = 10_000) -> Intake:
     return Intake(
         a_registry(),
+        lane="bulk",
         limits=IntakeLimits(batch=BatchLimits(size=size, age_s=age_s), messages=messages, bytes=payload_bytes),
         window=TimeWindow(),
         clock=lambda: NOW,
         metrics=Metrics(),
+        states_per_s=1_000,
     )
 
 
@@ -35,9 +37,9 @@ async def test_a_full_batch_is_handed_out_at_once_and_the_rest_waits() -> None:
     intake = an_intake(size=3)
     intake.take(packets(1, 2, 3, 4), connection=7)
     batch = await intake.next_batch()
-    assert [message.packet_id for message in batch] == [1, 2, 3]
-    assert {message.connection for message in batch} == {7}
-    assert all(isinstance(message.verdict, Heartbeat) for message in batch)
+    assert [message.packet_id for message in batch.messages] == [1, 2, 3]
+    assert {message.connection for message in batch.messages} == {7}
+    assert all(isinstance(message.verdict, Heartbeat) for message in batch.messages)
     assert intake.in_hand == 4
     intake.settled(batch)
     assert intake.in_hand == 1
@@ -51,7 +53,7 @@ async def test_two_messages_of_one_chunk_never_share_a_time_of_receipt() -> None
     intake = an_intake(size=2)
     intake.take(packets(1, 2, payload=heartbeat(device_at_ms=0)), connection=1)
 
-    first, second = await intake.next_batch()
+    first, second = (await intake.next_batch()).messages
 
     assert first.received_at < second.received_at
     assert isinstance(first.verdict, Heartbeat)
@@ -77,7 +79,7 @@ async def test_whoever_waits_is_woken_by_the_message_that_fills_the_batch() -> N
         await asyncio.sleep(0)
         assert not waiting.done()
         intake.take(packets(2), connection=1)
-    assert [message.packet_id for message in waiting.result()] == [1, 2]
+    assert [message.packet_id for message in waiting.result().messages] == [1, 2]
 
 
 async def test_a_closed_intake_hands_out_what_it_has_and_takes_nothing() -> None:
@@ -85,8 +87,8 @@ async def test_a_closed_intake_hands_out_what_it_has_and_takes_nothing() -> None
     intake.take(packets(1), connection=1)
     intake.close()
     intake.take(packets(2), connection=1)
-    assert [message.packet_id for message in await intake.next_batch()] == [1]
-    assert await intake.next_batch() == []
+    assert [message.packet_id for message in (await intake.next_batch()).messages] == [1]
+    assert len(await intake.next_batch()) == 0
     assert intake.taken == 1
 
 
@@ -111,7 +113,7 @@ async def test_a_packet_nobody_can_read_waits_for_quarantine_like_any_other() ->
     intake = an_intake(size=1)
     unreadable = Unreadable(topic=TOPIC, payload=b"raw", packet_id=9, is_retained=False, problem="no UTF-8")
     intake.take_unreadable(unreadable, connection=1)
-    (message,) = await intake.next_batch()
+    (message,) = (await intake.next_batch()).messages
     assert isinstance(message.verdict, Quarantined)
     assert (message.packet_id, message.verdict.reason, message.verdict.principal) == (
         9,

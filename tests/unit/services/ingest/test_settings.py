@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas import topics
-from services.ingest.app import subscriptions
+from services.ingest.app import BULK, PRESENCE, VITAL, subscriptions
 from services.ingest.settings import Settings
 from services.shared.settings import SettingsError, load, masked
 
@@ -51,6 +51,6 @@ def test_what_cannot_work_is_refused(environment: dict[str, str], variable: str,
 
 
 def test_every_uplink_is_subscribed_to_and_only_presence_is_not_shared() -> None:
-    made = subscriptions("group")
+    made = (*subscriptions("group", BULK), *subscriptions("group", VITAL), PRESENCE)
     assert [each.topic_filter.removeprefix("$share/group/") for each in made] == list(topics.uplink_filters())
     assert [each.topic_filter for each in made if each.retained_first] == [topics.presence_filter()]
