@@ -19,7 +19,9 @@ def measured(request: storage.Request) -> storage.Report:
     return report
 
 
-def test_a_small_run_measures_everything_this_server_can() -> None:
+def test_a_small_run_measures_everything_this_server_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "EXECUTIONS", 20)
+    monkeypatch.setattr(storage, "RADIO_COMMUNES", 3)
     url = os.environ.get(EXTERNAL)
     report = measured(storage.Request(rows=storage.FEWEST_ROWS, database=url))
     assert report["problems"] == []
@@ -37,6 +39,7 @@ def test_a_small_run_measures_everything_this_server_can() -> None:
         assert report["heartbeat_bytes_compressed"] < report["heartbeat_bytes_raw"]
         assert set(report["packings"]) == set(storage.PACKINGS)
         assert report["late_rows"]["stored"] > 0
+        assert report["roll_up"]["straggler_of_a_compressed_hour_ms"]["p50"] > 0
         assert report["late_rows"]["stored_again"] == 0
     else:
         assert report["heartbeat_bytes_compressed"] is None
