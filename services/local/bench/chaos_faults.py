@@ -61,7 +61,6 @@ class Breaker:
 
     site: ChaosSite
     done: dict[Kind, int] = field(default_factory=dict)
-    skipped: dict[Kind, str] = field(default_factory=dict)
     killed: int = 0  # processes or servers that were ended by kill -9
     database_restarts: int = 0  # after it gave up by itself
     ghosts: Ghosts = field(default_factory=Ghosts)
@@ -90,6 +89,7 @@ class Breaker:
     def tidy(self) -> None:
         """Bring back what was left away, after the rest has recovered."""
         if self.absent is not None:
+            self.killed += self.absent.is_running  # the frozen one
             self.absent.kill()
             self.absent.start()
             self.absent = None
@@ -110,13 +110,10 @@ class Breaker:
 
     async def kill_one(self, fault: Fault) -> float:
         """One of the two replicas."""
-        self._leave_away(fault)
-        return time.monotonic()
-
-    def _leave_away(self, fault: Fault) -> None:
         self.absent = self.site.replicas[fault.replica]
         self.absent.kill()
         self.killed += 1
+        return time.monotonic()
 
     async def kill_all(self, fault: Fault) -> float:
         """Both."""
@@ -209,7 +206,7 @@ class Breaker:
         await asyncio.sleep(DATABASE_DOWN_S)
         if not server.is_running:
             self.database_restarts += 1
-            await server.kill()
+            await server.stop()
             await server.start()
             self.site.to_database.target = server.address
         return over_at

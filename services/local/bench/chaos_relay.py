@@ -12,6 +12,7 @@ from typing import Self
 from services.local.bench.chaos_packets import COPY_DATA, FromClient, FromServer
 
 CHUNK_BYTES = 65_536
+LAST_S = 5.0  # for what is under way at the end
 HELD_BACK = 256  # pieces on their way in one direction; beyond them the sender waits
 
 Address = tuple[str, int]
@@ -32,10 +33,11 @@ class Relay:
         self._flows.set()
         self._links: set[Link] = set()
         self._trap: _Trap | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._let_in, "127.0.0.1", 0)
         return self
 
     async def __aexit__(
@@ -45,6 +47,8 @@ class Relay:
         self._server.close()
         self.cut()
         await self._server.wait_closed()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=LAST_S)
 
     @property
     def port(self) -> int:
@@ -52,7 +56,7 @@ class Relay:
         return int(self._server.sockets[0].getsockname()[1])
 
     def cut(self) -> None:
-        """End every connection now, as a reset."""
+        """End every connection now."""
         for link in tuple(self._links):
             link.end()
 
@@ -90,6 +94,15 @@ class Relay:
             finally:
                 self._trap = None
         return None
+
+    async def _let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "streams are served in tasks"
+        self._serving.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._serving.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.target is None:
@@ -197,6 +210,6 @@ class Link:
         return COPY_DATA in self._from_client.feed(data), self.from_server.is_in_transaction
 
     def end(self) -> None:
-        """Reset both sides."""
+        """End both sides, without what is still to be sent."""
         for writer in (self.client, self.server):
             writer.transport.abort()

@@ -15,7 +15,7 @@ class Kind(enum.StrEnum):
     DATABASE_KILLED = "database_killed"  # kill -9 of the whole server, started again with crash recovery
     BACKEND_KILLED = "backend_killed"  # kill -9 of one session's process: the server restarts all of them
     BACKEND_TERMINATED = "backend_terminated"  # every session of ingest is ended by an administrator
-    DATABASE_UNREACHABLE = "database_unreachable"  # connections are reset, new ones refused
+    DATABASE_UNREACHABLE = "database_unreachable"  # connections end, new ones are refused
     DATABASE_SILENT = "database_silent"  # nothing passes and nobody is told
     DATABASE_HUNG = "database_hung"  # SIGSTOP of every process of the server, later SIGCONT
     DISK_FULL = "disk_full"

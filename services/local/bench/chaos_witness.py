@@ -28,6 +28,7 @@ from services.local.pki import Identity, Pki
 
 CHUNK_BYTES = 262_144
 CONNECT_TIMEOUT_S = 5.0
+LAST_S = 5.0  # for what is under way at the end
 _CONNECT = 1
 _FIRST_REFUSAL = 0x80
 
@@ -64,11 +65,12 @@ class Witness:
         self._flows = asyncio.Event()
         self._flows.set()
         self._open: set[_Exchange] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, ssl=self._towards_ingest, limit=CHUNK_BYTES
+            self._let_in, "127.0.0.1", 0, ssl=self._towards_ingest, limit=CHUNK_BYTES
         )
         return self
 
@@ -79,6 +81,8 @@ class Witness:
         self._server.close()
         self.cut()
         await self._server.wait_closed()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=LAST_S)
 
     @property
     def port(self) -> int:
@@ -96,7 +100,7 @@ class Witness:
         return len(self._open)
 
     def cut(self) -> None:
-        """End every connection now, as a reset."""
+        """End every connection now."""
         for exchange in tuple(self._open):
             exchange.end()
 
@@ -118,6 +122,15 @@ class Witness:
             yield
         finally:
             self.target = target
+
+    async def _let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "streams are served in tasks"
+        self._serving.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._serving.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.target is None:
@@ -188,7 +201,7 @@ class _Exchange:
         self._writers = (ingest, broker)
 
     def end(self) -> None:
-        """Reset both sides."""
+        """End both sides, without what is still to be sent."""
         for writer in self._writers:
             writer.transport.abort()
 
