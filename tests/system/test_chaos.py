@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-SEED = "23"
+SEED = "25"
 KILLS = 8
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(540)]
