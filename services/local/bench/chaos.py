@@ -152,13 +152,13 @@ async def _break(request: Request, report: Report, breaker: Breaker, *, until: f
         over_at = await breaker.do(fault)
         if over_at is None:
             continue
+        report["kills"] = {kind.value: count for kind, count in sorted(breaker.done.items())}
         if fault.is_followed and not breaker.is_occupied:
             continue
         took_s = await _recovery(breaker, fault, over_at, report)
         if took_s is not None:
             recoveries.setdefault(fault.kind, []).append(took_s)
         breaker.tidy()
-        report["kills"] = {kind.value: count for kind, count in sorted(breaker.done.items())}
         report["recovery_s"] = {kind.value: _summary(each) for kind, each in sorted(recoveries.items())}
     done = sum(breaker.done.values())
     report["kills_in_all"] = done

@@ -9,8 +9,10 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+
+import asyncpg
 
 from services.local.bench.chaos_relay import Link
 from services.local.bench.chaos_schedule import NEEDS_OWN_SERVER, Fault, Kind
@@ -26,6 +28,8 @@ FELT_AFTER_S = 0.7
 FELT_WITHIN_S = 12.0
 # What a supervisor does about a database that gave up on a full disk.
 DATABASE_DOWN_S = 0.5
+
+_UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @contextmanager
@@ -162,14 +166,19 @@ class Breaker:
         return over_at
 
     async def kill_session(self, fault: Fault) -> float | None:
-        """Of ingest."""
-        was_killed = await self._own().kill_session(fault.replica)
-        self.killed += was_killed
-        return time.monotonic() if was_killed else None
+        """Of ingest; none where the server is still recovering from the fault before."""
+        with suppress(*_UNREACHABLE):
+            if await self._own().kill_session(fault.replica):
+                self.killed += 1
+                return time.monotonic()
+        return None
 
     async def terminate_sessions(self, _fault: Fault) -> float | None:
-        """All of ingest's."""
-        return time.monotonic() if await self.site.server.terminate_sessions() else None
+        """All of ingest's; none where the server is still recovering from the fault before."""
+        with suppress(*_UNREACHABLE):
+            if await self.site.server.terminate_sessions():
+                return time.monotonic()
+        return None
 
     async def cut_database(self, fault: Fault) -> float:
         """From ingest."""
