@@ -1,0 +1,57 @@
+"""What must not be is a problem, and what may be is none."""
+
+import dataclasses
+
+import pytest
+
+from services.local.bench import chaos, command, overload
+from services.local.bench.chaos import problems
+from services.local.bench.chaos_ledger import Comparison, Loss
+
+FINE = Comparison(
+    events_sent=10,
+    events_stored=10,
+    events_lost=0,
+    events_duplicated=0,
+    acked_events_missing=0,
+    heartbeats_sent=100,
+    heartbeats_taken=98,
+    heartbeats_stored=90,
+    heartbeats_duplicated=0,
+    acked_heartbeats_missing=0,
+    unheard=3,
+    lost={Loss.CRASH: 4, Loss.FULL_QUEUE: 1},
+    unexplained=0,
+    foreign=0,
+)
+
+
+def test_what_the_broker_lost_is_no_problem_of_ours() -> None:
+    assert problems(FINE) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "events_lost",
+        "events_duplicated",
+        "acked_events_missing",
+        "heartbeats_duplicated",
+        "acked_heartbeats_missing",
+        "unexplained",
+        "foreign",
+    ],
+)
+def test_what_is_lost_double_or_foreign_is_one(name: str) -> None:
+    (told,) = problems(dataclasses.replace(FINE, **{name: 3}))
+
+    assert told.startswith("3 ")
+
+
+def test_reports_are_readable_before_anything_was_done() -> None:
+    broken = chaos.empty_report(chaos.Request(kills=30, seed=7, database=None)) | {"problems": ["interrupted"]}
+    too_much = overload.empty_report(overload.Request(seconds=90, database=None))
+
+    assert "acked_heartbeats_missing    -" in command.readable(broken).splitlines()
+    assert command.readable(broken).splitlines()[-1] == "problem: interrupted"
+    assert "full_speed_after_s          -" in command.readable(too_much).splitlines()
