@@ -1,6 +1,7 @@
 """What must not be is a problem, and what may be is none."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,9 @@ def test_what_the_broker_lost_is_no_problem_of_ours() -> None:
     ],
 )
 def test_what_is_lost_double_or_foreign_is_one(name: str) -> None:
-    (told,) = problems(dataclasses.replace(FINE, **{name: 3}))
+    changed: dict[str, Any] = {name: 3}
+
+    (told,) = problems(dataclasses.replace(FINE, **changed))
 
     assert told.startswith("3 ")
 
