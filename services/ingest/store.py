@@ -1,8 +1,9 @@
-"""All SQL of ingest's hot path: one batch, one transaction.
+"""What ingest does with the database on its hot path: one batch, one transaction.
 
-Locks are taken in one order, so that replicas with overlapping batches wait for one another instead of dying: journals
-by key, then the quarantine (one at a time) and its counters by key, then heartbeats and readings by key, then device states by number, and last
-the replica's own row.
+Locks are taken in one order, so that replicas (and the writers of one) with overlapping batches wait for one another
+instead of dying: journals by key, then the quarantine (one at a time) and its counters by key, then heartbeats and
+readings by key, then device states by number, and last the replica's own row. Express rows are copied in no order; two
+transactions with the same ones may die of each other, which one of them survives and the other repeats, looking first.
 """
 
 import asyncio
