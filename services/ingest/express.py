@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from schemas.errors import InvalidTopic
 from schemas.fields import DeviceKind
 from schemas.topics import Uplink, UplinkKind, parse_topic
-from services.ingest.forms import POSTGRES_EPOCH_US, Forms, microseconds, text_cell
+from services.ingest.forms import LATEST_AT_MS, POSTGRES_EPOCH_US, Forms, microseconds, text_cell
 from services.ingest.registry import KIND_MASK, NUMBER_MASK, NUMBER_SHIFT, SPEAKER_SHIFT, Registry
 from services.ingest.rows import SENSOR_COLUMNS
 from services.ingest.stamps import OLD, TimeWindow
@@ -147,6 +147,8 @@ class Express:
                         else _BEHIND.pack(_COLUMNS, 8, at_us, 8, received_us, -1, 4, device_no, 4, speaker_no)
                     )
                 else:
+                    if at > LATEST_AT_MS:
+                        break
                     at_us = at * 1000 - POSTGRES_EPOCH_US
                     lead = (
                         _OWN_RECEIVED.pack(_COLUMNS, 8, received_us, 8, received_us, 8, at_us, 4, device_no, -1)

@@ -316,3 +316,7 @@ def _bounds(path: Path) -> Integer:
     bounds = next(field.type for field in shape_of(record).fields if field.name == path[-1])
     assert isinstance(bounds, Integer)
     return bounds
+
+
+# The last instant of the contract; the only bound of a time whose device does not believe it itself.
+LATEST_AT_MS = _bounds(_AT).high

@@ -1,8 +1,7 @@
 """The express way: the same rows as the ordinary way makes, for the messages it takes, and everything else left alone."""
 
 import itertools
-import struct
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import mqtt5
@@ -17,8 +16,9 @@ from services.ingest.admission import Heartbeat, judge
 from services.ingest.express import Express, StateTimes
 from services.ingest.forms import MOST_FORMS, Forms
 from services.ingest.registry import Registry, pack
-from services.ingest.rows import SENSOR_COLUMNS, SENSOR_TYPES, Row
+from services.ingest.rows import Row
 from services.ingest.stamps import TimeWindow
+from tests.support.copy_rows import cells, values
 from tests.support.ingest_builders import NOW, NOW_MS, heartbeat
 
 GATEWAY, OTHER_GATEWAY, BEHIND, ALONE, CLUSTER = b"gateway-1", b"gateway-2", b"sensor-1", b"sensor-2", b"cluster-1"
@@ -56,40 +56,6 @@ def a_message(**changes: Any) -> SensorHeartbeat:
 
 def packet(topic: str, payload: bytes, packet_id: int = 7, **changes: Any) -> bytes:
     return mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=packet_id, **changes).write()
-
-
-def cells(row: bytes) -> list[bytes | None]:
-    """Take a row of COPY's binary format apart."""
-    (count,) = struct.unpack_from(">h", row)
-    at, found = 2, []
-    for _ in range(count):
-        (size,) = struct.unpack_from(">i", row, at)
-        at += 4
-        found.append(None if size < 0 else row[at : at + size])
-        at += max(size, 0)
-    assert at == len(row)
-    return found
-
-
-def values(row: bytes) -> Row:
-    """Return what PostgreSQL makes of a row of SENSOR_COLUMNS."""
-    read: list[Any] = []
-    for column, cell in zip(SENSOR_COLUMNS, cells(row), strict=True):
-        match SENSOR_TYPES[column]:
-            case _ if cell is None:
-                read.append(None)
-            case "timestamptz":
-                epoch = datetime(2000, 1, 1, tzinfo=UTC)
-                read.append(epoch + timedelta(microseconds=struct.unpack(">q", cell)[0]))
-            case "text":
-                read.append(cell.decode())
-            case "smallint":
-                read.append(struct.unpack(">h", cell)[0])
-            case "integer":
-                read.append(struct.unpack(">i", cell)[0])
-            case "bigint":
-                read.append(struct.unpack(">q", cell)[0])
-    return tuple(read)
 
 
 def by_the_ordinary_way(topic: str, payload: bytes, *, now: datetime = NOW) -> Row:
@@ -194,6 +160,12 @@ NOT_EXPRESS = {
     "of_a_gateway_with_a_sensor_named_like_a_topic": packet("loa/v1/gateway-1/up/heartbeat", codec.encode(a_message())),
     "long_ago": packet(BY_GATEWAY, codec.encode(a_message(device_at_ms=NOW_MS - 121_000))),
     "in_the_future": packet(BY_GATEWAY, codec.encode(a_message(device_at_ms=NOW_MS + 301_000))),
+    "after_2100_by_a_clock_it_does_not_believe": packet(
+        BY_GATEWAY,
+        codec.encode(a_message(clock=ClockState.UNSYNCHRONISED)).replace(
+            (NOW_MS - 1_000).to_bytes(8, "big"), (8_000_000_000_000_000).to_bytes(8, "big")
+        ),
+    ),
     "in_another_form": packet(BY_GATEWAY, codec.encode(a_message(firmware="0.7.4"))),
     "out_of_bounds": packet(BY_GATEWAY, codec.encode(a_message()).replace(b"\x18\x47", b"\x18\x65")),
     "too_long_for_two_bytes_of_length": packet(BY_GATEWAY, bytes(20_000)),
@@ -206,6 +178,7 @@ def test_what_is_not_ordinary_is_left_to_the_ordinary_way(data: bytes) -> None:
     express = an_express()
     for topic in (BY_GATEWAY, "loa/v1/gateway-2/up/heartbeat/sensor-1", BY_ITSELF):
         express.learn(topic, codec.encode(a_message()), 3, now=NOW)
+        express.learn(topic, codec.encode(a_message(clock=ClockState.UNSYNCHRONISED)), 3, now=NOW)
     good = packet(BY_GATEWAY, codec.encode(a_message()))
 
     assert express.take(good + data + good, 0, connection=1, now=NOW) == len(good)
