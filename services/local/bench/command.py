@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--devices", type=_devices, default=PROVINCE, help=f"devices registered (default {PROVINCE})")
     one.add_argument("--profile", type=Profile, choices=list(Profile), default=Profile.HEARTBEATS,
                      help="heartbeats only, or seven tenths heartbeats, two readings, one events")  # fmt: skip
-    one.add_argument("--database", metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
+    one.add_argument("--database", type=_server, metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
                      " a database is made there and dropped (default: a server of our own)")  # fmt: skip
     one.add_argument("--replicas", type=int, choices=range(1, 5), default=1, help="processes of ingest (default 1)")
     one.add_argument("--scaling", action="store_true", help="measure one replica and two, and say what is saturated")
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     two.add_argument("--kills", type=_kills, default=30, help="faults, of all kinds in turn (default 30)")
     two.add_argument("--seed", type=int, default=1, help="which faults come when (default 1)")
-    two.add_argument("--database", metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server, whose"
+    two.add_argument("--database", type=_server, metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server, whose"
                      " processes and disk are left alone (default: a server of our own, which is killed as well)")  # fmt: skip
     two.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     two.set_defaults(plan=_chaos)
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         " heartbeats, something acknowledged is not stored, or full speed did not come back.",
     )
     three.add_argument("--seconds", type=_overload_seconds, default=90.0, help="length of the overload (default 90)")
-    three.add_argument("--database", metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
+    three.add_argument("--database", type=_server, metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
                        " a database is made there and dropped (default: a server of our own)")  # fmt: skip
     three.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     three.set_defaults(plan=_overload)

@@ -99,7 +99,7 @@ async def run(request: Request, report: Report) -> None:
         report["problems"].append(f"not finished after {DEADLINE.total_seconds():g} s")
     except (BenchFailed, BrokerFailed, PostgresFailed, ProcessFailed) as error:
         report["problems"].append(str(error))
-    except (OSError, asyncpg.PostgresError, DatabaseError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError) as error:
         report["problems"].append(f"{type(error).__name__}: {error}")
     report["warnings"] = warnings(report)
     report["took_s"] = round(time.monotonic() - began_at, 1)

@@ -54,6 +54,8 @@ def memory(pid: int) -> Memory:
     """Return what a process has in memory now and had at most. Raises `OSError` when it is gone."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    if "VmRSS" not in fields:
+        raise ProcessLookupError(f"process {pid} has ended")  # and nobody has asked how
     return Memory(*(round(int(fields[name].split()[0]) / 1024, 1) for name in ("VmRSS", "VmHWM")))
 
 

@@ -1,5 +1,7 @@
 """The verb refuses what it cannot measure, and shows what it measured."""
 
+import json
+
 import pytest
 
 from services.local.bench import command, ingest, storage
@@ -19,9 +21,6 @@ from services.local.bench.traffic import Profile
         ("storage", "--rows", "200000001"),
         ("storage", "--rows", "many"),
         ("storage", "--part", "speed"),
-        ("storage", "--database", "mysql://root@localhost/loa"),
-        ("storage", "--database", "localhost"),
-        ("storage", "--database", "postgresql://localhost:port/loa"),
         ("ingest", "--profile", "easy"),
         ("chaos", "--kills", "0"),
         ("chaos", "--kills", "many"),
@@ -38,6 +37,30 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], capsys: pyte
 
     assert stopped.value.code == 2
     assert "usage: ./loa bench" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bench", ["ingest", "chaos", "overload", "storage"])
+@pytest.mark.parametrize(
+    "url",
+    ["localhost", "mysql://root@localhost/loa", "postgresql://", "postgresql:///loa", "postgresql://localhost:port/loa"],
+)
+def test_what_leads_to_no_database_server_is_refused(bench: str, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command.main([bench, "--database", url])
+
+    assert stopped.value.code == 2
+    assert "argument --database: must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bench", ["ingest", "chaos", "overload", "storage"])
+def test_an_url_the_driver_cannot_read_is_a_problem_of_the_report(
+    bench: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = command.main([bench, "--database", "postgresql://127.0.0.1:1/loa?sslmode=perhaps", "--json"])
+
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert status == 1
+    assert "sslmode" in problem
 
 
 def test_a_report_is_readable_before_anything_was_measured() -> None:

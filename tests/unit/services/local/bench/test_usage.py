@@ -2,6 +2,10 @@
 
 import os
 import socket
+import subprocess
+import sys
+
+import pytest
 
 from services.local.bench import usage
 from services.local.bench.usage import Family
@@ -27,6 +31,16 @@ def test_memory_is_at_most_its_peak() -> None:
     ours = usage.memory(os.getpid())
 
     assert 0 < ours.now_mib <= ours.peak_mib
+
+
+def test_a_child_that_has_ended_has_no_memory() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    with pytest.raises(OSError, match=f"process {child.pid} has ended"):
+        usage.memory(child.pid)
+
+    child.wait()
 
 
 def test_our_parent_is_known() -> None:
