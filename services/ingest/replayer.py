@@ -8,6 +8,7 @@ The same bytes that came many times are one message, received when they first ca
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -37,7 +38,7 @@ from services.ingest.registry import Registry
 from services.ingest.replay_store import Outcome, Request
 from services.ingest.settings import RetentionSettings
 from services.ingest.stamps import TimeWindow
-from services.ingest.store import BatchStore, Journal
+from services.ingest.store import BatchStore, Committed, Journal
 from services.shared.database.errors import DatabaseError
 from services.shared.database.listener import listen
 from services.shared.database.pool import Database
@@ -54,6 +55,14 @@ TOO_OLD = "too_old"
 OTHER_PRINCIPAL = "other_principal"
 
 log = logging.getLogger(__name__)
+
+
+class _Deferred(Exception):
+    """The store did not take the event for now."""
+
+    def __init__(self, reasons: Counter[str]) -> None:
+        super().__init__()
+        self.reason = next(iter(reasons))
 
 
 class Receipts(Protocol):
@@ -131,20 +140,28 @@ class Replayer:
 
     async def _settle(self, store: BatchStore, request: Request) -> bool:
         try:
-            return await self._settle_once(store, request)
-        except PartitionMissing:
-            # It was received before the oldest partition that live messages need.
-            await self._make_partitions(request)
-            return await self._settle_once(store, request)
+            try:
+                return await self._settle_once(store, request)
+            except PartitionMissing:
+                # It was received before the oldest partition that live messages need.
+                await self._make_partitions(request)
+                return await self._settle_once(store, request)
+        except (DatabaseError, PartitionMissing):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one message sets off, those behind it have their turn
+            log.exception("replay_failed", extra={"request": request.request_no, "quarantine_id": request.quarantine_id})
+            # Its name only: what an error says may hold what no text of the database may.
+            failed = Outcome(result="refused", reason=Reason.DATABASE_REFUSED, detail=type(error).__name__)
+            return await self._settle_once(store, request, failed)
 
-    async def _settle_once(self, store: BatchStore, request: Request) -> bool:
+    async def _settle_once(self, store: BatchStore, request: Request, known: Outcome | None = None) -> bool:
         """Settle one request, all of it or nothing; False where it is not ours to settle."""
         now = self._clock()
         journals: list[Journal] = []
         async with replay_store.turn(store.connection, request) as is_replayed:
             if is_replayed is None:
                 return False
-            outcome = await self._outcome(store, request, journals, is_replayed=is_replayed, now=now)
+            outcome = known or await self._outcome(store, request, journals, is_replayed=is_replayed, now=now)
             await replay_store.record(store.connection, request, outcome, now=now)
         self._receipts.receipt(journals)
         self._metrics.replays.labels(result=outcome.result).inc()
@@ -186,16 +203,14 @@ class Replayer:
                 assert_never(verdict)
         if self._is_forgotten(verdict, now):
             return Outcome(result="refused", reason=TOO_OLD, detail="older than what retention keeps")
-        if isinstance(verdict, Event):
-            await replay_store.free_number(store.connection, verdict.numbered)
         try:
-            done = await store.commit(assemble([message], now=now), now=now)
+            done = await _stored(store, message, now=now)
         except DataRefused as error:
             detail = str(error)[:DETAIL_KEPT_CHARACTERS]
             return Outcome(result="refused", reason=Reason.DATABASE_REFUSED, detail=detail)
+        except _Deferred as deferred:
+            return Outcome(result="refused", reason=deferred.reason, detail="ask again later")
         journals.extend(done.journals)
-        if done.deferred:
-            return Outcome(result="refused", reason=next(iter(done.deferred)), detail="ask again later")
         is_new = done.heartbeats or done.readings or done.events or done.presences
         return Outcome(
             result="stored" if is_new else "duplicate",
@@ -249,6 +264,17 @@ class Replayer:
         async with self._database.connection() as connection:
             for at in sorted(set(_instants(verdict))):
                 await upkeep_store.ensure_partitions(connection, from_at=at, until_at=at)
+
+
+async def _stored(store: BatchStore, message: Taken, *, now: datetime) -> Committed:
+    """Store it as if it had just come. A number that was taken back for it is given again whatever comes of it."""
+    async with store.connection.transaction():
+        if isinstance(message.verdict, Event):
+            await replay_store.free_number(store.connection, message.verdict.numbered)
+        done = await store.commit(assemble([message], now=now), now=now)
+        if done.deferred:
+            raise _Deferred(done.deferred)
+        return done
 
 
 def _instants(verdict: Verdict) -> Iterator[datetime]:

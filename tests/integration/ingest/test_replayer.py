@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,8 +14,9 @@ from schemas import codec
 from schemas.topics import UplinkKind
 from services.ingest import replay_store
 from services.ingest.batch import PAYLOAD_KEPT_BYTES
+from services.ingest.errors import DataRefused
 from services.ingest.replay_store import Outcome
-from services.ingest.store import BatchStore
+from services.ingest.store import BatchStore, Committed
 from services.shared.database.errors import DatabaseUnavailable
 from tests.integration.ingest.replays import NOW, Office, a_replayer, an_office
 from tests.integration.ingest.support import (
@@ -116,6 +119,67 @@ async def test_an_event_that_counts_as_received_is_stored_by_its_replay(office: 
     assert [(each.lower, each.upper) for each in received] == [(6, 8)]
     # The original is as it was.
     assert (await office.inmate())["payload"] == garbled
+
+
+@pytest.mark.parametrize("refusal", ["database", "deferred", "bug"])
+async def test_a_replay_that_is_refused_leaves_the_number_received(
+    office: Office, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    for sequence, body in ((6, None), (7, b"\xa1\x00\x02"), (8, None)):
+        await office.take(CLUSTER, EVENT, enveloped(sequence) if body is None else enveloped(sequence, body))
+    inmate = await office.inmate()
+    correction = await office.correct(inmate["quarantine_id"], topic=inmate["topic"], payload=enveloped(7))
+    real = BatchStore.commit
+
+    async def commit(self: BatchStore, *arguments: object, **named: object) -> Committed:
+        done = await real(self, *arguments, **named)  # type: ignore[arg-type]
+        match refusal:
+            case "database":
+                raise DataRefused("CheckViolationError: no")
+            case "deferred":
+                return replace(done, events=0, deferred=Counter(too_many_gaps=1))
+            case _:
+                raise RuntimeError("\x00")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BatchStore, "commit", commit)
+        (outcome,) = await office.replay(inmate["quarantine_id"], correction=correction)
+
+    assert (outcome["result"], outcome["reason"]) == (
+        "refused",
+        "too_many_gaps" if refusal == "deferred" else "database_refused",
+    )
+    received = await office.owner.fetchval("SELECT received FROM telemetry.journals")
+    assert [(each.lower, each.upper) for each in received] == [(6, 9)]
+    assert (await office.count("events"), office.receipts) == (2, [])
+
+
+async def test_a_replay_that_fails_in_a_way_nobody_foresaw_is_refused_and_holds_up_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for sequence in (1, 2, 3):
+        await office.take(NEW, EVENT, enveloped(sequence))
+    await office.register(NEW)
+    request = await office.ask(*(each["quarantine_id"] for each in await office.inmates()))
+    real, calls = BatchStore.commit, 0
+
+    async def commit(self: BatchStore, *arguments: object, **named: object) -> Committed:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await self.connection.execute("SELECT 1 / 0")
+        return await real(self, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BatchStore, "commit", commit)
+    await office.replayer.round()
+
+    assert [(each["result"], each["reason"], each["detail"]) for each in await office.outcomes(request)] == [
+        ("stored", None, None),
+        ("refused", "database_refused", "DivisionByZeroError"),
+        ("stored", None, None),
+    ]
+    (said,) = [each for each in caplog.records if each.msg == "replay_failed"]
+    assert said.exc_info
 
 
 async def test_two_events_of_one_number_are_one(office: Office) -> None:
@@ -365,7 +429,7 @@ async def test_what_was_replayed_stays_replayed_when_its_bytes_come_again(office
 # --- exactly once ----------------------------------------------------------------------------------------------------
 
 
-class _Killed(Exception):
+class _Killed(BaseException):
     pass
 
 
