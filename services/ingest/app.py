@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from schemas import topics
 from schemas.topics import UplinkKind
@@ -125,7 +126,7 @@ class Ingest:
         self._replayer = Replayer(
             database,
             listening=settings.database,
-            open_store=store_opener(settings),
+            open_store=partial(store_opener(settings), "replayer"),
             registry=self._registry,
             recheck=self._loader.recheck,
             receipts=self._vital.sender,
@@ -300,15 +301,19 @@ def subscriptions(group: str, kinds: Iterable[UplinkKind]) -> tuple[Subscription
 PRESENCE = Subscription(topic_filter=topics.presence_filter(), retained_first=True)
 
 
-def store_opener(settings: Settings) -> Callable[[], AbstractAsyncContextManager[BatchStore]]:
-    """Return what opens the writer's store."""
+def store_opener(settings: Settings) -> Callable[[str], AbstractAsyncContextManager[BatchStore]]:
+    """Return what opens the store of a writer of that name. Each has totals of its own, or they would wait for one another."""
     limits = StoreLimits(
         ledger=LedgerLimits(journals_a_day=settings.ledger.journals_a_day, ranges=settings.ledger.ranges),
         quarantine=QuarantineQuota(per_principal=settings.quarantine.per_principal, in_all=settings.quarantine.in_all),
         clock_ahead=settings.time.ahead,
     )
-    return lambda: open_store(
-        settings.database, replica=settings.replica, limits=limits, patience=settings.batch.commit_timeout
+    return lambda writer: open_store(
+        settings.database,
+        replica=settings.replica,
+        writer=writer,
+        limits=limits,
+        patience=settings.batch.commit_timeout,
     )
 
 

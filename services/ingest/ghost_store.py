@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from services.shared.database.pool import Connection
 
-# Waiting for its client, in a transaction older than any of ours may become. A role may end its own sessions.
+# Waiting for the rest of a COPY, in a transaction older than any of ours that writes may become (the registry is read in
+# longer ones, in slices). A role may end its own sessions.
 END_GHOSTS = """
 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
   FROM pg_stat_activity
@@ -13,6 +14,7 @@ SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
    AND application_name LIKE 'ingest %'
    AND pid <> pg_backend_pid()
    AND wait_event = 'ClientRead'
+   AND query LIKE 'COPY %'
    AND xact_start < clock_timestamp() - $1::interval
 """
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from services.ingest.batch import Taken
 from services.ingest.intake import Intake, IntakeLimits
@@ -29,7 +30,7 @@ class Surroundings:
     registry: Registry
     recheck: Callable[[Collection[str]], Awaitable[None]]
     make_partitions: Callable[[], Awaitable[None]]
-    open_store: Callable[[], AbstractAsyncContextManager[BatchStore]]
+    open_store: Callable[[str], AbstractAsyncContextManager[BatchStore]]
     window: TimeWindow
     limits: IntakeLimits
     states_per_s: int
@@ -64,20 +65,26 @@ class Lane:
             metrics=surroundings.metrics,
         )
         self.session.watch(connected=self._connected, writable=self.sender.wake)
-        collaborators = Collaborators(
-            intake=self.intake,
-            registry=surroundings.registry,
-            recheck=surroundings.recheck,
-            open_store=surroundings.open_store,
-            make_partitions=surroundings.make_partitions,
-            session=self.session,
-            sender=self.sender,
-            clock=surroundings.clock,
-            metrics=surroundings.metrics,
-            committed=surroundings.committed,
-        )
         # More than one hide the commit's wait for the disk: one batch is on its way in while the next is copied.
-        self._writers = [Writer(collaborators, window=surroundings.window) for _ in range(writers)]
+        self._writers = [
+            Writer(
+                Collaborators(
+                    intake=self.intake,
+                    registry=surroundings.registry,
+                    recheck=surroundings.recheck,
+                    open_store=partial(surroundings.open_store, f"{name}-{number}"),
+                    make_partitions=surroundings.make_partitions,
+                    session=self.session,
+                    sender=self.sender,
+                    clock=surroundings.clock,
+                    metrics=surroundings.metrics,
+                    able=self._able,
+                    committed=surroundings.committed,
+                ),
+                window=surroundings.window,
+            )
+            for number in range(writers)
+        ]
 
     @property
     def is_able(self) -> bool:
@@ -95,6 +102,9 @@ class Lane:
         async with asyncio.TaskGroup() as tasks:
             for number, writer in enumerate(self._writers):
                 tasks.create_task(writer.run(), name=f"{self.name} writer {number}")
+
+    def _able(self) -> None:
+        self._metrics.database_up.labels(lane=self.name).set(self.is_able)
 
     def _connected(self, is_connected: bool) -> None:
         self._metrics.broker_connected.labels(lane=self.name).set(is_connected)

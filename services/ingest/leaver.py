@@ -58,6 +58,11 @@ class Queue:
     session: Leaving
     hand: Hand
 
+    @property
+    def seen(self) -> tuple[int, int]:
+        """What has come so far, over how many connections."""
+        return (self.hand.taken, self.session.connections)
+
 
 async def drain(queues: Sequence[Queue]) -> int:
     """Leave every subscription and return, with the number of messages taken meanwhile, when nothing is left to take.
@@ -68,18 +73,22 @@ async def drain(queues: Sequence[Queue]) -> int:
     before = sum(queue.hand.taken for queue in queues)
     for queue in queues:
         queue.session.leave()
-    async with asyncio.TaskGroup() as tasks:
-        for queue in queues:
-            tasks.create_task(_empty(queue))
+    while True:
+        async with asyncio.TaskGroup() as tasks:
+            emptied = [tasks.create_task(_empty(queue)) for queue in queues]
+        # One queue is empty long before another, and a broker killed meanwhile may have come back with a subscription.
+        if all(task.result() == queue.seen for task, queue in zip(emptied, queues, strict=True)):
+            break
     return sum(queue.hand.taken for queue in queues) - before
 
 
-async def _empty(queue: Queue) -> None:
+async def _empty(queue: Queue) -> tuple[int, int]:
+    """Return, with what has been seen by then, when nothing is left to take."""
     complained = False
     while True:
         while not queue.session.is_connected or queue.hand.in_hand:
             await asyncio.sleep(POLL.total_seconds())
-        seen = (queue.hand.taken, queue.session.connections)
+        seen = queue.seen
         try:
             await queue.session.unsubscribe()
         except (TimeoutError, OSError, IngestError) as error:
@@ -88,5 +97,5 @@ async def _empty(queue: Queue) -> None:
                 complained = True
             await asyncio.sleep(RETRY.total_seconds())
             continue
-        if (queue.hand.taken, queue.session.connections) == seen and not queue.hand.in_hand:
-            return
+        if queue.seen == seen and not queue.hand.in_hand:
+            return seen

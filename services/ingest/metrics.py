@@ -62,7 +62,7 @@ class Metrics:
             "reading_paused", "1 while nothing is read from the broker because too much is in hand", "lane"
         )
         self.database_errors = counter("database_errors", "Failed attempts to write a batch, by kind", "kind")
-        self.database_up = gauge("database_up", "1 while batches can be written")
+        self.database_up = gauge("database_up", "1 while every writer of a lane can write batches", "lane")
         self.broker_connected = gauge(
             "broker_connected", "1 while the broker has accepted us and our subscriptions", "lane"
         )

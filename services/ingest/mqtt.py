@@ -183,7 +183,12 @@ class Session:
             )
         self._connection = connection
         try:
-            self._was_known = await connection.begin(subscribes=not self._is_leaving)
+            try:
+                self._was_known = await connection.begin(subscribes=not self._is_leaving)
+            except ProtocolViolated:
+                if connection.bug is not None:
+                    raise connection.bug from None
+                raise
             if not self._flows.is_set():
                 connection.pause_reading()
             self._is_connected = True

@@ -1,8 +1,8 @@
 """What ingest does with the database on its hot path: one batch, one transaction.
 
 Locks are taken in one order, so that replicas (and the writers of one) with overlapping batches wait for one another
-instead of dying: journals by key, then the quarantine (one at a time) and its counters by key, then heartbeats and
-readings by key, then device states by number, and last the replica's own row. Express rows are copied in no order; two
+instead of dying: journals by key, then the quarantine (one at a time), heartbeats and readings by key, device states by
+number, the counters of quarantine by key, and last the writer's own row. Express rows are copied in no order; two
 transactions with the same ones may die of each other, which one of them survives and the other repeats, looking first.
 """
 
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -68,6 +68,7 @@ class Committed:
     presences: int = 0
     duplicates: int = 0
     kept: int = 0  # new rows in quarantine
+    made: Counter[tuple[str, str]] = field(default_factory=Counter)  # the same by principal and reason
     deferred: Counter[str] = field(default_factory=Counter)  # events not taken for now, by reason
     journals: list[Journal] = field(default_factory=list)
 
@@ -78,9 +79,9 @@ class Committed:
 class BatchStore:
     """Writes batches over one connection of its own."""
 
-    def __init__(self, connection: Connection, *, replica: str, limits: StoreLimits, patience: timedelta) -> None:
+    def __init__(self, connection: Connection, *, account: str, limits: StoreLimits, patience: timedelta) -> None:
         self._connection = connection
-        self._replica = replica
+        self._account = account
         self._limits = limits
         self._patience = patience
 
@@ -107,9 +108,8 @@ class BatchStore:
     async def _write(self, batch: Batch, express: ExpressRows, now: datetime, *, may_be_stored: bool) -> Committed:
         done = Committed()
         journals = await self._open_journals(batch, now) if batch.entries else {}
-        kept_digests = (
-            await self._quarantine(batch, done, now) if batch.tallies or batch.inmates else frozenset[Digest]()
-        )
+        today = now.astimezone(UTC).date()
+        kept_digests = await self._quarantine(batch, done, today) if batch.inmates else frozenset[Digest]()
         if batch.entries:
             await self._enter_events(batch, journals, kept_digests, done, now)
         if batch.heartbeats:
@@ -127,9 +127,17 @@ class BatchStore:
             await self._connection.execute(
                 statements.INSERT_LATE_SENSOR_HOURS, *_columns(sorted(batch.late_sensor_hours))
             )
+        # Last, because batches of one principal (a gateway with a clock nobody believes) would wait here for one another.
+        await self._connection.executemany(
+            statements.UPSERT_COUNTER,
+            [
+                (today, principal, reason, tally.messages, tally.bytes, done.made[principal, reason])
+                for (principal, reason), tally in sorted(batch.tallies.items(), key=_first)
+            ],
+        )
         await self._connection.execute(
             statements.ADD_TOTALS,
-            self._replica,
+            self._account,
             done.heartbeats,
             done.readings,
             done.events,
@@ -295,11 +303,9 @@ class BatchStore:
 
     # --- quarantine ---
 
-    async def _quarantine(self, batch: Batch, done: Committed, now: datetime) -> frozenset[Digest]:
-        """Keep what the quota allows and count everything; return what is kept, now or already."""
-        today = now.astimezone(UTC).date()
+    async def _quarantine(self, batch: Batch, done: Committed, today: date) -> frozenset[Digest]:
+        """Keep what the quota allows; return what is kept, now or already."""
         kept: frozenset[Digest] = frozenset()
-        made: Counter[tuple[str, str]] = Counter()
         if batch.inmates:
             await self._connection.execute(statements.LOCK_QUARANTINE)
             known = frozenset(
@@ -316,10 +322,10 @@ class BatchStore:
                 in_all_today=sum(by_principal.values()),
                 quota=self._limits.quarantine,
             )
-            made = Counter(
+            done.made = Counter(
                 (digest[0], batch.inmates[digest].reason) for digest in batch.inmates if digest in kept - known
             )
-            done.kept = made.total()
+            done.kept = done.made.total()
             await self._connection.executemany(
                 statements.UPSERT_INMATE,
                 [
@@ -341,21 +347,14 @@ class BatchStore:
                     if (principal, sha256) in kept
                 ],
             )
-        await self._connection.executemany(
-            statements.UPSERT_COUNTER,
-            [
-                (today, principal, reason, tally.messages, tally.bytes, made[principal, reason])
-                for (principal, reason), tally in sorted(batch.tallies.items(), key=_first)
-            ],
-        )
         return kept
 
 
 @asynccontextmanager
 async def open_store(
-    settings: DatabaseSettings, *, replica: str, limits: StoreLimits, patience: timedelta
+    settings: DatabaseSettings, *, replica: str, writer: str = "", limits: StoreLimits, patience: timedelta
 ) -> AsyncIterator[BatchStore]:
-    """A store on a connection of its own, which is given up when a commit takes longer than `patience`.
+    """A store on a connection of its own (`writer` tells those of one replica apart), which is given up when a commit takes longer than `patience`.
 
     Raises the errors of `services.shared.database.errors`, when connecting and for whatever is done inside.
     """
@@ -365,7 +364,7 @@ async def open_store(
             # locks, nor hold back the readers of events, who wait for the oldest transaction to end.
             await connection.execute(statements.END_WHEN_IDLE, f"{round(patience.total_seconds() * 1000)}ms")
             await connection.execute(statements.STAGE)
-        yield BatchStore(connection, replica=replica, limits=limits, patience=patience)
+        yield BatchStore(connection, account=f"{replica}{writer and '/'}{writer}", limits=limits, patience=patience)
 
 
 # --- small change ----------------------------------------------------------------------------------------------------

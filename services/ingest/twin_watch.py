@@ -93,9 +93,9 @@ class TwinWatch:
             }
         )
         self._suspects = frozenset(device_no for device_no, _ in lively.most_common(MOST_SUSPECTS))
+        self._events = {number: digest for number, digest in self._events.items() if number[0] in self._suspects}
+        self._clashes = Counter({each: count for each, count in self._clashes.items() if each in self._suspects})
         if not self._suspects:
-            self._events.clear()
-            self._clashes.clear()
             self._reported.clear()
 
     async def _look(self) -> None:

@@ -27,9 +27,12 @@ from services.shared.database.errors import DatabaseError
 
 SHORTEST_BACKOFF = timedelta(milliseconds=100)
 LONGEST_BACKOFF = timedelta(seconds=5)
-LOOKS_FOR = timedelta(
-    seconds=60
-)  # how long express rows are looked up before they are stored, after one was there already
+# How long express rows are looked up before they are stored, after one was there already: devices repeat themselves in
+# bursts, when their network is bad, and a sensor that always does shall not make everybody pay.
+LOOKS_FOR = timedelta(seconds=2)
+# Express rows are fresh when they are taken. Should they still be here after this, the hour they belong to may be rolled
+# up already, and the ordinary way, which looks, has to say so.
+FRESH_FOR = timedelta(minutes=2)
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Collaborators:
     sender: Sender
     clock: Callable[[], datetime]
     metrics: Metrics
+    able: Callable[[], None] = lambda: None  # is told that some writer has become able or unable to write
     committed: Callable[[Sequence[Taken]], None] = lambda _: None  # is shown what is stored and acknowledged
 
 
@@ -103,23 +107,26 @@ class Writer:
     async def _settle(self, store: BatchStore) -> None:
         """Commit and acknowledge the next part, or make it smaller."""
         part = self._parts[-1]
-        part.messages = await self._look_again(part.messages)
         now = self._with.clock()
+        if part.express and now - part.express.chunks[0].received_at > FRESH_FOR:
+            part = self._parts[-1] = Part([*part.messages, *self._with.intake.ordinary(part.express)])
+        part.messages = await self._look_again(part.messages)
         batch = assemble(part.messages, now=now)
         loop = asyncio.get_running_loop()
         began_at = loop.time()
-        # Until it is known that the batch is in, it may be: a lost connection tells nothing.
-        may_be_stored, part.may_be_stored = part.may_be_stored or began_at < self._looks_until, True
+        may_be_stored = part.may_be_stored or began_at < self._looks_until
+        part.may_be_stored = True  # until it is known that the batch is in: a lost connection tells nothing
         try:
             done = await store.commit(batch, part.express, now=now, may_be_stored=may_be_stored)
         except StoredAlready:
-            # Devices repeat themselves in bursts, when their network is bad.
             self._looks_until = began_at + LOOKS_FOR.total_seconds()
             self._with.metrics.direct_copies_repeated.inc()
             return
         except DataRefused as error:
             self._find_poison(part, error)
             return
+        if may_be_stored and done.duplicates:
+            self._looks_until = began_at + LOOKS_FOR.total_seconds()
         self._parts.pop()
         self._acknowledge(part)
         self._with.sender.receipt(done.journals)
@@ -199,7 +206,7 @@ class Writer:
 
     def _mark(self, *, is_able: bool) -> None:
         self._is_able = is_able
-        self._with.metrics.database_up.set(is_able)
+        self._with.able()
 
     def _count(self, part: Part, batch: Batch, done: Committed, seconds: float) -> None:
         metrics = self._with.metrics

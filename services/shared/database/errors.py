@@ -35,6 +35,8 @@ class ConstraintViolated(DatabaseError):
 
 # Whole SQLSTATE classes: connection exception, insufficient resources, operator intervention, system error.
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
+# The server has ended a transaction that stood idle: for who froze in the middle of one, the connection is gone.
+_IDLE_ENDED = frozenset({"25P03", "25P04"})
 # query_canceled belongs to class 57 but is a statement that took too long, not an outage.
 _QUERY_CANCELED = "57014"
 _REFUSED = frozenset({"28000", "28P01", "3D000", "42501"})
@@ -49,7 +51,7 @@ def translate(error: BaseException) -> DatabaseError | None:
             return DatabaseRefused(f"{type(error).__name__} (SQLSTATE {state})")
         if state in _CONFLICTS:
             return TransactionConflict(f"{type(error).__name__} (SQLSTATE {state})")
-        if state[:2] in _UNAVAILABLE_CLASSES:
+        if state[:2] in _UNAVAILABLE_CLASSES or state in _IDLE_ENDED:
             return DatabaseUnavailable(f"{type(error).__name__} (SQLSTATE {state})")
         if state[:2] == "23":
             return ConstraintViolated(getattr(error, "constraint_name", None) or "")

@@ -1,6 +1,7 @@
 """The express way: the same rows as the ordinary way makes, for the messages it takes, and everything else left alone."""
 
 import itertools
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -230,21 +231,66 @@ def test_forms_are_bounded_and_what_says_something_new_each_time_pushes_nothing_
     assert forms.find(honest) is None
 
 
+def taught(express: Express, firmwares: Iterable[str], *, now: datetime) -> datetime:
+    """Have so many forms learnt, at no more than may be in a second; return when the last was."""
+    for number, firmware in enumerate(firmwares):
+        at = now + timedelta(seconds=number // 100)
+        express.learn(BY_GATEWAY, codec.encode(a_message(firmware=firmware)), 3, now=at)
+    return at
+
+
+def is_known(express: Express, firmware: str) -> bool:
+    data = packet(BY_GATEWAY, codec.encode(a_message(firmware=firmware)))
+    return express.take(data, 0, connection=1, now=NOW) == len(data)
+
+
 def test_an_express_way_that_is_full_forgets_once_a_minute() -> None:
     express = an_express()
-    for number in range(MOST_FORMS):
+    full_at = taught(express, (f"f{number}" for number in range(MOST_FORMS)), now=NOW)
+    taught(express, ["new"], now=full_at)
+    assert is_known(express, "new")
+    assert not is_known(express, "f0")
+
+    full_again_at = taught(express, (f"g{number}" for number in range(MOST_FORMS)), now=full_at + timedelta(seconds=1))
+    taught(express, ["newer"], now=full_again_at + timedelta(seconds=1))
+    assert not is_known(express, "newer")
+    taught(express, ["newest"], now=full_at + timedelta(seconds=60))
+    assert is_known(express, "newest")
+
+
+def test_a_length_with_more_layouts_than_there_is_room_for_is_forgotten_too() -> None:
+    # One device that says the same length in ever new layouts must not keep the others from being learnt for good.
+    forms = Forms()
+    for number in range(48):
+        forms.learn(codec.encode(a_message(firmware="v" * (number + 1), last_error="e" * (60 - number))))
+    assert forms.is_full
+    assert len(forms) < MOST_FORMS
+    forms.forget()
+    assert not forms.is_full
+
+
+def test_so_much_is_learnt_in_a_second_and_no_more() -> None:
+    express = an_express()
+    for number in range(500):
         express.learn(BY_GATEWAY, codec.encode(a_message(firmware=f"f{number}")), 3, now=NOW)
-    data = packet(BY_GATEWAY, codec.encode(a_message(firmware="new")))
+    assert is_known(express, "f199")
+    assert not is_known(express, "f200")
+    taught(express, ["f200"], now=NOW + timedelta(seconds=1))
+    assert is_known(express, "f200")
 
-    express.learn(BY_GATEWAY, codec.encode(a_message(firmware="new")), 3, now=NOW)
-    assert express.take(data, 0, connection=1, now=NOW) == len(data)
 
-    for number in range(MOST_FORMS):
-        express.learn(BY_GATEWAY, codec.encode(a_message(firmware=f"g{number}")), 3, now=NOW)
-    later = NOW + timedelta(seconds=59)
-    express.learn(BY_GATEWAY, codec.encode(a_message(firmware="newer")), 3, now=later)
-    newer = packet(BY_GATEWAY, codec.encode(a_message(firmware="newer")))
-    assert express.take(newer, 0, connection=1, now=NOW) == 0
+def test_after_something_said_the_ordinary_way_the_next_state_is_written() -> None:
+    express = an_express(states_per_s=1)
+    data = packet(BY_GATEWAY, codec.encode(a_message()))
+    express.learn(BY_GATEWAY, codec.encode(a_message()), 3, now=NOW)
+    for seconds in range(1, 3):
+        express.take(data, 0, connection=1, now=NOW + timedelta(seconds=seconds))
+    express.cut()
+
+    express.learn(BY_GATEWAY, codec.encode(a_message(last_error="E9")), 3, now=NOW + timedelta(seconds=2))
+
+    express.take(data, 0, connection=1, now=NOW + timedelta(seconds=2))
+    assert express.cut().state_numbers == [3]
 
 
 @pytest.mark.parametrize(
