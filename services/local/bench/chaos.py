@@ -22,7 +22,7 @@ from services.local.bench.chaos_broker import TELLS_EVERY_S, watching_drops
 from services.local.bench.chaos_faults import GHOST_LIMIT_S, Breaker
 from services.local.bench.chaos_ledger import Comparison, Loss, Outage
 from services.local.bench.chaos_schedule import Fault, Kind, schedule
-from services.local.bench.chaos_site import AUTOSAVE, REPLICAS, ChaosSite, Load, broker_of, chaos_site
+from services.local.bench.chaos_site import AUTOSAVE, REPLICAS, ChaosSite, Load, Replica, broker_of, chaos_site
 from services.local.bench.measurement import BenchFailed
 from services.local.bench.statistics import percentile
 from services.local.broker import BrokerFailed, Options, installed_version
@@ -39,6 +39,7 @@ POLL_S = 0.02
 FIRST_DEADLINE_S = 30.0
 RECOVERY_DEADLINE_S = 60.0
 SETTLE_DEADLINE_S = 60.0
+_NOT_EVERYWHERE = "nothing new was acknowledged, or not on every session,"
 SETTLED_AFTER_S = 1.0  # without a message from the broker, nothing in hand, nothing waiting for a receipt
 
 # What differs from ingest's defaults: how soon silence counts as death. Otherwise each silent fault would take a minute.
@@ -62,7 +63,7 @@ Report = dict[str, Any]
 class Request:
     """What is to be done."""
 
-    kills: int
+    kills: int | None  # None: as many as the time holds
     seed: int
     database: str | None
 
@@ -141,11 +142,11 @@ async def _break(request: Request, report: Report, breaker: Breaker, *, until: f
     site = breaker.site
     if await _recovered(site, within_s=FIRST_DEADLINE_S) is None:
         raise BenchFailed("nothing is acknowledged, although nothing has been broken yet")
-    _say(f"{request.kills} faults with seed {request.seed}")
+    _say(f"{request.kills or 'as many as the time holds:'} faults with seed {request.seed}")
     recoveries: dict[Kind, list[float]] = {}
     faults = schedule(request.seed, without=breaker.unavailable())
     tries = 0
-    while sum(breaker.done.values()) < request.kills and time.monotonic() < until:
+    while sum(breaker.done.values()) != request.kills and time.monotonic() < until:
         fault = next(faults)
         tries += 1
         await asyncio.sleep(fault.wait_s)
@@ -158,19 +159,42 @@ async def _break(request: Request, report: Report, breaker: Breaker, *, until: f
         took_s = await _recovery(breaker, fault, over_at, report)
         if took_s is not None:
             recoveries.setdefault(fault.kind, []).append(took_s)
-        breaker.tidy()
         report["recovery_s"] = {kind.value: _summary(each) for kind, each in sorted(recoveries.items())}
     done = sum(breaker.done.values())
     report["kills_in_all"] = done
     report["killed_with_signal_9"] = breaker.killed
-    if done < request.kills:
-        report["warnings"].append(f"stopped after {done} of {request.kills} faults: the time was over")
+    report["problems"] += too_few(request.kills, done)
     if tries > done:
-        report["warnings"].append(f"{tries - done} faults found nothing to befall, such as a COPY under way")
+        report["warnings"].append(
+            f"{tries - done} faults found nothing to befall, such as a COPY under way, or were not felt: they do not count"
+        )
+
+
+def too_few(wanted: int | None, done: int) -> list[str]:
+    """Return what is wrong with having done only so many faults."""
+    if not done:
+        return ["nothing was broken before the time was over"]
+    if wanted is not None and done < wanted:
+        return [
+            f"stopped after {done} of {wanted} faults, because the time was over: ask for fewer with --kills,"
+            " or for as many as the time holds with --until-time-is-over"
+        ]
+    return []
 
 
 async def _recovery(breaker: Breaker, fault: Fault, over_at: float, report: Report) -> float | None:
-    """Wait until everything works again; returns how long that took."""
+    """Wait until everything works again, tidy up, and see that this works as well; returns how long it took in all."""
+    site = breaker.site
+    done_at = await _others_recovered(breaker, fault, report)
+    if breaker.tidy() and done_at is not None:
+        done_at = await _recovered(site, within_s=RECOVERY_DEADLINE_S)
+        if done_at is None:
+            report["problems"].append(f"{fault.kind}: {_NOT_EVERYWHERE} within {RECOVERY_DEADLINE_S:g} s")
+    return None if done_at is None else max(0.0, done_at - over_at)
+
+
+async def _others_recovered(breaker: Breaker, fault: Fault, report: Report) -> float | None:
+    """Wait until everything works again but for who stands still; returns when it did."""
     site = breaker.site
     before = {key: journal.sent for key, journal in site.ledger.journals.items()}
 
@@ -179,23 +203,33 @@ async def _recovery(breaker: Breaker, fault: Fault, over_at: float, report: Repo
         return breaker.ghost is None or all(each.has_receipts(before) for each in site.events)
 
     limit = GHOST_LIMIT_S if breaker.ghost is not None else RECOVERY_DEADLINE_S
-    done_at = await _recovered(site, within_s=limit, and_also=is_through)
+    done_at = await _recovered(site, within_s=limit, without=breaker.absent, and_also=is_through)
     if done_at is None and breaker.ghost is not None:
         report["problems"].append(
             f"{fault.kind}: a connection lost within a transaction held the others up for {limit:g} s,"
             " until the bench ended it"
         )
         breaker.give_up_ghost()
-        done_at = await _recovered(site, within_s=RECOVERY_DEADLINE_S)
+        done_at = await _recovered(site, within_s=RECOVERY_DEADLINE_S, without=breaker.absent)
     if done_at is None:
-        report["problems"].append(f"{fault.kind}: nothing new was acknowledged within {limit:g} s")
-        return None
-    return max(0.0, done_at - over_at)
+        report["problems"].append(f"{fault.kind}: {_NOT_EVERYWHERE} within {limit:g} s")
+    return done_at
 
 
-async def _recovered(site: ChaosSite, *, within_s: float, and_also: Callable[[], bool] = lambda: True) -> float | None:
-    """Wait until a heartbeat and an event sent from now on are acknowledged; returns when, None when it takes too long."""
-    watch = site.ledger.begin_watch()
+async def _recovered(
+    site: ChaosSite,
+    *,
+    within_s: float,
+    without: Replica | None = None,
+    and_also: Callable[[], bool] = lambda: True,
+) -> float | None:
+    """Wait until messages sent from now on are acknowledged on every session of every replica but `without`.
+
+    Returns when; None when it takes too long.
+    """
+    watch = site.ledger.begin_watch(
+        session for replica in site.replicas if replica is not without for session in replica.sessions
+    )
     until = time.monotonic() + within_s
     while time.monotonic() < until:
         if watch.is_done and and_also():

@@ -70,7 +70,7 @@ class Breaker:
     database_restarts: int = 0  # after it gave up by itself
     ghosts: Ghosts = field(default_factory=Ghosts)
     ghost: Link | None = None  # one that is still there
-    absent: Replica | None = None  # to be started again once the rest has recovered
+    absent: Replica | None = None  # frozen; to be killed and started again once the rest has recovered
 
     @property
     def is_occupied(self) -> bool:
@@ -91,8 +91,9 @@ class Breaker:
             self.done[fault.kind] = self.done.get(fault.kind, 0) + 1
         return over_at
 
-    def tidy(self) -> None:
-        """Bring back what was left away, after the rest has recovered."""
+    def tidy(self) -> bool:
+        """Bring back what was left away, after the rest has recovered; returns whether there is somebody to wait for."""
+        is_back = self.absent is not None
         if self.absent is not None:
             self.killed += self.absent.is_running  # the frozen one
             self.absent.kill()
@@ -103,6 +104,7 @@ class Breaker:
                 self.ghosts.ended_by_server += 1
             self.ghost.end()
             self.ghost = None
+        return is_back
 
     def give_up_ghost(self) -> None:
         """End a lost connection that holds everybody up."""
@@ -115,10 +117,13 @@ class Breaker:
 
     async def kill_one(self, fault: Fault) -> float:
         """One of the two replicas."""
-        self.absent = self.site.replicas[fault.replica]
-        self.absent.kill()
+        replica = self.site.replicas[fault.replica]
+        replica.kill()
         self.killed += 1
-        return time.monotonic()
+        await asyncio.sleep(fault.hold_s / 4)
+        over_at = time.monotonic()
+        replica.start()
+        return over_at
 
     async def kill_all(self, fault: Fault) -> float:
         """Both."""
@@ -126,9 +131,10 @@ class Breaker:
             replica.kill()
             self.killed += 1
         await asyncio.sleep(fault.hold_s / 4)
+        over_at = time.monotonic()
         for replica in self.site.replicas:
             replica.start()
-        return time.monotonic()
+        return over_at
 
     # --- the broker ---
 
@@ -201,15 +207,20 @@ class Breaker:
             await asyncio.sleep(2 * fault.hold_s)
         return time.monotonic()
 
-    async def fill_disk(self, fault: Fault) -> float:
-        """Until it is felt, and some more; then there is room again, and a database that gave up is started again."""
+    async def fill_disk(self, fault: Fault) -> float | None:
+        """Until it is felt, and some more; then there is room again, and a database that gave up is started again.
+
+        None where it was not felt.
+        """
         server = self._own()
         server.fill_disk()
         try:
             until = time.monotonic() + FELT_WITHIN_S
-            while time.monotonic() < until and time.monotonic() - self.site.ledger.last_acknowledged_at < FELT_AFTER_S:
+            while time.monotonic() < until and not self._is_felt:
                 await asyncio.sleep(0.05)
-            await asyncio.sleep(fault.hold_s)
+            was_felt = self._is_felt
+            if was_felt:
+                await asyncio.sleep(fault.hold_s)
         finally:
             server.empty_disk()
         over_at = time.monotonic()
@@ -219,7 +230,12 @@ class Breaker:
             await server.stop()
             await server.start()
             self.site.to_database.target = server.address
-        return over_at
+        return over_at if was_felt else None
+
+    @property
+    def _is_felt(self) -> bool:
+        """Whether nothing is acknowledged any more."""
+        return time.monotonic() - self.site.ledger.last_acknowledged_at >= FELT_AFTER_S
 
     # --- a replica and its transaction ---
 

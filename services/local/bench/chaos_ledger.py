@@ -11,7 +11,7 @@ or it dropped it from a full queue. Every other one that is missing is `unexplai
 import enum
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cbor2
@@ -107,17 +107,18 @@ class Comparison:
 
 @dataclass(slots=True)
 class Watch:
-    """Waits for messages that were sent after some instant to be acknowledged by ingest."""
+    """Waits for messages that were sent after some instant to be acknowledged, on every one of some sessions."""
 
     heartbeats: Sequence[int]  # by gateway: numbers from here on are new
     events: dict[JournalKey, int]  # sequence numbers above this are new
+    silent: set[str]  # sessions on which nothing new has been acknowledged
     heartbeat: bool = False
     event: bool = False
 
     @property
     def is_done(self) -> bool:
-        """Whether a new heartbeat and a new event have been acknowledged."""
-        return self.heartbeat and self.event
+        """Whether a new heartbeat and a new event have been acknowledged, and something new on every session."""
+        return self.heartbeat and self.event and not self.silent
 
 
 @dataclass(slots=True)
@@ -155,8 +156,8 @@ class Ledger:
         elif self._event(topic, payload) is not None:
             self.events_delivered += 1
 
-    def note_acknowledged(self, topic: str, payload: bytes, *, at: float) -> None:
-        """Ingest acknowledged a message."""
+    def note_acknowledged(self, topic: str, payload: bytes, *, at: float, session: str) -> None:
+        """Ingest acknowledged a message on one of its sessions."""
         self.last_acknowledged_at = at
         watch = self.watch
         place = self._heartbeat(topic, payload)
@@ -165,6 +166,7 @@ class Ledger:
             self.heartbeats[gateway].acknowledged[number] = 1
             if watch is not None and number >= watch.heartbeats[gateway]:
                 watch.heartbeat = True
+                watch.silent.discard(session)
             return
         event = self._event(topic, payload)
         if event is not None:
@@ -172,12 +174,14 @@ class Ledger:
             self.journals[key].acknowledged[sequence - 1] = 1
             if watch is not None and sequence > watch.events[key]:
                 watch.event = True
+                watch.silent.discard(session)
 
-    def begin_watch(self) -> Watch:
-        """Return a watch for messages sent from now on; the one before is forgotten."""
+    def begin_watch(self, sessions: Iterable[str]) -> Watch:
+        """Return a watch for messages sent from now on, over all these sessions; the one before is forgotten."""
         self.watch = Watch(
             heartbeats=[book.sent for book in self.heartbeats],
             events={key: journal.sent for key, journal in self.journals.items()},
+            silent=set(sessions),
         )
         return self.watch
 

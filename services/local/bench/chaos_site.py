@@ -79,6 +79,11 @@ class Replica:
         return self._process
 
     @property
+    def sessions(self) -> tuple[str, str]:
+        """The client ids of its sessions that take messages of devices."""
+        return self.name, f"{self.name}-vital"
+
+    @property
     def is_running(self) -> bool:
         """Whether it has been started and has not ended."""
         return self._process is not None and self._process.returncode is None
@@ -157,6 +162,7 @@ class ChaosSite:
     event_gateways: "Sequence[EventGateway]"
     group: str = field(default_factory=lambda: secrets.token_hex(16))
     _broker: Broker | None = None
+    _broker_began_at: float = 0.0
     replicas: list[Replica] = field(default_factory=list)
     last_words: list[str] = field(default_factory=list)  # of each ingest that ended by itself
     heartbeats: list[HeartbeatSpeaker] = field(default_factory=list)
@@ -180,6 +186,7 @@ class ChaosSite:
     async def open_broker(self, broker: Broker) -> None:
         """Start a broker, which from now on is the one everybody is led to."""
         self._broker = broker
+        self._broker_began_at = time.monotonic()
         await broker.start()
         self._lead_to_broker()
 
@@ -188,17 +195,20 @@ class ChaosSite:
         self.witness.target = (self.broker.host, self.broker.service_port)
 
     async def kill_broker(self) -> float:
-        """`kill -9` of the broker; returns the monotonic time from which what it took is gone, that of its last save."""
+        """`kill -9` of the broker; returns the monotonic time from which what it took is gone.
+
+        That is when it last saved, or when it was started, where it has not saved since.
+        """
         await self.broker.kill()
         try:
             saved_at = self.broker.database.stat().st_mtime
         except FileNotFoundError:
-            return 0.0
-        return time.monotonic() - (utc_now().timestamp() - saved_at) - CLOCK_SLACK_S
+            return self._broker_began_at
+        return max(self._broker_began_at, time.monotonic() - (utc_now().timestamp() - saved_at) - CLOCK_SLACK_S)
 
     async def start_broker(self, *, saved_at: float) -> float:
         """Start it again after `kill_broker`; returns when that was, before it was ready."""
-        began_at = time.monotonic()
+        self._broker_began_at = began_at = time.monotonic()
         await self.broker.start()
         self.ledger.outages.append(Outage(Loss.CRASH, saved_at, time.monotonic()))
         return began_at
@@ -334,8 +344,8 @@ class _Told:
     def delivered(self, topic: str, payload: bytes) -> None:
         self._ledger.note_delivered(topic, payload, at=time.monotonic())
 
-    def acknowledged(self, topic: str, payload: bytes) -> None:
-        self._ledger.note_acknowledged(topic, payload, at=time.monotonic())
+    def acknowledged(self, topic: str, payload: bytes, *, session: str) -> None:
+        self._ledger.note_acknowledged(topic, payload, at=time.monotonic(), session=session)
 
 
 @asynccontextmanager
@@ -379,17 +389,20 @@ async def chaos_site(database: str | None, population: Population = SMALL) -> As
 
 @asynccontextmanager
 async def meanwhile(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have `work` done for as long as the block runs. What goes wrong in the block is raised as it is."""
+    """Have `work` done for as long as the block runs. What goes wrong, there or in the block, is raised as it is."""
     problem: Exception | None = None
-    async with asyncio.TaskGroup() as tasks:
-        doing = [tasks.create_task(each) for each in work]
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - raised below, outside the group, which would wrap it
-            problem = error
-        finally:
-            for each in doing:
-                each.cancel()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            doing = [tasks.create_task(each) for each in work]
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 - raised below, outside the group, which would wrap it
+                problem = error
+            finally:
+                for each in doing:
+                    each.cancel()
+    except ExceptionGroup as group:
+        problem = problem or group.exceptions[0]
     if problem is not None:
         raise problem
 

@@ -39,14 +39,15 @@ class Listener(Protocol):
     def delivered(self, topic: str, payload: bytes) -> None:
         """The broker gave ingest a message, perhaps not for the first time."""
 
-    def acknowledged(self, topic: str, payload: bytes) -> None:
-        """Ingest acknowledged that message."""
+    def acknowledged(self, topic: str, payload: bytes, *, session: str) -> None:
+        """Ingest acknowledged that message on the session of that client id."""
 
 
 @dataclass(slots=True)
 class Session:
     """What is known of one of ingest's sessions, over all its connections."""
 
+    client_id: str
     receive_maximum: int
     most_in_hand: int = 0
 
@@ -172,15 +173,15 @@ class Witness:
 
     def greeted(self, client_id: str, receive_maximum: int) -> Session:
         """Return what is known of this session."""
-        return self.sessions.setdefault(client_id, Session(receive_maximum))
+        return self.sessions.setdefault(client_id, Session(client_id, receive_maximum))
 
     def heard_delivery(self, topic: str, payload: bytes) -> None:
         """Pass it on."""
         self.listener.delivered(topic, payload)
 
-    def heard_acknowledgement(self, topic: str, payload: bytes) -> None:
+    def heard_acknowledgement(self, topic: str, payload: bytes, session: Session | None) -> None:
         """Pass it on."""
-        self.listener.acknowledged(topic, payload)
+        self.listener.acknowledged(topic, payload, session="" if session is None else session.client_id)
 
 
 class _Side(Protocol):
@@ -256,7 +257,7 @@ class _FromIngest:
         if message is None:
             self._witness.acknowledged_nothing += 1
         elif said.reason < _FIRST_REFUSAL:
-            self._witness.heard_acknowledgement(*message)
+            self._witness.heard_acknowledgement(*message, self._exchange.session)
 
 
 def _server_context(pki: Pki) -> ssl.SSLContext:

@@ -69,9 +69,9 @@ class Meter:
         """The broker gave ingest a message."""
         self.ledger.note_delivered(topic, payload, at=time.monotonic())
 
-    def acknowledged(self, topic: str, payload: bytes) -> None:
+    def acknowledged(self, topic: str, payload: bytes, *, session: str) -> None:
         """Ingest acknowledged it."""
-        self.ledger.note_acknowledged(topic, payload, at=time.monotonic())
+        self.ledger.note_acknowledged(topic, payload, at=time.monotonic(), session=session)
         self.taken += "/heartbeat/" in topic
 
     def look(self, now: float) -> None:

@@ -1,6 +1,7 @@
 """What must not be is a problem, and what may be is none."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -49,6 +50,34 @@ def test_what_is_lost_double_or_foreign_is_one(name: str) -> None:
     (told,) = problems(dataclasses.replace(FINE, **changed))
 
     assert told.startswith("3 ")
+
+
+@pytest.mark.parametrize(("wanted", "done"), [(30, 30), (None, 1), (None, 150)])
+def test_as_many_faults_as_asked_for_are_enough(wanted: int | None, done: int) -> None:
+    assert chaos.too_few(wanted, done) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "done", "told"), [(30, 29, "29 of 30 faults"), (30, 0, "nothing"), (None, 0, "nothing")]
+)
+def test_fewer_faults_than_asked_for_are_a_problem(wanted: int | None, done: int, told: str) -> None:
+    (problem,) = chaos.too_few(wanted, done)
+
+    assert told in problem
+
+
+def test_what_was_broken_until_the_time_is_over_is_not_wanted_in_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def nothing(request: chaos.Request, report: chaos.Report) -> None:
+        assert request.kills is None
+
+    monkeypatch.setattr(chaos, "run", nothing)
+
+    assert command.main(["chaos", "--until-time-is-over", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kills_wanted"] is None
+    with pytest.raises(SystemExit):
+        command.main(["chaos", "--until-time-is-over", "--kills", "3"])
 
 
 def test_reports_are_readable_before_anything_was_done() -> None:

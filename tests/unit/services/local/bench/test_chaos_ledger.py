@@ -26,6 +26,7 @@ REPORTER_NO = 9_600_002
 JOURNAL = -7
 KEY = (REPORTER_NO, JOURNAL)
 SENT = 3_000
+BULK, VITAL = "ingest:1", "ingest:1-vital"
 
 
 def a_ledger() -> Ledger:
@@ -77,7 +78,7 @@ def test_everything_stored_once_is_as_it_should_be() -> None:
     for gateway in range(len(ledger.heartbeats)):
         for number in range(SENT):
             ledger.taken(gateway, number, unheard=False, at=1.0)
-            ledger.note_acknowledged(*a_heartbeat(ledger, gateway, number), at=1.0)
+            ledger.note_acknowledged(*a_heartbeat(ledger, gateway, number), at=1.0, session=BULK)
             store(ledger, gateway, number)
 
     found = ledger.compare()
@@ -90,7 +91,7 @@ def test_what_ingest_acknowledged_is_excused_by_nothing() -> None:
     ledger = a_ledger()
     ledger.outages.append(Outage(Loss.CRASH, 0.0, 10.0))
     ledger.taken(2, 1_234, unheard=True, at=5.0)
-    ledger.note_acknowledged(*a_heartbeat(ledger, 2, 1_234), at=6.0)
+    ledger.note_acknowledged(*a_heartbeat(ledger, 2, 1_234), at=6.0, session=BULK)
 
     found = ledger.compare()
 
@@ -132,7 +133,7 @@ def test_events_are_lost_double_or_acknowledged_and_missing() -> None:
     ledger.enter_event(*KEY, 1)
     ledger.enter_event(*KEY, 2)
     ledger.enter_event(*KEY, 2)
-    ledger.note_acknowledged(*an_event(3), at=1.0)
+    ledger.note_acknowledged(*an_event(3), at=1.0, session=BULK)
 
     found = ledger.compare()
 
@@ -154,16 +155,32 @@ def test_rows_that_nobody_sent_are_noticed() -> None:
 def test_a_watch_waits_for_what_is_sent_after_it_begins() -> None:
     ledger = a_ledger()
     ledger.journals[KEY].send()
-    watch = ledger.begin_watch()
-    ledger.note_acknowledged(*a_heartbeat(ledger, 0, SENT - 1), at=1.0)
-    ledger.note_acknowledged(*an_event(1), at=1.0)
+    watch = ledger.begin_watch(())
+    ledger.note_acknowledged(*a_heartbeat(ledger, 0, SENT - 1), at=1.0, session=BULK)
+    ledger.note_acknowledged(*an_event(1), at=1.0, session=BULK)
     assert not watch.is_done
 
     ledger.heartbeats[0].send(1)
     ledger.journals[KEY].send()
-    ledger.note_acknowledged(*a_heartbeat(ledger, 0, SENT), at=2.0)
+    ledger.note_acknowledged(*a_heartbeat(ledger, 0, SENT), at=2.0, session=BULK)
     assert not watch.is_done
-    ledger.note_acknowledged(*an_event(2), at=2.0)
+    ledger.note_acknowledged(*an_event(2), at=2.0, session=BULK)
+    assert watch.is_done
+
+
+def test_a_watch_waits_for_every_session() -> None:
+    ledger = a_ledger()
+    ledger.journals[KEY].send()
+    other = "ingest:2"
+    watch = ledger.begin_watch((BULK, VITAL, other))
+    ledger.heartbeats[0].send(2)
+    ledger.journals[KEY].send()
+    ledger.note_acknowledged(*a_heartbeat(ledger, 0, SENT), at=2.0, session=BULK)
+    ledger.note_acknowledged(*an_event(2), at=2.0, session=VITAL)
+    ledger.note_acknowledged(*a_heartbeat(ledger, 0, 5), at=2.0, session=other)
+    assert not watch.is_done
+
+    ledger.note_acknowledged(*a_heartbeat(ledger, 0, SENT + 1), at=3.0, session=other)
     assert watch.is_done
 
 
@@ -184,6 +201,6 @@ def test_other_topics_are_passed_over() -> None:
     ledger = a_ledger()
     for topic in ("$SYS/broker/uptime", "loa/v1/bench-gateway-0/presence"):
         ledger.note_delivered(topic, mqtt5.PingReqPacket().write(), at=1.0)
-        ledger.note_acknowledged(topic, b"", at=1.0)
+        ledger.note_acknowledged(topic, b"", at=1.0, session=BULK)
 
     assert ledger.undelivered() == 0
