@@ -31,7 +31,8 @@ from services.control.quarantine_store import Correction, Filter, Inmate, Outcom
 router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
 
 Standing = Literal["open", "waiting", "replayed", "discarded", "all"]
-Name = Annotated[str, Field(min_length=1, max_length=64)]
+# What the broker calls a client, also one nobody knows. No character the database cannot hold.
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 QuarantineId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 Reader = Annotated[Caller, requires(Permission.SEE_QUARANTINE, Scope.ROOT)]
