@@ -101,7 +101,7 @@ async def run(request: Request, report: Report) -> None:
         report["problems"].append(str(error))
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError) as error:
         report["problems"].append(f"{type(error).__name__}: {error}")
-    report["warnings"] = warnings(report)
+    report["warnings"] += warnings(report)
     report["took_s"] = round(time.monotonic() - began_at, 1)
 
 
@@ -274,6 +274,7 @@ def _judge(report: Report, run: LoaRun) -> None:
     """Add what makes a run's rate worth nothing."""
     full, differences = run.full, run.verified.comparison
     report["problems"] += run.verified.problems
+    report["warnings"] += run.verified.warnings
     if differences.lost or differences.duplicates or differences.foreign:
         report["problems"].append(
             f"{differences.lost} messages lost, {differences.duplicates} rows double, {differences.foreign} nobody sent"

@@ -69,6 +69,18 @@ class Verified:
     comparison: Comparison
     full_ms: Mapping[str, float | None]  # percentiles of publish to commit, under the full load
     paced_ms: Mapping[str, float | None]  # and under a paced one
+    unpaired: tuple[int, int] | None = None  # commits told of and transactions found, where they differ
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why nothing could be timed."""
+        if self.unpaired is None:
+            return []
+        told, found = self.unpaired
+        return [
+            f"ingest told of {told} commits, and rows are of {found} transactions: who belongs to whom cannot be told,"
+            " so nothing says how long messages took"
+        ]
 
     @property
     def problems(self) -> list[str]:
@@ -101,6 +113,7 @@ async def verify(site: Site, load: Generator, batches: Sequence[Batch], *, full:
         comparison=ledger.compare(),
         full_ms=_percentiles(timing.latencies_ms(committed, full)),
         paced_ms=_percentiles(timing.latencies_ms(committed, paced)),
+        unpaired=timing.unpaired(committed),
     )
 
 
@@ -131,13 +144,18 @@ class Timing:
         if message is not None and message[1] % TIMED_EVERY == 0:
             self._timed.append((tx, self.sent_times[message[0]][message[1] // CHUNK]))
 
+    def unpaired(self, committed: Sequence[Batch]) -> tuple[int, int] | None:
+        """Return how many commits and transactions there are, where there is not one of them for each of those."""
+        counts = len(committed), len(self._transactions)
+        return None if counts[0] == counts[1] else counts
+
     def latencies_ms(self, committed: Sequence[Batch], window: Window) -> list[float]:
         """Return how long each message sent within the window took, ascending.
 
         `committed` are the commits that stored rows, in order. Nothing where there is not one of them for each
         transaction: then who belongs to whom cannot be told.
         """
-        if len(committed) != len(self._transactions):
+        if self.unpaired(committed) is not None:
             return []
         at = {batch.tx: batch.at for batch in committed if batch.tx is not None}
         if at.keys() != self._transactions:

@@ -1,14 +1,18 @@
 """Messages are paired with the commits that stored them."""
 
 import array
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from services.local.bench.gateway import CHUNK
 from services.local.bench.generator import Orders, read_sent_times, write_sent_times
+from services.local.bench.ledger import Ledger
 from services.local.bench.measurement import Window
-from services.local.bench.verification import TIMED_EVERY, Batch, Timing
+from services.local.bench.population import FEWEST, Population
+from services.local.bench.traffic import Profile, Traffic
+from services.local.bench.verification import TIMED_EVERY, Batch, Timing, Verified
 
 
 def a_window(begin: float, end: float) -> Window:
@@ -23,6 +27,7 @@ def a_window(begin: float, end: float) -> Window:
     )
 
 
+TRAFFIC = Traffic(population=Population.of(FEWEST, Profile.MIXED.mix), profile=Profile.MIXED, base_ms=0)
 ALWAYS = a_window(0.0, 100.0)
 
 
@@ -77,6 +82,18 @@ def test_nothing_is_timed_when_commits_and_transactions_do_not_match() -> None:
     timing.note(7, (0, 0))
 
     assert timing.latencies_ms(commits(12.0, 13.0), ALWAYS) == []
+    assert timing.unpaired(commits(12.0, 13.0)) == (2, 1)
+    assert timing.unpaired(commits(12.0)) is None
+
+
+def test_that_nothing_was_timed_is_told() -> None:
+    verified = Verified(stored=0, comparison=Ledger(TRAFFIC, []).compare(), full_ms={}, paced_ms={})
+
+    (warning,) = dataclasses.replace(verified, unpaired=(2, 1)).warnings
+
+    assert verified.warnings == []
+    assert "2 commits" in warning
+    assert "1 transactions" in warning
 
 
 def test_a_notification_counts_messages_not_rows() -> None:
