@@ -148,8 +148,10 @@ class Replayer:
                 return await self._settle_once(store, request)
         except (DatabaseError, PartitionMissing):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever one message sets off, those behind it have their turn
-            log.exception("replay_failed", extra={"request": request.request_no, "quarantine_id": request.quarantine_id})
+        except Exception as error:  # whatever one message sets off, those behind it have their turn
+            log.exception(
+                "replay_failed", extra={"request": request.request_no, "quarantine_id": request.quarantine_id}
+            )
             # Its name only: what an error says may hold what no text of the database may.
             failed = Outcome(result="refused", reason=Reason.DATABASE_REFUSED, detail=type(error).__name__)
             return await self._settle_once(store, request, failed)

@@ -65,12 +65,16 @@ class TwinWatch:
     async def run(self) -> None:
         """Look now and then, until cancelled."""
         while True:
-            self._turn()
             try:
-                await self._look()
+                await self.round()
             except DatabaseError as error:
                 log.warning("twins_not_looked_for", extra={"reason": str(error)})
             await asyncio.sleep(LOOK_EVERY.total_seconds())
+
+    async def round(self) -> None:
+        """See who is suspected now, and look into it. Raises the errors of `services.shared.database.errors`."""
+        self._turn()
+        await self._look()
 
     def _compare(self, number: tuple[int, int, int], payload: bytes) -> None:
         digest = hashlib.sha256(payload).digest()
@@ -81,7 +85,7 @@ class TwinWatch:
             del self._events[next(iter(self._events))]
 
     def _turn(self) -> None:
-        """Begin a new span when it is time, and see who is suspected now."""
+        """Begin a new span when it is time, and see who is suspected now; of others nothing is held against them."""
         if self._loop.time() - self._turned_at >= SPAN.total_seconds():
             self._turned_at = self._loop.time()
             self._connections_before, self._connections = self._connections, Counter()
