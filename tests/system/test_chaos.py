@@ -1,4 +1,8 @@
-"""The benches that break things and that ask too much, as a person runs them: short, with a fixed seed."""
+"""The bench that breaks things, as a person runs it: short, with a fixed seed.
+
+Not the one that asks too much: it has to find out first what can be sustained at full speed, with a slow database and with
+little to do, so that its shortest run takes minutes. What it judges is tried in `tests/unit/services/local/bench`.
+"""
 
 import json
 import os

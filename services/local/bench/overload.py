@@ -19,6 +19,7 @@ import asyncpg
 from services.local import installation
 from services.local.bench import chaos_store, store, usage
 from services.local.bench.chaos_broker import TELLS_EVERY_S, Drops, watching_drops
+from services.local.bench.chaos_ledger import Comparison
 from services.local.bench.chaos_site import REPLICAS, ChaosSite, Load, broker_of, chaos_site, meanwhile
 from services.local.bench.measurement import BenchFailed, Generator
 from services.local.bench.overload_load import Meter, Span, offer, offering
@@ -50,7 +51,8 @@ SUSTAINABLE_S = 15.0
 CALM_S = 20.0
 CALM_SHARE = 0.5
 FULL_SHARE = 0.9  # of the full rate, to count as full speed
-RECOVERY_S = 60.0
+RECOVERY_S = 60.0  # for which full speed is looked for
+FULL_SPEED_WITHIN_S = 15.0  # in which it has to be there
 
 FLAT_MIB = 48.0  # by which memory may differ during an overload: what a Receive Maximum of messages takes, twice
 STARVED_TIMES, STARVED_S = 3.0, 5.0  # events may take so much longer than without an overload
@@ -165,7 +167,7 @@ class _Bench:
         assert calm is not None, "the calm comes before"
         _say(f"{TIMES} times as much for {seconds:g} s")
         commits_before = await self._commits()
-        async with _sampling(self.site) as samples:
+        async with sampling(self.site) as samples:
             span = await offer(self.load, self.meter, seconds=seconds, pace=TIMES * self.sustainable)
         self.load.allow(0)
         commits = await self._commits()
@@ -209,14 +211,15 @@ class _Bench:
         _say("the overload is over")
         site.to_database.delay_s = 0.0
         over_at = time.monotonic()
+        fastest = 0.0
         while time.monotonic() < over_at + RECOVERY_S:
             meter.look(time.monotonic())
+            fastest = max(fastest, meter.rate(1.0))
             if time.monotonic() - over_at > 1 and meter.rate(1.0) >= FULL_SHARE * self.full:
                 report["full_speed_after_s"] = round(time.monotonic() - over_at - 1.0, 2)
                 break
             await asyncio.sleep(0.05)
-        else:
-            report["problems"].append(f"full speed was not reached within {RECOVERY_S:g} s")
+        report["problems"] += too_late(report["full_speed_after_s"])
         _say("waiting until everything has arrived")
         site.say_no_more()
         await self.load.stop()
@@ -225,7 +228,8 @@ class _Bench:
         while time.monotonic() - quiet_at < 2.0:
             if time.monotonic() > until:
                 report["warnings"].append(
-                    "the broker's queue was not empty in time; what was left in it is not counted"
+                    "the broker's queue was not empty in time: what was left in it is not counted, nor are"
+                    f" {site.events_waiting} events without a receipt"
                 )
                 return
             is_busy = site.events_waiting or site.witness.in_hand
@@ -256,18 +260,38 @@ class _Bench:
         async with chaos_store.connected(site.server.owner_url) as owner:
             await chaos_store.enter_rows(owner, site.ledger)
             report["quarantined"] = await owner.fetchval(store.COUNT_QUARANTINED)
-        found = asdict(site.ledger.compare())
+        comparison = site.ledger.compare()
+        found = asdict(comparison)
         for name in (
             "events_sent", "events_lost", "events_duplicated", "acked_events_missing", "heartbeats_stored",
             "heartbeats_duplicated", "acked_heartbeats_missing",
         ):  # fmt: skip
             report[name] = found[name]
         report["rows_nobody_sent"] = found["foreign"]
-        for name in ("events_duplicated", "acked_events_missing", "heartbeats_duplicated", "acked_heartbeats_missing"):
-            if report[name]:
-                report["problems"].append(f"{name}: {report[name]}")
-        if report["events_lost"] and not report["warnings"]:
-            report["problems"].append(f"events_lost: {report['events_lost']}")
+        report["problems"] += problems(comparison, waiting=site.events_waiting, quarantined=report["quarantined"])
+
+
+def problems(found: Comparison, *, waiting: int, quarantined: int) -> list[str]:
+    """Return what must not be; `waiting` events are not receipted, so their devices still have them."""
+    counts = {
+        "events receipted and not stored": max(0, found.events_lost - waiting),
+        "events stored more than once": found.events_duplicated,
+        "events missing that ingest acknowledged": found.acked_events_missing,
+        "heartbeats stored more than once": found.heartbeats_duplicated,
+        "heartbeats missing that ingest acknowledged": found.acked_heartbeats_missing,
+        "rows stored that nobody sent": found.foreign,
+        "messages quarantined, and all of them were good": quarantined,
+    }
+    return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def too_late(full_speed_after_s: float | None) -> list[str]:
+    """Return what is wrong with being at full speed again only after so long, or not at all."""
+    if full_speed_after_s is None:
+        return [f"full speed was not reached within {RECOVERY_S:g} s"]
+    if full_speed_after_s > FULL_SPEED_WITHIN_S:
+        return [f"full speed was reached after {full_speed_after_s:g} s, and not within {FULL_SPEED_WITHIN_S:g} s"]
+    return []
 
 
 @dataclass(slots=True)
@@ -302,14 +326,17 @@ _SAMPLES_UNTIL_STEADY = 20  # ten seconds
 
 
 @asynccontextmanager
-async def _sampling(site: ChaosSite) -> AsyncIterator[_Samples]:
+async def sampling(site: ChaosSite) -> AsyncIterator[_Samples]:
     """Look at ingest now and then while the block runs."""
     samples = _Samples()
     replica = site.replicas[0]
 
     async def look() -> None:
         while True:
-            samples.rss_mib.append(usage.memory(replica.process.pid).now_mib)
+            try:
+                samples.rss_mib.append(usage.memory(replica.process.pid).now_mib)
+            except OSError as error:
+                raise BenchFailed(f"{replica.name} ended during the overload{replica.process.tail()}") from error
             samples.most_in_hand = max(
                 samples.most_in_hand, round(await replica.metric("ingest_messages_in_hand") or 0)
             )
