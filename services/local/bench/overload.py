@@ -41,13 +41,16 @@ EVENTS = Load(heartbeats=0, events=50)
 REPEAT_S = 15.0  # of events without a receipt, as a real device does
 
 UNDER_WAY = 30_000  # as in `bench ingest`: more than ingest takes at once
-UNDER_WAY_SLOW = 12_000  # enough for two batches, and soon gone
+# More than ingest holds at most, twice its Receive Maximum: the more waits, the larger its batches, and the more it sustains.
+UNDER_WAY_SLOW = 60_000
 FULL_S, WARM_UP_S = 6.0, 3.0
-FIRST_DELAY_S = 0.1  # by which everything the database says is held back, to see what that does
+FIRST_DELAY_S = 0.6  # by which everything the database says is held back, to see what that does
 LONGEST_DELAY_S = 3.0
-FIRST_LOOK_S = 5.0
-WANTED_RATE = 1_800.0  # what ingest shall be able to sustain: a tenth of what any machine's broker passes
-SUSTAINABLE_S = 15.0
+FIRST_LOOK_S = 15.0
+WANTED_RATE = 2_500.0  # what ingest shall be able to sustain: a tenth of what any machine's broker passes
+SLOW_WARM_UP_S = 10.0
+SUSTAINABLE_S = 30.0
+DRAINED_S = 60.0
 CALM_S = 20.0
 CALM_SHARE = 0.5
 FULL_SHARE = 0.9  # of the full rate, to count as full speed
@@ -116,7 +119,7 @@ async def _measure(request: Request, report: Report, *, began_at: float) -> None
         site.add_devices(EVENTS, repeat_s=REPEAT_S)
         meter = Meter(site.ledger)
         site.witness.listener = meter
-        messages = round(2 * UNDER_WAY + 60_000 * FULL_S + 1.6 * TIMES * WANTED_RATE * request.seconds)
+        messages = round(2 * UNDER_WAY + 60_000 * FULL_S + 1.6 * TIMES * WANTED_RATE * (request.seconds + 10))
         async with offering(site, messages=messages) as load, site.speaking(), watching_drops(site) as drops:
             bench = _Bench(site, load, meter, drops, report)
             await bench.find_rates()
@@ -147,17 +150,21 @@ class _Bench:
         self.report["full_msgs_per_s"] = round(self.full)
         _say("slowing the database down")
         site.to_database.delay_s = FIRST_DELAY_S
-        await offer(load, meter, seconds=WARM_UP_S, under_way=UNDER_WAY_SLOW)
+        await offer(load, meter, seconds=SLOW_WARM_UP_S, under_way=UNDER_WAY_SLOW)
         looked = (await offer(load, meter, seconds=FIRST_LOOK_S, under_way=UNDER_WAY_SLOW)).rate
         delay_s = round(min(LONGEST_DELAY_S, FIRST_DELAY_S * looked / WANTED_RATE), 3)
         site.to_database.delay_s = delay_s
         self.report["slowed_by"] = f"a relay that holds back everything the database answers for {delay_s} s"
-        await offer(load, meter, seconds=WARM_UP_S, under_way=UNDER_WAY_SLOW)
+        await offer(load, meter, seconds=SLOW_WARM_UP_S, under_way=UNDER_WAY_SLOW)
         self.sustainable = (await offer(load, meter, seconds=SUSTAINABLE_S, under_way=UNDER_WAY_SLOW)).rate
         self.report["sustainable_msgs_per_s"] = round(self.sustainable)
         if self.sustainable <= 0:
             raise BenchFailed("nothing was taken from a slow database")
         _say("little to do")
+        drained_by = time.monotonic() + DRAINED_S
+        load.allow(0)
+        while meter.taken < load.sent and time.monotonic() < drained_by:
+            await asyncio.sleep(0.1)
         await offer(load, meter, seconds=CALM_S / 2, pace=CALM_SHARE * self.sustainable)
         self.calm = await offer(load, meter, seconds=CALM_S / 2, pace=CALM_SHARE * self.sustainable)
 
