@@ -233,6 +233,7 @@ def test_forms_are_bounded_and_what_says_something_new_each_time_pushes_nothing_
 
 def taught(express: Express, firmwares: Iterable[str], *, now: datetime) -> datetime:
     """Have so many forms learnt, at no more than may be in a second; return when the last was."""
+    at = now
     for number, firmware in enumerate(firmwares):
         at = now + timedelta(seconds=number // 100)
         express.learn(BY_GATEWAY, codec.encode(a_message(firmware=firmware)), 3, now=at)
