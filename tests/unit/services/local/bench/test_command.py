@@ -42,7 +42,13 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], capsys: pyte
 @pytest.mark.parametrize("bench", ["ingest", "chaos", "overload", "storage"])
 @pytest.mark.parametrize(
     "url",
-    ["localhost", "mysql://root@localhost/loa", "postgresql://", "postgresql:///loa", "postgresql://localhost:port/loa"],
+    [
+        "localhost",
+        "mysql://root@localhost/loa",
+        "postgresql://",
+        "postgresql:///loa",
+        "postgresql://localhost:port/loa",
+    ],
 )
 def test_what_leads_to_no_database_server_is_refused(bench: str, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
