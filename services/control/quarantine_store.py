@@ -367,8 +367,9 @@ async def decision(connection: Connection, decision_id: int) -> Decision | None:
 
 async def progress(connection: Connection, decision_id: int) -> tuple[Mapping[tuple[str, str], int], int]:
     """Of a replay: how many inmates ended how (by result and reason), and how many still wait."""
-    rows = await connection.fetch(_RESULTS, decision_id)
+    # In this order: of what does not wait any more, the result is there.
     waiting: int = await connection.fetchval(_STILL_WAITING, decision_id)
+    rows = await connection.fetch(_RESULTS, decision_id)
     return {(row["result"], row["reason"]): row["inmates"] for row in rows}, waiting
 
 

@@ -2,7 +2,7 @@
 
 It talks to control's API and nothing else, with an API token (LOA_TOKEN, or LOA_TOKEN_FILE) or with a login (LOA_LOGIN
 and LOA_PASSWORD; without a password it is asked for). Exit status: 0 done, 1 refused or not all replayed, 2 the command
-line is wrong, 3 not logged in or not permitted, 4 control does not answer.
+line is wrong, 3 not logged in or not permitted, 4 control does not answer, 130 stopped with Ctrl-C.
 """
 
 import argparse
@@ -25,7 +25,7 @@ POLL_EVERY = timedelta(seconds=0.5)
 LONGEST_WAIT = timedelta(minutes=9)
 PAGE = 500
 
-REFUSED, WRONG_COMMAND, NOT_PERMITTED, NO_ANSWER = 1, 2, 3, 4
+REFUSED, WRONG_COMMAND, NOT_PERMITTED, NO_ANSWER, STOPPED = 1, 2, 3, 4, 130
 
 _COLUMNS = ("quarantine_id", "standing", "reason", "principal", "device_id", "messages", "last_seen_at", "detail")
 _HEADS = ("NUMBER", "STANDING", "REASON", "FROM", "ABOUT", "TIMES", "LAST SEEN", "DETAIL")
@@ -157,7 +157,7 @@ def _list(clerk: Clerk, options: argparse.Namespace) -> int:
     print()
     print("open, by reason:" if counts else "nothing is open")
     for each in counts:
-        print(f"  {each['inmates']:7d}  {each['reason']}: {each['explanation']}")
+        _print(f"  {each['inmates']:7d}  {each['reason']}: {each['explanation']}")
     return 0
 
 
@@ -166,20 +166,20 @@ def _show(clerk: Clerk, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(inmate, ensure_ascii=False))
         return 0
-    print(f"{inmate['quarantine_id']}  {inmate['standing']}  {inmate['reason']}: {inmate['explanation']}")
-    print(f"to do      {inmate['mend']}")
-    print(f"detail     {inmate['detail']}")
-    print(f"from       {inmate['principal']}, about {inmate['device_id'] or 'nobody'}")
-    print(f"seen       {inmate['messages']} times, {inmate['first_seen_at']} to {inmate['last_seen_at']}")
+    _print(f"{inmate['quarantine_id']}  {inmate['standing']}  {inmate['reason']}: {inmate['explanation']}")
+    _print(f"to do      {inmate['mend']}")
+    _print(f"detail     {inmate['detail']}")
+    _print(f"from       {inmate['principal']}, about {inmate['device_id'] or 'nobody'}")
+    _print(f"seen       {inmate['messages']} times, {inmate['first_seen_at']} to {inmate['last_seen_at']}")
     _print_foreseen(inmate["forecast"])
     _print_bytes("received", inmate["original"], cut_from=inmate["size"] if inmate["is_cut"] else None)
     for each in inmate["corrections"]:
         _print_bytes(f"corrected by {each['corrected_by']}, {each['corrected_at']}: {each['why']}", each)
     if inmate["decision"] is not None:
         each = inmate["decision"]
-        print(f"{each['decision']} by {each['decided_by']}, {each['decided_at']}: {each['why']}")
+        _print(f"{each['decision']} by {each['decided_by']}, {each['decided_at']}: {each['why']}")
     for each in inmate["outcomes"]:
-        print(f"request {each['request_id']}, {each['replayed_at']}: {each['explanation']} {each['detail'] or ''}")
+        _print(f"request {each['request_id']}, {each['replayed_at']}: {each['explanation']} {each['detail'] or ''}")
     return 0
 
 
@@ -207,6 +207,14 @@ def _replay(clerk: Clerk, options: argparse.Namespace) -> int:
     if not options.wait:
         _say(options, made, f"request {made['request_id']}: {made['inmates']} to be judged anew")
         return 0
+    try:
+        return _wait(clerk, options, made)
+    except KeyboardInterrupt:
+        where = f"/api/v1/quarantine/requests/{made['request_id']}"
+        raise QuarantineFailed(f"request {made['request_id']} goes on: GET {where}", status=STOPPED) from None
+
+
+def _wait(clerk: Clerk, options: argparse.Namespace, made: Mapping[str, Any]) -> int:
     deadline = time.monotonic() + min(options.timeout, LONGEST_WAIT.total_seconds())
     while (progress := clerk.get(f"/quarantine/requests/{made['request_id']}"))["waiting"]:
         if time.monotonic() > deadline:
@@ -216,8 +224,13 @@ def _replay(clerk: Clerk, options: argparse.Namespace) -> int:
             return REFUSED
         time.sleep(POLL_EVERY.total_seconds())
     lines = [f"{each['inmates']:7d}  {each['result']}: {each['explanation']}" for each in progress["results"]]
+    # Of a request that was overtaken nothing waits, and nothing became of it.
+    overtaken = made["inmates"] - sum(each["inmates"] for each in progress["results"])
+    if overtaken:
+        lines.append(f"{overtaken:7d}  not judged: a later decision took them over")
     _say(options, progress, "\n".join([f"request {made['request_id']}:", *lines]))
-    return 0 if all(each["result"] in ("stored", "duplicate") for each in progress["results"]) else REFUSED
+    is_all_stored = all(each["result"] in ("stored", "duplicate") for each in progress["results"])
+    return 0 if is_all_stored and not overtaken else REFUSED
 
 
 def _discard(clerk: Clerk, options: argparse.Namespace) -> int:
@@ -244,7 +257,7 @@ def _which(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _say(options: argparse.Namespace, document: Mapping[str, Any], text: str) -> None:
-    print(json.dumps(document, ensure_ascii=False) if options.json else text)
+    print(json.dumps(document, ensure_ascii=False) if options.json else _lines(text))
 
 
 def _cell(name: str, value: object) -> str:
@@ -253,6 +266,10 @@ def _cell(name: str, value: object) -> str:
     if name == "detail" and len(text) > _DETAIL_SHOWN:
         text = f"{text[:_DETAIL_SHOWN]}…"
     return _harmless(text)
+
+
+def _print(line: str) -> None:
+    print(_harmless(line))
 
 
 def _harmless(text: str) -> str:
@@ -266,15 +283,15 @@ def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _print_bytes(title: str, content: Mapping[str, Any], *, cut_from: int | None = None) -> None:
-    print(f"{_harmless(title)}{f' (the beginning of {cut_from} bytes)' if cut_from else ''}")
-    print(f"  topic    {_harmless(content['topic'])}")
-    print(f"  says     {_harmless(content['diagnostic'])}")
-    print(f"  bytes    {content['hex']}")
+    _print(f"{title}{f' (the beginning of {cut_from} bytes)' if cut_from else ''}")
+    _print(f"  topic    {content['topic']}")
+    _print(f"  says     {content['diagnostic']}")
+    _print(f"  bytes    {content['hex']}")
 
 
 def _print_foreseen(forecast: Mapping[str, Any]) -> None:
     where = f" ({forecast['field']}: {forecast['detail']})" if forecast["field"] else f" {forecast['detail']}"
-    print(_harmless(f"if replayed now: {forecast['explanation']}{where}").rstrip())
+    _print(f"if replayed now: {forecast['explanation']}{where}".rstrip())
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -294,6 +311,9 @@ def main(arguments: Sequence[str]) -> int:
     except QuarantineFailed as error:
         print(f"quarantine: {_lines(str(error))}", file=sys.stderr)
         return error.status
+    except KeyboardInterrupt:
+        print("quarantine: stopped", file=sys.stderr)
+        return STOPPED
 
 
 def _lines(text: str) -> str:

@@ -102,6 +102,67 @@ async def test_waiting_ends_with_what_became_of_it(
     assert "1 still wait; is ingest running?" in text
 
 
+async def test_waiting_for_what_a_later_decision_took_over_says_so(
+    api: Api, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await as_(api, monkeypatch, Role.OPERATOR)
+    first, second = await add_inmate(api), await add_inmate(api)
+    headers = await api.person((Role.OPERATOR, "24"))
+    real, loop, waits = quarantine.Clerk.get, asyncio.get_running_loop(), True
+
+    async def overtake() -> None:
+        nonlocal waits
+        if not waits:
+            return
+        waits = False
+        await settle(api, 1, first, "stored")
+        response = await api.client.post(
+            "/api/v1/quarantine/discards", json={"quarantine_ids": [second], "why": "x"}, headers=headers
+        )
+        assert response.status_code == 201
+
+    def get(self: quarantine.Clerk, path: str, **parameters: Any) -> Any:
+        if path == "/quarantine/requests/1":
+            asyncio.run_coroutine_threadsafe(overtake(), loop).result()
+        return real(self, path, **parameters)
+
+    monkeypatch.setattr(quarantine.Clerk, "get", get)
+    text = await said(capsys, "replay", str(first), str(second), "--why", "x", "--wait", status=1)
+
+    assert "1  stored: Stored." in text
+    assert "1  not judged: a later decision took them over" in text
+
+
+@pytest.mark.parametrize("stage", ["asking", "waiting"])
+async def test_stopping_it_is_no_accident(
+    api: Api, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    await as_(api, monkeypatch, Role.OPERATOR)
+    number = await add_inmate(api)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quarantine.Clerk, "post" if stage == "asking" else "get", stop)
+    text = await said(capsys, "replay", str(number), "--why", "x", "--wait", status=130)
+
+    assert ("quarantine: stopped" if stage == "asking" else "request 1 goes on") in text
+
+
+async def test_nothing_a_device_says_of_itself_moves_the_cursor(
+    api: Api, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await as_(api, monkeypatch, Role.OPERATOR)
+    number = await add_inmate(api, reason="not_cbor", detail="\x1b[2J evil", device="\x1b[31m", principal="\x9b1A")
+    await settle(api, 1, number, "refused", reason="\x1b[0m")
+    waited = await said(capsys, "replay", str(number), "--why", "x", "--wait", status=1)
+
+    shown = await said(capsys, "show", str(number))
+
+    assert "detail     \ufffd[2J evil" in shown
+    assert all(each.isprintable() for each in (shown + waited).splitlines())
+
+
 async def test_a_login_does_as_well_as_a_token(
     api: Api, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
