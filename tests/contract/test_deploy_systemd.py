@@ -24,6 +24,7 @@ PROGRAMS = {
 }
 DRAIN = "loa-drain@.service"
 SERVICES = (*PROGRAMS, "loa-broker.service")
+UNIT_NAMES = (*SERVICES, DRAIN)
 ON_THE_SITE = {"CONTROL_MEDIA__BASE_URL": "https://loa.example.vn"}  # /etc/loa/control.env of the runbook
 
 HARDENED = {
@@ -70,6 +71,32 @@ def read(path: Path) -> Mapping[str, Sequence[str]]:
     return dict(values)
 
 
+def merged(name: str) -> Mapping[str, Sequence[str]]:
+    """Every directive as systemd has it: the unit's file, then all drop-ins by their file's name, wherever they lie.
+
+    The last value of a directive holds, or all since one that is empty; of a file's name the nearest folder's counts.
+    """
+    stem = name.removesuffix(".service")
+    parts = stem.split("-")
+    folders = [f"{'-'.join(parts[:count])}-.service.d" for count in range(1, len(parts))] + [f"{name}.d"]
+    drop_ins = {path.name: path for folder in folders for path in (UNITS / folder).glob("*.conf")}
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for path in (UNITS / name, *(drop_ins[each] for each in sorted(drop_ins))):
+        for key, more in read(path).items():
+            values[key] += more
+    return {key: _since_empty(each) for key, each in values.items()}
+
+
+def _since_empty(values: Sequence[str]) -> Sequence[str]:
+    last = max((number for number, value in enumerate(values) if not value), default=-1)
+    return values[last + 1 :] or [""]
+
+
+def effective(name: str, key: str) -> str | None:
+    """What holds of a directive that is no list."""
+    return merged(name).get(f"Service.{key}", [None])[-1]
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What stands for /etc/loa."""
@@ -89,40 +116,43 @@ def test_target_wants_units_that_exist() -> None:
     assert {re.sub(r"@\d", "@", name) for name in wanted.split()} == set(SERVICES) - {"loa-migrate.service"}
 
 
-def test_hardening_holds_for_every_unit() -> None:
-    hardening = read(UNITS / "loa-.service.d/hardening.conf")
-
-    assert {key: hardening.get(f"Service.{key}") for key in HARDENED} == {
-        key: [value] for key, value in HARDENED.items()
-    }
-    assert hardening["Service.SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
+def test_every_unit_is_known_here() -> None:
+    assert {path.name for path in UNITS.glob("*.service")} == set(UNIT_NAMES)
     # systemd takes the drop-in by the prefix of a unit's name.
-    assert all(path.name.startswith("loa-") for path in UNITS.glob("*.service"))
+    assert all(name.startswith("loa-") for name in UNIT_NAMES)
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_unit_gives_back_only_what_it_says_it_needs(name: str) -> None:
-    unit = read(UNITS / name)
-    given_back = {key: unit[f"Service.{key}"] for key in HARDENED if f"Service.{key}" in unit}
-
-    assert given_back == {
-        "loa-broker.service": {"DynamicUser": ["no"]},
-        "loa-ingest@.service": {"PrivateUsers": ["no"]},
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_unit_is_hardened_but_for_what_it_needs(name: str) -> None:
+    needs = {
+        "loa-broker.service": {"DynamicUser": "no"},
+        "loa-ingest@.service": {"PrivateUsers": "no"},
     }.get(name, {})
 
+    assert {key: effective(name, key) for key in HARDENED} == HARDENED | needs
+    assert merged(name)["Service.SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
 
-@pytest.mark.parametrize("name", SERVICES)
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
+def test_what_a_unit_says_is_what_holds(name: str) -> None:
+    """A drop-in is read later and wins: a unit that says otherwise says it to nobody."""
+    ours = {key: values for key, values in read(UNITS / name).items() if key.startswith("Service.")}
+
+    assert {key: merged(name)[key] for key in ours} == ours
+
+
+@pytest.mark.parametrize("name", UNIT_NAMES)
 def test_unit_is_limited(name: str) -> None:
-    unit = read(UNITS / name)
-
-    assert {"Service.MemoryMax", "Service.TasksMax"} <= unit.keys()
+    assert {"Service.MemoryMax", "Service.TasksMax"} <= merged(name).keys()
 
 
-def test_services_are_started_again_and_migrations_are_not() -> None:
-    assert read(UNITS / "loa-.service.d/hardening.conf")["Service.Restart"] == ["on-failure"]
-    assert {
-        name: read(UNITS / name)["Service.Restart"] for name in SERVICES if "Service.Restart" in read(UNITS / name)
-    } == {"loa-migrate.service": ["no"]}
+def test_services_are_started_again_and_what_is_started_by_hand_is_not() -> None:
+    once = {"loa-migrate.service", DRAIN}
+
+    assert {name: effective(name, "Restart") for name in UNIT_NAMES} == {
+        name: "no" if name in once else "on-failure" for name in UNIT_NAMES
+    }
+    assert all(effective(name, "Type") == "oneshot" for name in once)
 
 
 @pytest.mark.parametrize(("name", "module"), [each for each in PROGRAMS.items() if "migrate" not in each[0]])
@@ -177,9 +207,6 @@ def test_draining_has_the_settings_and_the_secrets_of_ingest_and_the_time_it_giv
         line for line in ingest["Service.Environment"] if line.partition("=")[0] not in own
     ]
     assert draining["Service.EnvironmentFile"] == ingest["Service.EnvironmentFile"]
-    assert draining["Service.Restart"] == ["no"]
-    assert {"Service.MemoryMax", "Service.TasksMax"} <= draining.keys()
-    assert not {f"Service.{key}" for key in HARDENED} & draining.keys()
     limit = parse_duration(draining["Service.TimeoutStartSec"][0].removesuffix("in"))
     assert isinstance(limit, timedelta)
     assert limit > drain.WITHIN + drain.STOP_DEADLINE
