@@ -121,12 +121,12 @@ def _parser() -> argparse.ArgumentParser:
         help="what is lost when everything is killed at random moments: nothing, or it says what",
         description="Kills, cuts off and fills up ingest, broker and database under load, at moments drawn from a seed, and"
         " compares what devices numbered, and what ingest acknowledged, with what is stored. Takes less than nine minutes,"
-        " which hold some 150 faults. Ends with status 1 when anything was lost or stored twice, or when the time was over"
+        " which hold about a hundred faults. Ends with status 1 when anything was lost or stored twice, or when the time was over"
         " before there were as many faults as asked for.",
     )
     many = two.add_mutually_exclusive_group()
     many.add_argument("--kills", type=_kills, default=30, help="faults, of all kinds in turn (default 30)")
-    many.add_argument("--until-time-is-over", action="store_true", help="as many faults as seven minutes hold")
+    many.add_argument("--until-time-is-over", action="store_true", help="as many faults as the time holds")
     two.add_argument("--seed", type=int, default=1, help="which faults come when (default 1)")
     two.add_argument("--database", type=_server, metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server, whose"
                      " processes and disk are left alone (default: a server of our own, which is killed as well)")  # fmt: skip
