@@ -6,7 +6,8 @@ known by heart (`forms`), with a time that is fresh. Everything else is left to 
 verdict on an express message would be the same (a test holds the two together). Nothing is decided here that is not
 decided there, only sooner.
 
-Measured: 2.9 µs a message for this loop, against 25 µs by the ordinary way.
+Measured: 1.6 µs a message for this loop, 2.4 with 2 million devices (the registry is larger than any cache), against 25 µs
+by the ordinary way.
 """
 
 import struct
