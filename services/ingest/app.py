@@ -86,6 +86,7 @@ class Ingest:
             replica=settings.replica,
             interval=settings.maintenance_interval,
             patience=settings.roll_up_timeout,
+            keep_for=settings.retention.sensor_heartbeats,
             clock=utc_now,
             metrics=metrics,
         )

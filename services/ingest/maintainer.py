@@ -1,5 +1,6 @@
 """Looks after what is stored: partitions ahead of time, hourly roll-ups, and the end of what is old enough.
 
+Except sensors' heartbeats, which go when they are rolled up, so by the hand that does that (`sensor_roller`).
 The same for both storage modes: what differs is inside the database's own functions. Any number of replicas may do it at
 once; the database lets one work at a time.
 """
@@ -85,7 +86,6 @@ class Maintainer:
             return
         keep = self._retention
         ends: dict[upkeep_store.CutTable, timedelta] = {
-            "sensor_heartbeats": keep.sensor_heartbeats,  # nine rows in ten, so first
             "heartbeats": keep.heartbeats,
             "readings": keep.readings,
             "events": keep.events,

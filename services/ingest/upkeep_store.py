@@ -10,6 +10,7 @@ ENSURE_PARTITIONS = "SELECT telemetry.ensure_partitions($1, $2)"
 ROLL_UP_NEXT = "SELECT telemetry.roll_up_next($1)"
 ROLL_UP_SENSORS_NEXT = "SELECT telemetry.roll_up_sensors_next($1)"
 DROP_BEFORE = "SELECT telemetry.drop_before($1, $2)"
+SENSORS_ROLLED_UP = "SELECT telemetry.sensors_rolled_up('-infinity', $1)"
 
 DELETE_INMATES = """
 DELETE FROM telemetry.quarantine
@@ -61,8 +62,16 @@ async def roll_up_sensors_next(connection: Connection, *, now: datetime) -> date
 
 
 async def drop_before(connection: Connection, table: CutTable, before: datetime) -> int:
-    """Remove the parts of a table that are wholly older; return how many partitions or chunks went."""
+    """Remove the parts of a table that are wholly older; return how many partitions or chunks went.
+
+    Of sensors' heartbeats only those that are rolled up.
+    """
     return int(await connection.fetchval(DROP_BEFORE, table, before))
+
+
+async def sensors_rolled_up(connection: Connection, before: datetime) -> bool:
+    """Whether every heartbeat of a sensor from before that instant is in its hour."""
+    return bool(await connection.fetchval(SENSORS_ROLLED_UP, before))
 
 
 async def delete_old(connection: Connection, *, inmates: datetime, journals: datetime) -> None:

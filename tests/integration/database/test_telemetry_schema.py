@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 VIEWS = (
     "fleet_states",
     "event_log",
@@ -66,6 +67,23 @@ async def insert_of_sensors(connection: "Connection", *instants: datetime, devic
         "INSERT INTO telemetry.sensor_heartbeats (at, received_at, device_no, clock_state, time_source, uptime_s, firmware,"
         " signal_dbm, battery_percent) VALUES ($1, $1, $2, 0, 0, 1, 'test', $3, 50) ON CONFLICT DO NOTHING",
         [(at, device_no, dbm) for at in instants],
+    )
+
+
+async def note_rolled_up(owner: "Connection", *, until: datetime) -> None:
+    """As if every hour of sensors before that had been rolled up, without asking for each."""
+    await owner.execute(
+        "INSERT INTO telemetry.sensor_roll_up_watermark (until) VALUES (date_trunc('hour', $1::timestamptz, 'UTC'))"
+        " ON CONFLICT (is_single) DO UPDATE SET until = excluded.until",
+        until,
+    )
+
+
+async def note_late(owner: "Connection", *instants: datetime, device_no: int = 7) -> None:
+    """What ingest stores beside rows of hours that are over."""
+    await owner.executemany(
+        "INSERT INTO telemetry.late_sensor_hours VALUES (date_trunc('hour', $1::timestamptz, 'UTC'), $2)",
+        [(at, device_no) for at in instants],
     )
 
 
@@ -286,6 +304,7 @@ async def test_what_comes_after_its_hour_was_dropped_is_added_to_what_is_known(d
     ):
         await insert_of_sensors(owner, *(hour + n * minute for n in range(10)))
         await ingest.execute("SELECT telemetry.roll_up_sensors($1, NULL)", hour)
+        await note_rolled_up(owner, until=hour + timedelta(days=2))
         await ingest.execute("SELECT telemetry.drop_before('sensor_heartbeats', $1)", hour + timedelta(days=2))
         assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 0
         await insert_of_sensors(owner, hour + 30 * minute, hour + 31 * minute)
@@ -301,8 +320,9 @@ async def test_an_hour_of_sensors_has_a_time_limit_of_its_own(database: TestData
 
     def roller(patience: timedelta) -> SensorRoller:
         return SensorRoller(
-            database.ingest, replica="ingest:1", interval=HOUR, patience=patience, clock=lambda: clock, metrics=metrics
-        )
+            database.ingest, replica="ingest:1", interval=HOUR, patience=patience, keep_for=timedelta(days=4),
+            clock=lambda: clock, metrics=metrics,
+        )  # fmt: skip
 
     def counted(name: str) -> float | None:
         return metrics.registry.get_sample_value(f"ingest_{name}_total")
@@ -437,26 +457,156 @@ async def test_a_sensor_believed_for_longer_than_its_rows_are_kept_has_a_place(d
         maintainer = Maintainer(
             pool,
             window=TimeWindow(),
-            retention=RetentionSettings(sensor_heartbeats=timedelta(days=2)),
+            retention=RetentionSettings(),
             keep_quarantine_for=HOUR,
             interval=HOUR,
             clock=lambda: clock,
             metrics=metrics,
         )
-        await maintainer.round()
+        roller = SensorRoller(
+            database.ingest, replica="ingest:1", interval=HOUR, patience=HOUR, keep_for=timedelta(days=2),
+            clock=lambda: clock, metrics=metrics,
+        )  # fmt: skip
+
+        async def a_day(later: timedelta) -> None:
+            nonlocal clock
+            clock = now + later
+            await note_rolled_up(owner, until=clock)
+            await maintainer.round()
+            await roller.round()
+
+        await a_day(timedelta(0))
         oldest = now - timedelta(days=31)
         await insert_of_sensors(owner, oldest, oldest, now - timedelta(days=1), now)
         assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 3
         await owner.execute("SELECT telemetry.roll_up_sensors(date_trunc('hour', $1, 'UTC'), 7)", oldest)
-        clock = now + timedelta(days=1)
-        await maintainer.round()
-        assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 2
+        await a_day(timedelta(days=4))  # by now the first partition begins where rows are kept
+        assert (
+            await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats WHERE at < $1", now - 2 * DAY) == 0
+        )
         await insert_of_sensors(owner, oldest)
-        clock = now + timedelta(days=40)
-        await maintainer.round()
+        await a_day(timedelta(days=40))
         assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats") == 0
         assert await owner.fetchval("SELECT count(*) FROM telemetry.sensor_heartbeats_hourly") == 1
         await insert_of_sensors(owner, now, clock)  # the time dropped has a place still
+        assert metrics.registry.get_sample_value("ingest_maintenance_errors_total") == 0
+
+
+DROP_SENSORS = "SELECT telemetry.drop_before('sensor_heartbeats', $1)"
+COUNT_SENSORS = "SELECT count(*) FROM telemetry.sensor_heartbeats"
+
+
+async def test_late_rows_of_sensors_are_in_their_hours_before_they_are_dropped(database: TestDatabase) -> None:
+    now = datetime.now(UTC)  # noqa: TID251 - a test's own clock
+    late = now - 3 * DAY, now - 10 * DAY
+    before = now + 6 * DAY  # all of it is older: of the partition for one day, and of the one for what is older
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as ingest,
+    ):
+        await owner.execute("SELECT telemetry.ensure_partitions($1, $2)", late[-1], now + DAY)
+        await note_rolled_up(owner, until=before + HOUR)
+        await insert_of_sensors(owner, *late, now - DAY)
+        await note_late(owner, *late)
+        await ingest.fetchval(DROP_SENSORS, before)
+        assert await owner.fetchval(COUNT_SENSORS) == 2  # the one nobody waits for is gone
+        assert not await ingest.fetchval("SELECT telemetry.sensors_rolled_up('-infinity', $1)", before)
+
+        assert len(await roll_up_all(ingest, before, function="roll_up_sensors_next")) == 2
+        rows = await ingest.fetch("SELECT hour, heartbeats FROM telemetry.heartbeat_hours WHERE device_no = 7")
+        hours = {at.replace(minute=0, second=0, microsecond=0) for at in late}
+        assert {row["hour"]: row["heartbeats"] for row in rows} == dict.fromkeys(hours, 1)
+        assert await ingest.fetchval("SELECT telemetry.sensors_rolled_up('-infinity', $1)", before)
+        await ingest.fetchval(DROP_SENSORS, before)
+        assert await owner.fetchval(COUNT_SENSORS) == 0
+
+
+async def test_hours_of_sensors_not_rolled_up_yet_are_not_dropped(database: TestDatabase) -> None:
+    at = an_hour_of_today()
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as ingest,
+    ):
+        await insert_of_sensors(owner, at)
+        for until in (None, at):  # nothing was ever rolled up; not this hour
+            if until:
+                await note_rolled_up(owner, until=until)
+            await ingest.fetchval(DROP_SENSORS, at + 5 * DAY)
+            assert await owner.fetchval(COUNT_SENSORS) == 1
+        await note_rolled_up(owner, until=at + 2 * DAY)
+        await ingest.fetchval(DROP_SENSORS, at + 5 * DAY)
+        assert await owner.fetchval(COUNT_SENSORS) == 0
+
+
+async def test_a_late_row_being_stored_while_its_time_is_dropped_is_waited_for(database: TestDatabase) -> None:
+    at = an_hour_of_today()
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as ingest,
+    ):
+        await insert_of_sensors(owner, at)
+        await note_rolled_up(owner, until=at + 2 * DAY)
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            storing = owner.transaction()
+            await storing.start()
+            await insert_of_sensors(owner, at + timedelta(minutes=1))
+            await note_late(owner, at)
+            dropping = tasks.create_task(ingest.fetchval(DROP_SENSORS, at + 5 * DAY))
+            pid = ingest.get_server_pid()
+            while not await owner.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", pid):
+                await asyncio.sleep(0.01)
+            await storing.commit()
+        await dropping
+        assert await owner.fetchval(COUNT_SENSORS) == 2
+
+
+@pytest.mark.parametrize("kept_for", [4, 10])
+async def test_rows_of_sensors_younger_than_they_are_kept_stay(database: TestDatabase, kept_for: int) -> None:
+    """From the first day on, and when they are to be kept for longer than before."""
+    now = datetime.now(UTC)  # noqa: TID251 - a test's own clock
+    young = now - kept_for * DAY + timedelta(minutes=1)
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as ingest,
+    ):
+        await note_rolled_up(owner, until=now)
+        if kept_for > 4:
+            await ingest.fetchval(DROP_SENSORS, now - 4 * DAY)
+        await insert_of_sensors(owner, young)
+        for _ in range(2):
+            await ingest.fetchval(DROP_SENSORS, now - kept_for * DAY)
+            assert await owner.fetchval(COUNT_SENSORS) == 1
+        await note_rolled_up(owner, until=now + 2 * DAY)
+        await ingest.fetchval(DROP_SENSORS, now + 2 * DAY)
+        assert await owner.fetchval(COUNT_SENSORS) == 0
+
+
+async def test_the_roller_drops_what_it_has_rolled_up_and_tries_again_what_it_had_to_leave(
+    database: TestDatabase,
+) -> None:
+    now = datetime.now(UTC)  # noqa: TID251 - a test's own clock
+    metrics = Metrics()
+    roller = SensorRoller(
+        database.ingest, replica="ingest:1", interval=HOUR, patience=HOUR, keep_for=4 * DAY, clock=lambda: now,
+        metrics=metrics,
+    )  # fmt: skip
+    old = now - 20 * DAY
+    async with (
+        connect(database.owner, application="test") as owner,
+        connect(database.ingest, application="test") as other,
+    ):
+        await owner.execute("SELECT telemetry.ensure_partitions($1, $2)", old, now + DAY)
+        await note_rolled_up(owner, until=now - HOUR / 12)
+        await insert_of_sensors(owner, old)
+        await note_late(owner, old)
+        async with other.transaction():
+            await other.execute("SELECT pg_advisory_xact_lock(hashtext('telemetry.roll_up_sensors'))")
+            await roller.round()  # another replica is at it
+            assert await owner.fetchval("SELECT count(*) FROM telemetry.late_sensor_hours") == 1
+            assert await owner.fetchval(COUNT_SENSORS) == 1
+        await roller.round()
+        assert await owner.fetchval("SELECT heartbeats FROM telemetry.heartbeat_hours WHERE device_no = 7") == 1
+        assert await owner.fetchval(COUNT_SENSORS) == 0
         assert metrics.registry.get_sample_value("ingest_maintenance_errors_total") == 0
 
 

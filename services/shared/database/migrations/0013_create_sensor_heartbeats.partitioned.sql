@@ -1,10 +1,11 @@
 -- Sensors' rows are kept for days, and may be believed for weeks. So the partitions of this table do not reach back as
 -- far as a row may: the first one begins at the beginning of time and takes what is older than is kept. It is rolled up
--- from there like any other row, and goes with the partition at the next round.
+-- from there like any other row, and goes with the partition at the next round, but not before all of it is old enough:
+-- at first, and when rows are to be kept for longer than they were, it takes younger ones too.
 ALTER TABLE telemetry.partitioned_tables ADD COLUMN older_until timestamptz; -- where the first partition ends
 COMMENT ON COLUMN telemetry.partitioned_tables.width IS 'whole hours';
 INSERT INTO telemetry.partitioned_tables (table_name, time_column, width, older_until)
-VALUES ('sensor_heartbeats', 'at', interval '1 day', date_trunc('day', now() - interval '2 days', 'UTC')),
+VALUES ('sensor_heartbeats', 'at', interval '1 day', date_trunc('day', now() - interval '5 days', 'UTC')),
        ('sensor_heartbeats_hourly', 'hour', interval '28 days', NULL);
 
 DO $$
@@ -103,7 +104,8 @@ BEGIN
 END
 $$;
 
--- Remove partitions of a table that are wholly older; returns how many went.
+-- Remove partitions of a table that are wholly older; returns how many went. Those of sensors' rows that are not rolled
+-- up stay for another time.
 CREATE FUNCTION telemetry.drop_before(cut_table text, before_at timestamptz) RETURNS integer
     LANGUAGE plpgsql
     SECURITY DEFINER
@@ -112,33 +114,55 @@ CREATE FUNCTION telemetry.drop_before(cut_table text, before_at timestamptz) RET
     SET lock_timeout = '5s'
 AS $$
 DECLARE
-    cut        telemetry.partitioned_tables;
-    part_name  text;
-    dropped    integer := 0;
+    cut         telemetry.partitioned_tables;
+    part_name   text;
+    starts_at   timestamptz;
+    kept_from   timestamptz; -- where the first partition may end from now on
+    is_sensors  CONSTANT boolean := cut_table = 'sensor_heartbeats';
+    dropped     integer := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('telemetry.partitions'));
     SELECT * INTO cut FROM telemetry.partitioned_tables WHERE table_name = cut_table;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'nothing is dropped of %', cut_table;
     END IF;
-    FOR part_name IN
-        SELECT c.relname
+    FOR part_name, starts_at IN
+        SELECT c.relname, telemetry.partition_start(c.relname)
           FROM pg_inherits i
           JOIN pg_class c ON c.oid = i.inhrelid
          WHERE i.inhparent = format('telemetry.%I', cut.table_name)::regclass
            AND telemetry.partition_start(c.relname) + cut.width <= before_at
          ORDER BY c.relname
     LOOP
+        IF is_sensors THEN
+            CONTINUE WHEN NOT telemetry.sensors_rolled_up(starts_at, starts_at + cut.width);
+            -- Dropping takes this lock anyway; with it, who was just writing is done.
+            LOCK TABLE ONLY telemetry.sensor_heartbeats IN ACCESS EXCLUSIVE MODE;
+            CONTINUE WHEN NOT telemetry.sensors_rolled_up(starts_at, starts_at + cut.width);
+        END IF;
         EXECUTE format('DROP TABLE telemetry.%I', part_name);
         dropped := dropped + 1;
     END LOOP;
     -- What came for the time before has been rolled up since: it is let go, and the time just dropped joins it.
-    IF cut.older_until IS NOT NULL THEN
+    IF cut.older_until <= before_at AND telemetry.sensors_rolled_up('-infinity', cut.older_until) THEN
+        SELECT least(min(telemetry.partition_start(c.relname)),
+                     date_bin(cut.width, before_at, timestamptz '2024-01-01 00:00:00+00'))
+          INTO kept_from
+          FROM pg_inherits i
+          JOIN pg_class c ON c.oid = i.inhrelid
+         WHERE i.inhparent = format('telemetry.%I', cut.table_name)::regclass;
+        part_name := format('%s_older', cut.table_name);
+        IF kept_from = cut.older_until AND pg_relation_size(to_regclass(format('telemetry.%I', part_name))) = 0 THEN
+            RETURN dropped;
+        END IF;
+        LOCK TABLE ONLY telemetry.sensor_heartbeats IN ACCESS EXCLUSIVE MODE;
+        IF NOT telemetry.sensors_rolled_up('-infinity', cut.older_until) THEN
+            RETURN dropped;
+        END IF;
         UPDATE telemetry.partitioned_tables t
-           SET older_until = greatest(older_until, date_bin(width, before_at, timestamptz '2024-01-01 00:00:00+00'))
+           SET older_until = kept_from
          WHERE t.table_name = cut.table_name
         RETURNING * INTO cut;
-        part_name := format('%s_older', cut.table_name);
         EXECUTE format('DROP TABLE IF EXISTS telemetry.%I', part_name);
         PERFORM telemetry.attach_partition(cut, part_name, format('FROM (MINVALUE) TO (%L)', cut.older_until));
     END IF;
@@ -160,4 +184,4 @@ AS $$
          + telemetry.drop_before('events', events_before)
 $$;
 
-SELECT telemetry.ensure_partitions(now() - interval '2 days', now() + interval '3 days');
+SELECT telemetry.ensure_partitions(now() - interval '5 days', now() + interval '3 days');

@@ -54,6 +54,18 @@ CREATE TABLE telemetry.late_sensor_hours (
     device_no  integer NOT NULL
 );
 
+-- Whether nothing of a time is known by raw rows alone: only then may they go. Whoever asks before dropping keeps writers
+-- out first, since a row and its entry above are committed together.
+CREATE FUNCTION telemetry.sensors_rolled_up(from_at timestamptz, until_at timestamptz) RETURNS boolean
+    LANGUAGE sql
+    SET search_path = pg_catalog
+AS $$
+    SELECT EXISTS (SELECT FROM telemetry.sensor_roll_up_watermark WHERE until >= until_at)
+       AND NOT EXISTS (SELECT FROM telemetry.late_sensor_hours WHERE hour >= from_at AND hour < until_at)
+$$;
+REVOKE EXECUTE ON FUNCTION telemetry.sensors_rolled_up(timestamptz, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION telemetry.sensors_rolled_up(timestamptz, timestamptz) TO loa_ingest;
+
 GRANT SELECT, INSERT ON telemetry.sensor_heartbeats TO loa_ingest;
 GRANT SELECT, INSERT, UPDATE, DELETE
    ON telemetry.sensor_heartbeats_hourly, telemetry.sensor_roll_up_watermark, telemetry.late_sensor_hours

@@ -21,18 +21,39 @@ SELECT add_compression_policy('telemetry.sensor_heartbeats', interval '1 hour',
                               schedule_interval => interval '15 minutes');
 SELECT add_compression_policy('telemetry.sensor_heartbeats_hourly', interval '2 days');
 
--- Remove chunks of a table that are wholly older; returns how many went.
+-- Remove chunks of a table that are wholly older; returns how many went. Chunks of sensors' rows that are not rolled up
+-- stay for another time.
 CREATE FUNCTION telemetry.drop_before(cut_table text, before_at timestamptz) RETURNS integer
     LANGUAGE plpgsql
     SECURITY DEFINER
     SET search_path = pg_catalog, public, pg_temp
     SET lock_timeout = '5s'
 AS $$
+DECLARE
+    part     record;
+    dropped  integer := 0;
 BEGIN
     IF cut_table NOT IN ('heartbeats', 'sensor_heartbeats', 'readings', 'events', 'sensor_heartbeats_hourly') THEN
         RAISE EXCEPTION 'nothing is dropped of %', cut_table;
     END IF;
-    RETURN (SELECT count(*) FROM drop_chunks(format('telemetry.%I', cut_table)::regclass, older_than => before_at));
+    IF cut_table <> 'sensor_heartbeats' THEN
+        RETURN (SELECT count(*) FROM drop_chunks(format('telemetry.%I', cut_table)::regclass, older_than => before_at));
+    END IF;
+    FOR part IN
+        SELECT format('%I.%I', chunk_schema, chunk_name) AS name, range_start, range_end
+          FROM timescaledb_information.chunks
+         WHERE hypertable_schema = 'telemetry'
+           AND hypertable_name = cut_table
+           AND range_end <= before_at
+         ORDER BY range_end
+    LOOP
+        CONTINUE WHEN NOT telemetry.sensors_rolled_up(part.range_start, part.range_end);
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part.name);
+        CONTINUE WHEN NOT telemetry.sensors_rolled_up(part.range_start, part.range_end); -- who was just writing is done
+        PERFORM drop_chunks('telemetry.sensor_heartbeats', older_than => part.range_end, newer_than => part.range_start);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
 END
 $$;
 GRANT EXECUTE ON FUNCTION telemetry.drop_before(text, timestamptz) TO loa_ingest;
