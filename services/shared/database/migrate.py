@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 _FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)(?:\.(?P<mode>timescaledb|partitioned))?\.sql")
 # A file that ends the runner's transaction would take its all-or-nothing away. PL/pgSQL's BEGIN has no semicolon.
 _TRANSACTION_CONTROL = re.compile(r"^\s*(BEGIN|START\s+TRANSACTION|COMMIT|ROLLBACK|END)\b[^;\n]*;", re.I | re.M)
+# One sensor's rows are found by skip scan, which older ones do not have: they would read the whole index for a page.
+OLDEST_SERVER = 18
 # Any number, the same for every runner: "loa" as a big-endian integer.
 _LOCK_KEY = int.from_bytes(b"loa", "big")
 _ROLE_ATTEMPTS = 5
@@ -150,6 +152,8 @@ async def migrate(settings: MigrateSettings, folder: Path = MIGRATIONS) -> Repor
     """
     patient = settings.database.model_copy(update={"statement_timeout": settings.migration_timeout})
     async with connect(patient, application="loa-migrate") as connection:
+        if (major := connection.get_server_version().major) < OLDEST_SERVER:
+            raise MigrationError(f"the server is PostgreSQL {major}; Loa needs {OLDEST_SERVER} or newer")
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
         # Another runner's waiting must not be cut short, but ours for tables in use is, so as not to block writers.
         await connection.execute(

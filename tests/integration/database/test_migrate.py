@@ -182,6 +182,15 @@ async def test_block_of_plpgsql_is_no_transaction_control(empty_database: TestDa
     assert report.applied == ("0001_do",)
 
 
+async def test_a_server_too_old_is_refused_before_anything_runs(
+    empty_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.shared.database.migrate.OLDEST_SERVER", 99)
+    with pytest.raises(MigrationError, match=r"PostgreSQL \d+; Loa needs 99 or newer"):
+        await migrate(empty_database.migrate_settings())
+    assert await value(empty_database.owner, "SELECT to_regclass('public.loa_migrations')") is None
+
+
 async def test_extension_asked_for_but_not_there_is_refused(empty_database: TestDatabase, tmp_path: Path) -> None:
     available = await value(
         empty_database.owner, "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
