@@ -182,6 +182,12 @@ def _warnings(report: Report) -> list[str]:
         found.append(f"{' and '.join(lax)} off: inserts are faster and write less WAL than where a power cut may come")
     if database and database.get("timescaledb") is None:
         found.append("no TimescaleDB: nothing is compressed")
+    heartbeat = report["heartbeat_bytes_compressed"]
+    if heartbeat is not None and heartbeat > GOAL_BYTES:
+        found.append(
+            f"goal missed: a heartbeat takes {heartbeat:g} bytes compressed, not {GOAL_BYTES} or less; few --rows leave"
+            " chunks small, and each has a fixed cost"
+        )
     return found
 
 

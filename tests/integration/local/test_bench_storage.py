@@ -62,6 +62,17 @@ def test_a_server_that_is_not_there_is_said_to_be_not_there(
     assert reason in report["problems"][0]
 
 
+@pytest.mark.parametrize(("heartbeat", "is_missed"), [(None, False), (16.0, False), (16.01, True)])
+def test_a_goal_missed_is_said(heartbeat: float | None, is_missed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def measure(request: storage.Request, report: storage.Report, *, began_at: float) -> None:
+        del request, began_at
+        report["heartbeat_bytes_compressed"] = heartbeat
+
+    monkeypatch.setattr(storage, "_measure", measure)
+    report = measured(storage.Request(rows=storage.FEWEST_ROWS, database=None))
+    assert any("goal missed" in warning for warning in report["warnings"]) is is_missed
+
+
 def test_what_is_not_finished_in_time_says_how_far_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "DEADLINE", timedelta(seconds=0.01))
     report = measured(storage.Request(rows=storage.FEWEST_ROWS, database=None))
