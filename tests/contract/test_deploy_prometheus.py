@@ -55,6 +55,27 @@ def used(expression: str) -> Iterator[tuple[str, list[Any]]]:
         yield name, _MATCHER.findall(matchers)
 
 
+def without_aggregates(expression: str) -> str:
+    """The expression with a mark in place of every sum, max, min or average: the labels it keeps."""
+    while found := re.search(r"\b(?:sum|max|min|avg)\b(?: by \(([^)]*)\))? ?\(", expression):
+        depth, end = 1, found.end()
+        while depth:
+            depth += {"(": 1, ")": -1}.get(expression[end], 0)
+            end += 1
+        expression = f"{expression[: found.start()]}<{found[1] or ''}>{expression[end:]}"
+    return expression
+
+
+def operands(expression: str) -> Iterator[frozenset[str]]:
+    """The labels of each series that takes part, as far as services and aggregates give them."""
+    bare = without_aggregates(expression)
+    for kept in re.findall(r"<([^>]*)>", bare):
+        yield frozenset(re.findall(r"\w+", kept))
+    known = exported()
+    for name, _ in used(bare):
+        yield frozenset(known[name] | {"instance", "job"})
+
+
 def test_there_are_metrics_to_compare_with() -> None:
     names = exported()
 
@@ -107,6 +128,22 @@ def test_labels_that_are_kept_or_told_exist(rule: Mapping[str, Any]) -> None:
     assert told <= available
 
 
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_series_that_are_joined_have_the_same_labels_or_say_by_which(rule: Mapping[str, Any]) -> None:
+    """`a and b` finds nothing, for ever, where one of them has a label more."""
+    for alternative in re.split(r"\bor\b", rule["expr"]):
+        if not re.search(r"\b(?:on|ignoring) \(", alternative):
+            assert len(set(operands(alternative))) <= 1
+
+
+def test_a_gauge_of_lanes_alarms_for_a_replica() -> None:
+    laned = {name for name, labels in exported().items() if "lane" in labels}
+
+    assert "ingest_broker_connected" in laned
+    for rule in RULES:
+        assert not laned & {name for name, _ in used(without_aggregates(rule["expr"]))}
+
+
 def test_counters_are_never_added_up_over_replicas_that_read_one_log() -> None:
     for rule in RULES:
         assert not re.search(r"sum\b[^(]*\((?:rate|increase)\(ingest_broker_refusals_total", rule["expr"])
@@ -130,6 +167,17 @@ def test_rules_tried_by_hand_are_rules_that_exist() -> None:
     tried = yaml.safe_load((DEPLOY / "prometheus/alerts_test.yml").read_text("utf-8"))
 
     assert {each["alertname"] for test in tried["tests"] for each in test["alert_rule_test"]} <= set(NAMES)
+
+
+def test_rules_are_tried_with_series_as_they_are_exported() -> None:
+    """A series that lacks a label of its metric tries what never happens."""
+    tried = yaml.safe_load((DEPLOY / "prometheus/alerts_test.yml").read_text("utf-8"))
+    known = exported()
+    series = {each["series"] for test in tried["tests"] for each in test["input_series"]}
+
+    for name, labels in (re.fullmatch(r"(\w+)\{(.*)\}", each).groups() for each in series):  # type: ignore[union-attr]
+        told = {label for label, _, _ in _MATCHER.findall(labels)} - {"instance", "job"}
+        assert (name, told) == (name, known[name] if name != "up" else set())
 
 
 def test_prometheus_loads_the_rules() -> None:
