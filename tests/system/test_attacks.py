@@ -251,5 +251,5 @@ async def test_a_province_under_attack_refuses_counts_and_sounds(passable_tmp: P
         assert await refusals(database) == sorted((victim, "plan", reason) for reason in forged)
         await check_what_is_on_record(database, health)
         # Ingest has kept its session and its life.
-        assert metric(health, "ingest_broker_connections_total") == 1
+        assert metric(health, 'ingest_broker_connections_total{lane="bulk"}') == 1
         assert ingest.returncode is None

@@ -9,7 +9,7 @@ from services.local.bench.traffic import Profile
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 SECONDS = 2.0
-MESSAGES = 300_000  # more than can be taken meanwhile
+MESSAGES = 900_000  # more than can be taken meanwhile
 
 
 async def test_nothing_is_lost_or_double_with_any_number_of_replicas() -> None:
