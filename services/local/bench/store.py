@@ -84,10 +84,12 @@ ALTER SEQUENCE naive.message_numbers RESTART
 EMPTY_TELEMETRY = "TRUNCATE telemetry.heartbeats, telemetry.readings, telemetry.events, telemetry.quarantine_counters"
 EMPTY_SENSORS = "TRUNCATE telemetry.sensor_heartbeats"
 
-# By replica, messages settled so far.
+# By replica, messages settled so far; each of its writers counts for itself.
 REPLICA_TOTALS = """
-SELECT replica, heartbeats + readings / 2 + events + quarantined AS messages
+SELECT split_part(replica, '/', 1) AS replica,
+       sum(heartbeats + readings / 2 + events + quarantined)::bigint AS messages
   FROM telemetry.replica_totals
+ GROUP BY 1
 """
 
 COUNT_STORED = """

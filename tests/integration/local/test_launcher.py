@@ -90,7 +90,7 @@ def bare_start(tmp_path: Path, *programs: str, **scripts: str) -> "subprocess.Co
     for name, script in scripts.items():
         (folder / name).write_text(f"#!/bin/bash\n{script}\n")
         (folder / name).chmod(0o755)
-    return subprocess.run(["/bin/bash", copy, "test"], capture_output=True, text=True, check=False, env={"PATH": path})
+    return subprocess.run(["/bin/bash", copy, "demo"], capture_output=True, text=True, check=False, env={"PATH": path})
 
 
 MOSQUITTO_1 = "echo mosquitto version 1.6.9; exit 3"
