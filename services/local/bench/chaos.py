@@ -8,14 +8,10 @@ Whatever happens it ends in time and says how far it got.
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
-
-import asyncpg
 
 from services.local.bench import chaos_store, store, usage
 from services.local.bench.chaos_broker import TELLS_EVERY_S, watching_drops
@@ -24,11 +20,9 @@ from services.local.bench.chaos_ledger import Comparison, Loss, Outage
 from services.local.bench.chaos_schedule import Fault, Kind, schedule
 from services.local.bench.chaos_site import AUTOSAVE, REPLICAS, ChaosSite, Load, Replica, broker_of, chaos_site
 from services.local.bench.measurement import BenchFailed
+from services.local.bench.reporting import Report, reported, say
 from services.local.bench.statistics import percentile
-from services.local.broker import BrokerFailed, Options, installed_version
-from services.local.postgres import PostgresFailed
-from services.local.processes import ProcessFailed
-from services.shared.database.errors import DatabaseError
+from services.local.broker import Options, installed_version
 
 # Nine minutes less what stopping everything may take, and within that, no new fault after so long.
 DEADLINE = timedelta(seconds=480)
@@ -55,8 +49,6 @@ SMALL_RECEIVE_MAXIMUM = 1_000
 OVERFLOW_S = 8.0
 ALARM_DEADLINE_S = 15.0
 ALARMS = ('ingest_broker_refusals_total{kind="full_queue"}', "ingest_broker_messages_dropped_total")
-
-Report = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +86,8 @@ def empty_report(request: Request) -> Report:
 async def run(request: Request, report: Report) -> None:
     """Break things, filling in `report` as far as it goes; what went wrong stands in its `problems`."""
     began_at = time.monotonic()
-    try:
-        async with asyncio.timeout(DEADLINE.total_seconds()):
-            await _measure(request, report, began_at=began_at)
-    except TimeoutError:
-        report["problems"].append(f"not finished after {DEADLINE.total_seconds():g} s")
-    except (BenchFailed, BrokerFailed, PostgresFailed, ProcessFailed) as error:
-        report["problems"].append(str(error))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError) as error:
-        report["problems"].append(f"{type(error).__name__}: {error}")
+    async with reported(report, deadline=DEADLINE):
+        await _measure(request, report, began_at=began_at)
     report["seconds"] = round(time.monotonic() - began_at, 1)
 
 
@@ -110,7 +95,7 @@ async def _measure(request: Request, report: Report, *, began_at: float) -> None
     report["machine"] = usage.machine() | {"mosquitto": ".".join(map(str, installed_version()))}
     report["load"] = asdict(LOAD)
     report["settings"] = INGEST_SETTINGS | {"broker_autosave": f"{AUTOSAVE.total_seconds():g}s"}
-    _say("preparing")
+    say("preparing")
     async with chaos_site(request.database) as site:
         async with chaos_store.connected(site.server.owner_url) as owner:
             report["database"] = dict(await owner.fetchrow(store.ABOUT) or {})
@@ -123,9 +108,9 @@ async def _measure(request: Request, report: Report, *, began_at: float) -> None
         async with site.speaking():
             await _break(request, report, breaker, until=began_at + LAST_FAULT.total_seconds())
             await _settle(site, report)
-            _say("overflowing the broker's queue")
+            say("overflowing the broker's queue")
             report["overflow"] = await _overflow(site, report)
-        _say("comparing")
+        say("comparing")
         for replica in site.replicas:
             await replica.stop()
         async with chaos_store.connected(site.server.owner_url) as owner:
@@ -142,7 +127,7 @@ async def _break(request: Request, report: Report, breaker: Breaker, *, until: f
     site = breaker.site
     if await _recovered(site, within_s=FIRST_DEADLINE_S) is None:
         raise BenchFailed("nothing is acknowledged, although nothing has been broken yet")
-    _say(f"{request.kills or 'as many as the time holds:'} faults with seed {request.seed}")
+    say(f"{request.kills or 'as many as the time holds:'} faults with seed {request.seed}")
     recoveries: dict[Kind, list[float]] = {}
     faults = schedule(request.seed, without=breaker.unavailable())
     tries = 0
@@ -241,7 +226,7 @@ async def _recovered(
 
 async def _settle(site: ChaosSite, report: Report) -> None:
     """Have nothing new said, and wait until everything said has arrived."""
-    _say("waiting until everything has arrived")
+    say("waiting until everything has arrived")
     site.say_no_more()
     site.restart_fallen()
     for replica in site.replicas:
@@ -371,7 +356,3 @@ def _summary(seconds: Sequence[float]) -> dict[str, float | int | None]:
         "max": round(ordered[-1], 2),
         "times": len(ordered),
     }
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -6,27 +6,21 @@ one that counts; how far they are apart says what the machine's own mood is wort
 says how far it got.
 """
 
-import asyncio
 import os
-import sys
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import asyncpg
+from typing import TypeVar
 
 from services.local.bench import contenders, store, usage
 from services.local.bench.contenders import LoaRun
-from services.local.bench.measurement import BenchFailed, Window
+from services.local.bench.measurement import Window
+from services.local.bench.reporting import Report, reported, say
 from services.local.bench.site import Site, site
 from services.local.bench.statistics import ratio, rise
 from services.local.bench.traffic import Profile
-from services.local.broker import BrokerFailed, installed_version
-from services.local.postgres import PostgresFailed
-from services.local.processes import ProcessFailed
-from services.shared.database.errors import DatabaseError
+from services.local.broker import installed_version
 
 # Nine minutes less what stopping everything may take.
 DEADLINE = timedelta(seconds=480)
@@ -47,7 +41,6 @@ IDLE_AT_LEAST = 0.05  # of all cores; where less is left, it is the machine that
 SCALING = (1, 2)  # replicas
 PARTS = ("ingest", "broker", "database", "generator", "bench")
 
-Report = dict[str, Any]
 ResultT = TypeVar("ResultT")
 
 
@@ -92,15 +85,8 @@ def empty_report(request: Request) -> Report:
 async def run(request: Request, report: Report) -> None:
     """Measure, filling in `report` as far as it goes; what went wrong stands in its `problems`."""
     began_at = time.monotonic()
-    try:
-        async with asyncio.timeout(DEADLINE.total_seconds()):
-            await _measure(request, report)
-    except TimeoutError:
-        report["problems"].append(f"not finished after {DEADLINE.total_seconds():g} s")
-    except (BenchFailed, BrokerFailed, PostgresFailed, ProcessFailed) as error:
-        report["problems"].append(str(error))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError) as error:
-        report["problems"].append(f"{type(error).__name__}: {error}")
+    async with reported(report, deadline=DEADLINE):
+        await _measure(request, report)
     report["warnings"] += warnings(report)
     report["took_s"] = round(time.monotonic() - began_at, 1)
 
@@ -126,7 +112,7 @@ async def _measure(request: Request, report: Report) -> None:
         "mosquitto": ".".join(map(str, installed_version())),
         "load_average_before": os.getloadavg()[0],
     }
-    _say(f"registering {request.devices:,} devices")
+    say(f"registering {request.devices:,} devices")
     async with site(devices=request.devices, profile=request.profile, database=request.database) as place:
         report["setup_s"] = place.setup_s
         report["devices"] = place.population.devices
@@ -194,7 +180,7 @@ def _messages(rate: float, seconds: float, replicas: int = 1) -> int:
 
 async def _step(place: Site, name: str, work: Awaitable[ResultT]) -> ResultT:
     """Do one part, on a database that has nothing left to write from before."""
-    _say(name)
+    say(name)
     await place.owner.execute("CHECKPOINT")
     return await work
 
@@ -340,7 +326,3 @@ def _rounded(value: float | None) -> float | None:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)

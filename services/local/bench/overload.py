@@ -6,15 +6,12 @@ between ingest and the broker notes what ingest acknowledged (`chaos_witness`), 
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
-
-import asyncpg
 
 from services.local import installation
 from services.local.bench import chaos_store, store, usage
@@ -24,13 +21,11 @@ from services.local.bench.chaos_site import REPLICAS, ChaosSite, Load, broker_of
 from services.local.bench.measurement import BenchFailed, Generator
 from services.local.bench.overload_load import Meter, Span, offer, offering
 from services.local.bench.population import Population
+from services.local.bench.reporting import Report, reported, say
 from services.local.bench.scoreboard import Slot
 from services.local.bench.statistics import percentile, ratio
 from services.local.bench.traffic import Profile
-from services.local.broker import BrokerFailed, Options, installed_version
-from services.local.postgres import PostgresFailed
-from services.local.processes import ProcessFailed
-from services.shared.database.errors import DatabaseError
+from services.local.broker import Options, installed_version
 
 DEADLINE = timedelta(seconds=480)  # nine minutes less what stopping everything may take
 SETTLED_BEFORE = timedelta(seconds=440)  # after which the broker's queue is not waited for any more
@@ -59,8 +54,6 @@ FULL_SPEED_WITHIN_S = 15.0  # in which it has to be there
 
 FLAT_MIB = 48.0  # by which memory may differ during an overload: what a Receive Maximum of messages takes, twice
 STARVED_TIMES, STARVED_S = 3.0, 5.0  # events may take so much longer than without an overload
-
-Report = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +87,14 @@ def empty_report(request: Request) -> Report:
 async def run(request: Request, report: Report) -> None:
     """Overload ingest, filling in `report` as far as it goes; what went wrong stands in its `problems`."""
     began_at = time.monotonic()
-    try:
-        async with asyncio.timeout(DEADLINE.total_seconds()):
-            await _measure(request, report, began_at=began_at)
-    except TimeoutError:
-        report["problems"].append(f"not finished after {DEADLINE.total_seconds():g} s")
-    except (BenchFailed, BrokerFailed, PostgresFailed, ProcessFailed) as error:
-        report["problems"].append(str(error))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError) as error:
-        report["problems"].append(f"{type(error).__name__}: {error}")
+    async with reported(report, deadline=DEADLINE):
+        await _measure(request, report, began_at=began_at)
     report["seconds"] = round(time.monotonic() - began_at, 1)
 
 
 async def _measure(request: Request, report: Report, *, began_at: float) -> None:
     report["machine"] = usage.machine() | {"mosquitto": ".".join(map(str, installed_version()))}
-    _say("preparing")
+    say("preparing")
     async with chaos_site(request.database, Population.of(DEVICES, Profile.HEARTBEATS.mix)) as site:
         async with chaos_store.connected(site.server.owner_url) as owner:
             report["database"] = dict(await owner.fetchrow(store.ABOUT) or {})
@@ -144,11 +130,11 @@ class _Bench:
     async def find_rates(self) -> None:
         """At full speed, slowed down, and with little to do."""
         site, load, meter = self.site, self.load, self.meter
-        _say("full speed")
+        say("full speed")
         await offer(load, meter, seconds=WARM_UP_S, under_way=UNDER_WAY)
         self.full = (await offer(load, meter, seconds=FULL_S, under_way=UNDER_WAY)).rate
         self.report["full_msgs_per_s"] = round(self.full)
-        _say("slowing the database down")
+        say("slowing the database down")
         site.to_database.delay_s = FIRST_DELAY_S
         await offer(load, meter, seconds=SLOW_WARM_UP_S, under_way=UNDER_WAY_SLOW)
         looked = (await offer(load, meter, seconds=FIRST_LOOK_S, under_way=UNDER_WAY_SLOW)).rate
@@ -160,7 +146,7 @@ class _Bench:
         self.report["sustainable_msgs_per_s"] = round(self.sustainable)
         if self.sustainable <= 0:
             raise BenchFailed("nothing was taken from a slow database")
-        _say("little to do")
+        say("little to do")
         drained_by = time.monotonic() + DRAINED_S
         load.allow(0)
         while meter.taken < load.sent and time.monotonic() < drained_by:
@@ -172,7 +158,7 @@ class _Bench:
         """Ten times as much as can be sustained."""
         report, calm = self.report, self.calm
         assert calm is not None, "the calm comes before"
-        _say(f"{TIMES} times as much for {seconds:g} s")
+        say(f"{TIMES} times as much for {seconds:g} s")
         commits_before = await self._commits()
         async with sampling(self.site) as samples:
             span = await offer(self.load, self.meter, seconds=seconds, pace=TIMES * self.sustainable)
@@ -215,7 +201,7 @@ class _Bench:
     async def recover(self, *, until: float) -> None:
         """Give the database its speed back, see how soon ingest has its own, and let everything arrive."""
         report, site, meter = self.report, self.site, self.meter
-        _say("the overload is over")
+        say("the overload is over")
         site.to_database.delay_s = 0.0
         over_at = time.monotonic()
         fastest = 0.0
@@ -227,7 +213,7 @@ class _Bench:
                 break
             await asyncio.sleep(0.05)
         report["problems"] += too_late(report["full_speed_after_s"])
-        _say("waiting until everything has arrived")
+        say("waiting until everything has arrived")
         site.say_no_more()
         await self.load.stop()
         report["heartbeats_sent"] = self.load.sent
@@ -260,7 +246,7 @@ class _Bench:
 
     async def compare(self) -> None:
         """Look up every row."""
-        _say("comparing")
+        say("comparing")
         report, site = self.report, self.site
         for replica in site.replicas:
             await replica.stop()
@@ -351,7 +337,3 @@ async def sampling(site: ChaosSite) -> AsyncIterator[_Samples]:
 
     async with meanwhile(look()):
         yield samples
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)

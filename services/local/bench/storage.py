@@ -4,10 +4,8 @@ Candidates stand beside each other in one run, on rows made in the database: whi
 Whatever happens it ends in time and says how far it got.
 """
 
-import asyncio
 import contextlib
 import enum
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -24,12 +22,11 @@ from services.control import fleet_store
 from services.ingest import upkeep_store
 from services.local.bench import storage_store as sql
 from services.local.bench import store, usage
+from services.local.bench.reporting import Report, reported, say
 from services.local.bench.statistics import percentile
 from services.local.directories import temporary_directory
-from services.local.postgres import PostgresFailed, embedded_postgres
+from services.local.postgres import embedded_postgres
 from services.shared.clock import utc_now
-from services.shared.database.errors import DatabaseError
-from services.shared.database.migrate import MigrationError
 
 if TYPE_CHECKING:
     from services.local.bench.store import Connection
@@ -55,8 +52,6 @@ RADIO_COMMUNES = 20
 PAGE = 200  # devices on a page of the console
 PACKED_PART = 6  # candidates of compression get one device in so many
 GOAL_BYTES = 16  # a heartbeat, compressed: a tenth of what a point takes ThingsBoard in PostgreSQL (152 GiB a billion)
-
-Report = dict[str, Any]
 
 
 class Part(enum.Enum):
@@ -139,15 +134,8 @@ def empty_report(request: Request) -> Report:
 async def run(request: Request, report: Report) -> None:
     """Measure, filling in `report` as far as it goes; what went wrong stands in its `problems`."""
     began_at, busy = time.monotonic(), usage.machine_busy_s()
-    try:
-        async with asyncio.timeout(DEADLINE.total_seconds()):
-            await _measure(request, report, began_at=began_at)
-    except TimeoutError:
-        report["problems"].append(f"not finished after {DEADLINE.total_seconds():g} s: ask for fewer --rows")
-    except (PostgresFailed, MigrationError) as error:
-        report["problems"].append(str(error))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseError) as error:
-        report["problems"].append(f"{type(error).__name__}: {error}")
+    async with reported(report, deadline=DEADLINE, mend=": ask for fewer --rows"):
+        await _measure(request, report, began_at=began_at)
     took_s = time.monotonic() - began_at
     report["took_s"] = round(took_s, 1)
     report["busy_cores"] = round((usage.machine_busy_s() - busy) / took_s, 2)
@@ -229,7 +217,7 @@ async def _compare_keys(bench: Bench, rows: int, report: Report, *, until: float
     connection = bench.connection
     devices = min(PROVINCE, max(1_000, rows // 7))
     minutes = min(58, -(-rows // devices))
-    _say(f"keys: {devices:,} devices for {minutes} minutes")
+    say(f"keys: {devices:,} devices for {minutes} minutes")
     await sql.make_devices(connection, "province", devices=devices, batch=_batch(devices), first_no=0)
     tables = {"as migrated": "telemetry.sensor_heartbeats"}
     for number, (name, statement) in enumerate(sql.KEYS.items()):
@@ -294,7 +282,7 @@ async def _key_figures(bench: Bench, table: str, figures: dict[str, Any], *, slo
 async def _fill_day(bench: Bench, rows: int, report: Report) -> None:
     """A day of fewer devices, into the table ingest writes to."""
     devices = max(200, rows // (HOURS * 60))
-    _say(f"a day: {devices:,} devices for {HOURS} hours")
+    say(f"a day: {devices:,} devices for {HOURS} hours")
     await sql.make_devices(bench.connection, "residents", devices=devices, batch=_batch(devices), first_no=BEYOND)
     before = await bench.size("telemetry.sensor_heartbeats")
     began_at = time.perf_counter()
@@ -316,7 +304,7 @@ async def _fill_day(bench: Bench, rows: int, report: Report) -> None:
 
 
 async def _measure_roll_up(bench: Bench, report: Report, name: str, hour: datetime) -> None:
-    _say("roll-up")
+    say("roll-up")
     found = await bench.connection.fetchrow(sql.COUNT_OF_HOUR, hour)
     assert found is not None
     began_at = time.perf_counter()
@@ -339,7 +327,7 @@ async def _compare_packings(bench: Bench, report: Report) -> None:
     connection = bench.connection
     report["packings"] = {}
     for number, (name, packing) in enumerate(PACKINGS.items()):
-        _say(f"compression: {name}")
+        say(f"compression: {name}")
         table = f"bench.packed_{number}"
         await sql.make_cut(connection, table, timescaledb=True, width=packing.width)
         await connection.execute(sql.COMPRESSED.format(table=table, segment=packing.segment, order=packing.order))
@@ -365,7 +353,7 @@ async def _compare_packings(bench: Bench, report: Report) -> None:
 
 async def _compress_day(bench: Bench, report: Report) -> None:
     """Compress the day as migrations have set it up; then rows that come late, or again."""
-    _say("compressing the day")
+    say("compressing the day")
     connection, table, stored = bench.connection, "telemetry.sensor_heartbeats", report["day"]["rows"]
     began_at = time.perf_counter()
     chunks = await sql.compress(connection, table, since=bench.day_from)
@@ -409,7 +397,7 @@ async def _inserted(connection: "Connection", statement: str, numbers: Sequence[
 
 
 async def _ask_of_one(bench: Bench, report: Report, name: str) -> None:
-    _say(name.replace("_", " "))
+    say(name.replace("_", " "))
     numbers = await sql.device_numbers(bench.connection, "residents", EXECUTIONS)
     took = await _timed(lambda number: bench.connection.fetch(sql.LAST_DAY, number, bench.day_from), numbers)
     _answered(report, name, took)
@@ -417,7 +405,7 @@ async def _ask_of_one(bench: Bench, report: Report, name: str) -> None:
 
 async def _ask_of_the_fleet(bench: Bench, report: Report) -> None:
     """Counts of a commune and one page of its devices, by control's own queries."""
-    _say("the state of a fleet")
+    say("the state of a fleet")
     large = [(_unit(number), min(COMMUNE, report["rows"] // 100)) for number in range(10)]
     radio = [(_unit(number), RADIO_COMMUNE_SENSORS + RADIO_COMMUNE_CLUSTERS) for number in range(10, 20)]
     await sql.fill_fleet(bench.connection, large + radio)
@@ -445,7 +433,7 @@ def _unit(number: int) -> uuid.UUID:
 
 async def _ask_of_a_month(bench: Bench, report: Report) -> None:
     """Availability by the hour, of a commune of commune radio and of all of them together."""
-    _say("a month by the hour")
+    say("a month by the hour")
     connection = bench.connection
     sensors, clusters = RADIO_COMMUNES * RADIO_COMMUNE_SENSORS, RADIO_COMMUNES * RADIO_COMMUNE_CLUSTERS
     until = bench.day_from - timedelta(hours=4)  # rolled-up hours of this run's own rows lie behind
@@ -531,7 +519,3 @@ def is_server_url(text: str) -> bool:
         return parts.scheme in {"postgresql", "postgres"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         return False
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
