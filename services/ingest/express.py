@@ -93,6 +93,8 @@ class Express:
         # Every name used below once per message is a local one: a fifth of the time.
         entries, by_length = self._registry.entries, self._forms.by_length
         gateways, themselves = self._gateways, self._themselves
+        if not by_length:
+            return start  # nothing has been learnt, and of a lane without heartbeats nothing will be
         waiting = self.waiting
         rows, packet_ids = waiting.rows, waiting.packet_ids.setdefault(connection, [])
         starts: list[int] = []
@@ -138,12 +140,12 @@ class Express:
                 # When: fresh, so no hour that is over gets a row, and its device's state is older than this.
                 at = arguments[0]
                 received_us = now_us + len(starts)
+                at_us = at * 1000 - POSTGRES_EPOCH_US
                 device_no = entry >> NUMBER_SHIFT & NUMBER_MASK
                 if form.believes_its_clock:
                     if not earliest <= at <= latest:
                         break
                     spoke_at = at
-                    at_us = at * 1000 - POSTGRES_EPOCH_US
                     lead = (
                         _OWN.pack(_COLUMNS, 8, at_us, 8, received_us, -1, 4, device_no, -1)
                         if speaker_no == device_no
@@ -152,7 +154,6 @@ class Express:
                 else:
                     if at > LATEST_AT_MS:
                         break
-                    at_us = at * 1000 - POSTGRES_EPOCH_US
                     lead = (
                         _OWN_RECEIVED.pack(_COLUMNS, 8, received_us, 8, received_us, 8, at_us, 4, device_no, -1)
                         if speaker_no == device_no

@@ -31,9 +31,8 @@ MOST_FORMS = 1_024
 MOST_MASKS = 24  # of one length; forms of one length differ in their texts, less in where their integers are
 
 Path = tuple[str, ...]
-Cell = Callable[
-    [int], bytes
-]  # an integer's argument → the field of a COPY row; raises for a value that is out of bounds
+# An integer's argument → the field of a COPY row; raises for a value that is out of bounds.
+Cell = Callable[[int], bytes]
 
 POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01T00:00:00Z, from which PostgreSQL counts, in µs since 1970
 NULL = struct.pack(">i", -1)
@@ -144,12 +143,11 @@ class Forms:
 def _form(payload: bytes, message: SensorHeartbeat, arguments: tuple[Argument, ...]) -> Form | None:
     """Return the form of a payload; None where one of its integers has no place of its own in a row."""
     read = [each for each in arguments if each.path is not None]
-    if sum(each.path == _AT for each in read) != 1:
-        return None  # a device time below 24 ms after 1970 is no argument but part of a head
+    if not read or read[0].path != _AT:
+        # A device time below 24 ms after 1970 is no argument but part of a head; and keys in ascending order, as the contract
+        # asks of encoders, put the time before other arguments.
+        return None
     reader = struct.Struct(_pattern(read, len(payload)))
-    order = sorted(range(len(read)), key=lambda index: read[index].path != _AT)
-    if order[0] != 0:
-        return None  # keys in ascending order, as the contract asks of encoders, put the time before other arguments
     columns = SENSOR_COLUMNS[_LEAD:]
     cells = [_literal(column, value) for column, value in zip(columns, status_values(message), strict=True)]
     changing: list[tuple[int, Cell]] = []
