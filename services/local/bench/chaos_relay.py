@@ -4,80 +4,27 @@ It passes bytes on and knows only so much of PostgreSQL as it takes to lose a co
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
 
+from services.local.bench.chaos_gate import Address, Gate
 from services.local.bench.chaos_packets import COPY_DATA, FromClient, FromServer
 
 CHUNK_BYTES = 65_536
-LAST_S = 5.0  # for what is under way at the end
 HELD_BACK = 256  # pieces on their way in one direction; beyond them the sender waits
-
-Address = tuple[str, int]
 
 # In a COPY, in a transaction: where a connection has to be to be lost.
 _NOWHERE = (False, False)
 _IN_BOTH, _IN_EITHER = all, any
 
 
-class Relay:
+class Relay(Gate["Link"]):
     """Passes bytes both ways between whoever connects and `target`; without a target, nobody is let in."""
 
     def __init__(self, target: Address | None = None, *, reads_postgresql: bool = False) -> None:
-        self.target = target
+        super().__init__(target)
         self._reads_postgresql = reads_postgresql
         self.delay_s = 0.0  # by which everything the target says is held back
-        self._flows = asyncio.Event()
-        self._flows.set()
-        self._links: set[Link] = set()
         self._trap: _Trap | None = None
-        self._serving: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._let_in, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._flows.set()
-        self._server.close()
-        self.cut()
-        await self._server.wait_closed()
-        if self._serving:
-            await asyncio.wait(self._serving, timeout=LAST_S)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.sockets[0].getsockname()[1])
-
-    def cut(self) -> None:
-        """End every connection now."""
-        for link in tuple(self._links):
-            link.end()
-
-    @asynccontextmanager
-    async def silent(self) -> AsyncIterator[None]:
-        """Inside, nothing passes and nothing is closed; what was sent meanwhile passes afterwards."""
-        self._flows.clear()
-        try:
-            yield
-        finally:
-            self._flows.set()
-
-    @asynccontextmanager
-    async def refusing(self) -> AsyncIterator[None]:
-        """Inside, every connection is ended and no new one is let in."""
-        target, self.target = self.target, None
-        self.cut()
-        try:
-            yield
-        finally:
-            self.target = target
 
     async def lose_one(self, *, within_s: float) -> "Link | None":
         """Lose a connection in the middle of something; None when there is nothing in time.
@@ -95,15 +42,6 @@ class Relay:
                 self._trap = None
         return None
 
-    async def _let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "streams are served in tasks"
-        self._serving.add(task)
-        try:
-            await self._serve(reader, writer)
-        finally:
-            self._serving.discard(task)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.target is None:
             writer.transport.abort()
@@ -114,13 +52,13 @@ class Relay:
             writer.transport.abort()
             return
         link = Link(writer, to_there)
-        self._links.add(link)
+        self._open.add(link)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._up(reader, link))
                 tasks.create_task(self._down(there, link, tasks))
         finally:
-            self._links.discard(link)
+            self._open.discard(link)
             link.end()
 
     async def _up(self, reader: asyncio.StreamReader, link: "Link") -> None:

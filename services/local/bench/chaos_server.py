@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from services.local.bench import chaos_store, store
-from services.local.bench.chaos_relay import Address
+from services.local.bench.chaos_gate import Address
 from services.local.bench.usage import Family
 from services.local.postgres import EmbeddedPostgres, embedded_postgres
 from services.shared.database.migrate import MigrateSettings, migrate

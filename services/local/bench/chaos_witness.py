@@ -9,12 +9,10 @@ the broker: ingest has given its word by then.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
+from services.local.bench.chaos_gate import Gate
 from services.local.bench.chaos_packets import (
     PUBACK,
     PUBLISH,
@@ -28,7 +26,6 @@ from services.local.pki import Identity, Pki
 
 CHUNK_BYTES = 262_144
 CONNECT_TIMEOUT_S = 5.0
-LAST_S = 5.0  # for what is under way at the end
 _CONNECT = 1
 _FIRST_REFUSAL = 0x80
 
@@ -52,86 +49,21 @@ class Session:
     most_in_hand: int = 0
 
 
-class Witness:
+class Witness(Gate["_Exchange"]):
     """A relay on a port of its own to the broker's listener for services."""
 
     def __init__(self, pki: Pki, ingest: Identity, listener: Listener) -> None:
-        self.target: tuple[str, int] | None = None
+        super().__init__(tls=_server_context(pki), chunk_bytes=CHUNK_BYTES)
         self.acknowledged_nothing = 0  # PUBACKs for what was not delivered over that connection, or was answered before
         self.sessions: dict[str, Session] = {}  # by client id
         self.listener = listener
-        self._towards_ingest = _server_context(pki)
         self._towards_broker = ssl.create_default_context(cafile=pki.service_ca)
         self._towards_broker.load_cert_chain(ingest.certificate, ingest.key)
-        self._flows = asyncio.Event()
-        self._flows.set()
-        self._open: set[_Exchange] = set()
-        self._serving: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._let_in, "127.0.0.1", 0, ssl=self._towards_ingest, limit=CHUNK_BYTES
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._flows.set()
-        self._server.close()
-        self.cut()
-        await self._server.wait_closed()
-        if self._serving:
-            await asyncio.wait(self._serving, timeout=LAST_S)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def in_hand(self) -> int:
         """Messages delivered and not acknowledged over the connections there are."""
         return sum(each.in_hand for each in self._open)
-
-    @property
-    def connections(self) -> int:
-        """Connections there are now."""
-        return len(self._open)
-
-    def cut(self) -> None:
-        """End every connection now."""
-        for exchange in tuple(self._open):
-            exchange.end()
-
-    @asynccontextmanager
-    async def silent(self) -> AsyncIterator[None]:
-        """Inside, nothing passes and nothing is closed; what was sent meanwhile passes afterwards."""
-        self._flows.clear()
-        try:
-            yield
-        finally:
-            self._flows.set()
-
-    @asynccontextmanager
-    async def refusing(self) -> AsyncIterator[None]:
-        """Inside, every connection is ended and no new one is let in."""
-        target, self.target = self.target, None
-        self.cut()
-        try:
-            yield
-        finally:
-            self.target = target
-
-    async def _let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "streams are served in tasks"
-        self._serving.add(task)
-        try:
-            await self._serve(reader, writer)
-        finally:
-            self._serving.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.target is None:

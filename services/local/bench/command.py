@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from services.local.bench import chaos, ingest, overload, storage
 from services.local.bench.population import FEWEST
@@ -20,6 +20,8 @@ from services.local.bench.traffic import Profile
 # with us, before nine minutes are over.
 OVERDUE_S = 500
 LAST_RESORT_S = 30
+
+NumberT = TypeVar("NumberT", int, float)
 
 PROVINCE = 2_800_000  # devices the province expects in 2030
 
@@ -106,8 +108,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures Loa's ingest against the broker's own ceiling and two naive scripts, in one run of less"
         " than nine minutes. Ends with status 1 when anything was lost, stored twice, or not measured.",
     )
-    one.add_argument("--seconds", type=_seconds, default=20.0, help="length of each measurement (default 20)")
-    one.add_argument("--devices", type=_devices, default=PROVINCE, help=f"devices registered (default {PROVINCE})")
+    one.add_argument(
+        "--seconds", type=_within(2.0, 60.0, "seconds"), default=20.0, help="length of each measurement (default 20)"
+    )
+    one.add_argument(
+        "--devices",
+        type=_within(FEWEST, 9_000_000, "devices"),
+        default=PROVINCE,
+        help=f"devices registered (default {PROVINCE})",
+    )
     one.add_argument("--profile", type=Profile, choices=list(Profile), default=Profile.HEARTBEATS,
                      help="heartbeats only, or seven tenths heartbeats, two readings, one events")  # fmt: skip
     one.add_argument("--database", type=_server, metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
@@ -125,7 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         " before there were as many faults as asked for.",
     )
     many = two.add_mutually_exclusive_group()
-    many.add_argument("--kills", type=_kills, default=30, help="faults, of all kinds in turn (default 30)")
+    many.add_argument(
+        "--kills", type=_within(1, 10_000, "faults"), default=30, help="faults, of all kinds in turn (default 30)"
+    )
     many.add_argument("--until-time-is-over", action="store_true", help="as many faults as the time holds")
     two.add_argument("--seed", type=int, default=1, help="which faults come when (default 1)")
     two.add_argument("--database", type=_server, metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server, whose"
@@ -139,7 +150,9 @@ def _parser() -> argparse.ArgumentParser:
         " times as much. Takes less than nine minutes. Ends with status 1 when memory grew, events waited behind"
         " heartbeats, something acknowledged is not stored, or full speed did not come back.",
     )
-    three.add_argument("--seconds", type=_overload_seconds, default=90.0, help="length of the overload (default 90)")
+    three.add_argument(
+        "--seconds", type=_within(15.0, 180.0, "seconds"), default=90.0, help="length of the overload (default 90)"
+    )
     three.add_argument("--database", type=_server, metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB server;"
                        " a database is made there and dropped (default: a server of our own)")  # fmt: skip
     three.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -152,7 +165,10 @@ def _parser() -> argparse.ArgumentParser:
         " something was not measured, or stored twice.",
     )
     four.add_argument(
-        "--rows", type=_rows, default=20_000_000, help="heartbeats for each comparison (default 20000000)"
+        "--rows",
+        type=_within(storage.FEWEST_ROWS, storage.MOST_ROWS, "rows"),
+        default=20_000_000,
+        help="heartbeats for each comparison (default 20000000)",
     )
     four.add_argument("--database", type=_server, metavar="URL", help="a superuser's URL of a PostgreSQL or TimescaleDB"
                       " server; a database is made there and dropped (default: a server of our own)")  # fmt: skip
@@ -163,45 +179,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 2 <= value <= 60:
-        raise argparse.ArgumentTypeError("2 to 60 seconds")
-    return value
+def _within(low: NumberT, high: NumberT, unit: str) -> Callable[[str], NumberT]:
+    """Return what reads a number from `low` to `high`, both included, of the same type as these."""
 
+    def read(text: str) -> NumberT:
+        value = type(low)(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{low:.0f} to {high:.0f} {unit}")
+        return value
 
-def _kills(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 10_000:
-        raise argparse.ArgumentTypeError("1 to 10000 faults")
-    return value
-
-
-def _overload_seconds(text: str) -> float:
-    value = float(text)
-    if not 15 <= value <= 180:
-        raise argparse.ArgumentTypeError("15 to 180 seconds")
-    return value
-
-
-def _rows(text: str) -> int:
-    value = int(text)
-    if not storage.FEWEST_ROWS <= value <= storage.MOST_ROWS:
-        raise argparse.ArgumentTypeError(f"{storage.FEWEST_ROWS} to {storage.MOST_ROWS} rows")
-    return value
+    read.__name__ = type(low).__name__  # what argparse calls text that is no number
+    return read
 
 
 def _server(text: str) -> str:
     if not storage.is_server_url(text):
         raise argparse.ArgumentTypeError("must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
     return text
-
-
-def _devices(text: str) -> int:
-    value = int(text)
-    if not FEWEST <= value <= 9_000_000:
-        raise argparse.ArgumentTypeError(f"{FEWEST} to 9000000 devices")
-    return value
 
 
 def readable(report: Mapping[str, Any]) -> str:

@@ -8,12 +8,13 @@ from datetime import timedelta
 import pytest
 
 from services.local.bench import command, storage
+from services.local.bench.reporting import Report
 from tests.support.database import EXTERNAL
 
 pytestmark = pytest.mark.integration
 
 
-def measured(request: storage.Request) -> storage.Report:
+def measured(request: storage.Request) -> Report:
     report = storage.empty_report(request)
     asyncio.run(storage.run(request, report))
     return report
@@ -64,7 +65,7 @@ def test_a_server_that_is_not_there_is_said_to_be_not_there(
 
 @pytest.mark.parametrize(("heartbeat", "is_missed"), [(None, False), (16.0, False), (16.01, True)])
 def test_a_goal_missed_is_said(heartbeat: float | None, is_missed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def measure(request: storage.Request, report: storage.Report, *, began_at: float) -> None:
+    async def measure(request: storage.Request, report: Report, *, began_at: float) -> None:
         del request, began_at
         report["heartbeat_bytes_compressed"] = heartbeat
 

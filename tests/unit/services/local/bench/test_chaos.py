@@ -13,6 +13,7 @@ from services.local.bench import chaos, command, overload
 from services.local.bench.chaos import problems
 from services.local.bench.chaos_ledger import Comparison, Loss
 from services.local.bench.measurement import BenchFailed
+from services.local.bench.reporting import Report
 
 FINE = Comparison(
     events_sent=10,
@@ -73,7 +74,7 @@ def test_fewer_faults_than_asked_for_are_a_problem(wanted: int | None, done: int
 def test_what_was_broken_until_the_time_is_over_is_not_wanted_in_number(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def nothing(request: chaos.Request, report: chaos.Report) -> None:
+    async def nothing(request: chaos.Request, report: Report) -> None:
         assert request.kills is None
 
     monkeypatch.setattr(chaos, "run", nothing)
