@@ -8,9 +8,8 @@ import pytest
 import yaml
 
 from services.local.bench import ingest, usage
-from services.local.bench.ingest import 
-from services.local.bench.reporting import Report
 from services.local.bench.measurement import Window
+from services.local.bench.reporting import Report
 from services.local.bench.site import DATABASE_SETTINGS
 from services.local.bench.traffic import Profile
 
