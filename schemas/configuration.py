@@ -10,8 +10,10 @@ from pydantic import Field, model_validator
 
 from schemas import limits
 from schemas.fields import Percent
-from schemas.orders import DeviceOrder
+from schemas.orders import DeviceOrder, MediaReference
 from schemas.shapes import Key, Record
+
+SecondOfDay = Annotated[int, Field(ge=0, le=86_399)]
 
 
 class Ownership(enum.IntEnum):
@@ -27,6 +29,14 @@ class Position(Record):
 
     latitude_e6: Annotated[int, Key(0), Field(ge=-90_000_000, le=90_000_000)]
     longitude_e6: Annotated[int, Key(1), Field(ge=-180_000_000, le=180_000_000)]
+
+
+class Fallback(Record):
+    """What a device sounds when its plan has run out: a notice of the station, at these times of the UTC day (R-26)."""
+
+    fallback_id: Annotated[uuid.UUID, Key(0)]
+    media: Annotated[MediaReference, Key(1)]
+    at_s: Annotated[tuple[SecondOfDay, ...], Key(2), Field(min_length=1, max_length=24)]
 
 
 class Configuration(DeviceOrder):
@@ -46,6 +56,7 @@ class Configuration(DeviceOrder):
     media_base_url: Annotated[str | None, Key(14), Field(pattern=r"^https?://[!-~]{1,192}$")] = None
     ownership: Annotated[Ownership, Key(15)] = Ownership.PUBLIC
     position: Annotated[Position | None, Key(16)] = None
+    fallback: Annotated[Fallback | None, Key(17)] = None
 
     @model_validator(mode="after")
     def _volume_respects_cap(self) -> Self:

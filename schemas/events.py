@@ -63,6 +63,7 @@ class EventType(enum.IntEnum):
     POWER_CHANGED = 10
     CLOCK_CHANGED = 11
     FAULT_CHANGED = 12
+    PLAN_EXPIRED = 13
 
 
 class PlayOutcome(enum.IntEnum):
@@ -85,6 +86,7 @@ class MissReason(enum.IntEnum):
     OUTRANKED = 5  # something with precedence sounded for the whole slot; `cut_by` names it
     TOO_LATE = 6  # the device was ready only after the latest start
     UNSUPPORTED = 7  # the device cannot play this kind of content
+    SOURCE_SILENT = 8  # the source of a relay gave nothing, and there was nothing to fill in
 
 
 class MessageKind(enum.IntEnum):
@@ -169,7 +171,8 @@ class PlayEnded(_Event):
     """A play is over.
 
     `sounded_ms` is the length of what was really decoded and put out, over all parts of a resumed play; `samples` and
-    `sample_rate_hz` say what that claim rests on (absent on boards, where `sounded_ms` is the time shown).
+    `sample_rate_hz` say what that claim rests on (absent on boards, where `sounded_ms` is the time shown). Of a relay,
+    `fallback_ms` of `sounded_ms` were the fallback, because the source was silent.
     """
 
     type: Annotated[Literal[EventType.PLAY_ENDED], Key(3)] = EventType.PLAY_ENDED
@@ -184,6 +187,7 @@ class PlayEnded(_Event):
     sample_rate_hz: Annotated[int | None, Key(18), Field(ge=1, le=384_000)] = None
     cut_by: Annotated[PlayReference | None, Key(19)] = None
     interruptions: Annotated[Count | None, Key(20)] = None
+    fallback_ms: Annotated[Milliseconds | None, Key(21)] = None
 
 
 class PlayMissed(_Event):
@@ -273,6 +277,14 @@ class FaultChanged(_Event):
     detail: Annotated[Note | None, Key(13)] = None
 
 
+class PlanExpired(_Event):
+    """The plan has run out and no newer one came: from here on only the fallback of the configuration sounds."""
+
+    type: Annotated[Literal[EventType.PLAN_EXPIRED], Key(3)] = EventType.PLAN_EXPIRED
+    serial: Annotated[Serial, Key(10)]
+    valid_until_ms: Annotated[Instant, Key(11)]
+
+
 Event = (
     PlayStarted
     | PlayEnded
@@ -286,6 +298,7 @@ Event = (
     | PowerChanged
     | ClockChanged
     | FaultChanged
+    | PlanExpired
 )
 
 EVENTS: dict[int, type[Event]] = {
@@ -301,4 +314,5 @@ EVENTS: dict[int, type[Event]] = {
     EventType.POWER_CHANGED: PowerChanged,
     EventType.CLOCK_CHANGED: ClockChanged,
     EventType.FAULT_CHANGED: FaultChanged,
+    EventType.PLAN_EXPIRED: PlanExpired,
 }

@@ -41,11 +41,17 @@ class DeviceOrder(Order):
     serial: Annotated[Serial, Key(2)]
 
 
+# Where priority content stands that the receiving unit has not put in order: room before it and after it.
+DEFAULT_PLACE = 128
+
+
 class Rank(Record):
     """What arbitration compares (`schemas.arbitration`): how much this content matters and who asked for it when.
 
     `severity` 0 to 4 as in CAP 1.2 (unknown, minor, moderate, severe, extreme); `issuer_depth` counts levels below the
     root of the tree of units, so 0 is the province; `issued_at_ms` is when somebody asked, not when it was signed anew.
+    `place` is the order that the receiving unit gives its priority content (R-17): smaller first, `DEFAULT_PLACE` when
+    it gave none; other content has no place.
     """
 
     level: Annotated[Level, Key(0)]
@@ -53,6 +59,7 @@ class Rank(Record):
     severity: Annotated[int, Key(2), Field(ge=0, le=4)] = 0
     issuer_depth: Annotated[int, Key(3), Field(ge=0, le=15)]
     issued_at_ms: Annotated[Instant, Key(4)]
+    place: Annotated[int | None, Key(5), Field(ge=0, le=255)] = None
 
 
 class MediaReference(Record):

@@ -25,12 +25,37 @@ class ContentKind(enum.IntEnum):
     RELAY = 5
 
 
+class RelayReference(Record):
+    """Where the sound of a relay comes from (R-21).
+
+    `path` is relative to the media base of the configuration and leads to the signed list of the source's segments at
+    the province's relay point. `url` is a source the device takes directly (FM gateway, foreign stream): nobody signs
+    what it says, so it is allowed by policy only. Exactly one of the two.
+    """
+
+    source_id: Annotated[uuid.UUID, Key(0)]
+    path: Annotated[str | None, Key(1), Field(pattern=r"^[A-Za-z0-9._~-][A-Za-z0-9._~/-]{0,199}$")] = None
+    url: Annotated[str | None, Key(2), Field(pattern=r"^(https?|fm)://[!-~]{1,192}$")] = None
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("a relay has either a path at the relay point or a url of its own")
+        return self
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether what it says is signed."""
+        return self.path is not None
+
+
 class Emission(Record):
     """One item of one occurrence on this device.
 
     Sounds in [`starts_at_ms`, `starts_at_ms + duration_ms`); a device that is ready later joins in progress, but not
     after `latest_start_ms`. `offset_ms` is where in the media the emission begins. Audio, image and video need `media`,
-    text and ticker need `text`. `volume_percent` overrides the configuration's, below the same cap.
+    text and ticker need `text`, a relay needs `relay`. `volume_percent` overrides the configuration's, below the same
+    cap. `fallback` is the media that fills in while the source of a relay is silent or cannot be reached.
     """
 
     broadcast_id: Annotated[uuid.UUID, Key(0)]
@@ -48,6 +73,8 @@ class Emission(Record):
     bulletin_id: Annotated[uuid.UUID | None, Key(12)] = None
     offset_ms: Annotated[Milliseconds, Key(13)] = 0
     title: Annotated[Title | None, Key(14)] = None
+    relay: Annotated[RelayReference | None, Key(15)] = None
+    fallback: Annotated[Sha256 | None, Key(16)] = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -57,6 +84,12 @@ class Emission(Record):
             raise ValueError(f"{self.content.name.lower()} needs media")
         if self.content in (ContentKind.TEXT, ContentKind.TICKER) and self.text is None:
             raise ValueError(f"{self.content.name.lower()} needs text")
+        if self.content is ContentKind.RELAY and self.relay is None:
+            raise ValueError("relay needs relay")
+        if self.content is not ContentKind.RELAY and self.relay is not None:
+            raise ValueError("only a relay has a source")
+        if self.fallback is not None and self.relay is None:
+            raise ValueError("only a relay has a fallback")
         return self
 
     @property
@@ -91,7 +124,8 @@ class Plan(DeviceOrder):
             raise ValueError("emissions must be sorted by start, broadcast, occurrence and item")
         if len({(e.broadcast_id, e.occurrence_at_ms, e.item) for e in self.emissions}) != len(order):
             raise ValueError("two emissions share an identity")
-        if missing := {e.media for e in self.emissions if e.media} - {m.sha256 for m in self.media}:
+        named = {sha256 for e in self.emissions for sha256 in (e.media, e.fallback) if sha256}
+        if missing := named - {m.sha256 for m in self.media}:
             raise ValueError(f"{len(missing)} media hashes are named by emissions but not listed")
         if len({m.sha256 for m in self.media}) != len(self.media):
             raise ValueError("two media entries share a hash")

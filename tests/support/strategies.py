@@ -22,7 +22,7 @@ from schemas.fields import NO_NUL, Level, PlayReference, PlaySource
 from schemas.heartbeats import HEARTBEATS, Heartbeat
 from schemas.keys import KeySet, SigningKey, key_id
 from schemas.orders import MediaReference, Order, Rank
-from schemas.plans import ContentKind, Emission, Plan
+from schemas.plans import ContentKind, Emission, Plan, RelayReference
 from schemas.presence import PresenceReport
 from schemas.receipts import Receipt
 from schemas.shapes import (
@@ -180,16 +180,23 @@ def _receipt(values: _Values) -> _Values:
 
 def _emission(values: _Values) -> _Values:
     values = {**values, "latest_start_ms": max(values["latest_start_ms"], values["starts_at_ms"])}
+    if values["content"] is ContentKind.RELAY:
+        return {"relay": RelayReference(source_id=values["broadcast_id"], path="relays/vov1"), **values}
+    values = {name: value for name, value in values.items() if name not in {"relay", "fallback"}}
     if values["content"] in (ContentKind.TEXT, ContentKind.TICKER):
         return {"text": "chữ", **values}
-    if values["content"] is not ContentKind.RELAY:
-        return {"media": values["broadcast_id"].bytes * 2, **values}
-    return values
+    return {"media": values["broadcast_id"].bytes * 2, **values}
+
+
+def _relay(values: _Values) -> _Values:
+    if "path" in values:
+        values.pop("url", None)
+    return values if "url" in values else {"path": "relays/vov1", **values}
 
 
 def _plan(values: _Values) -> _Values:
     emissions = {(e.broadcast_id, e.occurrence_at_ms, e.item): e for e in values.get("emissions", ())}.values()
-    named = {e.media for e in emissions if e.media}
+    named = {sha256 for e in emissions for sha256 in (e.media, e.fallback) if sha256}
     media = {m.sha256: m for m in values.get("media", ())}
     for sha256 in sorted(named - media.keys()):
         media[sha256] = MediaReference(sha256=sha256, size=1, mime="audio/ogg", path=sha256.hex())
@@ -244,6 +251,7 @@ _REPAIRS: dict[type[Record], Callable[[_Values], _Values]] = {
     readings.Sample: _sample,
     Receipt: _receipt,
     Emission: _emission,
+    RelayReference: _relay,
     Plan: _plan,
     Configuration: _configuration,
     SigningKey: _signing_key,

@@ -131,6 +131,33 @@ def contests() -> tuple[Contest, ...]:
             2,
             "issued_at_ms",
         ),
+        (
+            "the commune puts its priority content in order, whoever issued it",
+            [
+                _contender(1, priority, issuer_depth=0, severity=3, issued_at_ms=0),
+                _contender(2, priority, issuer_depth=2, place=10),
+            ],
+            1,
+            "place",
+        ),
+        (
+            "what was put behind comes behind what was not put anywhere",
+            [_contender(1, priority, place=200), _contender(2, priority)],
+            1,
+            "place",
+        ),
+        (
+            "normal content has no place",
+            [_contender(1, normal, issuer_depth=1), _contender(2, normal, issuer_depth=2, place=0)],
+            0,
+            "issuer_depth",
+        ),
+        (
+            "an emergency has no place",
+            [_contender(1, emergency, place=255), _contender(2, emergency, place=0)],
+            0,
+            "identity",
+        ),
         ("alone", [_contender(1, normal)], 0, "nobody else"),
     ]
     return tuple(

@@ -9,11 +9,11 @@ from typing import Any
 from schemas import fields, signing
 from schemas.alerts import Alert, AlertContent, Audience, Circle, Purpose
 from schemas.commands import Action, Command
-from schemas.configuration import Configuration, Ownership, Position
+from schemas.configuration import Configuration, Fallback, Ownership, Position
 from schemas.fields import Level, ResumePolicy
 from schemas.keys import KeySet, SigningKey
 from schemas.orders import MediaReference, Order, Rank
-from schemas.plans import ContentKind, Emission, Plan
+from schemas.plans import ContentKind, Emission, Plan, RelayReference
 from tests.support.vectors.world import (
     ALERT,
     AUDIO_FILE,
@@ -139,6 +139,53 @@ def _orders() -> Iterator[tuple[str, Order]]:
                 ),
             ),
             media=(MediaReference(sha256=IMAGE, size=90_210, mime="image/png", path=f"media/{IMAGE.hex()}"),),
+        ),
+    )
+    yield (
+        "plan_v1_relay",
+        Plan(
+            **week,
+            device=CLUSTER,
+            serial=1_043,
+            emissions=(
+                Emission(
+                    broadcast_id=BROADCAST,
+                    occurrence_at_ms=T,
+                    item=0,
+                    starts_at_ms=T,
+                    duration_ms=1_800_000,
+                    latest_start_ms=T + 1_800_000,
+                    rank=Rank(level=Level.PRIORITY, issuer_depth=0, issued_at_ms=T - DAY, place=10),
+                    content=ContentKind.RELAY,
+                    relay=RelayReference(source_id=an_id(77), path="relays/vov1"),
+                    fallback=MEDIA,
+                    title="Tiếp sóng VOV1",
+                ),
+                Emission(
+                    broadcast_id=BROADCAST,
+                    occurrence_at_ms=T,
+                    item=1,
+                    starts_at_ms=T + 1_800_000,
+                    duration_ms=600_000,
+                    latest_start_ms=T + 2_400_000,
+                    rank=NORMAL,
+                    content=ContentKind.RELAY,
+                    relay=RelayReference(source_id=an_id(78), url="fm://103.5"),
+                ),
+            ),
+            media=(AUDIO_FILE,),
+        ),
+    )
+    yield (
+        "configuration_v1_fallback",
+        Configuration(
+            **week,
+            device=CLUSTER,
+            serial=8,
+            volume_percent=30,
+            volume_cap_percent=80,
+            heartbeat_interval_s=60,
+            fallback=Fallback(fallback_id=an_id(79), media=AUDIO_FILE, at_s=(0, 36_000)),
         ),
     )
     yield (

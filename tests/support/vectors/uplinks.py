@@ -22,6 +22,7 @@ from schemas.events import (
     MessageKind,
     MissReason,
     PlanAccepted,
+    PlanExpired,
     PlayEnded,
     PlayMissed,
     PlayOutcome,
@@ -233,6 +234,21 @@ def _events() -> Iterator[tuple[str, Event]]:
     yield "power_changed", PowerChanged(**now, source=PowerSource.BATTERY, battery_percent=99)
     yield "clock_changed", ClockChanged(**now, previous=ClockState.UNSYNCHRONISED, step_ms=T)
     yield "fault_changed", FaultChanged(**now, fault=Fault.SPEAKER_CHANNEL, present=True, detail="kênh 2")
+    yield (
+        "play_ended_fallback",
+        PlayEnded(
+            **now,
+            reference=EMISSION,
+            started_at_ms=T + 12,
+            ended_at_ms=T + 60_012,
+            outcome=PlayOutcome.COMPLETED,
+            sounded_ms=60_000,
+            samples=2_880_000,
+            sample_rate_hz=48_000,
+            fallback_ms=12_000,
+        ),
+    )
+    yield "plan_expired", PlanExpired(**now, serial=1_042, valid_until_ms=T - 1)
 
 
 def _presence_and_receipts() -> Iterator[tuple[str, Message]]:

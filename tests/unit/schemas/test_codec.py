@@ -476,7 +476,7 @@ def test_a_signed_message_with_any_extension_is_read_or_refused(order: Order, ex
 def test_a_plan_of_the_largest_size_is_read() -> None:
     emission = downlinks.orders()["plan_v1_board"]
     assert isinstance(emission, Plan)
-    base = emission.emissions[0].model_copy(update={"text": None, "content": 5})
+    base = emission.emissions[0].model_copy(update={"text": "chữ"})
     many = tuple(
         base.model_copy(update={"item": n % 256, "occurrence_at_ms": n, "starts_at_ms": n}) for n in range(2_000)
     )

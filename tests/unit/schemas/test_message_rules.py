@@ -19,7 +19,7 @@ from schemas.fields import ClockState, Level, PlayReference, PlaySource
 from schemas.identifiers import DeviceId
 from schemas.keys import KeySet, SigningKey
 from schemas.orders import MediaReference, Rank
-from schemas.plans import ContentKind, Emission, Plan
+from schemas.plans import ContentKind, Emission, Plan, RelayReference
 from schemas.readings import Reading, Sample
 from schemas.receipts import Receipt, SequenceRange
 from schemas.shapes import Record
@@ -102,9 +102,13 @@ def emission(**changes: Any) -> Emission:
         "duration_ms": 5,
         "latest_start_ms": 10,
         "rank": RANK,
-        "content": ContentKind.RELAY,
+        "content": ContentKind.TEXT,
+        "text": "chữ",
     }
     return Emission(**{**values, **changes})
+
+
+RELAY = RelayReference(source_id=uuid.UUID(int=1), path="relays/vov1")
 
 
 def plan(*emissions: Emission, media: tuple[MediaReference, ...] = ()) -> Plan:
@@ -144,15 +148,30 @@ def test_media_an_emission_names_is_listed_exactly_once() -> None:
 
 @pytest.mark.parametrize("content", list(ContentKind))
 def test_content_has_what_it_is_made_of(content: ContentKind) -> None:
-    needs = {ContentKind.TEXT: "text", ContentKind.TICKER: "text", ContentKind.RELAY: None}.get(content, "media")
-    filled = {"media": bytes(32), "text": "chữ"}
+    needs = {ContentKind.TEXT: "text", ContentKind.TICKER: "text", ContentKind.RELAY: "relay"}.get(content, "media")
+    filled = {"media": bytes(32), "text": "chữ", "relay": RELAY if content is ContentKind.RELAY else None}
     emission(content=content, **filled)
-    if needs is None:
-        emission(content=content)
-        return
-    without = {name: value for name, value in filled.items() if name != needs}
     with pytest.raises(ValidationError, match=f"needs {needs}"):
-        emission(content=content, **without)
+        emission(content=content, **{**filled, needs: None})
+
+
+def test_only_a_relay_has_a_source_and_a_fallback() -> None:
+    emission(content=ContentKind.RELAY, relay=RELAY, fallback=bytes(32))
+    with pytest.raises(ValidationError, match="only a relay has a source"):
+        emission(relay=RELAY)
+    with pytest.raises(ValidationError, match="only a relay has a fallback"):
+        emission(fallback=bytes(32))
+
+
+@pytest.mark.parametrize("where", [{}, {"path": "relays/vov1", "url": "fm://103.5"}], ids=["nowhere", "two_places"])
+def test_a_relay_comes_from_one_place(where: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="either a path at the relay point or a url"):
+        RelayReference(source_id=uuid.UUID(int=1), **where)
+
+
+def test_the_fallback_of_a_relay_is_listed_as_media() -> None:
+    with pytest.raises(ValidationError, match="1 media hashes are named"):
+        plan(emission(content=ContentKind.RELAY, relay=RELAY, fallback=bytes(32)))
 
 
 def test_the_latest_start_is_not_before_the_start() -> None:
