@@ -99,6 +99,7 @@ class MessageKind(enum.IntEnum):
     ALERT = 4
     MEDIA = 5
     RECEIPT = 6
+    SEGMENTS = 7
 
 
 class RefusalReason(enum.IntEnum):

@@ -1,4 +1,4 @@
-"""COSE_Sign1 (RFC 9052 section 4.2) with Ed25519 (RFC 9053 section 2.2), as plans, commands and alerts are signed.
+"""COSE_Sign1 (RFC 9052 section 4.2) with Ed25519 (RFC 9053 section 2.2), as all orders are signed.
 
 The untagged array [protected, unprotected, payload, signature]. Protected header: 1 (alg) = -8 (EdDSA), 4 (kid) = first
 8 bytes of SHA-256 over the public key, 16 (typ, RFC 9596) = media type of the payload; unprotected header empty. The
@@ -22,6 +22,7 @@ from schemas.errors import DecodeError, SignatureError, SignatureReason
 from schemas.keys import KeySet
 from schemas.orders import Order
 from schemas.plans import Plan
+from schemas.relays import SegmentList
 
 OrderT = TypeVar("OrderT", bound=Order)
 
@@ -31,6 +32,7 @@ MEDIA_TYPES: Mapping[type[Order], str] = {
     KeySet: "application/loa-keys+cbor",
     Command: "application/loa-command+cbor",
     Alert: "application/loa-alert+cbor",
+    SegmentList: "application/loa-segments+cbor",
 }
 
 OVERHEAD_BYTES = 160  # protected header, array, byte-string heads and 64 bytes of signature, rounded up

@@ -25,6 +25,7 @@ from schemas.orders import MediaReference, Order, Rank
 from schemas.plans import ContentKind, Emission, Plan, RelayReference
 from schemas.presence import PresenceReport
 from schemas.receipts import Receipt
+from schemas.relays import Segment, SegmentList
 from schemas.shapes import (
     Array,
     Boolean,
@@ -45,7 +46,7 @@ from schemas.shapes import (
 RecordT = TypeVar("RecordT", bound=Record)
 MessageT = TypeVar("MessageT", bound=Message)
 
-ORDERS: tuple[type[Order], ...] = (Plan, Configuration, KeySet, Command, Alert)
+ORDERS: tuple[type[Order], ...] = (Plan, Configuration, KeySet, Command, Alert, SegmentList)
 UPLINKS: tuple[type[Message], ...] = (
     *HEARTBEATS.values(),
     *EVENTS.values(),
@@ -246,6 +247,14 @@ def _alert(values: _Values) -> _Values:
     return values
 
 
+def _segment_list(values: _Values) -> _Values:
+    segments: list[Segment] = []
+    for number, segment in enumerate(values.get("segments", ())):
+        begins = max(segment.starts_at_ms % 10**12, segments[-1].ends_at_ms if segments else 0)
+        segments.append(segment.model_copy(update={"sequence": number, "starts_at_ms": begins}))
+    return _window({**values, "segments": tuple(segments)})
+
+
 _REPAIRS: dict[type[Record], Callable[[_Values], _Values]] = {
     PlayReference: _reference,
     readings.Sample: _sample,
@@ -259,4 +268,5 @@ _REPAIRS: dict[type[Record], Callable[[_Values], _Values]] = {
     Command: _command,
     Audience: _audience,
     Alert: _alert,
+    SegmentList: _segment_list,
 }

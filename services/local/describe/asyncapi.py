@@ -41,8 +41,9 @@ _DESCRIPTION = """\
 What a loudspeaker cluster, LED board, sensor or gateway sends and receives over MQTT 5.
 
 Payloads are CBOR maps with unsigned integer keys (contract.cddl); the schemas here describe their JSON twins. Plans,
-configurations, key sets, commands and alerts are signed: COSE_Sign1 (RFC 9052) with Ed25519 around the CBOR. README.md
-beside this file says what neither document can: the promises, the order of checks and the rules for clocks.
+configurations, key sets, commands and alerts are signed: COSE_Sign1 (RFC 9052) with Ed25519 around the CBOR. So is a list
+of segments (`segment-list`), which has no channel: a device reads it over HTTPS. README.md beside this file says what
+neither document can: the promises, the order of checks, how to read a relay, and the rules for clocks.
 """
 
 _PRINCIPAL = DeviceId("{principal}")

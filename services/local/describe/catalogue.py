@@ -28,7 +28,7 @@ class Entry:
 
     @property
     def size_limit(self) -> int:
-        """Largest MQTT payload in bytes."""
+        """Largest payload in bytes."""
         envelope = signing.OVERHEAD_BYTES if self.media_type else 0
         return max(cls.SIZE_LIMIT for cls in self.classes) + envelope
 

@@ -66,8 +66,8 @@ def document() -> str:
 
 
 def _payloads() -> Iterator[str]:
-    """Yield the roots: what an MQTT payload of each kind is."""
-    yield _title("MQTT payloads")
+    """Yield the roots: what a payload of each kind is."""
+    yield _title("Payloads")
     for entry in catalogue.UNSIGNED:
         yield f"; At most {entry.size_limit} bytes."
         yield from _choice(f"{entry.name}-message", entry)

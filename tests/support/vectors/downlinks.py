@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from schemas.fields import Level, ResumePolicy
 from schemas.keys import KeySet, SigningKey
 from schemas.orders import MediaReference, Order, Rank
 from schemas.plans import ContentKind, Emission, Plan, RelayReference
+from schemas.relays import RelayState, Segment, SegmentList
 from tests.support.vectors.world import (
     ALERT,
     AUDIO_FILE,
@@ -39,6 +41,8 @@ from tests.support.vectors.world import (
     an_id,
     raw,
 )
+
+SOURCE = an_id(77)
 
 KEY_SET = KeySet(
     issued_at_ms=T - DAY,
@@ -157,7 +161,7 @@ def _orders() -> Iterator[tuple[str, Order]]:
                     latest_start_ms=T + 1_800_000,
                     rank=Rank(level=Level.PRIORITY, issuer_depth=0, issued_at_ms=T - DAY, place=10),
                     content=ContentKind.RELAY,
-                    relay=RelayReference(source_id=an_id(77), path="relays/vov1"),
+                    relay=RelayReference(source_id=SOURCE, path="relays/vov1"),
                     fallback=MEDIA,
                     title="Tiếp sóng VOV1",
                 ),
@@ -304,10 +308,55 @@ def _orders() -> Iterator[tuple[str, Order]]:
     )
 
 
+def _segment(number: int, *, at_ms: int, silent: bool = False) -> Segment:
+    sha256 = hashlib.sha256(f"doan {number}".encode()).digest()
+    return Segment(
+        sequence=881_794_800 + number,
+        sha256=sha256,
+        size=16_000 + number,
+        mime="audio/ogg",
+        path=f"relays/{SOURCE}/{sha256.hex()}",
+        starts_at_ms=at_ms,
+        duration_ms=2_000,
+        silent=silent,
+    )
+
+
+def _segment_lists() -> Iterator[tuple[str, SegmentList]]:
+    half_a_minute: dict[str, Any] = {"issued_at_ms": T, "valid_from_ms": T, "valid_until_ms": T + 30_000}
+    of_vov1: dict[str, Any] = {"source_id": SOURCE, "segment_ms": 2_000, "delay_ms": 10_000}
+    yield (
+        "segments_v1_on_air",
+        SegmentList(
+            **half_a_minute,
+            **of_vov1,
+            state=RelayState.ON_AIR,
+            segments=(
+                _segment(0, at_ms=T - 8_120),
+                _segment(1, at_ms=T - 6_120),
+                _segment(3, at_ms=T - 2_100),  # number 2 was lost
+            ),
+        ),
+    )
+    yield (
+        "segments_v1_silent",
+        SegmentList(
+            **half_a_minute,
+            **of_vov1,
+            state=RelayState.SILENT,
+            segments=(_segment(7, at_ms=T - 4_050), _segment(8, at_ms=T - 2_050, silent=True)),
+        ),
+    )
+    yield (
+        "segments_v1_unreachable",
+        SegmentList(**half_a_minute, **of_vov1, state=RelayState.UNREACHABLE),
+    )
+
+
 @functools.cache
 def orders() -> dict[str, Order]:
     """Return every order by the name of its vector."""
-    return dict(_orders())
+    return dict((*_orders(), *_segment_lists()))
 
 
 def signed(order: Order) -> bytes:

@@ -22,6 +22,7 @@ from schemas.orders import MediaReference, Rank
 from schemas.plans import ContentKind, Emission, Plan, RelayReference
 from schemas.readings import Reading, Sample
 from schemas.receipts import Receipt, SequenceRange
+from schemas.relays import SegmentList
 from schemas.shapes import Record
 from tests.support import strategies
 from tests.support.vectors.downlinks import orders
@@ -444,6 +445,53 @@ def test_a_full_receipt_fits() -> None:
     assert len(codec.encode(Receipt(journal=bytes(8), through=1, ranges=ranges))) <= limits.RECEIPT_BYTES
     with pytest.raises(ValidationError, match="at most 64"):
         Receipt(journal=bytes(8), through=1, ranges=(*ranges, span(top, top)))
+
+
+# --- relays ------------------------------------------------------------------------------------------------------------
+
+
+def a_list() -> SegmentList:
+    found = orders()["segments_v1_on_air"]
+    assert isinstance(found, SegmentList)
+    return found
+
+
+def test_a_segment_is_a_file_and_a_span_of_time() -> None:
+    segment = a_list().segments[0]
+    assert segment.ends_at_ms == segment.starts_at_ms + 2_000
+    assert segment.media == MediaReference(
+        sha256=segment.sha256, size=segment.size, mime="audio/ogg", path=segment.path, duration_ms=2_000
+    )
+
+
+def test_segments_follow_each_other() -> None:
+    first, second, third = a_list().segments
+    refused(a_list(), "sorted by sequence", segments=(second, first, third))
+    refused(a_list(), "sorted by sequence", segments=(first, first))
+    early = second.model_copy(update={"starts_at_ms": first.ends_at_ms - 1})
+    refused(a_list(), "must not overlap", segments=(first, early))
+    changed(a_list(), segments=(first, third))
+
+
+def test_a_full_list_of_segments_fits() -> None:
+    first = a_list().segments[0]
+    segments = tuple(
+        first.model_copy(
+            update={
+                "sequence": limits.INT64_MAX - limits.MAX_SEGMENTS + number,
+                "starts_at_ms": first.starts_at_ms + number * limits.SEGMENT_MS,
+                "duration_ms": limits.SEGMENT_MS,
+                "size": limits.SEGMENT_BYTES,
+                "path": "relays/" + "x" * 193,
+                "mime": "application/vnd.example.a-name-of-a-type-that-is-as-long-as-it-may-be-here",
+                "silent": True,
+            }
+        )
+        for number in range(limits.MAX_SEGMENTS)
+    )
+    assert len(codec.encode(changed(a_list(), segments=segments))) <= limits.SEGMENT_LIST_BYTES
+    with pytest.raises(ValidationError, match="at most 32"):
+        changed(a_list(), segments=(*segments, segments[0]))
 
 
 # --- values ------------------------------------------------------------------------------------------------------------
