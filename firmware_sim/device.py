@@ -47,8 +47,17 @@ def step(state: DeviceState, happened: inputs.Input, *, now: Moment) -> tuple[De
 
 
 def next_wake_ms(state: DeviceState, *, now: Moment) -> int:
-    """Milliseconds until the device wants a `Tick`, at least 1."""
-    waits = [NOTED_ALIVE_EVERY_MS]
+    """Milliseconds until the device wants a `Tick`, at least 1: its next duty, or another note that it is alive."""
+    duty_ms = next_duty_ms(state, now=now)
+    return NOTED_ALIVE_EVERY_MS if duty_ms is None else min(NOTED_ALIVE_EVERY_MS, duty_ms)
+
+
+def next_duty_ms(state: DeviceState, *, now: Moment) -> int | None:
+    """Milliseconds until something is due, at least 1; None when nothing is. A `Tick` before that changes nothing.
+
+    But for one thing: a clock that lies below the floor (`Trust.floor_ms`) comes to be trusted by time passing.
+    """
+    waits: list[int] = []
     look_ms = playback.next_look_ms(state.programme, state.scene(now), now=now)
     if look_ms is not None:
         waits.append(look_ms)
@@ -60,7 +69,7 @@ def next_wake_ms(state: DeviceState, *, now: Moment) -> int:
         if retry_ms is not None and _media_base(state) is not None:
             waits.append(retry_ms)
     waits.extend(each.until_ms - now.uptime_ms for each in state.awaiting.values())
-    return max(1, min(waits))
+    return max(1, min(waits)) if waits else None
 
 
 # --- start -----------------------------------------------------------------------------------------------------------
