@@ -12,11 +12,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from schemas.identifiers import BroadcastId, DeviceId, UnitId
-from services.control import audit, broadcast_requests, broadcast_store, bulletin_store, device_store, planning_queue
+from services.control import (
+    audit,
+    broadcast_requests,
+    broadcast_store,
+    bulletin_store,
+    device_store,
+    planning_queue,
+    versions,
+)
 from services.control.audit import Entry
 from services.control.broadcast_requests import BulletinWish, DeviceWish, Facts, PauseWish, UnitWish, Verdict, Wish
 from services.control.broadcast_store import StoredBroadcast
-from services.control.errors import Conflict, Fault, Forbidden, Invalid, VersionMismatch, VersionRequired
+from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.control.permissions import Actor, Permission, Rights
 from services.control.planning.model import DeviceNo
 from services.shared.database.pool import Connection
@@ -97,24 +105,12 @@ async def withdraw(
 
 def etag(stored: StoredBroadcast) -> str:
     """The version as an entity tag."""
-    return f'"{stored.version}"'
+    return versions.etag(stored.version)
 
 
 def check_version(stored: StoredBroadcast, if_match: str | None, present: dict[str, Any], *, given: Any) -> None:
-    """Raise unless `if_match` names the stored version.
-
-    Without it `VersionRequired`; with another one `VersionMismatch`, showing what is stored (`present`) beside what the
-    client wanted (`given`), so that a person can see what the other officer did.
-    """
-    if if_match is None:
-        raise VersionRequired("version_required", facts={"etag": etag(stored)})
-    tags = {tag.strip() for tag in if_match.split(",")}
-    if "*" not in tags and etag(stored) not in tags:
-        raise VersionMismatch(
-            "version_mismatch",
-            facts={"present": etag(stored), "given": if_match[:64]},
-            members={"present": present, "given": given, "etag": etag(stored)},
-        )
+    """Raise unless `if_match` names the stored version: see `versions.check`."""
+    versions.check(stored.version, if_match, present, given=given)
 
 
 def _check_scheduled(stored: StoredBroadcast) -> None:

@@ -52,19 +52,24 @@ class Refusal(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """What was measured. `loudness_lufs` is None for silence."""
+    """What was measured: of sounds and films how long they last, of pictures and films how large they are.
+
+    `loudness_lufs` is None for silence, and where there is no sound at all.
+    """
 
     mime: str
-    duration_ms: int
-    sample_rate_hz: int
-    channels: int
-    loudness_lufs: float | None
-    true_peak_dbtp: float | None
+    duration_ms: int | None = None
+    sample_rate_hz: int | None = None
+    channels: int | None = None
+    loudness_lufs: float | None = None
+    true_peak_dbtp: float | None = None
+    width: int | None = None
+    height: int | None = None
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing can be heard."""
-        return self.loudness_lufs is None
+        """Whether there is a sound in which nothing can be heard."""
+        return self.sample_rate_hz is not None and self.loudness_lufs is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,14 +207,16 @@ async def add_device(api: Api, unit: str, kind: str = "cluster", **changes: Any)
     return device_id
 
 
-async def add_media(api: Api, *, duration_ms: int = 30_000, content: bytes | None = None) -> str:
-    """A sound file as if it had been uploaded; returns its hash."""
+async def add_media(
+    api: Api, *, duration_ms: int = 30_000, content: bytes | None = None, measures: Measures | None = None
+) -> str:
+    """A file as if it had been uploaded, a sound unless `measures` say otherwise; returns its hash."""
     bytes_ = content if content is not None else uuid.uuid4().bytes * 64
     sha256 = hashlib.sha256(bytes_).digest()
     path = api.services.files.path(sha256)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(bytes_)
-    measures = Measures(
+    measures = measures or Measures(
         mime="audio/mpeg",
         duration_ms=duration_ms,
         sample_rate_hz=48_000,
@@ -240,6 +242,7 @@ async def add_bulletin(
 ) -> str:
     """A bulletin of the unit with this code, with sound unless `duration_ms` is None; returns its id."""
     sha256 = await add_media(api, duration_ms=duration_ms) if duration_ms is not None else None
+    maker = by or await _somebody(api)
     bulletin = Bulletin(
         bulletin_id=BulletinId(uuid.uuid4()),
         unit_id=api.units[unit],
@@ -250,9 +253,11 @@ async def add_bulletin(
         media_sha256=bytes.fromhex(sha256) if sha256 else None,
         board_text=board_text,
         content_hash=b"",
+        content_form=bulletins.FORM,
         state=state,
         created_at=api.clock.now,
-        created_by=by or await _somebody(api),
+        created_by=maker,
+        edited_by=frozenset({maker}),
     )
     bulletin = replace(bulletin, content_hash=bulletins.content_hash(bulletin))
     async with api.database.transaction() as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from datetime import date, time
+from datetime import date, datetime, time
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -105,6 +105,12 @@ def _day(value: date) -> date:
     return value
 
 
+def _instant(value: datetime) -> datetime:
+    """Within the same bounds; the ends of the calendar overflow as soon as somebody asks for another zone."""
+    _day(value.date())
+    return value
+
+
 FIRST_DAY, END_OF_DAYS = date(2000, 1, 1), date(2200, 1, 1)
 
 Day = Annotated[date, AfterValidator(_day)]
@@ -125,4 +131,5 @@ Percent = Annotated[int, Field(ge=0, le=100)]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
 Instant = AwareDatetime
+PlannedInstant = Annotated[AwareDatetime, AfterValidator(_instant)]
 Limit = Annotated[int, Field(ge=1, le=500)]

@@ -338,10 +338,54 @@ FAULTS: dict[str, Parts] = {
     ),
     "bulletin_without_content": _fault(
         ("Bản tin không có nội dung.", "The bulletin has no content."),
-        ("Gửi media_sha256, board_text, hoặc cả hai.", "Send media_sha256, board_text, or both."),
+        (
+            "Gửi media_sha256 cho loa, board_text hoặc board_media_sha256 cho bảng tin.",
+            "Send media_sha256 for loudspeakers, board_text or board_media_sha256 for boards.",
+        ),
+    ),
+    "not_a_sound": _fault(
+        ("Tệp này ({mime}) không phải âm thanh.", "This file ({mime}) is no sound."),
+        (
+            "Ảnh và phim cho bảng tin gửi ở board_media_sha256.",
+            "Pictures and films for boards go into board_media_sha256.",
+        ),
+    ),
+    "not_a_picture": _fault(
+        ("Tệp này ({mime}) không phải ảnh hoặc phim.", "This file ({mime}) is neither picture nor film."),
+        ("Âm thanh cho loa gửi ở media_sha256.", "Sound for loudspeakers goes into media_sha256."),
+    ),
+    "board_shows_two_things": _fault(
+        ("Bảng tin chỉ hiện được một thứ.", "A board shows one thing."),
+        (
+            "Gửi board_text hoặc board_media_sha256, không gửi cả hai.",
+            "Send board_text or board_media_sha256, not both.",
+        ),
+    ),
+    "ticker_of_several_lines": _fault(
+        ("Chữ chạy chỉ có một dòng.", "A ticker has one line."),
+        ("Bỏ xuống dòng, hoặc dùng board_style “text”.", "Remove line breaks, or use board_style “text”."),
+    ),
+    "ticker_without_text": _fault(
+        ("Chữ chạy nhưng không có chữ.", "There is no text that could run."),
+        ("Gửi board_text, hoặc bỏ board_style.", "Send board_text, or leave board_style out."),
+    ),
+    "film_has_its_own_length": _fault(
+        ("Phim đã có thời lượng riêng.", "A film has a length of its own."),
+        ("Bỏ board_length_s.", "Leave board_length_s out."),
+    ),
+    "nothing_shown_that_long": _fault(
+        ("Không có gì để hiện trên bảng tin.", "There is nothing that a board would show."),
+        (
+            "Gửi board_text hoặc board_media_sha256, hoặc bỏ board_length_s.",
+            "Send something for boards, or leave it out.",
+        ),
+    ),
+    "jingle_without_sound": _fault(
+        ("Nhạc hiệu không có âm thanh.", "A jingle has no sound."),
+        ("Gửi media_sha256.", "Send media_sha256."),
     ),
     "unknown_media": _fault(
-        ("Chưa có tệp âm thanh {sha256}.", "There is no sound file {sha256}."),
+        ("Chưa có tệp {sha256}.", "There is no file {sha256}."),
         ("Tải tệp lên tại /api/v1/media trước.", "Upload it at /api/v1/media first."),
     ),
     # --- broadcasts

@@ -160,8 +160,8 @@ PROBLEMS: dict[str, Parts] = {
     "own_bulletin": _problem(
         ("Không được tự duyệt bản tin của mình", "Own bulletins are decided on by others"),
         (
-            "Người soạn không được duyệt bản tin do chính mình gửi; hãy nhờ người duyệt khác.",
-            "Who made a bulletin does not decide on it; ask another approver.",
+            "Người đã soạn hoặc sửa bản tin không được tự duyệt; hãy nhờ người duyệt khác.",
+            "Who had a hand in a bulletin does not decide on it; ask another approver.",
         ),
     ),
     # --- not found
@@ -198,7 +198,7 @@ PROBLEMS: dict[str, Parts] = {
         ("Không có lịch phát {id}.", "There is no broadcast {id}."),
     ),
     "media_not_found": _problem(
-        ("Không tìm thấy tệp âm thanh", "No such sound file"),
+        ("Không tìm thấy tệp", "No such file"),
         ("Không có tệp {sha256}.", "There is no file {sha256}."),
     ),
     # --- conflicts
@@ -239,6 +239,41 @@ PROBLEMS: dict[str, Parts] = {
     "bulletin_already_decided": _problem(
         ("Bản tin đã có quyết định", "The bulletin was decided on already"),
         ("Trạng thái hiện tại của bản tin: {state}.", "The bulletin's present state: {state}."),
+    ),
+    "bulletin_frozen": _problem(
+        ("Nội dung bản tin đã được chốt", "The bulletin's content is frozen"),
+        (
+            "Chỉ bản nháp mới sửa và gửi duyệt được; bản tin đang ở trạng thái {state}. "
+            "Muốn sửa, hãy tạo phiên bản mới với supersedes.",
+            "Only a draft can be edited and submitted; this bulletin is {state}. To change it, make a new version with "
+            "supersedes.",
+        ),
+    ),
+    "bulletin_not_submitted": _problem(
+        ("Bản tin còn là bản nháp", "The bulletin is still a draft"),
+        (
+            "Bản nháp chưa được gửi duyệt nên chưa quyết định được.",
+            "A draft is not decided on before it was submitted.",
+        ),
+    ),
+    "bulletin_not_as_submitted": _problem(
+        ("Nội dung khác với lúc gửi duyệt", "The content is not what was submitted"),
+        (
+            "Nội dung không còn khớp mã băm đã chốt khi gửi duyệt; hãy báo người quản trị hệ thống và tạo bản tin mới.",
+            "The content no longer has the hash it was submitted with; tell whoever runs the system, and make a new "
+            "bulletin.",
+        ),
+    ),
+    "bulletin_still_open": _problem(
+        ("Bản tin cũ chưa có quyết định", "The old version is still open"),
+        (
+            "Bản tin cần thay thế đang ở trạng thái {state}; hãy sửa bản nháp đó, hoặc đợi quyết định.",
+            "What is to be superseded is {state}: edit that draft, or wait for the decision.",
+        ),
+    ),
+    "bulletin_superseded": _problem(
+        ("Đã có phiên bản mới", "There is a new version already"),
+        ("Bản tin đã được thay thế bởi {id}.", "The bulletin was superseded by {id}."),
     ),
     "broadcast_withdrawn": _problem(
         ("Lịch phát đã được rút", "The broadcast was withdrawn"),

@@ -39,11 +39,13 @@ class MediaView(Answer):
     sha256: str
     size: int
     mime: str
-    duration_ms: int
-    sample_rate_hz: int
-    channels: int
+    duration_ms: int | None = Field(description="of sounds and films")
+    sample_rate_hz: int | None
+    channels: int | None
     loudness_lufs: float | None = Field(description="integrated loudness (EBU R 128); null for silence")
     true_peak_dbtp: float | None
+    width: int | None = Field(description="of pictures and films, in pixels")
+    height: int | None
     is_silent: bool
     stored_at: datetime
     is_new: bool = Field(description="false when the same bytes were stored before")
@@ -61,6 +63,8 @@ def media_view(media: MediaFile, *, is_new: bool) -> MediaView:
         channels=measures.channels,
         loudness_lufs=measures.loudness_lufs,
         true_peak_dbtp=measures.true_peak_dbtp,
+        width=measures.width,
+        height=measures.height,
         is_silent=measures.is_silent,
         stored_at=media.stored_at,
         is_new=is_new,

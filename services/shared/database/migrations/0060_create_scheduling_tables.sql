@@ -24,6 +24,8 @@ ALTER TABLE control.bulletins
     ADD COLUMN origin text NOT NULL DEFAULT 'commune'
         CHECK (origin IN ('commune', 'district', 'province', 'centre', 'relay')),       -- R-09
     ADD COLUMN supersedes uuid REFERENCES control.bulletins,
+    ADD COLUMN content_form smallint NOT NULL DEFAULT 1,   -- which canonical form `content_hash` was taken over
+    ADD COLUMN edited_by uuid[] NOT NULL DEFAULT '{}',     -- everybody who had a hand in the content
     ADD COLUMN submitted_at timestamptz,
     ADD COLUMN submitted_by uuid REFERENCES control.accounts,
     ADD COLUMN board_style text NOT NULL DEFAULT 'text' CHECK (board_style IN ('text', 'ticker')),
@@ -34,6 +36,14 @@ ALTER TABLE control.bulletins
     ADD CONSTRAINT bulletins_have_content CHECK (
         state = 'draft' OR media_sha256 IS NOT NULL OR board_text IS NOT NULL OR board_media_sha256 IS NOT NULL),
     ADD CONSTRAINT bulletins_board_shows_one_thing CHECK (board_text IS NULL OR board_media_sha256 IS NULL);
+
+-- Until now a bulletin was submitted as it was made.
+UPDATE control.bulletins SET submitted_at = created_at, submitted_by = created_by, edited_by = ARRAY[created_by];
+
+-- One successor at a time; another one may be tried when that was rejected or given up.
+CREATE UNIQUE INDEX bulletins_one_successor ON control.bulletins (supersedes)
+    WHERE state NOT IN ('rejected', 'withdrawn');
+CREATE INDEX broadcast_items_by_bulletin ON control.broadcast_items (bulletin_id) WHERE bulletin_id IS NOT NULL;
 
 -- --- relays (R-21) ---------------------------------------------------------------------------------------------------
 

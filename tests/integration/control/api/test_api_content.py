@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +11,8 @@ import pytest
 from services.control.measurement import Limits
 from services.control.measurer import Measurer
 from services.control.permissions import Role
-from services.control.settings import PolicySettings
 from tests.support import sounds
-from tests.support.control_api import Api, add_broadcast, add_bulletin, add_media, an_api
-from tests.support.database import TestDatabase
+from tests.support.control_api import Api, add_media
 
 pytestmark = pytest.mark.integration
 
@@ -211,130 +208,3 @@ async def test_a_file_lost_from_disk_is_not_found_rather_than_empty(api: Api) ->
     sha256 = await add_media(api, content=b"x" * 100)
     api.services.files.path(bytes.fromhex(sha256)).unlink()
     assert (await api.client.get(f"/media/{sha256}")).status_code == 404
-
-
-# --- bulletins -------------------------------------------------------------------------------------------------------
-
-
-def a_bulletin(api: Api, **changes: Any) -> dict[str, Any]:
-    return {
-        "unit_id": str(api.units["11"]),
-        "title": "Lịch tiêm chủng",
-        "subject_field": "health",
-        "board_text": "Tiêm chủng sáng thứ Bảy",
-        **changes,
-    }
-
-
-async def test_a_bulletin_is_submitted_by_one_and_approved_by_another(api: Api) -> None:
-    officer, approver = await api.person((Role.OFFICER, "11")), await api.person((Role.APPROVER, "1"))
-    sha256 = (await upload(api, sounds.tone("ogg"))).json()["sha256"]
-    made = await api.client.post(
-        "/api/v1/bulletins",
-        json=a_bulletin(api, media_sha256=sha256, language="vi", author="Ban văn hóa"),
-        headers=officer,
-    )
-    assert made.status_code == 201, made.text
-    view = made.json()
-    assert (view["state"], view["media_sha256"]) == ("submitted", sha256)
-    assert view["duration_ms"] == pytest.approx(2_000, abs=100)
-    path = f"/api/v1/bulletins/{view['bulletin_id']}"
-    decided = await api.client.post(f"{path}/approve", json={"note": "Đồng ý"}, headers=approver)
-    assert (decided.json()["state"], decided.json()["decision_note"]) == ("approved", "Đồng ý")
-    assert decided.json()["content_hash"] == view["content_hash"]
-    again = await api.client.post(f"{path}/reject", headers=approver)
-    assert (again.status_code, again.json()["code"], again.json()["state"]) == (
-        409,
-        "bulletin_already_decided",
-        "approved",
-    )
-
-
-async def test_the_hash_covers_everything_that_is_said_and_shown(api: Api) -> None:
-    officer = await api.person((Role.OFFICER, "11"))
-    variants: list[dict[str, Any]] = [
-        {},
-        {"title": "Khác"},
-        {"subject_field": "general"},
-        {"language": "en"},
-        {"author": "A"},
-        {"board_text": "Khác"},
-        {"media_sha256": await add_media(api)},
-    ]
-    hashes = set()
-    for changes in variants:
-        made = await api.client.post("/api/v1/bulletins", json=a_bulletin(api, **changes), headers=officer)
-        hashes.add(made.json()["content_hash"])
-    assert len(hashes) == len(variants)
-    same = await api.client.post("/api/v1/bulletins", json=a_bulletin(api), headers=officer)
-    assert same.json()["content_hash"] in hashes
-
-
-async def test_nobody_approves_their_own_unless_the_province_says_so(database: TestDatabase, tmp_path: Path) -> None:
-    for allowed, status in ((False, 403), (True, 200)):
-        async with an_api(database, tmp_path, policy=PolicySettings(may_approve_own=allowed)) as api:
-            both = await api.account((Role.OFFICER, "11"), (Role.APPROVER, "11"))
-            headers = await api.token(both)
-            made = await api.client.post("/api/v1/bulletins", json=a_bulletin(api), headers=headers)
-            path = f"/api/v1/bulletins/{made.json()['bulletin_id']}/approve"
-            response = await api.client.post(path, headers=headers)
-            assert response.status_code == status
-            assert allowed or response.json()["code"] == "own_bulletin"
-
-
-@pytest.mark.parametrize(
-    ("changes", "field", "code"),
-    [
-        ({"title": ""}, "title", "text_too_short"),
-        ({"title": "x" * 201}, "title", "text_too_long"),
-        ({"title": None}, "title", "not_a_text"),
-        ({"subject_field": "gossip"}, "subject_field", "unknown_subject_field"),
-        ({"subject_field": ""}, "subject_field", "unknown_subject_field"),
-        ({"language": "Tiếng Việt"}, "language", "bad_language_tag"),
-        ({"board_text": None}, "media_sha256", "bulletin_without_content"),
-        ({"board_text": "x" * 2_001}, "board_text", "text_too_long"),
-        ({"board_text": "a\x1bb"}, "board_text", "text_has_control_characters"),
-        ({"media_sha256": "0" * 64}, "media_sha256", "unknown_media"),
-        ({"media_sha256": "abc"}, "media_sha256", "not_a_sha256"),
-        ({"unit_id": "00000000-0000-4000-8000-000000000000"}, "unit_id", "unknown_unit"),
-        ({"unit_id": 5}, "unit_id", "not_a_uuid"),
-        ({"state": "approved"}, "state", "field_unknown"),
-    ],
-)
-async def test_a_faulty_bulletin_is_named(api: Api, changes: dict[str, Any], field: str, code: str) -> None:
-    officer = await api.person((Role.OFFICER, "11"))
-    response = await api.client.post("/api/v1/bulletins", json=a_bulletin(api, **changes), headers=officer)
-    assert response.status_code == 422, response.text
-    assert [(error["field"], error["code"]) for error in response.json()["errors"]] == [(field, code)]
-
-
-async def test_missing_fields_and_broken_json_are_told_apart(api: Api) -> None:
-    officer = await api.person((Role.OFFICER, "11"))
-    missing = await api.client.post("/api/v1/bulletins", json={}, headers=officer)
-    assert {error["field"] for error in missing.json()["errors"]} == {"unit_id", "title", "subject_field"}
-    headers = {**officer, "Content-Type": "application/json"}
-    for broken in (b"{", b"", b"\xff", b"[" * 100_000, b'{"title": NaN}'):
-        response = await api.client.post("/api/v1/bulletins", content=broken, headers=headers)
-        assert response.status_code in (400, 422), broken[:20]
-        assert response.headers["content-type"] == "application/problem+json"
-    large = await api.client.post("/api/v1/bulletins", content=b" " * (1024 * 1024 + 1), headers=headers)
-    assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
-
-
-async def test_a_withdrawn_bulletin_is_planned_anew_without_it(api: Api) -> None:
-    officer = await api.person((Role.OFFICER, "11"))
-    bulletin_id = await add_bulletin(api, "11")
-    broadcast = await add_broadcast(api, "11", items=[{"bulletin_id": bulletin_id}])
-    await api.execute("DELETE FROM control.planning_requests")
-    response = await api.client.post(f"/api/v1/bulletins/{bulletin_id}/withdraw", headers=officer)
-    assert response.json()["state"] == "withdrawn"
-    assert str(await api.fetchval("SELECT broadcast_id FROM control.planning_requests")) == broadcast["broadcast_id"]
-    again = await api.client.post(f"/api/v1/bulletins/{bulletin_id}/withdraw", headers=officer)
-    assert again.status_code == 409
-
-
-async def test_categories_are_those_of_the_decree(api: Api) -> None:
-    viewer = await api.person((Role.VIEWER, "11"))
-    fields = (await api.client.get("/api/v1/subject-fields", headers=viewer)).json()
-    assert len(fields) == 11
-    assert {"policy", "health", "disaster", "general"} <= {field["code"] for field in fields}

@@ -78,6 +78,8 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/bulletins": SEEING,
     "POST /api/v1/bulletins": {Role.OFFICER},
     "GET /api/v1/bulletins/{bulletin_id}": SEEING,
+    "PUT /api/v1/bulletins/{bulletin_id}": {Role.OFFICER},
+    "POST /api/v1/bulletins/{bulletin_id}/submit": {Role.OFFICER},
     "POST /api/v1/bulletins/{bulletin_id}/approve": {Role.APPROVER},
     "POST /api/v1/bulletins/{bulletin_id}/reject": {Role.APPROVER},
     "POST /api/v1/bulletins/{bulletin_id}/withdraw": {Role.OFFICER},
@@ -343,6 +345,18 @@ def _of_bulletin(method: str, suffix: str = "") -> None:
 for suffix in ("/approve", "/reject", "/withdraw"):
     _of_bulletin("POST", suffix)
 _of_bulletin("GET")
+
+
+@example("PUT", "/api/v1/bulletins/{bulletin_id}")
+async def _(api: Api, unit: str) -> Ask:
+    body = {"title": "Bản nháp", "subject_field": "general", "board_text": "Chữ khác"}
+    bulletin_id = await add_bulletin(api, unit, state="draft")
+    return Ask(f"/api/v1/bulletins/{bulletin_id}", {"json": body, "headers": {"If-Match": '"1"'}})
+
+
+@example("POST", "/api/v1/bulletins/{bulletin_id}/submit")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/bulletins/{await add_bulletin(api, unit, state='draft')}/submit")
 
 
 # --- broadcasts ------------------------------------------------------------------------------------------------------
