@@ -122,6 +122,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "reason.short": ("Phát chưa đủ", "Too little of it sounded"),
     "reason.player_failed": ("Lỗi trình phát", "The player failed"),
     "reason.stopped": ("Bị dừng theo lệnh", "Stopped"),
+    "reason.source_silent": ("Nguồn tiếp sóng im lặng", "The relayed source was silent"),
     "reason.too_late": ("Sẵn sàng quá muộn", "Ready too late"),
     "reason.taken_back": ("Lịch bị rút khi đang phát", "Withdrawn while it sounded"),
     "reason.silenced": ("Âm lượng bằng 0 hoặc bị tắt tiếng", "Silenced"),
