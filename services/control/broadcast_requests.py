@@ -22,15 +22,15 @@ from services.control.planning import recurrence, targets
 from services.control.planning.model import (
     EPOCH,
     Broadcast,
-    Daily,
     DeviceNo,
     DeviceRef,
     DeviceTarget,
-    Once,
     ProblemKind,
     Target,
     UnitTarget,
     Window,
+    daily,
+    once,
 )
 from services.control.planning.programme import TEXT_LENGTH
 from services.control.units import UnitTree
@@ -317,17 +317,17 @@ def _ref(device: Device) -> DeviceRef:
 
 def _as_broadcast(wish: Wish) -> Broadcast:
     """The wish as planning sees it, as far as times go."""
-    rule = (
-        Once(day=wish.starts_on, times=wish.local_times)
+    recurrence = (
+        once(wish.starts_on, wish.local_times)
         if wish.recurrence == ONCE
-        else Daily(starts_on=wish.starts_on, ends_on=wish.ends_on, times=wish.local_times)
+        else daily(wish.starts_on, wish.ends_on, wish.local_times)
     )
     return Broadcast(
         broadcast_id=BroadcastId(uuid.UUID(int=0)),
         unit_id=wish.unit_id,
         title=wish.title,
         level=Level.NORMAL,
-        rule=rule,
+        recurrence=recurrence,
         time_zone=wish.time_zone,
         items=(),
         targets=(),

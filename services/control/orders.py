@@ -131,10 +131,14 @@ def media_references(slots: Iterable[Slot]) -> tuple[MediaReference, ...]:
             size=files[sha256].size,
             mime=files[sha256].mime,
             path=media_path(sha256),
-            duration_ms=files[sha256].duration // timedelta(milliseconds=1),
+            duration_ms=_duration_ms(files[sha256]),
         )
         for sha256 in sorted(files)
     )
+
+
+def _duration_ms(media: Media) -> int | None:
+    return media.duration // timedelta(milliseconds=1) if media.duration is not None else None
 
 
 def plan_hash(fingerprints: Iterable[bytes]) -> bytes:

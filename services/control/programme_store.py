@@ -18,22 +18,22 @@ from services.control.planning.model import (
     Broadcast,
     Bulletin,
     BulletinItem,
-    Daily,
     DeviceNo,
     DeviceRef,
     DeviceTarget,
     Emission,
     Item,
     Media,
-    Once,
     Pause,
     Problem,
     ProblemKind,
-    Rule,
+    Recurrence,
     Snapshot,
     Target,
     UnitTarget,
     Window,
+    daily,
+    once,
 )
 from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import Outcome, Reason
@@ -383,7 +383,7 @@ def _broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record]) 
         unit_id=UnitId(row["unit_id"]),
         title=row["title"],
         level=Level[row["level"].upper()],
-        rule=_rule(row),
+        recurrence=_recurrence(row),
         time_zone=row["time_zone"],
         items=tuple(_item(each) for each in items),
         targets=tuple(_target(each) for each in targets),
@@ -393,11 +393,11 @@ def _broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record]) 
     )
 
 
-def _rule(row: Record) -> Rule:
+def _recurrence(row: Record) -> Recurrence:
     times = tuple(row["local_times"])
     if row["recurrence"] == "once":
-        return Once(day=row["starts_on"], times=times)
-    return Daily(starts_on=row["starts_on"], ends_on=row["ends_on"], times=times)
+        return once(row["starts_on"], times)
+    return daily(row["starts_on"], row["ends_on"], times)
 
 
 def _item(row: Record) -> Item:
@@ -430,7 +430,7 @@ def media(row: Record) -> Media | None:
         sha256=row["media_sha256"],
         size=row["size"],
         mime=row["mime"],
-        duration=timedelta(milliseconds=row["duration_ms"]),
+        duration=timedelta(milliseconds=row["duration_ms"]) if row["duration_ms"] is not None else None,
     )
 
 

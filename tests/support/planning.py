@@ -10,18 +10,17 @@ from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from services.control.orders import Addressee
+from services.control.planning import model
 from services.control.planning.model import (
     Broadcast,
     Bulletin,
     BulletinItem,
-    Daily,
     DeviceNo,
     DeviceRef,
     DeviceTarget,
     Item,
     Media,
-    Once,
-    Rule,
+    Recurrence,
     Snapshot,
     Target,
     UnitTarget,
@@ -97,12 +96,24 @@ def a_bulletin(n: int = 1, seconds: float | None = 60, **changes: object) -> Bul
     return Bulletin(**(values | changes))  # type: ignore[arg-type]
 
 
-def daily(*times: str, starts_on: date = DAY, ends_on: date | None = None) -> Daily:
-    return Daily(starts_on=starts_on, ends_on=ends_on, times=tuple(time.fromisoformat(each) for each in times))
+def daily(*times: str, starts_on: date = DAY, ends_on: date | None = None) -> Recurrence:
+    return model.daily(starts_on, ends_on, map(time.fromisoformat, times))
 
 
-def once(*times: str, day: date = DAY) -> Once:
-    return Once(day=day, times=tuple(time.fromisoformat(each) for each in times))
+def once(*times: str, day: date = DAY) -> Recurrence:
+    return model.once(day, map(time.fromisoformat, times))
+
+
+def by_rule(
+    rrule: str, *times: str, starts_on: date = DAY, ends_on: date | None = None, **changes: object
+) -> Recurrence:
+    values: dict[str, object] = {
+        "starts_on": starts_on,
+        "ends_on": ends_on,
+        "times": tuple(map(time.fromisoformat, times)),
+        "rrule": rrule,
+    }
+    return Recurrence(**(values | changes))  # type: ignore[arg-type]
 
 
 def to_units(*units: int) -> tuple[Target, ...]:
@@ -117,13 +128,13 @@ def bulletins(*numbers: int) -> tuple[Item, ...]:
     return tuple(BulletinItem(number=place, bulletin_id=bulletin_id(each)) for place, each in enumerate(numbers))
 
 
-def a_broadcast(n: int = 1, rule: Rule | None = None, **changes: object) -> Broadcast:
+def a_broadcast(n: int = 1, recurrence: Recurrence | None = None, **changes: object) -> Broadcast:
     values: dict[str, object] = {
         "broadcast_id": broadcast_id(n),
         "unit_id": unit_id(1),
         "title": f"Buổi phát {n}",
         "level": Level.NORMAL,
-        "rule": rule or daily("05:30"),
+        "recurrence": recurrence or daily("05:30"),
         "time_zone": ZONE,
         "items": bulletins(1),
         "targets": to_units(1),

@@ -118,7 +118,7 @@ def fingerprinter() -> Callable[[Slot], bytes]:
 
 def fingerprint(slot: Slot) -> bytes:
     """Return a digest of everything a device is told about `slot`: equal digests, nothing to tell."""
-    facts = (
+    facts: tuple[object, ...] = (
         to_ms(slot.starts_at),
         to_ms(slot.ends_at),
         to_ms(slot.latest_start_at),
@@ -135,4 +135,10 @@ def fingerprint(slot: Slot) -> bytes:
         slot.volume_percent,
         int(slot.resume),
     )
+    # Only where there is something to say: what was recorded before there were relays and places keeps its print.
+    if slot.rank.place is not None:
+        facts += ("place", slot.rank.place)
+    if slot.relay is not None:
+        fallback = slot.relay.fallback.sha256.hex() if slot.relay.fallback is not None else None
+        facts += ("relay", str(slot.relay.source_id), slot.relay.path, slot.relay.url, fallback)
     return hashlib.sha256(repr(facts).encode()).digest()[:FINGERPRINT_BYTES]

@@ -6,11 +6,13 @@ Instants are aware and in UTC, days are local days, intervals are half-open.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NewType
 
+from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.orders import Rank
@@ -18,6 +20,12 @@ from schemas.plans import ContentKind
 from services.control.units import UnitHistory
 
 DeviceNo = NewType("DeviceNo", int)
+GroupId = NewType("GroupId", uuid.UUID)
+SourceId = NewType("SourceId", uuid.UUID)
+
+# Local time has no offset of its own: it means something in the zone of a broadcast only. A moment is a naive datetime.
+LocalDate = date
+LocalMoment = datetime
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -37,52 +45,101 @@ def from_ms(at_ms: int) -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Once:
-    """On one local day, at each of `times`."""
+class Recurrence:
+    """When something is to begin, in local time (RFC 5545).
 
-    day: date
-    times: tuple[time, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Daily:
-    """Every local day from `starts_on` until `ends_on` (the first day on which it no longer starts; None: for ever)."""
+    Each of `times` is a DTSTART of its own on `starts_on`; what the rule makes of each of them is united, together with
+    `rdates` and without `exdates`, where a date stands for all times of that day. `sessions` are codes of session slots
+    in the policy of the issuing unit: on every day of the rule one begins when its slot does. `ends_on` is the first day
+    on which nothing begins any more, whatever rule and dates say.
+    """
 
     starts_on: date
     ends_on: date | None = None
-    times: tuple[time, ...]
+    times: tuple[time, ...] = ()
+    sessions: tuple[str, ...] = ()
+    rrule: str | None = None  # the value of an RRULE; None: on `starts_on` only
+    rdates: tuple[LocalDate | LocalMoment, ...] = ()
+    exdates: tuple[LocalDate | LocalMoment, ...] = ()
 
 
-Rule = Once | Daily
+EVERY_DAY = "FREQ=DAILY"
+
+
+def once(day: date, times: Iterable[time]) -> Recurrence:
+    """On one local day, at each of `times`."""
+    return Recurrence(starts_on=day, times=tuple(times))
+
+
+def daily(starts_on: date, ends_on: date | None, times: Iterable[time]) -> Recurrence:
+    """Every local day from `starts_on` until `ends_on`, at each of `times`."""
+    return Recurrence(starts_on=starts_on, ends_on=ends_on, times=tuple(times), rrule=EVERY_DAY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """A file named by the SHA-256 of its bytes."""
+    """A file named by the SHA-256 of its bytes. A picture has no duration."""
 
     sha256: bytes
     size: int
     mime: str
-    duration: timedelta
+    duration: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bulletin:
-    """Content: sound for clusters, text for boards, or both."""
+    """Content: sound for clusters (`media`), and one thing to show on boards: text, a picture or a film.
+
+    From `expires_at` on it is stale and no longer planned. `max_plays` is how many occurrences of one broadcast, counted
+    from its first, may hold it. `board_length` is how long boards show what has no length of its own.
+    """
 
     bulletin_id: BulletinId
     title: str
     is_approved: bool
     media: Media | None = None
     board_text: str | None = None
+    board_style: ContentKind = ContentKind.TEXT
+    board_media: Media | None = None
+    board_length: timedelta | None = None
+    expires_at: datetime | None = None
+    max_plays: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.board_style not in (ContentKind.TEXT, ContentKind.TICKER):
+            raise ValueError("board_style is text or ticker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySource:
+    """A live source: at the relay point under `path`, where what it says is signed, or taken directly from `url`.
+
+    `fallback` fills in while the source is silent.
+    """
+
+    source_id: SourceId
+    name: str
+    path: str | None = None
+    url: str | None = None
+    fallback: Media | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("a relay source has either a path at the relay point or a url of its own")
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether devices take it themselves, so that nobody signs what it says."""
+        return self.url is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulletinItem:
-    """A bulletin at its place in the broadcast."""
+    """A bulletin at its place in the broadcast. A jingle is one that frames the others."""
 
     number: int
     bulletin_id: BulletinId
+    is_jingle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +150,32 @@ class Pause:
     length: timedelta
 
 
-Item = BulletinItem | Pause
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayItem:
+    """A live source for a length, at its place in the broadcast or a fixed time after the beginning of the occurrence."""
+
+    number: int
+    source_id: SourceId
+    length: timedelta
+    starts_after: timedelta | None = None
+
+
+Item = BulletinItem | Pause | RelayItem
+
+
+class Fit(enum.StrEnum):
+    """What becomes of what does not fit into the length of a broadcast."""
+
+    WHOLE = "whole"  # sounds to its end
+    TRIM = "trim"  # is cut there
+    DROP = "drop"  # is left out
+
+
+class Fill(enum.StrEnum):
+    """What becomes of the time that is left until the length of a broadcast."""
+
+    NONE = "none"  # stays silent
+    REPEAT = "repeat"  # the items again from the first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,24 +194,50 @@ class DeviceTarget:
     is_excluded: bool = False
 
 
-Target = UnitTarget | DeviceTarget
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTarget:
+    """The devices of a group, as it is now."""
+
+    group_id: GroupId
+    is_excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindTarget:
+    """Every device of a kind in the subtree of the issuing unit."""
+
+    kind: DeviceKind
+    is_excluded: bool = False
+
+
+Target = UnitTarget | DeviceTarget | GroupTarget | KindTarget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broadcast:
-    """What somebody asked for. `time_zone` is an IANA name; local times mean nothing without it."""
+    """What somebody asked for. `time_zone` is an IANA name; local times mean nothing without it.
+
+    `length` is how long one occurrence is to last (None: as long as its items), `patience` how late an item may begin
+    (None: half its length). `allowed_rules` are rules of policies that an approver let it pass.
+    """
 
     broadcast_id: BroadcastId
     unit_id: UnitId
     title: str
     level: Level
-    rule: Rule
+    recurrence: Recurrence
     time_zone: str
     items: tuple[Item, ...]
     targets: tuple[Target, ...]
     issued_at: datetime
     volume_percent: int | None = None
     resume: ResumePolicy = ResumePolicy.RESUME
+    length: timedelta | None = None
+    fit: Fit = Fit.WHOLE
+    fill: Fill = Fill.NONE
+    patience: timedelta | None = None
+    severity: int = 0
+    allowed_rules: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         numbers = [item.number for item in self.items]
@@ -147,6 +255,8 @@ class DeviceRef:
     unit_id: UnitId
     registered_at: datetime
     retired_at: datetime | None = None
+    ownership: Ownership = Ownership.PUBLIC
+    public_share: timedelta | None = None  # a day, of a private board with a public share (R-15)
 
     def is_there(self, at: datetime) -> bool:
         """Whether the device is registered at an instant."""
@@ -154,19 +264,43 @@ class DeviceRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Requisition:
+    """The right to use private boards, every one below a unit or one of them, in [`valid_from`, `expires_at`) (R-15)."""
+
+    unit_id: UnitId | None = None
+    device_no: DeviceNo | None = None
+    valid_from: datetime
+    expires_at: datetime
+
+    def __post_init__(self) -> None:
+        if (self.unit_id is None) == (self.device_no is None):
+            raise ValueError("a requisition is of either a unit or a device")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything `plan` looks at. Order means nothing; ids are unique in each tuple."""
+    """Everything `plan` looks at. Order means nothing; ids are unique in each tuple.
+
+    `offers` holds what units decided about normal broadcasts from above (True: accepted), `places` the order a unit
+    gives its priority broadcasts (R-17).
+    """
 
     broadcasts: tuple[Broadcast, ...]
     bulletins: tuple[Bulletin, ...]
     devices: tuple[DeviceRef, ...]
     units: UnitHistory
+    relays: tuple[RelaySource, ...] = ()
+    groups: Mapping[GroupId, frozenset[DeviceNo]] = field(default_factory=dict)
+    offers: Mapping[tuple[BroadcastId, UnitId], bool] = field(default_factory=dict)
+    places: Mapping[tuple[UnitId, BroadcastId], int] = field(default_factory=dict)
+    requisitions: tuple[Requisition, ...] = ()
 
     def __post_init__(self) -> None:
         for name, ids in (
             ("broadcast", [broadcast.broadcast_id for broadcast in self.broadcasts]),
             ("bulletin", [bulletin.bulletin_id for bulletin in self.bulletins]),
             ("device", [device.device_no for device in self.devices]),
+            ("relay source", [source.source_id for source in self.relays]),
         ):
             if len(set(ids)) != len(ids):
                 raise ValueError(f"a {name} stands twice in the snapshot")
@@ -198,12 +332,16 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occurrence:
-    """One dated instance of a broadcast: the local day and time it was asked for, and the instant it begins."""
+    """One dated instance of a broadcast: the local day and time it was asked for, and the instant it begins.
+
+    `session` is the code of the session slot it was asked for in, if it was.
+    """
 
     broadcast_id: BroadcastId
     local_day: date
     local_time: time
     at: datetime
+    session: str | None = None
 
 
 SlotKey = tuple[BroadcastId, datetime, int]
@@ -211,7 +349,7 @@ SlotKey = tuple[BroadcastId, datetime, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One item of one occurrence, in the form that one kind of device puts it out.
+    """One item of one occurrence, in the form that one kind of device puts it out: a bulletin or a relay.
 
     Sounds in [`starts_at`, `ends_at`); who is ready later joins in progress, but not after `latest_start_at`. Devices
     share slots; an emission is a slot on a device.
@@ -225,10 +363,11 @@ class Slot:
     latest_start_at: datetime
     rank: Rank
     content: ContentKind
-    bulletin_id: BulletinId
+    bulletin_id: BulletinId | None
     title: str
     media: Media | None = None
     text: str | None = None
+    relay: RelaySource | None = None
     volume_percent: int | None = None
     resume: ResumePolicy = ResumePolicy.RESUME
 
@@ -271,9 +410,28 @@ class ProblemKind(enum.StrEnum):
     TARGET_DEVICE_GONE = "target_device_gone"
     CANNOT_PLAY = "cannot_play"  # a device that was named cannot put this content out
     NO_DEVICE = "no_device"
+    BAD_RECURRENCE = "bad_recurrence"  # detail: which fault of `recurrence`
+    UNKNOWN_SESSION = "unknown_session"  # the policy of that day has no slot of this code
+    EXPIRED = "expired"
+    PLAYS_USED_UP = "plays_used_up"  # the bulletin has been in as many occurrences as it may
+    NO_ROOM = "no_room"  # what does not fit is left out
+    TOO_MANY_ITEMS = "too_many_items"  # filled up by repeating, there are more items than can be numbered
+    SOURCE_MISSING = "source_missing"
+    RELAY_NOT_ALLOWED = "relay_not_allowed"  # taken directly, and a policy is against it
+    GROUP_CLOSED = "group_closed"
+    OFFER_PENDING = "offer_pending"  # offered to a unit that has not decided (R-17)
+    OFFER_DECLINED = "offer_declined"
+    OUTSIDE_SESSION = "outside_session"
+    QUIET_HOURS = "quiet_hours"
+    WEEKDAY_NOT_ALLOWED = "weekday_not_allowed"
+    SESSION_TOO_LONG = "session_too_long"
+    DAY_FULL = "day_full"  # the minutes a day are used up
+    PRIVATE_BOARD = "private_board"  # no requisition covers it
+    SHARE_USED_UP = "share_used_up"  # the public share of a private board
     # It is emitted, and somebody should look:
     LOCAL_TIME_SKIPPED = "local_time_skipped"  # the clock jumps over it: emitted as much later as the clock jumps
     LOCAL_TIME_REPEATED = "local_time_repeated"  # the clock shows it twice: emitted the first time
+    SHORTENED = "shortened"  # cut at the end of its session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,10 +467,12 @@ class Plan:
     """The programme of every device that can play, and what is wrong.
 
     Programmes are sorted by `Slot.order`; devices with the same programme share one tuple. Problems are sorted.
+    `offers` names every unit that a normal broadcast from above is offered to (R-17), sorted.
     """
 
     programmes: Mapping[DeviceNo, Programme]
     problems: tuple[Problem, ...]
+    offers: tuple[tuple[BroadcastId, UnitId], ...] = ()
 
     @property
     def emissions(self) -> Iterator[Emission]:

@@ -33,6 +33,7 @@ from services.control.planning.model import (
     Problem,
     ProblemKind,
     Programme,
+    RelayItem,
     Slot,
     Snapshot,
     Window,
@@ -120,7 +121,9 @@ def _plan_broadcast(
         # One tree object stands for all days between two changes of the tree (UnitHistory.on).
         resolution = resolutions.get(id(tree))
         if resolution is None:
-            resolution = resolutions[id(tree)] = resolve(broadcast.targets, broadcast.unit_id, tree, fleet)
+            resolution = resolutions[id(tree)] = resolve(
+                broadcast.targets, broadcast.unit_id, tree, fleet, snapshot.groups
+            )
         shared = _shares(broadcast, occurrence, lineup, resolution, depth)
         shares.extend(shared)
         problems.extend(_gaps(occurrence, lineup, resolution, shared))
@@ -154,9 +157,11 @@ def _line_up(broadcast: Broadcast, bulletins: Mapping[BulletinId, Bulletin]) -> 
                 elif not bulletin.is_approved:
                     gaps.append((number, ProblemKind.BULLETIN_NOT_APPROVED))
                 else:
-                    length = bulletin.media.duration if bulletin.media is not None else TEXT_LENGTH
+                    length = (bulletin.media.duration if bulletin.media is not None else None) or TEXT_LENGTH
                     pieces.append(_Piece(item=number, offset=offset, length=length, bulletin=bulletin))
                     offset += length
+            case RelayItem(number=number):
+                gaps.append((number, ProblemKind.SOURCE_MISSING))
             case _:
                 assert_never(item)
     return _Lineup(pieces=tuple(pieces), gaps=tuple(gaps), length=offset)

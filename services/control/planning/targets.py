@@ -1,7 +1,8 @@
 """From targets to devices, on one local day.
 
-A unit means its whole subtree as the tree is on that day; exclusions win, whatever their order. Nothing is ever emitted
-outside the subtree of the issuing unit: units move at dates, and the right to speak there moves with them.
+A unit means its whole subtree as the tree is on that day, a kind means every device of it below the issuing unit;
+exclusions win, whatever their order. Nothing is ever emitted outside the subtree of the issuing unit: units move at
+dates, and the right to speak there moves with them.
 """
 
 from __future__ import annotations
@@ -9,11 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from schemas.fields import DeviceKind
 from schemas.identifiers import UnitId
 from schemas.plans import ContentKind
-from services.control.planning.model import DeviceNo, DeviceRef, DeviceTarget, ProblemKind, Target, UnitTarget
+from services.control.planning.model import (
+    DeviceNo,
+    DeviceRef,
+    DeviceTarget,
+    GroupId,
+    GroupTarget,
+    KindTarget,
+    ProblemKind,
+    Target,
+    UnitTarget,
+)
 from services.control.units import UnitTree
 
 # What each kind of device can put out today. Sensors and gateways put out nothing.
@@ -54,14 +66,19 @@ class Resolution:
     faults: tuple[Fault, ...]
 
 
-def resolve(targets: Iterable[Target], issuer: UnitId, tree: UnitTree, fleet: Fleet) -> Resolution:
+Groups = Mapping[GroupId, frozenset[DeviceNo]]
+
+
+def resolve(
+    targets: Iterable[Target], issuer: UnitId, tree: UnitTree, fleet: Fleet, groups: Groups | None = None
+) -> Resolution:
     """Return the devices that `targets` of a broadcast issued by `issuer` mean on the day of `tree`."""
     included: set[DeviceNo] = set()
     excluded: set[DeviceNo] = set()
     named: set[DeviceNo] = set()
     faults: set[Fault] = set()
     for target in targets:
-        found, fault = _devices(target, issuer, tree, fleet)
+        found, fault = _devices(target, issuer, tree, fleet, groups or {})
         if fault is not None:
             faults.add(fault)
         if target.is_excluded:
@@ -80,7 +97,9 @@ def resolve(targets: Iterable[Target], issuer: UnitId, tree: UnitTree, fleet: Fl
     )
 
 
-def _devices(target: Target, issuer: UnitId, tree: UnitTree, fleet: Fleet) -> tuple[frozenset[DeviceNo], Fault | None]:
+def _devices(
+    target: Target, issuer: UnitId, tree: UnitTree, fleet: Fleet, groups: Groups
+) -> tuple[frozenset[DeviceNo], Fault | None]:
     nobody: frozenset[DeviceNo] = frozenset()
     match target:
         case UnitTarget(unit_id=unit_id):
@@ -101,3 +120,21 @@ def _devices(target: Target, issuer: UnitId, tree: UnitTree, fleet: Fleet) -> tu
             if not tree.covers(issuer, device.unit_id):
                 return nobody, Fault(kind=ProblemKind.TARGET_OUTSIDE_ISSUER, device_no=device_no)
             return frozenset({device_no}), None
+        case GroupTarget(group_id=group_id):
+            members = groups.get(group_id)
+            if members is None:
+                return nobody, Fault(kind=ProblemKind.GROUP_CLOSED, detail=str(group_id))
+            return frozenset(
+                device_no
+                for device_no in members
+                if (device := fleet.by_no.get(device_no)) is not None and tree.covers(issuer, device.unit_id)
+            ), None
+        case KindTarget(kind=kind):
+            return frozenset(
+                device.device_no
+                for unit in tree.subtree(issuer)
+                for device in fleet.by_unit.get(unit, ())
+                if device.kind is kind
+            ), None
+        case _:
+            assert_never(target)

@@ -45,7 +45,7 @@ NO = DeviceNo(1)
 
 
 def a_programme(*times: str) -> list[PlannedSlot]:
-    snapshot = a_snapshot([a_broadcast(rule=daily(*times))], bulletins=[a_bulletin(1, 60)])
+    snapshot = a_snapshot([a_broadcast(recurrence=daily(*times))], bulletins=[a_bulletin(1, 60)])
     return [PlannedSlot(slot, fingerprint(slot)) for slot in plan(snapshot, days(8)).programmes[NO]]
 
 

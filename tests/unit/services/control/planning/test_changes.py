@@ -104,9 +104,12 @@ def test_a_fingerprint_covers_everything_a_device_is_told() -> None:
         only_slot(planned("13:00:01")),
         only_slot(planned("13:00", volume_percent=1)),
         only_slot(planned("13:00", issued_at=NOON)),
-        only_slot(plan(a_snapshot([a_broadcast(rule=once("13:00"))], bulletins=[a_bulletin(1, 601)]), days(1))),
+        only_slot(plan(a_snapshot([a_broadcast(recurrence=once("13:00"))], bulletins=[a_bulletin(1, 601)]), days(1))),
         only_slot(
-            plan(a_snapshot([a_broadcast(rule=once("13:00"))], bulletins=[a_bulletin(1, 600, title="Khác")]), days(1))
+            plan(
+                a_snapshot([a_broadcast(recurrence=once("13:00"))], bulletins=[a_bulletin(1, 600, title="Khác")]),
+                days(1),
+            )
         ),
     ]
     assert len({fingerprint(slot) for slot in (plain, *variants)}) == len(variants) + 1

@@ -18,13 +18,12 @@ from services.control.planning.changes import Changes, Recorded, changes, finger
 from services.control.planning.model import (
     Broadcast,
     BulletinItem,
-    Daily,
     DeviceNo,
     DeviceTarget,
-    Once,
     Pause,
     Plan,
     ProblemKind,
+    Recurrence,
     Slot,
     Snapshot,
     UnitTarget,
@@ -57,14 +56,30 @@ some_instants = st.integers(-24, 24 * 6).map(
     lambda hours: datetime.combine(FIRST, time(0), tzinfo=LONG_AGO.tzinfo) + timedelta(hours=hours)
 )
 some_times = st.lists(st.sampled_from(EVERY_FEW_HOURS), min_size=1, max_size=3, unique=True).map(tuple)
-some_rules = st.one_of(
-    st.builds(Once, day=some_days, times=some_times),
-    st.builds(
-        Daily,
-        starts_on=some_days,
-        ends_on=st.one_of(st.none(), st.just(FIRST + timedelta(days=6))),
-        times=some_times,
-    ),
+RRULES = [
+    None,
+    "FREQ=DAILY",
+    "FREQ=DAILY;INTERVAL=2",
+    "FREQ=DAILY;COUNT=3",
+    "FREQ=DAILY;UNTIL=20261026T003000Z",
+    "FREQ=WEEKLY;BYDAY=SU,MO;WKST=SU",
+    "FREQ=MONTHLY;BYDAY=-1SU",
+    "FREQ=YEARLY;BYMONTH=10;BYMONTHDAY=-7",
+    "FREQ=HOURLY;INTERVAL=7",
+    "FREQ=DAILY;BYHOUR=2,3;BYMINUTE=30",
+    "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
+    "FREQ=MINUTELY",
+]
+some_moments = st.builds(datetime.combine, some_days, st.sampled_from(EVERY_FEW_HOURS))
+some_dates = st.lists(st.one_of(some_days, some_moments), max_size=3).map(tuple)
+some_recurrences = st.builds(
+    Recurrence,
+    starts_on=some_days,
+    ends_on=st.one_of(st.none(), st.just(FIRST + timedelta(days=6))),
+    times=some_times,
+    rrule=st.sampled_from(RRULES),
+    rdates=some_dates,
+    exdates=some_dates,
 )
 some_targets = st.lists(
     st.one_of(
@@ -121,7 +136,7 @@ def _unit(
 def some_broadcast(draw: st.DrawFn, n: int, levels: tuple[Level, ...] = tuple(Level)) -> Broadcast:
     return a_broadcast(
         n,
-        draw(some_rules),
+        draw(some_recurrences),
         unit_id=unit_id(draw(st.sampled_from([1, 1, 10, 11, 99]))),
         level=draw(st.sampled_from(levels)),
         time_zone=draw(st.sampled_from(ZONES)),
@@ -251,7 +266,16 @@ def test_shuffling_changes_nothing(snapshot: Snapshot, data: st.DataObject) -> N
 
     other = Snapshot(
         broadcasts=tuple(
-            replace(each, targets=shuffled(each.targets), rule=replace(each.rule, times=shuffled(each.rule.times)))
+            replace(
+                each,
+                targets=shuffled(each.targets),
+                recurrence=replace(
+                    each.recurrence,
+                    times=shuffled(each.recurrence.times),
+                    rdates=shuffled(each.recurrence.rdates),
+                    exdates=shuffled(each.recurrence.exdates),
+                ),
+            )
             for each in shuffled(snapshot.broadcasts)
         ),
         bulletins=shuffled(snapshot.bulletins),
@@ -271,27 +295,18 @@ def test_every_occurrence_ends_as_emissions_or_a_named_problem(snapshot: Snapsho
     for broadcast in snapshot.broadcasts:
         asked = {item.number for item in broadcast.items if isinstance(item, BulletinItem)}
         wrong = [each for each in planned.problems if each.broadcast_id == broadcast.broadcast_id]
-        for day in recurrence._days(broadcast.rule, WEEK):
-            for local_time in broadcast.rule.times:
-                about = [p for p in wrong if (p.local_day, p.local_time) in {(day, local_time), (None, None)}]
-                whole = {p.kind for p in about if p.item is None}
-                if whole & {
-                    ProblemKind.UNKNOWN_TIME_ZONE,
-                    ProblemKind.BEFORE_ISSUE,
-                    ProblemKind.ISSUER_CLOSED,
-                    ProblemKind.SAME_INSTANT,
-                    ProblemKind.LOCAL_DAY_SKIPPED,
-                    ProblemKind.BULLETIN_MISSING,
-                }:
-                    continue
-                (at,) = [
-                    o.at
-                    for o in recurrence.expand(broadcast, Window(first=day, end=day + timedelta(days=1))).occurrences
-                    if o.local_time == local_time
-                ]
-                named = {p.item for p in about}
-                for item in asked:
-                    assert (broadcast.broadcast_id, at, item) in emitted or item in named
+        for occurrence in recurrence.expand(broadcast, WEEK).occurrences:
+            day, local_time, at = occurrence.local_day, occurrence.local_time, occurrence.at
+            about = [p for p in wrong if (p.local_day, p.local_time) in {(day, local_time), (None, None)}]
+            if {p.kind for p in about if p.item is None} & {
+                ProblemKind.BEFORE_ISSUE,
+                ProblemKind.ISSUER_CLOSED,
+                ProblemKind.BULLETIN_MISSING,
+            }:
+                continue
+            named = {p.item for p in about}
+            for item in asked:
+                assert (broadcast.broadcast_id, at, item) in emitted or item in named
 
 
 @given(snapshot=some_snapshot(), newcomer=some_broadcast(50, (Level.NORMAL,)))

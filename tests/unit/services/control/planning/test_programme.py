@@ -153,7 +153,9 @@ def test_items_follow_one_another_with_their_pauses() -> None:
         BulletinItem(number=2, bulletin_id=bulletin_id(2)),
     )
     result = plan(
-        a_snapshot([a_broadcast(items=items, rule=once("05:30"))], bulletins=[a_bulletin(1, 60), a_bulletin(2, 30)]),
+        a_snapshot(
+            [a_broadcast(items=items, recurrence=once("05:30"))], bulletins=[a_bulletin(1, 60), a_bulletin(2, 30)]
+        ),
         days(1),
     )
     first, second = result.programmes[DeviceNo(1)]
@@ -177,7 +179,7 @@ def test_items_follow_one_another_with_their_pauses() -> None:
 )
 def test_what_may_not_be_said_takes_no_time(broken: object, kind: ProblemKind) -> None:
     stock = [each for each in (broken, a_bulletin(2, 30)) if each is not None]
-    result = plan(a_snapshot([a_broadcast(items=bulletins(1, 2), rule=once("05:30"))], bulletins=stock), days(1))  # type: ignore[arg-type]
+    result = plan(a_snapshot([a_broadcast(items=bulletins(1, 2), recurrence=once("05:30"))], bulletins=stock), days(1))  # type: ignore[arg-type]
     assert heard(result) == {1: [local("2026-09-07 05:30")]}
     assert [(problem.kind, problem.item) for problem in result.problems] == [(kind, 0)]
 
@@ -190,7 +192,7 @@ def test_clusters_sound_and_boards_show() -> None:
     ]
     result = plan(
         a_snapshot(
-            [a_broadcast(items=bulletins(1, 2, 3), rule=once("05:30"))],
+            [a_broadcast(items=bulletins(1, 2, 3), recurrence=once("05:30"))],
             bulletins=stock,
             devices=[a_device(1), a_device(2, kind=BOARD)],
         ),
@@ -221,7 +223,7 @@ def test_a_device_that_comes_or_goes_gets_what_begins_while_it_is_there() -> Non
     noon = local("2026-09-07 12:00")
     result = plan(
         a_snapshot(
-            [a_broadcast(rule=once("05:30", "17:00"))],
+            [a_broadcast(recurrence=once("05:30", "17:00"))],
             devices=[a_device(1), a_device(2, registered_at=noon), a_device(3, retired_at=noon)],
         ),
         days(1),
@@ -234,7 +236,7 @@ def test_a_device_that_comes_between_two_items_gets_the_second() -> None:
     start = local("2026-09-07 05:30")
     result = plan(
         a_snapshot(
-            [a_broadcast(rule=once("05:30"), items=bulletins(1, 2))],
+            [a_broadcast(recurrence=once("05:30"), items=bulletins(1, 2))],
             bulletins=[a_bulletin(1, 60), a_bulletin(2, 60)],
             devices=[
                 a_device(1),
@@ -249,7 +251,9 @@ def test_a_device_that_comes_between_two_items_gets_the_second() -> None:
 
 
 def test_what_lies_before_its_issue_is_named() -> None:
-    result = plan(a_snapshot([a_broadcast(rule=once("05:30", "17:00"), issued_at=local("2026-09-07 10:00"))]), days(1))
+    result = plan(
+        a_snapshot([a_broadcast(recurrence=once("05:30", "17:00"), issued_at=local("2026-09-07 10:00"))]), days(1)
+    )
     assert heard(result) == {1: [local("2026-09-07 17:00")]}
     assert result.problems == (
         Problem(

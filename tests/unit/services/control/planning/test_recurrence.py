@@ -2,15 +2,20 @@ from datetime import UTC, date, datetime, time
 
 import pytest
 
-from services.control.planning.model import Problem, ProblemKind, Rule, Window
+from services.control.planning.model import Problem, ProblemKind, Recurrence, Window
 from services.control.planning.recurrence import expand, start_of, zone
 from tests.support.planning import DAY, a_broadcast, daily, days, local, once
 
 
 def check_expansion(
-    rule: Rule, window: Window, starts: list[datetime], problems: list[tuple[ProblemKind, str]], *, zone_name: str
+    recurrence: Recurrence,
+    window: Window,
+    starts: list[datetime],
+    problems: list[tuple[ProblemKind, str]],
+    *,
+    zone_name: str,
 ) -> None:
-    expansion = expand(a_broadcast(rule=rule, time_zone=zone_name), window)
+    expansion = expand(a_broadcast(recurrence=recurrence, time_zone=zone_name), window)
     assert [occurrence.at for occurrence in expansion.occurrences] == starts
     assert [(problem.kind, f"{problem.local_time:%H:%M}") for problem in expansion.problems] == problems
 
@@ -46,9 +51,9 @@ VIET_NAM = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "window", "starts"), VIET_NAM)
-def test_local_times_become_instants(rule: Rule, window: Window, starts: list[datetime]) -> None:
-    check_expansion(rule, window, starts, [], zone_name="Asia/Ho_Chi_Minh")
+@pytest.mark.parametrize(("recurrence", "window", "starts"), VIET_NAM)
+def test_local_times_become_instants(recurrence: Recurrence, window: Window, starts: list[datetime]) -> None:
+    check_expansion(recurrence, window, starts, [], zone_name="Asia/Ho_Chi_Minh")
 
 
 # Europe/Berlin: 2026-03-29 02:00 → 03:00, 2026-10-25 03:00 → 02:00. Asia/Beirut: 2026-03-29 00:00 → 01:00.
@@ -91,12 +96,11 @@ SHIFTS = [
 ]
 
 
-@pytest.mark.parametrize(("zone_name", "rule", "starts", "problems"), SHIFTS)
+@pytest.mark.parametrize(("zone_name", "recurrence", "starts", "problems"), SHIFTS)
 def test_a_shifting_zone_is_survived_and_reported(
-    zone_name: str, rule: Rule, starts: list[datetime], problems: list[tuple[ProblemKind, str]]
+    zone_name: str, recurrence: Recurrence, starts: list[datetime], problems: list[tuple[ProblemKind, str]]
 ) -> None:
-    day = rule.day  # type: ignore[union-attr]
-    check_expansion(rule, days(1, day), starts, problems, zone_name=zone_name)
+    check_expansion(recurrence, days(1, recurrence.starts_on), starts, problems, zone_name=zone_name)
 
 
 @pytest.mark.parametrize("name", ["Asia/Ha_Noi", "", "../../etc/passwd", "a\0b", "x" * 300])
@@ -113,7 +117,7 @@ def test_an_unknown_zone_is_a_problem_not_an_error(name: str) -> None:
 
 def test_an_occurrence_knows_the_day_it_was_asked_for() -> None:
     # 05:30 in Việt Nam is still the day before in UTC.
-    (occurrence,) = expand(a_broadcast(rule=once("05:30")), days(1)).occurrences
+    (occurrence,) = expand(a_broadcast(recurrence=once("05:30")), days(1)).occurrences
     assert (occurrence.local_day, occurrence.local_time) == (DAY, time(5, 30))
     assert occurrence.at.date() == date(2026, 9, 6)
 
