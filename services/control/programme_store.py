@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from asyncpg import Record
 
+from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.plans import ContentKind
@@ -79,7 +80,7 @@ SELECT b.bulletin_id, b.title, b.state, b.board_text, b.media_sha256, m.size, m.
 
 # Sensors and gateways put out nothing, and there may be millions: they are loaded only where somebody named them.
 _DEVICES = """
-SELECT device_no, device_id, kind, unit_id, registered_at, retired_at
+SELECT device_no, device_id, kind, unit_id, registered_at, retired_at, ownership, public_share_minutes, volume_percent
   FROM control.devices
  WHERE (kind IN ('cluster', 'board') OR device_no = ANY ($1))
    AND (retired_at IS NULL OR retired_at > $2)
@@ -447,7 +448,14 @@ def _device(row: Record) -> DeviceRef:
         unit_id=UnitId(row["unit_id"]),
         registered_at=row["registered_at"],
         retired_at=row["retired_at"],
+        ownership=Ownership[row["ownership"].upper()],
+        public_share=_minutes(row["public_share_minutes"]),
+        volume_percent=row["volume_percent"],
     )
+
+
+def _minutes(count: int | None) -> timedelta | None:
+    return timedelta(minutes=count) if count is not None else None
 
 
 def _grouped(rows: Iterable[Record]) -> dict[uuid.UUID, list[Record]]:

@@ -17,6 +17,7 @@ from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.orders import Rank
 from schemas.plans import ContentKind
+from services.control.planning.policies import Policy
 from services.control.units import UnitHistory
 
 DeviceNo = NewType("DeviceNo", int)
@@ -257,6 +258,7 @@ class DeviceRef:
     retired_at: datetime | None = None
     ownership: Ownership = Ownership.PUBLIC
     public_share: timedelta | None = None  # a day, of a private board with a public share (R-15)
+    volume_percent: int = 100  # as configured: what sounds without a volume of its own
 
     def is_there(self, at: datetime) -> bool:
         """Whether the device is registered at an instant."""
@@ -291,6 +293,7 @@ class Snapshot:
     units: UnitHistory
     relays: tuple[RelaySource, ...] = ()
     groups: Mapping[GroupId, frozenset[DeviceNo]] = field(default_factory=dict)
+    policies: Mapping[UnitId, Policy] = field(default_factory=dict)
     offers: Mapping[tuple[BroadcastId, UnitId], bool] = field(default_factory=dict)
     places: Mapping[tuple[UnitId, BroadcastId], int] = field(default_factory=dict)
     requisitions: tuple[Requisition, ...] = ()
