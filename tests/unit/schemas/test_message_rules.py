@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -31,9 +31,10 @@ RANK = Rank(level=Level.NORMAL, issuer_depth=0, issued_at_ms=0)
 MEDIA = MediaReference(sha256=bytes(32), size=1, mime="audio/ogg", path="a")
 WINDOW: dict[str, Any] = {"issued_at_ms": 5, "valid_from_ms": 5, "valid_until_ms": 6}
 ID = uuid.UUID(int=7)
+RecordT = TypeVar("RecordT", bound=Record)
 
 
-def changed(record: Record, **changes: Any) -> Record:
+def changed(record: RecordT, **changes: Any) -> RecordT:
     """Return a validated copy of `record` with `changes`."""
     values = {name: getattr(record, name) for name in type(record).model_fields}
     return type(record)(**{**values, **changes})
@@ -144,7 +145,7 @@ def test_media_an_emission_names_is_listed_exactly_once() -> None:
     with pytest.raises(ValidationError, match="1 media hashes are named"):
         plan(sounding)
     with pytest.raises(ValidationError, match="share a hash"):
-        plan(sounding, media=(MEDIA, changed(MEDIA, path="b")))  # type: ignore[arg-type]
+        plan(sounding, media=(MEDIA, changed(MEDIA, path="b")))
 
 
 @pytest.mark.parametrize("content", list(ContentKind))
@@ -251,7 +252,7 @@ def test_a_key_stands_once_in_a_set() -> None:
     KeySet(**WINDOW, serial=0, keys=(a, b))
     KeySet(**WINDOW, serial=0)
     with pytest.raises(ValidationError, match="share a kid"):
-        KeySet(**WINDOW, serial=0, keys=(a, b, changed(a, not_after_ms=9)))  # type: ignore[arg-type]
+        KeySet(**WINDOW, serial=0, keys=(a, b, changed(a, not_after_ms=9)))
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def rules(policy: Policy | EffectivePolicy, pieces: tuple[Piece, ...], level: Le
 def test_check_names_the_rule_and_the_place(
     says: dict[str, object], spans: list[tuple[str, str]], expected: list[str]
 ) -> None:
-    assert rules(a_policy(**says), heard(*spans)) == expected
+    assert rules(a_policy(1, **says), heard(*spans)) == expected
 
 
 def test_normal_and_priority_obey_and_emergency_passes() -> None:
@@ -471,7 +471,9 @@ def test_the_lowest_fallback_counts() -> None:
 )
 def test_faults_name_the_field(says: dict[str, object], expected: tuple[str, str, int | None, str]) -> None:
     name, code, index, detail = expected
-    assert policies.faults(a_policy(**says)) == (Fault(field=name, code=FaultCode(code), index=index, detail=detail),)
+    assert policies.faults(a_policy(1, **says)) == (
+        Fault(field=name, code=FaultCode(code), index=index, detail=detail),
+    )
 
 
 def test_sessions_of_different_weekdays_do_not_overlap_and_a_whole_day_is_a_session() -> None:
