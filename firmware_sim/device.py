@@ -65,9 +65,10 @@ def next_duty_ms(state: DeviceState, *, now: Moment) -> int | None:
         waits.append(state.heartbeat_due_ms - now.uptime_ms)
         if state.profile.kind is DeviceKind.SENSOR:
             waits.append(state.reading_due_ms - now.uptime_ms)
-        retry_ms = media.next_retry_ms(state.shelf, uptime_ms=now.uptime_ms)
-        if retry_ms is not None and _media_base(state) is not None:
-            waits.append(retry_ms)
+        if state.shelf.failures and _media_base(state) is not None:
+            retry_ms = media.next_retry_ms(state.shelf, _wanted(state), uptime_ms=now.uptime_ms)
+            if retry_ms is not None:
+                waits.append(retry_ms)
     waits.extend(each.until_ms - now.uptime_ms for each in state.awaiting.values())
     return max(1, min(waits)) if waits else None
 

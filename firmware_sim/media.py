@@ -105,11 +105,16 @@ def keep(shelf: Shelf, used: frozenset[bytes]) -> tuple[Shelf, tuple[bytes, ...]
     return replace(shelf, stored=stored, failures=failures, unused=tuple(kept)), tuple(dropped)
 
 
-def next_retry_ms(shelf: Shelf, *, uptime_ms: int) -> int | None:
-    """Milliseconds until the next attempt is due; None when none is waiting or no download may begin."""
+def next_retry_ms(shelf: Shelf, wanted: Iterable[MediaReference], *, uptime_ms: int) -> int | None:
+    """Milliseconds until the next attempt is due; None when none is waiting or no download may begin.
+
+    What is being fetched again, and what nobody wants any more, waits for nothing, however often it failed.
+    """
     if not shelf.failures or len(shelf.fetching) >= FETCHES_AT_ONCE:
         return None
-    return max(0, min(failure.retry_at_ms for failure in shelf.failures.values()) - uptime_ms)
+    waiting = {each.sha256 for each in wanted} - shelf.fetching
+    due = [failure.retry_at_ms for sha256, failure in shelf.failures.items() if sha256 in waiting]
+    return max(0, min(due) - uptime_ms) if due else None
 
 
 def _without(failures: Mapping[bytes, Failure], sha256: bytes) -> Mapping[bytes, Failure]:

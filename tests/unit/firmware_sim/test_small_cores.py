@@ -120,6 +120,14 @@ class TestShelf:
         assert media.to_fetch(shelf, [A, B], uptime_ms=failure.retry_at_ms)[1] == (A, B)
         assert media.to_fetch(media.retry_at_once(shelf), [A], uptime_ms=0)[1] == (A,)
 
+    def test_nothing_is_waited_for_that_is_under_way_again_or_no_longer_wanted(self) -> None:
+        shelf, _ = media.to_fetch(Shelf(), [A], uptime_ms=0)
+        shelf, failure = media.failed(shelf, A.sha256, uptime_ms=0, draw=0.5)
+        assert media.next_retry_ms(shelf, [A], uptime_ms=0) == failure.retry_at_ms
+        assert media.next_retry_ms(shelf, [B], uptime_ms=0) is None
+        shelf, _ = media.to_fetch(shelf, [A], uptime_ms=failure.retry_at_ms)
+        assert media.next_retry_ms(shelf, [A, B], uptime_ms=failure.retry_at_ms + 1) is None
+
     def test_unneeded_files_are_kept_up_to_a_number_the_oldest_go_first(self) -> None:
         files = [a_file(f"file-{index}") for index in range(media.UNUSED_KEPT + 2)]
         shelf = Shelf(stored={each.sha256: each.size for each in files})
