@@ -53,7 +53,7 @@ def quiet(begin: str, end: str) -> tuple[Quiet, ...]:
     return (Quiet(begin=at(begin), end=at(end)),)
 
 
-def a_policy(unit: int = 1, **says: object) -> Policy:
+def a_policy(unit: int = 1, /, **says: object) -> Policy:
     return Policy(unit_id=unit_id(unit), **says)  # type: ignore[arg-type]
 
 
