@@ -10,6 +10,7 @@ it (each of which is a machine of its own, driven by the gateway's shell: that i
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
@@ -26,7 +27,7 @@ from schemas.configuration import Configuration
 from schemas.events import BootReason, CommandResult, Fault, MessageKind, RefusalReason
 from schemas.fields import DeviceKind, PlaySource
 from schemas.orders import MediaReference
-from schemas.plans import Plan
+from schemas.plans import Plan, RelayReference
 
 STEP_WORTH_TELLING_MS = 1_000  # smaller corrections of the clock are everyday synchronisation
 
@@ -39,10 +40,13 @@ def step(state: DeviceState, happened: inputs.Input, *, now: Moment) -> tuple[De
     downlinks.refuse_unawaited(turn)
     _note_trust(turn)
     if not turn.state.is_going_down:
+        _tell_expiry(turn)
         turn.conducted(playback.conduct(turn.state.programme, turn.state.scene(now), now=now))
+        _tune(turn)
         _fetch(turn)
         _speak(turn, happened)
-    _persist(turn, orders_of(state), notes_of(state))
+    if _has_news(state, turn.state):
+        _persist(turn, orders_of(state), notes_of(state))
     return turn.state, tuple(turn.effects)
 
 
@@ -91,7 +95,8 @@ def boot(
         is_silenced=notes.is_silenced,
         volume_override=notes.volume_override,
         connection_number=notes.connection_number,
-        programme=Programme(settled=notes.settled),
+        expired_serial=notes.expired_serial,
+        programme=Programme(settled=notes.settled, fallback_at_ms=notes.fallback_at_ms),
         heartbeat_due_ms=now.uptime_ms,
         reading_due_ms=now.uptime_ms,
     )
@@ -110,7 +115,9 @@ def boot(
     _resurrect(turn, notes, recollection.last_up_at_ms)
     for command_id in turn.state.unfinished:
         turn.command_done(command_id, CommandResult.FAILED, "restarted before it was carried out")
+    _tell_expiry(turn)
     turn.conducted(playback.conduct(turn.state.programme, turn.state.scene(now), now=now))
+    _tune(turn)
     _persist(turn, {name: recollection.files.get(name) for name in orders_of(state)}, notes)
     return turn.state, tuple(turn.effects)
 
@@ -195,8 +202,8 @@ def _react(turn: Turn, happened: inputs.Input) -> None:
             downlinks.receive(turn, kind, payload)
         case inputs.PlaybackStarted(token=token, at_ms=at_ms):
             turn.conducted(playback.begun(programme, token, at_ms=at_ms))
-        case inputs.PlaybackFinished(token=token, figures=figures):
-            turn.conducted(playback.finished(programme, token, figures, now=now))
+        case inputs.PlaybackFinished():
+            _finished(turn, happened)
         case inputs.PlaybackStopped(token=token, figures=figures):
             turn.conducted(playback.stopped(programme, token, figures, now=now))
         case inputs.PlaybackBroke():
@@ -213,6 +220,13 @@ def _react(turn: Turn, happened: inputs.Input) -> None:
         case inputs.MediaRejected(sha256=sha256, detail=detail):
             _failed(turn, sha256, f"media: {detail}")
             turn.refuse(MessageKind.MEDIA, Refusal(reason=RefusalReason.WRONG_HASH, detail=detail))
+        case inputs.SourceSounds(source_id=source_id):
+            if source_id in turn.state.tuned:
+                turn.state = replace(turn.state, heard=turn.state.heard | {source_id})
+        case inputs.SourceSilent(source_id=source_id, detail=detail):
+            _fell_silent(turn, source_id, detail)
+        case inputs.SourceRefused(source_id=source_id, kind=kind, refusal=refusal):
+            turn.refuse(kind, replace(refusal, detail=_about(source_id, refusal.detail)))
         case inputs.Connecting():
             # Grows over everything this device ever used, even when flash or clock were lost (schemas.presence).
             number = max(turn.state.connection_number + 1, now.at_ms)
@@ -241,6 +255,7 @@ def _react(turn: Turn, happened: inputs.Input) -> None:
         case inputs.PoweringOff():
             turn.state = replace(turn.state, is_going_down=True)
             turn.conducted(playback.interrupt(programme, now=now))
+            turn.effects.extend(effects.Untune(source_id=source_id) for source_id in turn.state.tuned)
         case _:
             assert_never(happened)
 
@@ -252,11 +267,25 @@ def _note_trust(turn: Turn) -> None:
         turn.state = replace(turn.state, trusted_since_ms=turn.now.at_ms if is_trusted else None)
 
 
-def _broke(turn: Turn, broken: inputs.PlaybackBroke) -> None:
-    """The decoder gave up on a file: nobody should be cut for it again."""
+def _finished(turn: Turn, over: inputs.PlaybackFinished) -> None:
+    """Content came to its end; a source that did has gone silent, and a fallback without any sound fills nothing."""
     sounding = turn.state.programme.sounding
-    if sounding is not None and sounding.token == broken.token and sounding.media is not None:
-        turn.state = replace(turn.state, shelf=media.unreadable(turn.state.shelf, sounding.media))
+    if sounding is not None and sounding.token == over.token and sounding.source_id is not None:
+        if sounding.filled_by is None:
+            _fell_silent(turn, sounding.source_id, "it ended")
+        elif over.figures.sounded_ms == 0:
+            turn.state = replace(turn.state, shelf=media.unreadable(turn.state.shelf, sounding.filled_by))
+    turn.conducted(playback.finished(turn.state.programme, over.token, over.figures, now=turn.now))
+
+
+def _broke(turn: Turn, broken: inputs.PlaybackBroke) -> None:
+    """The decoder gave up: nobody should be cut again for this file, nor for this source before it has sound again."""
+    sounding = turn.state.programme.sounding
+    if sounding is not None and sounding.token == broken.token:
+        if sounding.put_out is not None:
+            turn.state = replace(turn.state, shelf=media.unreadable(turn.state.shelf, sounding.put_out))
+        elif sounding.source_id is not None:
+            turn.state = replace(turn.state, heard=turn.state.heard - {sounding.source_id})
     turn.state = replace(turn.state, last_error=f"playback: {broken.detail}"[:160])
     turn.conducted(playback.broke(turn.state.programme, broken.token, broken.figures, now=turn.now))
 
@@ -279,6 +308,63 @@ def _events_lost(turn: Turn, count: int) -> None:
     turn.state = replace(turn.state, events_lost=total, last_error=f"{total} events lost")
 
 
+# --- relays and what stands in for a plan ----------------------------------------------------------------------------
+
+
+def _tune(turn: Turn) -> None:
+    """Listen to the sources that are needed now or soon, and to no others."""
+    state = turn.state
+    if not state.programme.relays_at_ms and not state.tuned:
+        return
+    is_trusted = trust.is_trusted(turn.now, state.trust.floor_ms)
+    relays = playback.wanted_sources(state.programme, now=turn.now) if is_trusted else {}
+    base = _media_base(state)
+    wanted = {
+        source_id: effects.Tune(source=source, url=url)
+        for source_id, source in relays.items()
+        if (url := _source_url(source, base)) is not None
+    }
+    if wanted == state.tuned:
+        return
+    kept = {source_id for source_id, tune in wanted.items() if state.tuned.get(source_id) == tune}
+    turn.effects.extend(effects.Untune(source_id=source_id) for source_id in state.tuned if source_id not in kept)
+    turn.effects.extend(tune for source_id, tune in wanted.items() if source_id not in kept)
+    turn.state = replace(state, tuned=wanted, heard=state.heard & kept)
+
+
+def _source_url(source: RelayReference, base: str | None) -> str | None:
+    if source.path is None:
+        return source.url
+    return None if base is None else f"{base.rstrip('/')}/{source.path}"
+
+
+def _fell_silent(turn: Turn, source_id: uuid.UUID, detail: str) -> None:
+    state = turn.state
+    if source_id in state.tuned:
+        error = _about(source_id, f"silent: {detail}")
+        turn.state = replace(state, heard=state.heard - {source_id}, last_error=error)
+
+
+def _about(source_id: uuid.UUID, detail: str | None) -> str:
+    return f"relay {source_id}: {detail or 'refused'}"[:160]
+
+
+def _tell_expiry(turn: Turn) -> None:
+    """Tell once that the plan has run out and no newer one came."""
+    plan = turn.state.plan
+    if plan is None or plan.order.serial == turn.state.expired_serial:
+        return
+    is_trusted = trust.is_trusted(turn.now, turn.state.trust.floor_ms)
+    if is_trusted and playback.has_expired(turn.state.programme, now=turn.now):
+        serial, valid_until_ms = plan.order.serial, plan.order.valid_until_ms
+        turn.state = replace(turn.state, expired_serial=serial)
+        turn.record(
+            events.PlanExpired(
+                device_at_ms=turn.now.at_ms, clock=turn.clock, serial=serial, valid_until_ms=valid_until_ms
+            )
+        )
+
+
 # --- media -----------------------------------------------------------------------------------------------------------
 
 
@@ -290,24 +376,31 @@ def _fetch(turn: Turn) -> None:
     """Begin the downloads that are due: what a command waits for first, then in the order of the plan."""
     state = turn.state
     base = _media_base(state)
-    if not state.is_connected or base is None or (state.plan is None and not state.ordered_media):
+    if not state.is_connected or base is None:
         return
-    shelf, begun = media.to_fetch(state.shelf, _wanted(state), uptime_ms=turn.now.uptime_ms)
-    turn.state = replace(state, shelf=shelf)
+    wanted = _wanted(state)
+    if not wanted:
+        return
+    shelf, begun = media.to_fetch(state.shelf, wanted, uptime_ms=turn.now.uptime_ms)
+    if begun:
+        turn.state = replace(state, shelf=shelf)
     turn.effects.extend(effects.Fetch(media=each, url=f"{base.rstrip('/')}/{each.path.lstrip('/')}") for each in begun)
 
 
 def _wanted(state: DeviceState) -> list[MediaReference]:
     wanted = list(state.ordered_media)
-    if state.plan is None:
-        return wanted
-    plan = state.plan.order
-    missing = {each.sha256: each for each in plan.media if each.sha256 not in state.shelf.stored}
-    if missing:
-        # Emissions are sorted by start, so the first mention is the first need.
-        needs = (missing.pop(each.media, None) for each in state.programme.pending if each.media is not None)
-        wanted.extend(reference for reference in needs if reference is not None)
-        wanted.extend(missing.values())
+    stored = state.shelf.stored
+    if state.plan is not None:
+        missing = {each.sha256: each for each in state.plan.order.media if each.sha256 not in stored}
+        if missing:
+            # Emissions are sorted by start, so the first mention is the first need.
+            named = (sha256 for each in state.programme.pending for sha256 in (each.media, each.fallback))
+            needs = (missing.pop(sha256, None) for sha256 in named if sha256 is not None)
+            wanted.extend(reference for reference in needs if reference is not None)
+            wanted.extend(missing.values())
+    fallback = None if state.config is None else state.config.order.fallback
+    if fallback is not None and fallback.media.sha256 not in stored:
+        wanted.append(fallback.media)
     return wanted
 
 
@@ -340,6 +433,22 @@ def _next_due(profile: Profile, uptime_ms: int, interval_ms: int) -> int:
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
+def _has_news(before: DeviceState, after: DeviceState) -> bool:
+    """Whether anything may have changed that goes to flash: most steps change nothing of it, and finding out is dear."""
+    return not (
+        before.programme is after.programme
+        and before.trust is after.trust
+        and before.plan is after.plan
+        and before.config is after.config
+        and before.executed is after.executed
+        and before.unfinished is after.unfinished
+        and before.is_silenced is after.is_silenced
+        and before.volume_override == after.volume_override
+        and before.connection_number == after.connection_number
+        and before.expired_serial == after.expired_serial
+    )
+
+
 def _persist(turn: Turn, before: Mapping[str, bytes | None], noted: memory.Notes) -> None:
     """Write down what changed.
 
@@ -353,7 +462,7 @@ def _persist(turn: Turn, before: Mapping[str, bytes | None], noted: memory.Notes
     ]
     notes = notes_of(turn.state)
     if notes != noted:
-        written.append(effects.Persist(name=memory.NOTES, content=memory.dump(notes)))
+        written.append(effects.Remember(notes=notes))
     recorded = [effect for effect in turn.effects if isinstance(effect, effects.Record)]
     rest = [effect for effect in turn.effects if not isinstance(effect, effects.Record)]
     turn.effects = [*recorded, *written, *rest]

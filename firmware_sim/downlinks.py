@@ -165,9 +165,11 @@ def _tidy_shelf(turn: Turn) -> None:
     plan = turn.state.plan
     used = {each.sha256 for each in (() if plan is None else plan.order.media)}
     used |= {each.sha256 for each in turn.state.ordered_media}
+    if turn.state.config is not None and turn.state.config.order.fallback is not None:
+        used.add(turn.state.config.order.fallback.media.sha256)
     programme = turn.state.programme
-    if programme.sounding is not None and programme.sounding.media is not None:
-        used.add(programme.sounding.media)
+    if programme.sounding is not None and programme.sounding.put_out is not None:
+        used.add(programme.sounding.put_out)
     shelf, dropped = media.keep(turn.state.shelf, frozenset(used))
     turn.state = replace(turn.state, shelf=shelf)
     turn.effects.extend(effects.DeleteMedia(sha256=sha256) for sha256 in dropped)
@@ -238,13 +240,13 @@ def _order_play(turn: Turn, command: Command, *, wait_ms: int) -> None:
     assert command.rank is not None  # the message's own validator demands it
     content = _content_of(command)
     is_possible = (kind is DeviceKind.CLUSTER and content is ContentKind.AUDIO) or (
-        kind is DeviceKind.BOARD and content in (ContentKind.IMAGE, ContentKind.TEXT)
+        kind is DeviceKind.BOARD and content in (ContentKind.IMAGE, ContentKind.TEXT, ContentKind.VIDEO)
     )
     if not is_possible:
         turn.command_done(command_id, CommandResult.UNSUPPORTED, f"a {kind.name.lower()} cannot put out this content")
         return
     duration_ms = command.duration_ms
-    if duration_ms is None and content is not ContentKind.AUDIO:
+    if duration_ms is None and content not in (ContentKind.AUDIO, ContentKind.VIDEO):
         duration_ms = SHOWN_BY_COMMAND_MS
     ordered = Order(
         reference=PlayReference(source=PlaySource.COMMAND, id=command.command_id),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 
+from firmware_sim.memory import Notes
 from schemas.events import Event
 from schemas.heartbeats import Heartbeat
 from schemas.orders import MediaReference
-from schemas.plans import ContentKind
+from schemas.plans import ContentKind, RelayReference
 from schemas.readings import Reading
 
 
@@ -50,13 +52,14 @@ class DeleteMedia:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPlayback:
-    """Put out content from `position_ms` on: a media file, or text on a board."""
+    """Put out content from `position_ms` on: a media file, text on a board, or what a relay source says right now."""
 
     token: int
     content: ContentKind
     media: bytes | None
     text: str | None
     position_ms: int
+    relay: RelayReference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +70,36 @@ class StopPlayback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tune:
+    """Listen to a relay source at `url`: the list of its segments, or a stream taken directly (`source.url`).
+
+    Answered by `SourceSounds` as soon as there is sound to put out, and by `SourceSilent` when there is none any more.
+    """
+
+    source: RelayReference
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Untune:
+    """Listen to a relay source no longer."""
+
+    source_id: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Persist:
     """Replace one file of the device's memory, whole or not at all. None deletes it."""
 
     name: str
     content: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remember:
+    """Replace the notes, like any other file of the memory (`memory.NOTES`, written by `memory.dump`)."""
+
+    notes: Notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,4 +114,17 @@ class Reboot:
     """Go down and start again."""
 
 
-Effect = Send | Record | Fetch | DeleteMedia | StartPlayback | StopPlayback | Persist | NoteAlive | Reboot
+Effect = (
+    Send
+    | Record
+    | Fetch
+    | DeleteMedia
+    | StartPlayback
+    | StopPlayback
+    | Tune
+    | Untune
+    | Persist
+    | Remember
+    | NoteAlive
+    | Reboot
+)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 
 from firmware_sim.programme import Figures
+from firmware_sim.trust import Refusal
+from schemas.events import MessageKind
 from schemas.fields import ClockState, PowerSource
 from schemas.topics import DownlinkKind
 
@@ -98,6 +101,30 @@ class PlaybackBroke:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSounds:
+    """A relay source that is listened to has verified sound to put out now."""
+
+    source_id: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSilent:
+    """A relay source that is listened to has nothing to put out: it says so, gave nothing new, or cannot be reached."""
+
+    source_id: uuid.UUID
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRefused:
+    """What came in the name of a relay source, a list (`SEGMENTS`) or a segment (`MEDIA`), is not to be believed."""
+
+    source_id: uuid.UUID
+    kind: MessageKind
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PowerSwitched:
     """Mains were lost or came back (R-27)."""
 
@@ -138,6 +165,9 @@ Input = (
     | PlaybackFinished
     | PlaybackStopped
     | PlaybackBroke
+    | SourceSounds
+    | SourceSilent
+    | SourceRefused
     | PowerSwitched
     | ClockSet
     | EventsLost

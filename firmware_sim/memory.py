@@ -36,6 +36,8 @@ class Notes:
     unfinished: tuple[CommandId, ...] = ()
     settled: Mapping[PlayReference, int] = field(default_factory=dict)
     plays: tuple[Play, ...] = ()
+    expired_serial: int | None = None
+    fallback_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ def dump(notes: Notes) -> bytes:
             "unfinished": [str(each) for each in notes.unfinished],
             "settled": [[_reference_out(reference), until] for reference, until in notes.settled.items()],
             "plays": [_play_out(play) for play in notes.plays],
+            "expired_serial": notes.expired_serial,
+            "fallback_at_ms": notes.fallback_at_ms,
         },
         separators=(",", ":"),
     ).encode()
@@ -83,6 +87,9 @@ def load(content: bytes | None) -> Notes:
             unfinished=tuple(CommandId(uuid.UUID(each)) for each in data["unfinished"]),
             settled={_reference_in(reference): int(until) for reference, until in data["settled"]},
             plays=tuple(_play_in(play) for play in data["plays"]),
+            # An earlier firmware wrote neither; forgetting the rest for it would have things played twice.
+            expired_serial=data.get("expired_serial"),
+            fallback_at_ms=int(data.get("fallback_at_ms", 0)),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return Notes()
@@ -112,6 +119,9 @@ def _play_out(play: Play) -> dict[str, Any]:
         "cut_by": None if play.cut_by is None else _reference_out(play.cut_by),
         "paused_at_ms": play.paused_at_ms,
         "shifted_ms": play.shifted_ms,
+        "source_id": None if play.source_id is None else play.source_id.hex,
+        "fallback_ms": play.fallback_ms,
+        "is_silent": play.is_silent,
     }
 
 
@@ -129,4 +139,7 @@ def _play_in(data: dict[str, Any]) -> Play:
         cut_by=None if data["cut_by"] is None else _reference_in(data["cut_by"]),
         paused_at_ms=data["paused_at_ms"],
         shifted_ms=int(data["shifted_ms"]),
+        source_id=None if data.get("source_id") is None else uuid.UUID(hex=data["source_id"]),
+        fallback_ms=int(data.get("fallback_ms", 0)),
+        is_silent=bool(data.get("is_silent", False)),
     )

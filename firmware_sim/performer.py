@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from firmware_sim import device, effects, faults, inputs
+from firmware_sim import device, effects, faults, inputs, memory
 from firmware_sim.clock import Moment
 from firmware_sim.downloader import Wanted
 from firmware_sim.errors import DownloadFailed, WrongHash
@@ -37,7 +37,9 @@ _MEDIA = {
     ContentKind.IMAGE: Medium.IMAGE,
     ContentKind.TEXT: Medium.TEXT,
     ContentKind.TICKER: Medium.TEXT,
+    ContentKind.VIDEO: Medium.VIDEO,
 }
+_FAMILIES = {"image": Medium.IMAGE, "video": Medium.VIDEO}
 
 
 class Surroundings(Protocol):
@@ -213,6 +215,8 @@ class Performer:
                 self._record(event)
             case effects.Persist(name=name, content=content):
                 self._flash.save(name, content)
+            case effects.Remember(notes=notes):
+                self._flash.save(memory.NOTES, memory.dump(notes))
             case effects.Send(message=message):
                 self._send(message)
             case effects.NoteAlive(at_ms=at_ms):
@@ -286,8 +290,8 @@ class Performer:
             happened = inputs.MediaRejected(sha256=sha256, detail=str(error))
         else:
             happened = inputs.MediaFetched(sha256=sha256, size=effect.media.size)
-            medium = Medium.IMAGE if effect.media.mime.startswith("image/") else Medium.SOUND
-            self._workshop.player.prepare(sha256, wanted.file, medium)
+            family = effect.media.mime.partition("/")[0]
+            self._workshop.player.prepare(sha256, wanted.file, _FAMILIES.get(family, Medium.SOUND))
         self._fetching.discard(sha256)
         self.feed(happened)
 

@@ -8,7 +8,8 @@ time it sounded, never more than have been decoded. A file that stops being deco
 What is virtual. There is no sound card: time passes by the device's own drifting clock instead of by samples leaving a
 converter. And one process decodes a file once, for all devices that hold the same verified bytes (equal SHA-256), so
 that 418 clusters can play the same news on a fraction of a core; the samples are counted and thrown away. A board has no
-screen: text is shown by time passing, an image by decoding it.
+screen: text is shown by time passing, an image by decoding it, a video by decoding every frame of it; a video is over
+when its last frame is.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from firmware_sim.programme import Figures
 log = logging.getLogger(__name__)
 
 CHUNK_S = 10  # seconds of sound decoded in one go: some 20 ms of processor time, so files take turns
+VIDEO_CHUNK_S = 1  # of video, which takes some ten times as long
+_VIDEO_RATE_HZ = 1_000  # "samples" of a video are milliseconds
+_FRAME_RATE_HZ = 25  # where a file does not say
 
 
 class Medium(enum.Enum):
@@ -40,6 +44,7 @@ class Medium(enum.Enum):
     SOUND = 0
     IMAGE = 1
     TEXT = 2
+    VIDEO = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +88,9 @@ class Decoding:
         """Decode some more; runs in a thread, one at a time per file."""
         try:
             if self._steps is None:
-                self._steps = self._image() if self._medium is Medium.IMAGE else self._sound()
-            target = self.samples + CHUNK_S * max(self.rate_hz, 1)
+                self._steps = self._open()
+            chunk_s = VIDEO_CHUNK_S if self._medium is Medium.VIDEO else CHUNK_S
+            target = self.samples + chunk_s * max(self.rate_hz, 1)
             while self.samples < target or not self.rate_hz:
                 self.samples += next(self._steps)
         except StopIteration:
@@ -96,6 +102,15 @@ class Decoding:
         self.error = error
         self.is_over = True
         self._steps = None
+
+    def _open(self) -> Iterator[int]:
+        match self._medium:
+            case Medium.IMAGE:
+                return self._image()
+            case Medium.VIDEO:
+                return self._video()
+            case _:
+                return self._sound()
 
     def _sound(self) -> Iterator[int]:
         """Sample counts of the decoded frames, in order."""
@@ -118,6 +133,23 @@ class Decoding:
             next(iter(container.decode(container.streams.video[0])))
             self.rate_hz = 1
             yield 1
+
+    def _video(self) -> Iterator[int]:
+        """Milliseconds of the decoded frames, in order: each lasts until the next, the last as long as one does."""
+        with av.open(self._file, mode="r") as container:
+            if not container.streams.video:
+                raise NotPlayable("no picture in it")
+            stream = container.streams.video[0]
+            frame_s = 1 / float(stream.average_rate or _FRAME_RATE_HZ)
+            begin_s: float | None = None
+            shown_ms = 0
+            for number, frame in enumerate(container.decode(stream)):
+                at_s = number * frame_s if frame.pts is None else frame.time
+                begin_s = at_s if begin_s is None else begin_s
+                until_ms = max(shown_ms, round((at_s - begin_s + frame_s) * 1_000))
+                self.rate_hz = _VIDEO_RATE_HZ
+                yield until_ms - shown_ms
+                shown_ms = until_ms
 
 
 class _Showing:
@@ -210,7 +242,7 @@ class Player:
                 return True  # stopped by whoever was told
         if not decoding.is_over:
             return False
-        if part.medium is Medium.SOUND:
+        if part.medium in (Medium.SOUND, Medium.VIDEO):
             length_s = (decoding.samples - showing.offset) / decoding.rate_hz / part.speed
             showing.timer = self._loop.call_at(showing.began + length_s, self._reach_end, device, token)
         return True
@@ -238,11 +270,13 @@ class Player:
         if showing.began is None:
             return Figures(sounded_ms=0)
         elapsed_s = (self._loop.time() - showing.began) * showing.part.speed
-        if showing.decoding is None or showing.part.medium is not Medium.SOUND:
+        if showing.decoding is None or showing.part.medium is Medium.IMAGE:
             return Figures(sounded_ms=round(elapsed_s * 1_000))
         decoded = showing.decoding.samples - showing.offset
         rate_hz = showing.decoding.rate_hz
         samples = decoded if is_whole else min(decoded, round(elapsed_s * rate_hz))
+        if showing.part.medium is Medium.VIDEO:
+            return Figures(sounded_ms=samples * 1_000 // rate_hz)
         return Figures(sounded_ms=samples * 1_000 // rate_hz, samples=samples, sample_rate_hz=rate_hz)
 
     def _when_decoded(self, sha256: bytes, look: Callable[[], bool]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from firmware_sim import media, memory, trust
+from firmware_sim import effects, media, memory, trust
 from firmware_sim.clock import Moment
 from firmware_sim.profile import Profile
 from firmware_sim.programme import Programme, Scene
@@ -59,6 +60,9 @@ class DeviceState:
     ordered_media: tuple[MediaReference, ...] = ()  # of commands that wait or sound
     executed: tuple[CommandId, ...] = ()  # newest last
     unfinished: tuple[CommandId, ...] = ()  # not answered yet
+    tuned: Mapping[uuid.UUID, effects.Tune] = field(default_factory=dict)  # relay sources listened to
+    heard: frozenset[uuid.UUID] = frozenset()  # those of them that have sound now
+    expired_serial: int | None = None  # of the plan whose end was told
     is_silenced: bool = False
     volume_override: int | None = None  # by command, until the next configuration
     connection_number: int = 0
@@ -101,6 +105,8 @@ class DeviceState:
             volume_cap_percent=self.volume_cap_percent,
             stored=self.shelf.stored,
             corrupt=self.shelf.corrupt,
+            heard=self.heard,
+            fallback=None if self.config is None else self.config.order.fallback,
         )
 
 
@@ -121,6 +127,8 @@ def notes_of(state: DeviceState) -> memory.Notes:
         settled=programme.settled,
         # A play without its first sample is none yet; after a power cut its emission is looked at anew.
         plays=tuple(play for play in plays if play.started_at_ms is not None),
+        expired_serial=state.expired_serial,
+        fallback_at_ms=programme.fallback_at_ms,
     )
 
 

@@ -74,7 +74,8 @@ class Turn:
     def conducted(self, outcome: tuple[Programme, tuple[Directive, ...]]) -> None:
         """Take over a programme and carry out what it asks for."""
         programme, directives = outcome
-        self.state = replace(self.state, programme=programme)
+        if programme is not self.state.programme:
+            self.state = replace(self.state, programme=programme)
         for directive in directives:
             self.direct(directive)
 
@@ -86,11 +87,16 @@ def _direct(turn: Turn, directive: Directive) -> None:
     """Carry out or tell one directive of the programme."""
     at_ms, clock = turn.now.at_ms, turn.clock
     match directive:
-        case Start(play=play, content=content, text=text, position_ms=position_ms):
+        case Start(play=play, content=content, text=text, position_ms=position_ms, relay=relay):
             assert play.token is not None
             turn.effects.append(
                 effects.StartPlayback(
-                    token=play.token, content=content, media=play.media, text=text, position_ms=position_ms
+                    token=play.token,
+                    content=content,
+                    media=play.put_out,
+                    text=text,
+                    position_ms=position_ms,
+                    relay=relay,
                 )
             )
         case Stop(token=token):
@@ -126,6 +132,7 @@ def _direct(turn: Turn, directive: Directive) -> None:
                     sample_rate_hz=play.sample_rate_hz,
                     cut_by=play.cut_by,
                     interruptions=play.interruptions or None,
+                    fallback_ms=play.fallback_ms or None,
                 )
             )
             _release_media(turn, play.reference)

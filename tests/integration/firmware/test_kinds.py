@@ -13,6 +13,7 @@ from schemas.plans import ContentKind
 from schemas.readings import UNITS
 from schemas.topics import DownlinkKind
 from tests.integration.firmware.centre import Centre, make_sound, now_ms
+from tests.support.sounds import video
 from tests.unit.firmware_sim.builders import a_plan, an_emission, signed
 
 pytestmark = pytest.mark.integration
@@ -62,6 +63,29 @@ def test_sensor_measures_in_the_units_of_the_contract(centre: Centre) -> None:
     assert all(sample.unit == UNITS[sample.quantity] for sample in reading.samples)
     beat = centre.wait_heartbeat("cb-01", lambda _: True)
     assert isinstance(beat, SensorHeartbeat)
+
+
+def test_board_shows_a_real_video_until_its_last_frame(centre: Centre) -> None:
+    film = centre.folder / "film.mp4"
+    film.write_bytes(video())
+    offered = centre.media.offer(film)
+    media = MediaReference(sha256=offered.sha256, size=offered.size, mime="video/mp4", path=offered.path)
+    centre.provision({"bang-01": "board"})
+    centre.greet("bang-01")
+    centre.start()
+    centre.wait("bang-01", Booted)
+    emission = an_emission(
+        "film", at_ms=now_ms() + 2_500, duration_ms=30_000, content=ContentKind.VIDEO, media=media.sha256
+    )
+    centre.send(
+        "bang-01", DownlinkKind.PLAN, signed(a_plan(emission, device="bang-01", at_ms=now_ms(), files=(media,)))
+    )
+
+    (ended,) = centre.wait("bang-01", PlayEnded)
+    assert (ended.reference, ended.outcome) == (emission.reference, PlayOutcome.COMPLETED)
+    late_ms = ended.started_at_ms - emission.starts_at_ms
+    assert 1_000 - late_ms <= ended.sounded_ms <= 1_000  # the film, not the slot
+    assert ended.samples is None
 
 
 def test_board_shows_text_and_a_real_image(centre: Centre) -> None:

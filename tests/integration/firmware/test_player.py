@@ -13,6 +13,7 @@ import pytest_asyncio
 from firmware_sim.player import Medium, Part, Player
 from firmware_sim.programme import Figures
 from tests.integration.firmware.centre import make_sound
+from tests.support.sounds import video
 
 pytestmark = pytest.mark.integration
 
@@ -155,6 +156,36 @@ async def test_file_that_is_gone_never_begins(player: Player, tmp_path: Path) ->
     audience = Audience()
     player.start("loa-1", part, audience)
     assert [detail for _, _, detail in audience.ended] == ["the file is gone"]
+
+
+async def test_video_is_decoded_to_its_last_frame_and_rests_on_no_samples(player: Player, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(video())  # five frames, a fifth of a second each
+    audience = Audience()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    player.start("bang-1", a_part(tmp_path / "a.mp4", medium=Medium.VIDEO), audience)
+    await audience.until(ended=1)
+    assert audience.ended == [(1, Figures(sounded_ms=1_000), None)]
+    assert loop.time() - began >= 1.0
+
+
+async def test_video_joins_in_progress_and_stops_when_told(player: Player, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(video())
+    audience = Audience()
+    player.start("bang-1", a_part(tmp_path / "a.mp4", medium=Medium.VIDEO, position_ms=700), audience)
+    await audience.until(ended=1)
+    assert audience.ended == [(1, Figures(sounded_ms=300), None)]
+    player.start("bang-1", a_part(tmp_path / "a.mp4", medium=Medium.VIDEO, token=2, speed=0.001), audience)
+    await audience.until(begun=2)
+    assert player.stop("bang-1", 2).sounded_ms < 100
+
+
+async def test_sound_is_no_video(player: Player, tmp_path: Path) -> None:
+    make_sound(tmp_path / "a.mp3", seconds=0.5)
+    audience = Audience()
+    player.start("bang-1", a_part(tmp_path / "a.mp3", medium=Medium.VIDEO), audience)
+    await audience.until(ended=1)
+    assert audience.ended[0][2] == "NotPlayable: no picture in it"
 
 
 async def test_sound_is_no_image(player: Player, tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ from firmware_sim.programme import Figures
 from firmware_sim.state import DeviceState, Rhythm
 from schemas import signing
 from schemas.commands import Action, Command
-from schemas.configuration import Configuration
+from schemas.configuration import Configuration, Fallback
 from schemas.events import BootReason, Event
 from schemas.fields import ClockState, DeviceKind, Level, PlayReference, PlaySource, ResumePolicy
 from schemas.identifiers import DeviceId
 from schemas.keys import KeySet, SigningKey
 from schemas.orders import MediaReference, Order, Rank
-from schemas.plans import ContentKind, Emission, Plan
+from schemas.plans import ContentKind, Emission, Plan, RelayReference
 from schemas.topics import DownlinkKind
 
 T0 = 1_790_000_000_000  # the instant most tests begin at
@@ -81,6 +81,7 @@ def a_configuration(
     cap: int = 80,
     heartbeat_s: int = 30,
     media_base_url: str | None = "http://media.test/media",
+    fallback: Fallback | None = None,
 ) -> Configuration:
     return Configuration(
         device=device,
@@ -92,7 +93,19 @@ def a_configuration(
         volume_cap_percent=cap,
         heartbeat_interval_s=heartbeat_s,
         media_base_url=media_base_url,
+        fallback=fallback,
     )
+
+
+def a_fallback(*at_s: int, name: str = "notice", mime: str = "audio/mpeg", duration_ms: int | None = None) -> Fallback:
+    """What sounds at these seconds of the UTC day when the plan has run out."""
+    media = a_file(name, mime=mime).model_copy(update={"duration_ms": duration_ms})
+    return Fallback(fallback_id=uuid.uuid5(uuid.NAMESPACE_OID, name), media=media, at_s=at_s)
+
+
+def a_relay(name: str = "vov", *, url: str | None = None) -> RelayReference:
+    source_id = uuid.uuid5(uuid.NAMESPACE_OID, name)
+    return RelayReference(source_id=source_id, path=None if url else f"relays/{source_id}", url=url)
 
 
 def a_file(name: str = "news", *, size: int = 480_000, mime: str = "audio/mpeg") -> MediaReference:
@@ -101,9 +114,15 @@ def a_file(name: str = "news", *, size: int = 480_000, mime: str = "audio/mpeg")
 
 
 def a_rank(
-    level: Level = Level.NORMAL, *, live: bool = False, severity: int = 0, depth: int = 2, issued_at_ms: int = T0
+    level: Level = Level.NORMAL,
+    *,
+    live: bool = False,
+    severity: int = 0,
+    depth: int = 2,
+    issued_at_ms: int = T0,
+    place: int | None = None,
 ) -> Rank:
-    return Rank(level=level, live=live, severity=severity, issuer_depth=depth, issued_at_ms=issued_at_ms)
+    return Rank(level=level, live=live, severity=severity, issuer_depth=depth, issued_at_ms=issued_at_ms, place=place)
 
 
 def an_emission(
@@ -120,8 +139,15 @@ def an_emission(
     resume: ResumePolicy = ResumePolicy.RESUME,
     offset_ms: int = 0,
     item: int = 0,
+    relay: RelayReference | None = None,
+    fallback: str | None = None,
 ) -> Emission:
-    """An emission of the broadcast called `name`, whose media is the file of the same name unless told otherwise."""
+    """An emission of the broadcast called `name`, whose media is the file of the same name unless told otherwise.
+
+    One with a `relay` sounds that and has no media; `fallback` is the name of the file that fills in.
+    """
+    if relay is not None:
+        content, media = ContentKind.RELAY, None
     sha256 = a_file(name).sha256 if media == "" else media
     assert not isinstance(sha256, str)
     return Emission(
@@ -138,6 +164,8 @@ def an_emission(
         volume_percent=volume,
         resume=resume,
         offset_ms=offset_ms,
+        relay=relay,
+        fallback=None if fallback is None else a_file(fallback).sha256,
     )
 
 
@@ -152,7 +180,7 @@ def a_plan(
 ) -> Plan:
     if files is None:
         names = {a_file(name).sha256: a_file(name) for name in ("news", "song", "siren", "other")}
-        used = dict.fromkeys(each.media for each in emissions if each.media is not None)
+        used = dict.fromkeys(sha for each in emissions for sha in (each.media, each.fallback) if sha is not None)
         files = tuple(names[sha256] for sha256 in used)
     return Plan(
         device=device,
@@ -219,6 +247,9 @@ class Bench:
     corrupt: set[bytes] = field(default_factory=set)
     delivers: bool = True  # whether downloads succeed at once
     decodes: bool = True  # whether the first sample comes at once
+    leaps: bool = False  # over time in which nothing is due; notes of being alive are then rare
+    sounding: set[uuid.UUID] = field(default_factory=set)  # relay sources that have sound when they are listened to
+    tuned: dict[uuid.UUID, str] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     told: list[effects.Effect] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -236,8 +267,9 @@ class Bench:
         return Moment(at_ms=self.at_ms, clock=self.clock, uptime_ms=self.uptime_ms)
 
     def boot(self, reason: BootReason = BootReason.POWER_ON) -> None:
-        """Start from flash; whatever the player held is gone."""
+        """Start from flash; whatever the player held is gone, and nobody listens to a source any more."""
         self.parts.clear()
+        self.tuned.clear()
         found = memory.Recollection(files=dict(self.files), media=dict(self.stored), last_up_at_ms=self.alive_ms)
         self.state, wanted = device.boot(a_profile(self.kind), Rhythm(reading_s=60), found, reason=reason, now=self.now)
         self._perform(wanted)
@@ -261,10 +293,11 @@ class Bench:
         """Let time pass as the device's own timers see it: wake it whenever it asked to be woken."""
         end_ms = self.uptime_ms + by_ms
         while True:
-            wake_ms = device.next_wake_ms(self.state, now=self.now)
-            assert wake_ms >= 1
+            look_ahead = device.next_duty_ms if self.leaps else device.next_wake_ms
+            wake_ms = look_ahead(self.state, now=self.now)
+            assert wake_ms is None or wake_ms >= 1
             over = self._next_part_end_ms()
-            stride = min(wake_ms, end_ms - self.uptime_ms, *(() if over is None else (over,)))
+            stride = min(each for each in (wake_ms, over, end_ms - self.uptime_ms) if each is not None)
             self.at_ms += stride
             self.uptime_ms += stride
             self._finish_parts()
@@ -282,6 +315,16 @@ class Bench:
         self.clock = clock or self.clock
         self.boot()
 
+    def source(self, relay: RelayReference, *, sounds: bool) -> None:
+        """A relay source begins to have sound, or falls silent; who listens to it hears that."""
+        (self.sounding.add if sounds else self.sounding.discard)(relay.source_id)
+        if relay.source_id in self.tuned:
+            self.feed(
+                inputs.SourceSounds(source_id=relay.source_id)
+                if sounds
+                else inputs.SourceSilent(source_id=relay.source_id, detail="nothing new came")
+            )
+
     def told_of(self, cls: type[EventT]) -> list[EventT]:
         return [event for event in self.events if isinstance(event, cls)]
 
@@ -296,6 +339,8 @@ class Bench:
                         self.files.pop(name, None)
                     else:
                         self.files[name] = content
+                case effects.Remember(notes=notes):
+                    self.files[memory.NOTES] = memory.dump(notes)
                 case effects.NoteAlive(at_ms=at_ms):
                     self.alive_ms = at_ms
                 case effects.DeleteMedia(sha256=sha256):
@@ -308,6 +353,12 @@ class Bench:
                     self._start(effect)
                 case effects.StopPlayback(token=token):
                     self.feed(inputs.PlaybackStopped(token=token, figures=self._figures(token)))
+                case effects.Tune(source=source, url=url):
+                    self.tuned[source.source_id] = url
+                    if source.source_id in self.sounding:
+                        self.feed(inputs.SourceSounds(source_id=source.source_id))
+                case effects.Untune(source_id=source_id):
+                    del self.tuned[source_id]
                 case effects.Fetch(media=media) if self.delivers:
                     self.stored[media.sha256] = media.size
                     self.feed(inputs.MediaFetched(sha256=media.sha256, size=media.size))
@@ -324,8 +375,9 @@ class Bench:
             self.feed(inputs.PlaybackStarted(token=part.token, at_ms=self.at_ms))
 
     def _length_ms(self, part: effects.StartPlayback) -> int:
-        whole = 3_600_000 if part.media is None else self.media_ms.get(part.media, 3_600_000)
-        return max(0, whole - part.position_ms)
+        if part.media is None:
+            return DAY  # text and relays go on until they are stopped
+        return max(0, self.media_ms.get(part.media, 3_600_000) - part.position_ms)
 
     def _next_part_end_ms(self) -> int | None:
         ends = [begun + self._length_ms(part) - self.uptime_ms for part, begun in self.parts.values()]
@@ -339,6 +391,6 @@ class Bench:
     def _figures(self, token: int) -> Figures:
         part, begun = self.parts.pop(token)
         sounded_ms = min(self.uptime_ms - begun, self._length_ms(part))
-        if part.media is None:
+        if part.text is not None:
             return Figures(sounded_ms=sounded_ms)
         return Figures(sounded_ms=sounded_ms, samples=sounded_ms * RATE // 1_000, sample_rate_hz=RATE)

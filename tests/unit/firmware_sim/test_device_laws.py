@@ -15,19 +15,37 @@ from schemas.events import MissReason, PlayEnded, PlayMissed, PlayOutcome, PlayS
 from schemas.fields import ClockState, Level, PlayReference, ResumePolicy
 from schemas.plans import Emission
 from schemas.topics import DownlinkKind
-from tests.unit.firmware_sim.builders import MINUTE, SECOND, T0, Bench, a_file, a_plan, a_rank, an_emission, signed
+from tests.unit.firmware_sim.builders import (
+    MINUTE,
+    SECOND,
+    T0,
+    Bench,
+    a_file,
+    a_plan,
+    a_rank,
+    a_relay,
+    an_emission,
+    signed,
+)
 
 START = T0 + MINUTE
 NAMES = ("news", "song", "siren", "other")
+LENGTHS_MS = {"song": 7 * SECOND, "siren": 0}  # as fallbacks: one that repeats, one that has no sound in it
+RELAYS = (a_relay("vov"), a_relay("province"), a_relay("abroad", url="http://radio.test/stream"))
 
 
 @st.composite
-def emissions(draw: st.DrawFn, *, resume: st.SearchStrategy[ResumePolicy]) -> list[Emission]:
-    """Up to six overlapping emissions of four files within two minutes; ranks may be equal in all but identity."""
+def emissions(draw: st.DrawFn, *, resume: st.SearchStrategy[ResumePolicy], relays: bool = False) -> list[Emission]:
+    """Up to six overlapping emissions of four files within two minutes; ranks may be equal in all but identity.
+
+    With `relays`, some of them are relays of three sources, with a fallback or without.
+    """
     planned = []
     for item in range(draw(st.integers(1, 6))):
         duration_ms = draw(st.integers(1, 40)) * SECOND
         at_ms = START + draw(st.integers(0, 60)) * SECOND
+        relay = draw(st.sampled_from([None, *RELAYS])) if relays else None
+        fallback = None if relay is None else draw(st.sampled_from([None, "song", "siren"]))
         planned.append(
             an_emission(
                 draw(st.sampled_from(NAMES)),
@@ -44,6 +62,8 @@ def emissions(draw: st.DrawFn, *, resume: st.SearchStrategy[ResumePolicy]) -> li
                 volume=draw(st.sampled_from([None, None, None, 0, 40])),
                 resume=draw(resume),
                 item=item,
+                relay=relay,
+                fallback=fallback,
             )
         )
     return planned
@@ -62,7 +82,18 @@ LUCK = st.lists(
         Luck,
         at_s=st.integers(1, 170),
         what=st.sampled_from(
-            ["power_cut", "long_power_cut", "disconnect", "connect", "media", "plan_again", "clock_lost", "clock_set"]
+            [
+                "power_cut",
+                "long_power_cut",
+                "disconnect",
+                "connect",
+                "media",
+                "plan_again",
+                "clock_lost",
+                "clock_set",
+                "source_sounds",
+                "source_silent",
+            ]
         ),
     ),
     max_size=6,
@@ -88,10 +119,17 @@ def suffer(bench: Bench, luck: Luck, planned: list[Emission], serial: int) -> No
             lost = luck.what == "clock_lost"
             bench.clock = ClockState.UNSYNCHRONISED if lost else ClockState.SYNCHRONISED
             bench.feed(inputs.ClockSet(previous=previous))
+        case "source_sounds" | "source_silent":
+            bench.source(RELAYS[luck.at_s % len(RELAYS)], sounds=luck.what == "source_sounds")
 
 
 def run(planned: list[Emission], luck: list[Luck], *, corrupt: set[str], delivers: bool) -> Bench:
-    bench = Bench(corrupt={a_file(name).sha256 for name in corrupt}, delivers=delivers)
+    bench = Bench(
+        corrupt={a_file(name).sha256 for name in corrupt},
+        delivers=delivers,
+        media_ms={a_file(name).sha256: length_ms for name, length_ms in LENGTHS_MS.items()},
+        sounding={RELAYS[0].source_id, RELAYS[2].source_id},
+    )
     bench.ready(*planned)
     begin = bench.at_ms
     for serial, each in enumerate(luck, start=2):
@@ -106,7 +144,7 @@ def run(planned: list[Emission], luck: list[Luck], *, corrupt: set[str], deliver
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    planned=emissions(resume=st.sampled_from(ResumePolicy)),
+    planned=emissions(resume=st.sampled_from(ResumePolicy), relays=True),
     luck=LUCK,
     corrupt=st.sets(st.sampled_from(NAMES), max_size=1),
     delivers=st.booleans(),
@@ -127,6 +165,8 @@ def test_every_emission_ends_exactly_once_with_a_reason(
     for ended in bench.told_of(PlayEnded):
         assert ended.started_at_ms <= ended.ended_at_ms
         assert ended.outcome is not PlayOutcome.CUT or ended.cut_by is not None
+        assert (ended.fallback_ms or 0) <= ended.sounded_ms
+    assert bench.tuned == {}, "nobody is listened to for ever"
 
 
 @settings(max_examples=100, deadline=None)

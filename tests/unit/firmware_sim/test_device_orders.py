@@ -139,7 +139,7 @@ class TestPlay:
             pytest.param(DeviceKind.SENSOR, {}, id="sound_on_a_sensor"),
             pytest.param(DeviceKind.BOARD, {}, id="sound_on_a_board"),
             pytest.param(DeviceKind.CLUSTER, {"media": None, "text": "Chào"}, id="text_on_a_loudspeaker"),
-            pytest.param(DeviceKind.BOARD, {"media": a_file("film", mime="video/mp4")}, id="video_on_a_board"),
+            pytest.param(DeviceKind.CLUSTER, {"media": a_file("film", mime="video/mp4")}, id="video_on_a_loudspeaker"),
         ],
     )
     def test_of_what_the_device_cannot_put_out(self, kind: DeviceKind, fields: dict[str, Any]) -> None:
@@ -258,7 +258,7 @@ class TestOnce:
         bench.told.clear()
         order(bench, a_command(Action.REBOOT))
         kinds = [type(each) for each in bench.told]
-        assert kinds == [effects.Record, effects.Persist, effects.Reboot]
+        assert kinds == [effects.Record, effects.Remember, effects.Reboot]
 
 
 class TestKeysAwaited:

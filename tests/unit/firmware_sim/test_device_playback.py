@@ -166,9 +166,8 @@ class TestMissed:
         ("kind", "content", "text"),
         [
             pytest.param(DeviceKind.CLUSTER, ContentKind.TEXT, "Chào", id="text_on_a_loudspeaker"),
-            pytest.param(DeviceKind.CLUSTER, ContentKind.RELAY, None, id="relay_is_not_built_yet"),
+            pytest.param(DeviceKind.CLUSTER, ContentKind.VIDEO, None, id="video_on_a_loudspeaker"),
             pytest.param(DeviceKind.BOARD, ContentKind.AUDIO, None, id="sound_on_a_board"),
-            pytest.param(DeviceKind.BOARD, ContentKind.VIDEO, None, id="video_is_not_built_yet"),
             pytest.param(DeviceKind.SENSOR, ContentKind.AUDIO, None, id="sound_on_a_sensor"),
         ],
     )
