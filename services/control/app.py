@@ -116,9 +116,10 @@ def make_services(
 
 
 def measuring_limits(media: MediaSettings) -> Limits:
-    """How much a sound file may be and cost."""
+    """How much a file may be and cost."""
     return Limits(
         max_duration_s=int(media.max_duration.total_seconds()),
+        max_film_s=int(media.max_film.total_seconds()),
         max_cpu_s=max(1, int(media.measuring_cpu.total_seconds())),
         max_memory_mib=media.measuring_memory_mib,
     )

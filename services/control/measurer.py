@@ -1,4 +1,4 @@
-"""Measures sound files in processes of their own: a few at a time, bounded in time and memory, without our secrets."""
+"""Measures files of strangers in processes of their own: a few at a time, bounded in time and memory, without our secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound files on disk, each under the SHA-256 of its bytes; nothing of a user's file name ever becomes a path.
+"""Sounds, pictures and films on disk, each under the SHA-256 of its bytes; nothing of a user's file name ever becomes a path.
 
 A file appears under its name whole or not at all: it is written beside, synced and renamed.
 """

@@ -1,4 +1,4 @@
-"""Taking in a sound file: copied, named by its bytes, measured, stored; or refused without a trace."""
+"""Taking in a sound, picture or film: copied, named by its bytes, measured, stored; or refused without a trace."""
 
 from __future__ import annotations
 
@@ -49,7 +49,12 @@ async def take(
                 action="media_uploaded",
                 subject=f"media:{media.sha256.hex()}",
                 unit_id=unit_id,
-                after={"size": media.size, "duration_ms": media.measures.duration_ms, "is_new": is_new},
+                after={
+                    "size": media.size,
+                    "mime": media.measures.mime,
+                    "duration_ms": media.measures.duration_ms,
+                    "is_new": is_new,
+                },
             ),
             actor=actor,
             origin=origin,

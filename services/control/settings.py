@@ -74,14 +74,15 @@ class HttpSettings(SettingsGroup):
 
 
 class MediaSettings(SettingsGroup):
-    """Sound files: where they lie, how devices reach them, and what is taken."""
+    """Sounds, pictures and films: where they lie, how devices reach them, and what is taken."""
 
     directory: Path = Field(description="directory the files are kept in")
     base_url: str = Field(
         pattern=r"^https?://[^\s?#]+$", max_length=200, description="address under which devices reach this service"
     )
-    max_file_mib: int = Field(default=200, ge=1, le=2_000, description="largest sound file, in MiB")
-    max_duration: Duration = Field(default=timedelta(minutes=60), description="longest sound file")
+    max_file_mib: int = Field(default=200, ge=1, le=2_000, description="largest file, in MiB")
+    max_duration: Duration = Field(default=timedelta(minutes=60), description="longest sound")
+    max_film: Duration = Field(default=timedelta(minutes=10), description="longest film for boards")
     measuring_cpu: Duration = Field(
         default=timedelta(minutes=2), description="processor time that measuring one file may take"
     )
@@ -122,7 +123,7 @@ class ControlSettings(ServiceSettings):
     database: DatabaseSettings = Field(description="the database, as role loa_control")
     broker: BrokerSettings = Field(description="the broker's listener for services")
     http: HttpSettings = Field(default_factory=HttpSettings, description="the API and the pages")
-    media: MediaSettings = Field(description="sound files")
+    media: MediaSettings = Field(description="sounds, pictures and films")
     sessions: SessionSettings = Field(default_factory=SessionSettings, description="logins")
     policy: PolicySettings = Field(default_factory=PolicySettings, description="decisions of the province")
     signing: SigningSettings = Field(description="keys that sign what devices are told")

@@ -154,7 +154,7 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "directory": UnitDirectory(ZONE),
             "passwords": Passwords(CHEAP),
             "files": files,
-            "measurer": Measurer(Limits(max_duration_s=60, max_cpu_s=20, max_memory_mib=1024)),
+            "measurer": Measurer(Limits(max_duration_s=60, max_film_s=30, max_cpu_s=20, max_memory_mib=1024)),
             "http": HttpSettings(),
             "media": media,
             "sessions": SessionSettings(token_lifetime=timedelta(days=4_000)),

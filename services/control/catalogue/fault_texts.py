@@ -494,14 +494,17 @@ FAULTS: dict[str, Parts] = {
     ),
     # --- sound files
     "media_empty": _fault(
-        ("Tệp rỗng hoặc không có âm thanh nào giải mã được.", "The file is empty or holds no decodable sound."),
-        ("Xuất lại tệp âm thanh.", "Export the sound again."),
+        ("Tệp rỗng hoặc không có gì giải mã được.", "The file is empty or holds nothing decodable."),
+        ("Xuất lại tệp từ bản gốc.", "Export it again from the original."),
     ),
     "media_not_audio": _fault(
-        ("Không phải tệp âm thanh được hỗ trợ.", "This is no sound file that is taken."),
         (
-            "Dùng WAV, FLAC, Ogg (Opus, Vorbis), MP3 hoặc M4A (AAC).",
-            "Use WAV, FLAC, Ogg (Opus, Vorbis), MP3 or M4A (AAC).",
+            "Tệp không phải âm thanh, ảnh hoặc phim thuộc loại được nhận.",
+            "The file is no sound, picture or film of a kind that is taken.",
+        ),
+        (
+            "Dùng WAV, FLAC, Ogg, MP3, M4A cho loa; PNG, JPEG, MP4 hoặc WebM cho bảng tin.",
+            "Use WAV, FLAC, Ogg, MP3 or M4A for loudspeakers; PNG, JPEG, MP4 or WebM for boards.",
         ),
     ),
     "media_has_video": _fault(
@@ -513,11 +516,28 @@ FAULTS: dict[str, Parts] = {
         ("Xuất một luồng duy nhất.", "Export a single one."),
     ),
     "media_codec": _fault(
-        ("Kiểu nén âm thanh không được hỗ trợ.", "This codec is not taken."),
+        ("Kiểu nén không được hỗ trợ.", "This codec is not taken."),
         (
-            "Dùng WAV, FLAC, Ogg (Opus, Vorbis), MP3 hoặc M4A (AAC).",
-            "Use WAV, FLAC, Ogg (Opus, Vorbis), MP3 or M4A (AAC).",
+            "Âm thanh: WAV, FLAC, Ogg (Opus, Vorbis), MP3, M4A (AAC). "
+            "Phim: MP4 (H.264, AAC) hoặc WebM (VP8, VP9, AV1, Opus).",
+            "Sounds: WAV, FLAC, Ogg (Opus, Vorbis), MP3, M4A (AAC). Films: MP4 (H.264, AAC) or WebM (VP8, VP9, AV1, "
+            "Opus).",
         ),
+    ),
+    "media_animated": _fault(
+        ("Ảnh động không được nhận.", "Animated pictures are not taken."),
+        ("Xuất thành phim MP4 hoặc WebM.", "Export it as a film (MP4 or WebM)."),
+    ),
+    "media_too_many_pixels": _fault(
+        ("Ảnh hoặc phim có quá nhiều điểm ảnh.", "The picture or film has too many pixels."),
+        (
+            "Thu nhỏ: ảnh tối đa 8K (7680 × 4320 điểm ảnh), phim tối đa 4K (3840 × 2160).",
+            "Scale it down: pictures up to 8K (7680 × 4320 pixels), films up to 4K (3840 × 2160).",
+        ),
+    ),
+    "media_several_films": _fault(
+        ("Tệp có nhiều luồng hình.", "There are several films in the file."),
+        ("Xuất lại với một luồng hình.", "Export it with one stream of pictures."),
     ),
     "media_layout": _fault(
         ("Tệp có nhiều hơn hai kênh.", "The file has more than two channels."),
@@ -528,11 +548,11 @@ FAULTS: dict[str, Parts] = {
         ("Dùng từ 8 đến 192 kHz, tốt nhất 48 kHz.", "Use 8 to 192 kHz, best 48 kHz."),
     ),
     "media_too_short": _fault(
-        ("Âm thanh ngắn hơn 0,4 giây.", "The sound is shorter than 0.4 seconds."),
+        ("Ngắn hơn 0,4 giây.", "It is shorter than 0.4 seconds."),
         ("Dùng tệp dài hơn.", "Use a longer one."),
     ),
     "media_too_long": _fault(
-        ("Âm thanh dài quá mức cho phép.", "The sound is too long."),
+        ("Dài quá mức cho phép.", "It is too long."),
         ("Chia thành nhiều bản tin.", "Split it into several bulletins."),
     ),
     "media_damaged": _fault(
@@ -540,15 +560,21 @@ FAULTS: dict[str, Parts] = {
         ("Xuất lại tệp từ bản gốc.", "Export it again from the original."),
     ),
     "media_foreign_bytes": _fault(
-        ("Tệp chứa nhiều dữ liệu không phải âm thanh.", "Much of the file is not sound."),
         (
-            "Xuất lại tệp, bỏ ảnh bìa lớn và dữ liệu đính kèm.",
-            "Export it again without large pictures and attachments.",
+            "Tệp chứa dữ liệu không thuộc âm thanh, ảnh hoặc phim.",
+            "The file holds bytes that are no part of the sound, picture or film.",
+        ),
+        (
+            "Xuất lại tệp, bỏ dữ liệu đính kèm và phần thừa ở cuối.",
+            "Export it again without attachments, and with nothing behind its end.",
         ),
     ),
     "media_unmeasurable": _fault(
         ("Không đo được tệp trong giới hạn cho phép.", "The file cannot be measured within the limits."),
-        ("Xuất lại dưới dạng WAV hoặc FLAC.", "Export it again as WAV or FLAC."),
+        (
+            "Xuất lại dưới dạng WAV hoặc FLAC; phim thì rút ngắn hoặc giảm độ phân giải.",
+            "Export it again as WAV or FLAC; make a film shorter, or its pictures smaller.",
+        ),
     ),
     # --- quarantine
     "ids_or_filter": _fault(

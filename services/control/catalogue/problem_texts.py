@@ -343,11 +343,11 @@ PROBLEMS: dict[str, Parts] = {
         ("Lịch phát chưa được lưu; xem từng lỗi bên dưới.", "The broadcast was not stored; see each error below."),
     ),
     "media_too_large": _problem(
-        ("Tệp âm thanh quá lớn", "The sound file is too large"),
-        ("Tệp âm thanh lớn nhất được nhận là {limit} MiB.", "The largest sound file taken has {limit} MiB."),
+        ("Tệp quá lớn", "The file is too large"),
+        ("Tệp lớn nhất được nhận là {limit} MiB.", "The largest file taken has {limit} MiB."),
     ),
     "media_refused": _problem(
-        ("Tệp âm thanh không được nhận", "The sound file is not taken"),
+        ("Tệp không được nhận", "The file is not taken"),
         ("Tệp đã được giải mã thử và không dùng được; xem lý do.", "The file was decoded and cannot be used; see why."),
     ),
 }

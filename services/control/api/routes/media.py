@@ -1,4 +1,4 @@
-"""Sound files: uploaded by officers, fetched by devices.
+"""Sounds, pictures and films: uploaded by officers, fetched by devices.
 
 A device fetches by hash and believes nothing else, so reading needs no login: whoever knows the hash has been told it.
 """
@@ -94,7 +94,10 @@ def media_view(media: MediaFile, *, is_new: bool) -> MediaView:
     },
 )
 async def upload(request: Request, caller: Maker, services: Parts) -> MediaView:
-    """Upload one sound file (WAV, FLAC, Ogg, MP3 or M4A). It is decoded to the end and measured before it is taken."""
+    """Upload one file; it is decoded to the end and measured before it is taken.
+
+    Sounds are WAV, FLAC, Ogg, MP3 or M4A; pictures PNG or JPEG; films MP4 (H.264, AAC) or WebM (VP8, VP9, AV1, Opus).
+    """
     # Read here and not by the framework, so that a file of hundreds of megabytes is taken from nobody unknown.
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedContent("form_expected")

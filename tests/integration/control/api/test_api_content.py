@@ -1,4 +1,4 @@
-"""Sound files and bulletins over HTTP."""
+"""Sounds, pictures and films over HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from services.control.measurement import Limits
 from services.control.measurer import Measurer
 from services.control.permissions import Role
-from tests.support import sounds
+from tests.support import pictures, sounds
 from tests.support.control_api import Api, add_media
 
 pytestmark = pytest.mark.integration
@@ -56,19 +56,46 @@ async def test_silence_is_taken_and_flagged(api: Api) -> None:
     assert (view["is_silent"], view["loudness_lufs"]) == (True, None)
 
 
+async def test_pictures_and_films_are_measured_beside_sounds(api: Api) -> None:
+    picture = (await upload(api, pictures.picture("jpeg", width=320, height=160))).json()
+    assert (picture["mime"], picture["width"], picture["height"]) == ("image/jpeg", 320, 160)
+    assert (picture["duration_ms"], picture["is_silent"]) == (None, False)
+    film = (await upload(api, pictures.film("webm", "libvpx", seconds=2))).json()
+    assert (film["mime"], film["width"], film["height"]) == ("video/webm", 64, 48)
+    assert film["duration_ms"] == pytest.approx(2_000, abs=50)
+    officer = await api.person((Role.OFFICER, "11"))
+    again = (await api.client.get(f"/api/v1/media/{film['sha256']}", headers=officer)).json()
+    assert again == {**film, "is_new": False}
+    fetched = await api.client.get(f"/media/{picture['sha256']}")
+    assert (fetched.headers["content-type"], fetched.headers["content-disposition"]) == ("image/jpeg", "attachment")
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [
         (b"", "media_empty"),
+        (pictures.picture("png") + b"PK\x03\x04", "media_foreign_bytes"),
+        (pictures.png(width=100_000, height=100_000, rows=b""), "media_too_many_pixels"),
+        (pictures.film(seconds=31), "media_too_long"),
         (b"<html><script>alert(1)</script>", "media_not_audio"),
         (b"RIFF\x00\x00\x00\x00WAVE", None),
         (b"\xff\xfb\x90\x64" + bytes(5_000), None),
-        (sounds.video(), "media_has_video"),
+        (sounds.video(), "media_codec"),
         (sounds.tone("wav", seconds=61, rate=8_000), "media_too_long"),
     ],
-    ids=["empty", "page", "header_only", "noise", "video", "too_long"],
+    ids=[
+        "empty",
+        "archive_behind_a_picture",
+        "pixel_bomb",
+        "film_too_long",
+        "page",
+        "header_only",
+        "noise",
+        "video",
+        "too_long",
+    ],
 )
-async def test_what_is_no_sound_leaves_no_trace(api: Api, content: bytes, code: str | None) -> None:
+async def test_what_cannot_be_put_out_leaves_no_trace(api: Api, content: bytes, code: str | None) -> None:
     response = await upload(api, content)
     assert response.status_code == 415
     error = response.json()["errors"][0]
@@ -144,7 +171,7 @@ async def test_a_form_that_is_not_right_is_told_so(
 
 
 async def test_a_decoder_that_eats_too_much_is_stopped(api: Api) -> None:
-    small = Measurer(Limits(max_duration_s=60, max_cpu_s=20, max_memory_mib=24))
+    small = Measurer(Limits(max_duration_s=60, max_film_s=30, max_cpu_s=20, max_memory_mib=24))
     services = dataclasses.replace(api.services, measurer=small)
     api.client._transport.app.state.services = services  # type: ignore[attr-defined]
     response = await upload(api, sounds.tone("mp3"))

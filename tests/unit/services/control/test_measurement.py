@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.control.measurement import Limits, Refusal, Refused, container_of, measure
-from tests.support import sounds
+from services.control.measurement import Limits, Measures, Refusal, Refused, container_of, measure
+from tests.support import pictures, sounds
 
-LIMITS = Limits(max_duration_s=30, max_cpu_s=20, max_memory_mib=1024)
+LIMITS = Limits(max_duration_s=30, max_film_s=4, max_cpu_s=20, max_memory_mib=1024)
 
 
 def written(folder: Path, content: bytes) -> Path:
@@ -78,11 +78,12 @@ REFUSED: dict[str, tuple[Callable[[], bytes], Refusal | None]] = {
     "empty": (lambda: b"", Refusal.EMPTY),
     "text": (lambda: b"Xin chao" * 100, Refusal.NOT_AUDIO),
     "html": (lambda: b"<!doctype html><script>alert(1)</script>", Refusal.NOT_AUDIO),
-    "png": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), Refusal.NOT_AUDIO),
+    "gif": (lambda: b"GIF89a" + bytes(100), Refusal.NOT_AUDIO),
+    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', Refusal.NOT_AUDIO),
     "zip": (lambda: b"PK\x03\x04" + bytes(100), Refusal.NOT_AUDIO),
     "html_before_a_sound": (lambda: b"<html>" + sounds.tone("mp3"), Refusal.NOT_AUDIO),
     "playlist": (lambda: b"#EXTM3U\n#EXTINF:10\nhttp://169.254.169.254/latest\n", Refusal.NOT_AUDIO),
-    "video": (sounds.video, Refusal.HAS_VIDEO),
+    "sound_form_with_pictures": (lambda: pictures.film("ogg", "libvpx"), Refusal.HAS_VIDEO),
     "six_channels": (many_channels, Refusal.LAYOUT),
     "too_short": (lambda: sounds.tone("wav", seconds=0.2), Refusal.TOO_SHORT),
     "too_long": (lambda: sounds.tone("wav", seconds=31, rate=8_000), Refusal.TOO_LONG),
@@ -135,3 +136,71 @@ def test_no_beginning_of_a_file_crashes_the_measuring(tmp_path: Path, form: str)
 )
 def test_the_first_bytes_tell_the_container(head: bytes, is_known: bool) -> None:
     assert (container_of(head) is not None) is is_known
+
+
+# --- pictures and films ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("form", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg")])
+def test_a_picture_has_a_size_and_no_length(tmp_path: Path, form: str, mime: str) -> None:
+    measures = measure(written(tmp_path, pictures.picture(form, width=320, height=160)), LIMITS)
+    assert measures == Measures(mime=mime, width=320, height=160)
+    assert not measures.is_silent
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "sound", "mime"),
+    [
+        ("mp4", "libx264", None, "video/mp4"),
+        ("mp4", "libx264", "aac", "video/mp4"),
+        ("webm", "libvpx", None, "video/webm"),
+        ("webm", "libvpx-vp9", "libopus", "video/webm"),
+    ],
+)
+def test_a_film_has_a_size_and_a_length(tmp_path: Path, form: str, codec: str, sound: str | None, mime: str) -> None:
+    content = pictures.film(form, codec, seconds=2, width=128, height=64, sound=sound)
+    measures = measure(written(tmp_path, content), LIMITS)
+    assert (measures.mime, measures.width, measures.height) == (mime, 128, 64)
+    assert measures.duration_ms == pytest.approx(2_000, abs=50)
+    assert (measures.sample_rate_hz, measures.channels) == ((48_000, 1) if sound else (None, None))
+    assert measures.is_silent is (sound is not None)
+
+
+REFUSED_PICTURES: dict[str, tuple[Callable[[], bytes], Refusal | None]] = {
+    "png_and_nothing": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), Refusal.DAMAGED),
+    "archive_behind_a_picture": (lambda: pictures.picture("png") + b"PK\x03\x04", Refusal.FOREIGN_BYTES),
+    "much_said_about_a_picture": (
+        lambda: pictures.png(extra=pictures.chunk(b"zTXt", bytes(300_000))),
+        Refusal.FOREIGN_BYTES,
+    ),
+    "too_many_pixels": (lambda: pictures.png(width=50_000, height=50_000, rows=b""), Refusal.TOO_MANY_PIXELS),
+    "animated": (lambda: pictures.png(extra=pictures.chunk(b"acTL", bytes(8))), Refusal.ANIMATED),
+    "film_of_another_codec": (sounds.video, Refusal.CODEC),
+    "film_with_a_codec_for_discs": (lambda: pictures.film("mp4", "libx264", sound="ac3"), Refusal.CODEC),
+    "matroska": (lambda: pictures.film("matroska", "libvpx"), Refusal.NOT_AUDIO),
+    "two_films": (lambda: pictures.film(films=2), Refusal.SEVERAL_FILMS),
+    "film_too_long": (lambda: pictures.film(seconds=4.5), Refusal.TOO_LONG),
+    "film_too_short": (lambda: pictures.film(seconds=0.2), Refusal.TOO_SHORT),
+    "film_too_large": (lambda: pictures.film(seconds=0.1, width=4_096, height=2_176), Refusal.TOO_MANY_PIXELS),
+    "archive_behind_a_film": (lambda: pictures.film() + b"PK\x03\x04" * 100_000, Refusal.FOREIGN_BYTES),
+    "film_cut_in_the_middle": (lambda: pictures.film("mp4", seconds=2)[:-2_000], None),
+    "webm_and_nothing": (lambda: b"\x1aE\xdf\xa3\x87B\x82\x84webm" + bytes(100), None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_PICTURES)
+def test_what_is_no_honest_picture_or_film_is_refused_with_its_reason(tmp_path: Path, name: str) -> None:
+    make, expected = REFUSED_PICTURES[name]
+    with pytest.raises(Refused) as caught:
+        measure(written(tmp_path, make()), LIMITS)
+    if expected is not None:
+        assert caught.value.refusal is expected
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "mp4", "webm"])
+def test_no_beginning_of_a_picture_or_film_crashes_the_measuring(tmp_path: Path, form: str) -> None:
+    makers = {"mp4": pictures.film, "webm": lambda: pictures.film("webm", "libvpx")}
+    content = makers[form]() if form in makers else pictures.picture(form)
+    for length in range(0, len(content), max(1, len(content) // 25)):
+        with contextlib.suppress(Refused):
+            measure(written(tmp_path, content[:length]), LIMITS)
