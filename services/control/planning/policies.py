@@ -401,6 +401,15 @@ def budgets(
     return tuple(budget for budget in found if budget.rule not in allowed)
 
 
+def is_quiet(policy: EffectivePolicy, pieces: Iterable[Piece]) -> bool:
+    """Whether any of `pieces` lies in somebody's quiet hours: an emergency passes them, and people should know."""
+    return any(
+        _first_common(limits.quiet, piece) is not None
+        for piece in pieces
+        for limits in policy._limits  # noqa: SLF001
+    )
+
+
 def volume_cap(policy: EffectivePolicy, pieces: Iterable[Piece], *, level: Level) -> int | None:
     """The loudest that something that sounds in `pieces` may be at any time of it; None where nothing is said."""
     if level is Level.EMERGENCY:

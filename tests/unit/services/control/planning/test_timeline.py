@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -20,50 +20,13 @@ from schemas.orders import Rank
 from schemas.plans import ContentKind, Plan
 from services.control.orders import media_references, wire_emission
 from services.control.planning import timeline
-from services.control.planning.model import Media, Slot, SlotKey, from_ms, to_ms
+from services.control.planning.model import Slot, SlotKey, from_ms, to_ms
 from services.control.planning.timeline import START_GRACE_MS, Fate, Sounding, sounding
-from tests.support.planning import a_media, broadcast_id, bulletin_id
+from tests.support.planning import a_media
+from tests.support.programmes import SIX, a_slot, programme
 
-SIX = datetime(2026, 9, 6, 23, tzinfo=UTC)  # six in the morning in Việt Nam
 NORMAL, PRIORITY, EMERGENCY = Level
 RESUME, RESTART, DROP = ResumePolicy
-
-
-def second(n: float) -> datetime:
-    return SIX + timedelta(seconds=n)
-
-
-def a_slot(
-    n: int,
-    begins: float,
-    ends: float,
-    *,
-    latest: float | None = None,
-    level: Level = NORMAL,
-    resume: ResumePolicy = RESUME,
-    item: int = 0,
-    media: Media | None = None,
-    rank: Rank | None = None,
-) -> Slot:
-    """The slot of broadcast `n` in these seconds after six; who is late joins until half of it is over."""
-    return Slot(
-        broadcast_id=broadcast_id(n),
-        occurrence_at=second(begins),
-        item=item,
-        starts_at=second(begins),
-        ends_at=second(ends),
-        latest_start_at=second((begins + ends) / 2 if latest is None else latest),
-        rank=rank or Rank(level=level, issuer_depth=2, issued_at_ms=0),
-        content=ContentKind.AUDIO,
-        bulletin_id=bulletin_id(n),
-        title=f"Bản tin {n}",
-        media=media or a_media(3600, n),
-        resume=resume,
-    )
-
-
-def programme(*slots: Slot) -> tuple[Slot, ...]:
-    return tuple(sorted(slots, key=lambda slot: slot.order))
 
 
 def written(told: Sequence[Sounding]) -> dict[int, str]:
