@@ -156,12 +156,12 @@ def _import_units(options: argparse.Namespace) -> int:
         return _complain(str(error))
 
     async def run(database: Database, zone: ZoneInfo, now: datetime) -> int:
-        del zone
         async with database.transaction() as connection:
             imported = await unit_directory.import_units(
                 connection,
                 content,
                 valid_from=options.valid_from,
+                zone=zone,
                 may_strand=options.may_strand,
                 actor=None,
                 origin=None,

@@ -1,7 +1,8 @@
 """Who may do what where: roles, permissions, and grants bound to a unit and valid for its whole subtree. Pure.
 
 Default deny: what no role lists is not allowed. The tree decides reach as it stands today, so a unit that is in no tree
-today gives no rights; what hangs on such a unit is in the hands of those with the right over a root.
+today gives no rights; what hangs on such a unit is in the hands of those with the right over a root. Rights over a unit
+that a reform closed are rights over its heir, if that is of the same level.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import enum
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from schemas.identifiers import UnitId
@@ -111,7 +112,11 @@ class Rights:
     __slots__ = ("_grants", "_tops", "tree")
 
     def __init__(self, grants: Iterable[Grant], tree: UnitTree, *, now: datetime) -> None:
-        self._grants = tuple(grant for grant in grants if grant.holds(now=now) and grant.unit_id in tree)
+        self._grants = tuple(
+            grant if over == grant.unit_id else replace(grant, unit_id=over)
+            for grant in grants
+            if grant.holds(now=now) and (over := tree.rights_in(grant.unit_id)) is not None
+        )
         self._tops: dict[Permission, tuple[UnitId, ...]] = {}
         self.tree = tree
 

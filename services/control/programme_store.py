@@ -103,7 +103,7 @@ _RECORD = """
 INSERT INTO control.emissions
        (broadcast_id, occurrence_at, item, device_no, unit_id, bulletin_id, content, level, issuer_depth,
         starts_at, ends_at, latest_start_at, fingerprint, planned_at, outcome, reason, reconciled_at)
-SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, d.unit_id, e.bulletin_id, e.content, e.level,
+SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, coalesce(h.heir_id, d.unit_id), e.bulletin_id, e.content, e.level,
        e.issuer_depth, e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint, $13::timestamptz, $14::text,
        $15::text, CASE WHEN $14 IS NULL THEN NULL ELSE $13 END
   FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::uuid[], $6::text[], $7::text[],
@@ -111,6 +111,8 @@ SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, d.unit_id, e.bullet
        AS e (broadcast_id, occurrence_at, item, device_no, bulletin_id, content, level, issuer_depth,
              starts_at, ends_at, latest_start_at, fingerprint)
   JOIN control.devices d ON d.device_no = e.device_no
+  LEFT JOIN control.unit_heirs h
+         ON h.unit_id = d.unit_id AND e.starts_at >= h.begins_at AND (h.ends_at IS NULL OR e.starts_at < h.ends_at)
     ON CONFLICT ON CONSTRAINT emissions_once_per_device DO UPDATE
    SET unit_id = excluded.unit_id,
        bulletin_id = excluded.bulletin_id,

@@ -9,7 +9,7 @@ tree codes are unique, and a corrected name must not make a new unit.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -42,15 +42,21 @@ def newest_day(history: UnitHistory) -> date | None:
 
 
 def changes(
-    history: UnitHistory, rows: Iterable[UnitRow], *, valid_from: date, new_id: Callable[[], uuid.UUID]
+    history: UnitHistory,
+    rows: Iterable[UnitRow],
+    *,
+    valid_from: date,
+    new_id: Callable[[], uuid.UUID],
+    apart: Collection[UnitId] = (),
 ) -> UnitChanges:
     """The changes that make `rows` (parents first) the tree from `valid_from` on.
 
-    `valid_from` must not lie before `newest_day(history)`.
+    `valid_from` must not lie before `newest_day(history)`. Units that are set `apart` do not go on, whatever the file
+    calls alike.
     """
     present = [version for version in history.versions if version.is_valid_on(valid_from)]
     is_correction = newest_day(history) == valid_from
-    known = {_identity(version, is_correction): version for version in present}
+    known = {_identity(version, is_correction): version for version in present if version.unit_id not in apart}
     ids: dict[str, UnitId] = {}
     before: dict[UnitId, UnitVersion] = {}
     opened: set[UnitId] = set()
@@ -84,6 +90,13 @@ def changes(
         closed=frozenset(version.unit_id for version in present) - wanted.keys(),
         kept=len(before),
     )
+
+
+def applied(history: UnitHistory, change: UnitChanges) -> UnitHistory:
+    """The history with the changes carried out."""
+    gone = {(version.unit_id, version.valid_from) for version in (*change.ended, *change.removed)}
+    kept = (version for version in history.versions if (version.unit_id, version.valid_from) not in gone)
+    return UnitHistory((*kept, *change.ended, *change.added), history.heirs)
 
 
 def _identity(version: UnitVersion, is_correction: bool) -> str | tuple[str, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -12,6 +13,7 @@ from schemas.identifiers import UnitId
 from services.control import audit, planning_queue, unit_changes, unit_files, unit_store
 from services.control.errors import Conflict, Fault
 from services.control.permissions import Actor
+from services.control.planning.recurrence import start_of
 from services.control.unit_store import StrandedUnit
 from services.control.units import UnitHistory, UnitTree
 from services.shared.database.pool import Connection
@@ -63,6 +65,7 @@ async def import_units(
     content: bytes,
     *,
     valid_from: date,
+    zone: ZoneInfo,
     may_strand: bool,
     actor: Actor | None,
     origin: str | None,
@@ -85,24 +88,12 @@ async def import_units(
             facts={"newest": newest.isoformat()},
         )
     changes = unit_changes.changes(history, rows, valid_from=valid_from, new_id=uuid.uuid4)
-    stranded = await unit_store.stranded(connection, changes.closed)
-    if stranded and not may_strand:
-        raise Conflict(
-            "units_in_use",
-            facts={
-                "units": len(stranded),
-                "devices": sum(each.devices for each in stranded),
-                "accounts": sum(each.accounts for each in stranded),
-            },
-            members={
-                "units": [
-                    {"unit_id": str(each.unit_id), "devices": each.devices, "accounts": each.accounts}
-                    for each in stranded[:_STRANDED_SHOWN]
-                ]
-            },
-        )
+    stranded = await unit_store.stranded(connection, changes.closed, history.heirs)
+    if not may_strand:
+        check_nobody_stranded(stranded)
     if not changes.are_none:
         await unit_store.apply(connection, changes, at=now)
+        await unit_store.end_heirs(connection, changes.closed, day=valid_from, starts_at=start_of(valid_from, zone))
         digest = hashlib.sha256(content).digest()
         by = actor.account_id if actor else None
         await unit_store.record_import(
@@ -139,3 +130,22 @@ async def import_units(
         at=now,
     )
     return imported
+
+
+def check_nobody_stranded(stranded: Sequence[StrandedUnit]) -> None:
+    """Raise `Conflict` when units that are to be closed still have devices or accounts."""
+    if stranded:
+        raise Conflict(
+            "units_in_use",
+            facts={
+                "units": len(stranded),
+                "devices": sum(each.devices for each in stranded),
+                "accounts": sum(each.accounts for each in stranded),
+            },
+            members={
+                "units": [
+                    {"unit_id": str(each.unit_id), "devices": each.devices, "accounts": each.accounts}
+                    for each in stranded[:_STRANDED_SHOWN]
+                ]
+            },
+        )

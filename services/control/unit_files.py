@@ -5,20 +5,17 @@ Every fault found is named with its line and column, so that an officer can mend
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.control.errors import Fault, Invalid
+from services.control import csv_tables
+from services.control.csv_tables import Table
+from services.control.errors import Fault
 
-COLUMNS = ("code", "parent_code", "level", "name")
-MAX_BYTES = 4 * 1024 * 1024
 MAX_UNITS = 20_000  # the country had 11,000 units
 MAX_DEPTH = 15  # what the wire contract can say of an issuer's depth
-MAX_FAULTS = 50
+TABLE = Table(columns=("code", "parent_code", "level", "name"), max_rows=MAX_UNITS, code="unit_file_invalid")
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _LEVEL = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -36,89 +33,26 @@ class UnitRow:
     name: str
 
 
-def parse(content: bytes) -> tuple[UnitRow, ...]:
-    """The units of a file, parents before children. Raises `Invalid` naming lines and columns."""
-    rows = tuple(_rows(_records(_decoded(content))))
+def parse(content: bytes, *, field: str = "") -> tuple[UnitRow, ...]:
+    """The units of a file, parents before children. Raises `Invalid` naming lines and columns.
+
+    `field` is where the file stands in a request that holds more than the file.
+    """
+    table = replace(TABLE, field=field)
+    rows = tuple(
+        UnitRow(
+            line=line,
+            code=cells["code"],
+            parent_code=cells["parent_code"] or None,
+            level=cells["level"],
+            name=cells["name"],
+        )
+        for line, cells in csv_tables.rows(content, table)
+    )
     faults = [fault for row in rows for fault in _row_faults(row)]
     faults += _tree_faults(rows)
-    _raise(faults)
+    table.raise_for([replace(fault, field=f"{field}.{fault.field}") for fault in faults] if field else faults)
     return _parents_first(rows)
-
-
-def _raise(faults: list[Fault]) -> None:
-    if not faults:
-        return
-    shown = faults[:MAX_FAULTS]
-    if len(faults) > MAX_FAULTS:
-        shown.append(Fault("file", "more_faults", {"count": len(faults) - MAX_FAULTS}))
-    raise Invalid(*shown, code="unit_file_invalid")
-
-
-def _decoded(content: bytes) -> str:
-    if len(content) > MAX_BYTES:
-        raise Invalid(Fault("file", "file_too_large", {"limit": MAX_BYTES}), code="unit_file_invalid")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Invalid(Fault("file", "not_utf8", {"line": 1}), code="unit_file_invalid")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise Invalid(Fault("file", "not_utf8", {"line": line}), code="unit_file_invalid") from None
-    if "\x00" in text:
-        line = text.count("\n", 0, text.index("\x00")) + 1
-        raise Invalid(Fault("file", "not_text", {"line": line}), code="unit_file_invalid")
-    return text
-
-
-def _records(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each record that is not empty. Raises `Invalid` for what is no CSV."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    begins = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield begins, cells
-            begins = reader.line_num + 1
-    except csv.Error:
-        raise Invalid(Fault("file", "not_csv", {"line": reader.line_num}), code="unit_file_invalid") from None
-
-
-def _rows(records: Iterator[tuple[int, list[str]]]) -> Iterator[UnitRow]:
-    first = next(records, None)
-    if first is None:
-        raise Invalid(Fault("file", "file_is_empty"), code="unit_file_invalid")
-    line, header = first
-    names = [cell.strip() for cell in header]
-    if sorted(names) != sorted(COLUMNS):
-        facts = {"line": line, "expected": ",".join(COLUMNS), "found": ",".join(names)[:200]}
-        raise Invalid(Fault("file", "bad_header", facts), code="unit_file_invalid")
-    faults = []
-    count = 0
-    for line, cells in records:
-        count += 1
-        if count > MAX_UNITS:
-            raise Invalid(Fault("file", "too_many_units", {"limit": MAX_UNITS}), code="unit_file_invalid")
-        if len(cells) != len(names):
-            faults.append(
-                Fault(f"lines[{line}]", "wrong_cell_count", {"line": line, "expected": len(names), "found": len(cells)})
-            )
-            continue
-        values = dict(zip(names, map(_clean, cells), strict=True))
-        yield UnitRow(
-            line=line,
-            code=values["code"],
-            parent_code=values["parent_code"] or None,
-            level=values["level"],
-            name=values["name"],
-        )
-    _raise(faults)
-    if count == 0:
-        raise Invalid(Fault("file", "file_is_empty"), code="unit_file_invalid")
-
-
-def _clean(cell: str) -> str:
-    """One form per text: composed characters, single blanks."""
-    return " ".join(unicodedata.normalize("NFC", cell).split())
 
 
 def _row_faults(row: UnitRow) -> Iterator[Fault]:

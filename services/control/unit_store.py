@@ -10,12 +10,17 @@ from datetime import date, datetime
 from schemas.identifiers import UnitId
 from services.control import vietnamese
 from services.control.unit_changes import UnitChanges
-from services.control.units import UnitHistory, UnitVersion
+from services.control.units import UnitHeir, UnitHistory, UnitVersion
 from services.shared.database.pool import Connection
 
 _VERSIONS = """
 SELECT unit_id, valid_from, valid_until, parent_id, code, level, name, sort_key
   FROM control.unit_versions
+"""
+
+_HEIRS = """
+SELECT unit_id, heir_id, valid_from, valid_until, keeps_rights
+  FROM control.unit_heirs
 """
 
 # Imports take turns: what one decides rests on the history it has read.
@@ -25,11 +30,31 @@ SELECT revision
    FOR UPDATE
 """
 
+# What is filed under a unit that was closed earlier lies with its heir.
 _STRANDED = """
-SELECT u.unit_id,
-       (SELECT count(*) FROM control.devices d WHERE d.unit_id = u.unit_id AND d.retired_at IS NULL) AS devices,
-       (SELECT count(*) FROM control.accounts a WHERE a.unit_id = u.unit_id AND a.disabled_at IS NULL) AS accounts
-  FROM unnest($1::uuid[]) AS u (unit_id)
+SELECT u.unit_id, coalesce(sum(d.devices), 0)::integer AS devices, coalesce(sum(a.accounts), 0)::integer AS accounts
+  FROM unnest($1::uuid[], $2::uuid[]) AS u (unit_id, filed_under)
+ CROSS JOIN LATERAL (SELECT count(*) AS devices
+                       FROM control.devices
+                      WHERE unit_id = u.filed_under AND retired_at IS NULL) d
+ CROSS JOIN LATERAL (SELECT count(*) AS accounts
+                       FROM control.accounts
+                      WHERE unit_id = u.filed_under AND disabled_at IS NULL) a
+ GROUP BY u.unit_id
+"""
+
+_END_HEIRS = """
+UPDATE control.unit_heirs
+   SET valid_until = $2, ends_at = $3
+ WHERE heir_id = ANY ($1)
+   AND valid_from < $2
+   AND (valid_until IS NULL OR valid_until > $2)
+"""
+
+_FORGET_HEIRS = """
+DELETE FROM control.unit_heirs
+ WHERE heir_id = ANY ($1)
+   AND valid_from >= $2
 """
 
 
@@ -43,20 +68,33 @@ class StrandedUnit:
 
 
 async def load_units(connection: Connection) -> UnitHistory:
-    """Every version of every unit."""
+    """Every version of every unit, and who follows whom."""
     rows = await connection.fetch(_VERSIONS)
+    heirs = await connection.fetch(_HEIRS)
     return UnitHistory(
-        UnitVersion(
-            unit_id=UnitId(row["unit_id"]),
-            valid_from=row["valid_from"],
-            valid_until=row["valid_until"],
-            parent_id=UnitId(row["parent_id"]) if row["parent_id"] is not None else None,
-            code=row["code"],
-            level=row["level"],
-            name=row["name"],
-            sort_key=row["sort_key"],
-        )
-        for row in rows
+        (
+            UnitVersion(
+                unit_id=UnitId(row["unit_id"]),
+                valid_from=row["valid_from"],
+                valid_until=row["valid_until"],
+                parent_id=UnitId(row["parent_id"]) if row["parent_id"] is not None else None,
+                code=row["code"],
+                level=row["level"],
+                name=row["name"],
+                sort_key=row["sort_key"],
+            )
+            for row in rows
+        ),
+        (
+            UnitHeir(
+                unit_id=UnitId(row["unit_id"]),
+                heir_id=UnitId(row["heir_id"]),
+                valid_from=row["valid_from"],
+                valid_until=row["valid_until"],
+                keeps_rights=row["keeps_rights"],
+            )
+            for row in heirs
+        ),
     )
 
 
@@ -71,14 +109,25 @@ async def lock_units(connection: Connection) -> None:
     await connection.fetchval(_LOCK)
 
 
-async def stranded(connection: Connection, closed: Iterable[UnitId]) -> tuple[StrandedUnit, ...]:
-    """Which of the units to be closed still have devices in service or accounts in use."""
-    rows = await connection.fetch(_STRANDED, list(closed))
+async def stranded(
+    connection: Connection, closed: Iterable[UnitId], heirs: Iterable[UnitHeir]
+) -> tuple[StrandedUnit, ...]:
+    """Which of the units to be closed still have devices in service or accounts in use, as their own or as an heir."""
+    filed = {(unit_id, unit_id) for unit_id in closed}
+    filed |= {(heir.heir_id, heir.unit_id) for heir in heirs if (heir.heir_id, heir.heir_id) in filed}
+    rows = await connection.fetch(_STRANDED, [unit for unit, _ in filed], [under for _, under in filed])
     return tuple(
         StrandedUnit(unit_id=UnitId(row["unit_id"]), devices=row["devices"], accounts=row["accounts"])
         for row in rows
         if row["devices"] or row["accounts"]
     )
+
+
+async def end_heirs(connection: Connection, closed: Iterable[UnitId], *, day: date, starts_at: datetime) -> None:
+    """From `day`, which begins at `starts_at`, on nobody is taken for one of the closed units any more."""
+    units = list(closed)
+    await connection.execute(_FORGET_HEIRS, units, day)
+    await connection.execute(_END_HEIRS, units, day, starts_at)
 
 
 async def apply(connection: Connection, changes: UnitChanges, *, at: datetime) -> None:

@@ -179,6 +179,7 @@ async def import_tree(api: Api, content: str, valid_from: date) -> None:
             connection,
             content.encode(),
             valid_from=valid_from,
+            zone=ZONE,
             may_strand=True,
             actor=None,
             origin=None,

@@ -94,6 +94,7 @@ def body_limits(http: HttpSettings, media_settings: MediaSettings) -> Callable[[
     exceptions = {
         "/api/v1/media": (media_settings.max_file_mib + 1) * MIB,  # the form around the file
         "/api/v1/units/import": http.max_batch_body_mib * MIB,
+        "/api/v1/units/reform": http.max_batch_body_mib * MIB,
         "/api/v1/devices/batch": http.max_batch_body_mib * MIB,
     }
     return lambda path: exceptions.get(path, http.max_body_mib * MIB)

@@ -223,9 +223,9 @@ FAULTS: dict[str, Parts] = {
             "The first line must be {expected}, separated by commas.",
         ),
     ),
-    "too_many_units": _fault(
-        ("Tệp có quá nhiều đơn vị.", "The file holds too many units."),
-        ("Tối đa {limit} đơn vị.", "At most {limit} are taken."),
+    "too_many_rows": _fault(
+        ("Tệp có quá nhiều dòng.", "The file holds too many lines."),
+        ("Tối đa {limit} dòng.", "At most {limit} are taken."),
     ),
     "wrong_cell_count": _fault(
         (
@@ -262,6 +262,91 @@ FAULTS: dict[str, Parts] = {
     "unknown_parent_code": _fault(
         ("Dòng {line}: không có đơn vị cha mã {value}.", "Line {line}: there is no parent with code {value}."),
         ("Sửa parent_code hoặc bổ sung đơn vị cha.", "Correct parent_code or add the parent."),
+    ),
+    # --- mappings from old units to new ones
+    "unknown_old_code": _fault(
+        (
+            "Dòng {line}, cột {column}: cây cũ không có đơn vị mã {value}.",
+            "Line {line}, column {column}: the old tree has no unit with code {value}.",
+        ),
+        (
+            "Dùng mã của cây đơn vị đang có hiệu lực vào hôm trước ngày sắp xếp.",
+            "Use codes of the tree that holds on the day before the reform.",
+        ),
+    ),
+    "unknown_new_code": _fault(
+        (
+            "Dòng {line}, cột {column}: tệp cây mới không có đơn vị mã {value}.",
+            "Line {line}, column {column}: the file of the new tree has no unit with code {value}.",
+        ),
+        ("Sửa mã, hoặc bổ sung đơn vị vào cây mới.", "Correct the code, or add the unit to the new tree."),
+    ),
+    "old_unit_twice": _fault(
+        (
+            "Dòng {line}, cột {column}: đơn vị mã {value} đã có nơi đến ở dòng {first}.",
+            "Line {line}, column {column}: unit {value} has been given a successor in line {first} already.",
+        ),
+        (
+            "Mỗi đơn vị cũ chỉ có một dòng; thiết bị đi nơi khác thì ghi thêm dòng có device_id.",
+            "An old unit has one line; devices that go elsewhere have lines of their own with device_id.",
+        ),
+    ),
+    "device_twice": _fault(
+        (
+            "Dòng {line}, cột {column}: thiết bị {value} đã có ở dòng {first}.",
+            "Line {line}, column {column}: device {value} stands in line {first} already.",
+        ),
+        ("Mỗi thiết bị chỉ có một dòng.", "A device has one line."),
+    ),
+    "unknown_mapped_device": _fault(
+        (
+            "Dòng {line}, cột {column}: không có thiết bị {value} đang hoạt động.",
+            "Line {line}, column {column}: there is no device {value} in service.",
+        ),
+        ("Sửa mã thiết bị hoặc bỏ dòng này.", "Correct the device's id, or leave the line out."),
+    ),
+    "device_in_other_unit": _fault(
+        (
+            "Dòng {line}, cột {column}: thiết bị {value} thuộc đơn vị mã {unit}.",
+            "Line {line}, column {column}: device {value} belongs to unit {unit}.",
+        ),
+        ("Ghi old_code là đơn vị của chính thiết bị.", "Give as old_code the device's own unit."),
+    ),
+    "mapping_circle": _fault(
+        (
+            "Dòng {line}, cột {column}: các đơn vị nhập vòng quanh vào nhau, bắt đầu từ mã {value}.",
+            "Line {line}, column {column}: units go over into one another in a circle, beginning with {value}.",
+        ),
+        (
+            "Đơn vị giữ nguyên tên và mã ở cả hai cây thì ghi chính mã của nó, hoặc bỏ dòng này.",
+            "A unit that both trees call alike goes over into itself: give its own code, or leave the line out.",
+        ),
+    ),
+    "split_without_heir": _fault(
+        (
+            "Dòng {line}, cột {column}: đơn vị mã {value} chỉ có dòng cho từng thiết bị.",
+            "Line {line}, column {column}: unit {value} has lines for single devices only.",
+        ),
+        (
+            "Thêm một dòng không có device_id: nơi phần còn lại, tài khoản và nội dung của đơn vị chuyển đến.",
+            "Add a line without device_id: where the rest, the accounts and the content of the unit go.",
+        ),
+    ),
+    "old_unit_unmapped": _fault(
+        (
+            "{unit} (mã {value}) không còn trong cây mới nhưng chưa có nơi đến: {devices} thiết bị, {accounts} tài "
+            "khoản, {others} mục khác.",
+            "{unit} (code {value}) is not in the new tree and nothing follows it: {devices} devices, {accounts} "
+            "accounts, {others} other things.",
+        ),
+        ("Thêm một dòng cho đơn vị này vào tệp ánh xạ.", "Add a line for this unit to the mapping."),
+    ),
+    "no_tree_before": _fault(
+        ("Trước ngày này chưa có cây đơn vị nào.", "There is no tree of units before this day."),
+        (
+            "Nhập cây đầu tiên tại /api/v1/units/import, rồi mới sắp xếp.",
+            "Import the first tree at /api/v1/units/import, then reform it.",
+        ),
     ),
     "second_root": _fault(
         (

@@ -32,6 +32,13 @@ PROBLEMS: dict[str, Parts] = {
             "The body is larger than this address takes; send it in smaller parts.",
         ),
     ),
+    "two_files_expected": _problem(
+        ("Cần gửi hai tệp trong một biểu mẫu", "A form with two files is expected"),
+        (
+            "Hãy gửi multipart/form-data với hai tệp: tree (cây mới) và mapping (đơn vị cũ → đơn vị mới).",
+            "Send multipart/form-data with two files: tree (the new tree) and mapping (old units → new units).",
+        ),
+    ),
     "form_expected": _problem(
         ("Cần gửi dạng biểu mẫu", "A form is expected"),
         (
@@ -332,6 +339,13 @@ PROBLEMS: dict[str, Parts] = {
         (
             "Không có gì được nhập; xem từng dòng và cột bên dưới.",
             "Nothing was imported; see the lines and columns below.",
+        ),
+    ),
+    "unit_mapping_invalid": _problem(
+        ("Tệp ánh xạ đơn vị có lỗi", "The mapping of units has faults"),
+        (
+            "Không có gì thay đổi; xem từng dòng và cột bên dưới.",
+            "Nothing was changed; see the lines and columns below.",
         ),
     ),
     "devices_invalid": _problem(

@@ -103,12 +103,19 @@ def _devices(
     nobody: frozenset[DeviceNo] = frozenset()
     match target:
         case UnitTarget(unit_id=unit_id):
-            if unit_id not in tree:
+            ground = tree.ground(unit_id)
+            if not ground:
                 return nobody, Fault(kind=ProblemKind.TARGET_UNIT_CLOSED, detail=str(unit_id))
-            if not tree.covers(issuer, unit_id):
-                return nobody, Fault(kind=ProblemKind.TARGET_OUTSIDE_ISSUER, detail=str(unit_id))
-            units = tree.subtree(unit_id)
-            return frozenset(device.device_no for unit in units for device in fleet.by_unit.get(unit, ())), None
+            outside = Fault(kind=ProblemKind.TARGET_OUTSIDE_ISSUER, detail=str(unit_id))
+            over = tree.rights_in(unit_id)
+            if over is not None and not tree.covers(issuer, over):
+                return nobody, outside
+            # What once lay in a unit that was closed may lie outside by now, in part.
+            units = [unit for unit in ground if tree.covers(issuer, unit)]
+            return (
+                frozenset(device.device_no for unit in units for device in fleet.by_unit.get(unit, ())),
+                outside if len(units) < len(ground) else None,
+            )
         case DeviceTarget(device_no=device_no):
             device = fleet.by_no.get(device_no)
             if device is None:
@@ -132,7 +139,7 @@ def _devices(
         case KindTarget(kind=kind):
             return frozenset(
                 device.device_no
-                for unit in tree.subtree(issuer)
+                for unit in tree.ground(issuer)
                 for device in fleet.by_unit.get(unit, ())
                 if device.kind is kind
             ), None

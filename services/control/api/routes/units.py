@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 
 from schemas.identifiers import UnitId
-from services.control import fleet, unit_directory, unit_files, unit_store, vietnamese
+from services.control import csv_tables, fleet, unit_directory, unit_reform, unit_store, vietnamese
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.errors import documented
@@ -23,8 +23,10 @@ from services.control.api.views import (
     unit_status_view,
     unit_view,
 )
-from services.control.errors import Fault, Invalid, NotFound, TooLarge
+from services.control.errors import Fault, Invalid, NotFound, TooLarge, UnsupportedContent
 from services.control.permissions import Permission
+from services.control.unit_reform import Reformed
+from services.control.unit_reforms import PART
 from services.control.units import UnitTree
 
 router = APIRouter(prefix="/api/v1/units", tags=["units"])
@@ -73,7 +75,7 @@ async def list_units(
         return [unit_view(tree, unit_id) for unit_id in ids if unit_id in tree]
     if parent_id is None:
         return [unit_view(tree, root.unit_id) for root in tree.roots]
-    if UnitId(parent_id) not in tree:
+    if not tree.stands(UnitId(parent_id)):
         raise NotFound("unit_not_found", facts={"id": str(parent_id)})
     return [unit_view(tree, child.unit_id) for child in tree.children(UnitId(parent_id))]
 
@@ -120,6 +122,7 @@ async def import_units(
             connection,
             content,
             valid_from=valid_from,
+            zone=services.directory.zone,
             may_strand=may_strand,
             actor=caller.actor,
             origin=caller.origin,
@@ -137,6 +140,177 @@ async def import_units(
     )
 
 
+class SuccessionView(Answer):
+    """An old unit, whom it goes over into, and what goes with it. Without `keeps_rights` its grants end on the day."""
+
+    old: UnitRef
+    new: UnitRef
+    keeps_rights: bool
+    devices: int
+    accounts: int
+    grants: int
+    bulletins: int
+    broadcasts: int
+    groups: int
+    relay_sources: int
+
+
+class PartView(Answer):
+    """Devices of an old unit that go elsewhere than the rest; until the day they are a unit of their own below it."""
+
+    part: UnitRef
+    of: UnitRef
+    new: UnitRef
+    devices: int
+
+
+class ReformedView(Answer):
+    """What a reform does, or would do.
+
+    `rights_end`: old units whose grants end because no unit of their level follows. `policies_to_decide`: new units that
+    follow units with different policies and therefore have none of their own.
+    """
+
+    is_dry_run: bool
+    valid_from: date
+    units: int
+    opened: int
+    closed: int
+    kept: int
+    root: UnitRef
+    successions: list[SuccessionView]
+    parts: list[PartView]
+    rights_end: list[UnitRef]
+    policies_carried: list[UnitRef]
+    policies_to_decide: list[UnitRef]
+    offers_carried: int
+
+
+class _RehearsedError(Exception):
+    """Takes a rehearsal out of its transaction, so that it is rolled back."""
+
+
+@router.post(
+    "/reform",
+    responses=documented([401, 403, 409, 413, 422]),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["tree", "mapping"],
+                        "properties": {
+                            "tree": {"type": "string", "format": "binary"},
+                            "mapping": {"type": "string", "format": "binary"},
+                        },
+                    }
+                }
+            },
+        }
+    },
+)
+async def reform_units(
+    request: Request,
+    caller: Importer,
+    services: Parts,
+    valid_from: Annotated[Day, Query(description="first local day of the new tree")],
+    dry_run: Annotated[bool, Query(description="do everything, say what came of it, and take it back")] = False,
+) -> ReformedView:
+    """Make `tree` (as for import) the tree from a day on; `mapping` says which old unit goes over into which new one.
+
+    `mapping` is CSV in UTF-8: `old_code,new_code[,device_id]`. Codes of old units are those of the day before. Several
+    old units may go over into one; a line with a device has this device of the old unit go elsewhere. From the day on
+    devices, content, broadcasts and their targets, accounts, groups, and rights of units of one level belong to the new
+    unit; what was planned and proven before stays with the old one. All of it or nothing.
+    """
+    tree, mapping = await _files_of(request, "tree", "mapping")
+    reformed: Reformed | None = None
+    try:
+        async with services.database.transaction() as connection:
+            reformed = await unit_reform.reform(
+                connection,
+                tree,
+                mapping,
+                valid_from=valid_from,
+                zone=services.directory.zone,
+                actor=caller.actor,
+                origin=caller.origin,
+                now=caller.now,
+            )
+            if dry_run:
+                raise _RehearsedError
+    except _RehearsedError:
+        pass
+    assert reformed is not None
+    return _reformed_view(reformed, is_dry_run=dry_run)
+
+
+def _reformed_view(reformed: Reformed, *, is_dry_run: bool) -> ReformedView:
+    decided = reformed.reform
+    eve = reformed.history.on(reformed.valid_from - timedelta(days=1))
+    tree = reformed.history.on(reformed.valid_from)
+    return ReformedView(
+        is_dry_run=is_dry_run,
+        valid_from=reformed.valid_from,
+        units=reformed.units,
+        opened=len(decided.changes.opened),
+        closed=sum(not tree.stands(unit.unit_id) and unit.level != PART for unit in eve),
+        kept=sum(tree.stands(unit.unit_id) for unit in eve),
+        root=unit_ref(tree, decided.root_id),
+        successions=[
+            SuccessionView(
+                old=unit_ref(eve, each.old.unit_id),
+                new=unit_ref(tree, each.new.unit_id),
+                keeps_rights=each.keeps_rights,
+                devices=each.holdings.devices,
+                accounts=each.holdings.accounts,
+                grants=each.holdings.grants,
+                bulletins=each.holdings.bulletins,
+                broadcasts=each.holdings.broadcasts,
+                groups=each.holdings.groups,
+                relay_sources=each.holdings.relay_sources,
+            )
+            for each in decided.successions
+        ],
+        parts=[
+            PartView(
+                part=unit_ref(eve, part.version.unit_id),
+                of=unit_ref(eve, part.of),
+                new=unit_ref(tree, part.heir_id),
+                devices=len(part.device_nos),
+            )
+            for part in decided.parts
+        ],
+        rights_end=[
+            unit_ref(eve, each.old.unit_id)
+            for each in decided.successions
+            if not each.keeps_rights and each.holdings.grants
+        ],
+        policies_carried=[unit_ref(tree, unit_id) for unit_id in reformed.carried.policies],
+        policies_to_decide=[unit_ref(tree, unit_id) for unit_id in reformed.carried.policies_that_differ],
+        offers_carried=reformed.carried.offers,
+    )
+
+
+async def _files_of(request: Request, *names: str) -> tuple[bytes, ...]:
+    """The files of a form, by the names of its fields."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise UnsupportedContent("two_files_expected")
+    contents: list[bytes] = []
+    async with request.form(max_files=len(names), max_fields=4) as form:
+        missing = [name for name in names if not isinstance(form.get(name), UploadFile)]
+        if missing:
+            raise Invalid(*(Fault(name, "field_missing") for name in missing))
+        for name in names:
+            file: Any = form[name]
+            contents.append(await file.read(csv_tables.MAX_BYTES + 1))
+    if any(len(content) > csv_tables.MAX_BYTES for content in contents):
+        raise TooLarge("body_too_large")
+    return tuple(contents)
+
+
 async def _file_of(request: Request) -> bytes:
     """The file of the body, which is the CSV itself or a form with the field `file`."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -145,8 +319,8 @@ async def _file_of(request: Request) -> bytes:
         file: Any = form.get("file")
         if not isinstance(file, UploadFile):
             raise Invalid(Fault("file", "field_missing"))
-        content = await file.read(unit_files.MAX_BYTES + 1)
-    if len(content) > unit_files.MAX_BYTES:
+        content = await file.read(csv_tables.MAX_BYTES + 1)
+    if len(content) > csv_tables.MAX_BYTES:
         raise TooLarge("body_too_large")
     return content
 
@@ -155,7 +329,7 @@ async def _file_of(request: Request) -> bytes:
 async def get_unit(unit_id: uuid.UUID, caller: Reader, services: Parts, on: On = None) -> UnitView:
     """One unit as it is on a day, with its path from the root."""
     tree = await _tree(services, on, caller)
-    if UnitId(unit_id) not in tree:
+    if not tree.stands(UnitId(unit_id)):
         raise NotFound("unit_not_found", facts={"id": str(unit_id)})
     return unit_view(tree, UnitId(unit_id))
 

@@ -55,6 +55,7 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/units/{unit_id}": SEEING,
     "GET /api/v1/units/{unit_id}/status": SEEING,
     "POST /api/v1/units/import": set(),  # nobody whose unit is not the root
+    "POST /api/v1/units/reform": set(),
     "GET /api/v1/accounts": {Role.ADMINISTRATOR},
     "POST /api/v1/accounts": {Role.ADMINISTRATOR},
     "GET /api/v1/accounts/{account_id}": {Role.ADMINISTRATOR},
@@ -258,6 +259,12 @@ async def _(api: Api, unit: str) -> Ask:
 async def _(api: Api, unit: str) -> Ask:
     send = {"params": {"valid_from": "2020-01-01"}, "content": TREE, "headers": {"Content-Type": "text/csv"}}
     return Ask("/api/v1/units/import", send)
+
+
+@example("POST", "/api/v1/units/reform")
+async def _(api: Api, unit: str) -> Ask:
+    files = {"tree": ("tree.csv", TREE), "mapping": ("mapping.csv", "old_code,new_code\n24,24\n")}
+    return Ask("/api/v1/units/reform", {"params": {"valid_from": "2026-04-01"}, "files": files})
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------
@@ -524,8 +531,9 @@ async def test_a_role_that_has_run_out_gives_nothing(api: Api) -> None:
 async def test_what_concerns_the_whole_tree_needs_the_right_over_its_root(api: Api) -> None:
     for code, expected in (("24", 200), ("1", 403), ("11", 403)):
         headers = await api.person((Role.ADMINISTRATOR, code))
-        wanted = await EXAMPLES[("POST", "/api/v1/units/import")](api, code)
-        assert (await ask(api, "POST", wanted, headers)).status_code == expected
+        for path in ("/api/v1/units/import", "/api/v1/units/reform"):
+            wanted = await EXAMPLES[("POST", path)](api, code)
+            assert (await ask(api, "POST", wanted, headers)).status_code == expected, path
 
 
 async def test_lists_show_only_what_lies_below(api: Api) -> None:

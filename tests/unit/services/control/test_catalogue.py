@@ -101,7 +101,7 @@ def test_every_refusal_has_words_and_the_facts_they_name() -> None:
             facts = facts_of(call, "facts")
             wanted = places(PROBLEMS[code]["detail"][0]) - {"seconds"}
             assert facts is None or wanted <= facts, f"{place}: {code} needs {wanted}, has {facts}"
-    for _, call in calls({"Invalid"}):
+    for _, call in calls({"Invalid", "Table"}):
         seen |= {code for each in call.keywords if each.arg == "code" for code in constants(each.value)}
     assert len(seen) > 30
     by_the_framework = {"not_understood", "invalid_request", "no_such_address", "method_not_allowed"}
@@ -111,9 +111,9 @@ def test_every_refusal_has_words_and_the_facts_they_name() -> None:
 
 def test_every_fault_has_words_and_the_facts_they_name() -> None:
     seen = {code for code, _ in faults._CODES.values()} | {each.value for each in MediaRefusal} | {"not_valid"}
-    for name in ("Fault", "FieldFault", "_fault", "fault"):
+    for name in ("Fault", "FieldFault", "_fault", "_refusal", "fault", "row_fault"):
         for place, call in calls({name}):
-            position = {"Fault": 1, "FieldFault": 0, "_fault": 2, "fault": 1}[name]
+            position = {"Fault": 1, "FieldFault": 0, "_fault": 2, "_refusal": 1, "fault": 1, "row_fault": 2}[name]
             for code in constants(call.args[position] if len(call.args) > position else None):
                 seen.add(code)
                 assert code in FAULTS, f"{place}: {code}"
@@ -132,7 +132,7 @@ def test_every_fault_has_words_and_the_facts_they_name() -> None:
                     )
                 else:
                     given = {each.arg for each in call.keywords if each.arg}
-                    if name == "_fault":
+                    if name in {"_fault", "row_fault"}:
                         given |= {"line", "column"}
                 wanted = places(FAULTS[code]["message"][0]) | places(FAULTS[code]["mend"][0])
                 assert given is None or wanted <= given, f"{place}: {code} needs {wanted}, has {given}"

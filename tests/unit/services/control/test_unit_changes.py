@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import services.control
-from services.control.unit_changes import UnitChanges, changes
+from services.control.unit_changes import UnitChanges, applied, changes
 from services.control.unit_files import parse
 from services.control.units import UnitHistory, UnitTree
 
@@ -21,12 +21,6 @@ def ids() -> itertools.count[int]:
 def imported(history: UnitHistory, content: str | bytes, day: date, numbers: itertools.count[int]) -> UnitChanges:
     rows = parse(content.encode() if isinstance(content, str) else content)
     return changes(history, rows, valid_from=day, new_id=lambda: uuid.UUID(int=next(numbers)))
-
-
-def applied(history: UnitHistory, change: UnitChanges) -> UnitHistory:
-    gone = {(version.unit_id, version.valid_from) for version in (*change.ended, *change.removed)}
-    kept = [version for version in history.versions if (version.unit_id, version.valid_from) not in gone]
-    return UnitHistory([*kept, *change.ended, *change.added])
 
 
 def tree_of(*lines: str) -> str:

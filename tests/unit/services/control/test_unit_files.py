@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 import services.control
+from services.control.csv_tables import MAX_BYTES
 from services.control.errors import Invalid
-from services.control.unit_files import MAX_BYTES, parse
+from services.control.unit_files import parse
 
 HEADER = "code,parent_code,level,name\n"
 ROOT = HEADER + "1,,province,Tỉnh\n"

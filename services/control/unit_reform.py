@@ -1,0 +1,142 @@
+"""Carrying out a reform of units: a new tree and a mapping from the old one, all of it or nothing.
+
+Works in the caller's transaction. A rehearsal is the same with the transaction rolled back by the caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from services.control import (
+    audit,
+    planning_queue,
+    unit_changes,
+    unit_files,
+    unit_mappings,
+    unit_reform_store,
+    unit_reforms,
+    unit_store,
+)
+from services.control.errors import Conflict, Fault, Invalid
+from services.control.permissions import Actor
+from services.control.planning.recurrence import start_of
+from services.control.unit_directory import check_nobody_stranded
+from services.control.unit_reform_store import Carried
+from services.control.unit_reforms import Reform
+from services.control.units import UnitHistory
+from services.shared.database.pool import Connection
+
+TREE = "tree"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reformed:
+    """What a reform came to."""
+
+    valid_from: date
+    units: int
+    reform: Reform
+    carried: Carried
+    history: UnitHistory
+
+
+async def reform(
+    connection: Connection,
+    tree: bytes,
+    mapping: bytes,
+    *,
+    valid_from: date,
+    zone: ZoneInfo,
+    actor: Actor | None,
+    origin: str | None,
+    now: datetime,
+) -> Reformed:
+    """Make `tree` the tree from `valid_from` on, and let `mapping` say who follows whom.
+
+    Saying it again for the same day takes the place of what was said before. Raises `Invalid` for faulty files, and
+    `Conflict` when a newer tree is already there, or when a unit that only an earlier version of this reform held has
+    devices or accounts of its own by now.
+    """
+    rows = unit_files.parse(tree, field=TREE)
+    ways = unit_mappings.parse(mapping)
+    await unit_store.lock_units(connection)
+    before = await unit_store.load_units(connection)
+    newest = unit_changes.newest_day(before)
+    if newest is None or not before.on(valid_from - timedelta(days=1)).roots:
+        raise Invalid(Fault("valid_from", "no_tree_before"))
+    if valid_from < newest:
+        raise Conflict(
+            "unit_tree_is_newer",
+            faults=[Fault("valid_from", "before_newest_tree", {"newest": newest.isoformat()})],
+            facts={"newest": newest.isoformat()},
+        )
+    history = unit_reforms.undone(before, valid_from, await unit_reform_store.parts_of(connection, valid_from))
+    await unit_reform_store.forget(connection, valid_from)
+    decided = unit_reforms.decide(
+        history,
+        rows,
+        ways,
+        valid_from=valid_from,
+        holdings=await unit_reform_store.holdings(connection, now=now),
+        housed=await unit_reform_store.housed(
+            connection, [row.device_id for row in ways if row.device_id is not None], valid_from=valid_from
+        ),
+        new_id=uuid.uuid4,
+    )
+    never_were = [version.unit_id for version in decided.changes.removed if version.unit_id in decided.changes.closed]
+    check_nobody_stranded(await unit_store.stranded(connection, never_were, ()))
+    await unit_store.apply(connection, decided.changes, at=now)
+    day_starts_at = start_of(valid_from, zone)
+    await unit_reform_store.add_parts(connection, decided.parts, valid_from=valid_from, at=now)
+    await unit_reform_store.add_heirs(connection, decided.heirs, decided.ended_heirs, day_starts_at=day_starts_at)
+    carried = await unit_reform_store.carry(connection, decided.successions, at=now)
+    eve = history.on(valid_from - timedelta(days=1))
+    after = await unit_store.load_units(connection)
+    await unit_reform_store.carry_requisitions(
+        connection,
+        [
+            (unit.unit_id, below)
+            for unit in eve
+            if not after.on(valid_from).stands(unit.unit_id)
+            for below in after.on(valid_from - timedelta(days=1)).subtree(unit.unit_id)
+        ],
+        day_starts_at=day_starts_at,
+        at=now,
+    )
+    await unit_reform_store.hand_over_emissions(connection, valid_from=valid_from, now=now)
+    digests = hashlib.sha256(tree).digest(), hashlib.sha256(mapping).digest()
+    by = actor.account_id if actor else None
+    await unit_store.record_import(
+        connection, valid_from=valid_from, file_sha256=digests[0], units=len(rows), at=now, by=by
+    )
+    await unit_reform_store.record_reform(
+        connection, valid_from=valid_from, tree_sha256=digests[0], mapping_sha256=digests[1], at=now, by=by
+    )
+    await planning_queue.request_everything(connection, at=now)
+    reformed = Reformed(valid_from=valid_from, units=len(rows), reform=decided, carried=carried, history=after)
+    await audit.record(connection, _entry(reformed, newest, *digests), actor=actor, origin=origin, at=now)
+    return reformed
+
+
+def _entry(reformed: Reformed, newest: date, tree: bytes, mapping: bytes) -> audit.Entry:
+    decided = reformed.reform
+    return audit.Entry(
+        action="units_reformed",
+        unit_id=decided.root_id,
+        subject=f"units:{reformed.valid_from.isoformat()}",
+        before={"newest_tree": newest.isoformat()},
+        after={
+            "valid_from": reformed.valid_from.isoformat(),
+            "units": reformed.units,
+            "opened": len(decided.changes.opened),
+            "tree_sha256": tree.hex(),
+            "mapping_sha256": mapping.hex(),
+            "heirs": {str(each.old.unit_id): str(each.new.unit_id) for each in decided.successions},
+            "rights_end": [str(each.old.unit_id) for each in decided.successions if not each.keeps_rights],
+            "parts": {str(part.version.unit_id): len(part.device_nos) for part in decided.parts},
+        },
+    )
