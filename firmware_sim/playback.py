@@ -211,14 +211,22 @@ def adopt(
 ) -> tuple[Programme, tuple[Directive, ...]]:
     """The programme under another plan, which replaces the earlier one as a whole.
 
-    What sounds goes on if the new plan still holds it with the same media, and is stopped otherwise.
+    What sounds goes on if the new plan still holds it with the same media, and is stopped otherwise. But a plan says
+    nothing of what was over when it was issued: a play that began again late may sound beyond its slot, and a device
+    whose clock is behind is not there yet. Those stay.
     """
     turn = _Turn(programme, now)
     forgotten = {key: until for key, until in programme.settled.items() if until > now.at_ms}
     settled = forgotten if len(forgotten) != len(programme.settled) else programme.settled
     planned = tuple(each for each in map(_planned, plan.emissions) if each.reference not in settled)
+    unsettled = (*programme.due, *programme.planned[programme.ahead :])
+    outlived = [each for each in unsettled if each.emission.ends_at_ms <= plan.issued_at_ms]
+    if outlived:
+        named = {each.reference for each in planned}
+        outlived = [each for each in outlived if each.reference not in named]
+        planned = tuple(sorted((*outlived, *planned), key=lambda each: each.emission.starts_at_ms))
     kept = {each.reference: _source_of(each.emission) for each in planned}
-    planned_before = {each.reference for each in (*programme.due, *programme.planned[programme.ahead :])}
+    planned_before = {each.reference for each in unsettled}
     turn.programme = replace(
         programme,
         planned=planned,
@@ -416,9 +424,12 @@ def _emission_offers(turn: _Turn, scene: Scene) -> Iterable[_Offer]:
     if not scene.is_clock_trusted:
         return
     now_ms = turn.now.at_ms
+    sounding = turn.programme.sounding
     for planned in turn.programme.due:
-        if planned.emission.starts_at_ms > now_ms:
-            continue  # the clock was set back since it came up
+        if planned.emission.starts_at_ms > now_ms and not (
+            sounding is not None and _same(sounding.reference, planned.reference)
+        ):
+            continue  # the clock was set back since it came up; what sounds already goes on all the same
         play = turn.play_of(planned.reference)
         offer = _first_offer(turn, scene, planned) if play is None else _further_offer(turn, scene, planned, play)
         if offer is not None:

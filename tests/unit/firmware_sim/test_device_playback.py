@@ -317,6 +317,26 @@ class TestPlanReplaced:
         (ended,) = bench.told_of(PlayEnded)
         assert (ended.outcome, ended.sounded_ms) == (PlayOutcome.STOPPED, 10 * SECOND)
 
+    def test_what_began_again_sounds_beyond_its_slot_though_newer_plans_no_longer_hold_it(self) -> None:
+        bench = Bench()
+        song = an_emission("song", resume=ResumePolicy.RESTART)
+        siren = an_emission("siren", at_ms=START + 5 * SECOND, duration_ms=5 * SECOND, rank=a_rank(Level.EMERGENCY))
+        bench.ready(song, siren)
+        bench.until(START + 35 * SECOND)  # five seconds after the slot, five seconds before the end
+        bench.receive(DownlinkKind.PLAN, signed(a_plan(serial=2, at_ms=bench.at_ms)))
+        bench.advance(MINUTE)
+        ended = next(each for each in bench.told_of(PlayEnded) if each.media == a_file("song").sha256)
+        assert (ended.outcome, ended.ended_at_ms) == (PlayOutcome.COMPLETED, START + 40 * SECOND)
+
+    def test_a_device_whose_clock_is_behind_still_comes_to_what_a_newer_plan_takes_for_over(self) -> None:
+        bench = Bench()
+        bench.ready(an_emission())
+        issued_ms = START + 90 * SECOND  # a minute after the slot, and by the device's clock before it
+        bench.receive(DownlinkKind.PLAN, signed(a_plan(serial=2, at_ms=issued_ms)))
+        bench.advance(3 * MINUTE)
+        (ended,) = bench.told_of(PlayEnded)
+        assert ended.outcome is PlayOutcome.COMPLETED
+
     def test_withdrawn_emission_that_has_not_begun_leaves_no_trace(self) -> None:
         bench = Bench()
         bench.ready(an_emission())
@@ -335,6 +355,16 @@ class TestPlanReplaced:
         bench.advance(2 * MINUTE)
         assert len(bench.told_of(PlayStarted)) == 1
         assert bench.told_of(PlayMissed) == []
+
+    def test_what_sounds_goes_on_when_the_clock_is_set_back_before_its_start(self) -> None:
+        bench = Bench(media_ms={NEWS: 30 * SECOND})
+        bench.ready(an_emission())
+        bench.until(START)
+        bench.at_ms -= 10  # an everyday correction
+        bench.feed(inputs.ClockSet(previous=ClockState.SYNCHRONISED, step_ms=-10))
+        bench.advance(2 * MINUTE)
+        (ended,) = bench.told_of(PlayEnded)
+        assert (ended.outcome, ended.sounded_ms) == (PlayOutcome.COMPLETED, 30 * SECOND)
 
     def test_what_was_played_is_not_played_again_when_the_clock_is_set_back(self) -> None:
         bench = Bench()
