@@ -183,7 +183,7 @@ class _Comparison:
         self._ranks = timeline.Ranks()
         self._stretches: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Change, ...]] = {}
         self._pieces: dict[tuple[datetime, datetime], tuple[Piece, ...]] = {}
-        self._use: dict[tuple[int, date], timedelta] = {}
+        self._use: dict[int, Mapping[date, timedelta]] = {}
         self._reasons = _reasons(_new(after.problems, before.problems))
 
     def groups(self, grounds: Mapping[DeviceNo, Ground]) -> tuple[Group, ...]:
@@ -307,8 +307,8 @@ class _Comparison:
             if told is not None
             for piece in self._local((told.slot.starts_at, told.slot.ends_at))
         }
-        old = self._before.programmes.get(group.devices[0], ())
-        new = self._after.programmes.get(group.devices[0], ())
+        old = self._planned(self._before.programmes.get(group.devices[0], ()))
+        new = self._planned(self._after.programmes.get(group.devices[0], ()))
         for day in days:
             for unit_id, limit in limited:
                 assert limit is not None
@@ -316,22 +316,20 @@ class _Comparison:
                     day=day,
                     limit=limit,
                     limited_by=unit_id,
-                    before=self._planned(old, day),
-                    after=self._planned(new, day),
+                    before=old.get(day, timedelta(0)),
+                    after=new.get(day, timedelta(0)),
                 )
 
-    def _planned(self, programme: Programme, day: date) -> timedelta:
-        """What counts for the day's limit: everything planned on it but emergencies."""
-        use = self._use.get((id(programme), day))
+    def _planned(self, programme: Programme) -> Mapping[date, timedelta]:
+        """What counts for the limit of each day: everything planned on it but emergencies."""
+        use = self._use.get(id(programme))
         if use is None:
-            milliseconds = sum(
-                piece.end_ms - piece.begin_ms
-                for slot in programme
-                if slot.rank.level is not Level.EMERGENCY
-                for piece in self._local((slot.starts_at, slot.ends_at))
-                if piece.day == day
-            )
-            use = self._use[id(programme), day] = timedelta(milliseconds=milliseconds)
+            counted: Counter[date] = Counter()
+            for slot in programme:
+                if slot.rank.level is not Level.EMERGENCY:
+                    for piece in self._local((slot.starts_at, slot.ends_at)):
+                        counted[piece.day] += piece.end_ms - piece.begin_ms
+            use = self._use[id(programme)] = {day: timedelta(milliseconds=ms) for day, ms in counted.items()}
         return use
 
     def _local(self, interval: tuple[datetime, datetime]) -> tuple[Piece, ...]:
@@ -346,30 +344,38 @@ class _Comparison:
 
 def _stretches(old: Programme, new: Programme) -> Iterator[tuple[tuple[Slot, ...], tuple[Slot, ...]]]:
     """The parts of two programmes around their differences, each wide enough that nothing outside touches it."""
-    was, becomes = {id(slot) for slot in old}, {id(slot) for slot in new}
-    if was == becomes:
+    was, becomes = {id(slot): slot for slot in old}, {id(slot): slot for slot in new}
+    differing = was.keys() ^ becomes.keys()
+    if not differing:
         return
-    stretch: list[Slot] = []
+    stretch: list[int] = []
+    is_differing = False
     until: datetime | None = None
-    # A slot that stands in both comes twice; that is cheaper than finding out.
-    for slot in sorted((*old, *new), key=lambda each: each.starts_at):
-        if until is None or slot.starts_at < until:
-            until = _reach(slot) if until is None else max(until, _reach(slot))
-        else:
-            yield from _split(stretch, was, becomes)
-            stretch, until = [], _reach(slot)
-        stretch.append(slot)
-    yield from _split(stretch, was, becomes)
+    for slot in sorted((was | becomes).values(), key=_begin):
+        if until is not None and slot.starts_at >= until:
+            if is_differing:
+                yield from _split(stretch, was, becomes)
+            stretch, is_differing, until = [], False, None
+        until = _reach(slot) if until is None else max(until, _reach(slot))
+        stretch.append(id(slot))
+        is_differing = is_differing or id(slot) in differing
+    if is_differing:
+        yield from _split(stretch, was, becomes)
 
 
 def _split(
-    stretch: Sequence[Slot], was: set[int], becomes: set[int]
+    stretch: Sequence[int], was: Mapping[int, Slot], becomes: Mapping[int, Slot]
 ) -> Iterator[tuple[tuple[Slot, ...], tuple[Slot, ...]]]:
-    slots = {id(slot): slot for slot in stretch}
-    earlier = tuple(sorted((slot for each, slot in slots.items() if each in was), key=_order))
-    later = tuple(sorted((slot for each, slot in slots.items() if each in becomes), key=_order))
+    earlier, later = (
+        tuple(sorted((slots[each] for each in stretch if each in slots), key=_order)) for slots in (was, becomes)
+    )
+    # Made anew, but equal.
     if earlier != later:
         yield earlier, later
+
+
+def _begin(slot: Slot) -> datetime:
+    return slot.starts_at
 
 
 def _order(slot: Slot) -> tuple[datetime, bytes, datetime, int]:
