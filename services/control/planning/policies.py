@@ -36,6 +36,8 @@ _LOUDEST = 100
 
 # [begin, end) in milliseconds of a local day.
 _Span = tuple[int, int]
+# A session: its code, begin, end and weekdays.
+_Slot = tuple[str, int, int, frozenset[int]]
 
 
 # --- what one unit says ----------------------------------------------------------------------------------------------
@@ -349,9 +351,25 @@ class Policies:
 
 def local_pieces(spans: Iterable[tuple[datetime, datetime]], zone: tzinfo) -> tuple[Piece, ...]:
     """What sounds in `spans` of instants, as local days and times. Made once for all policies that it is held against."""
-    return tuple(
-        piece for begin, end in spans for wall in _walls(begin, end, zone) for piece in _by_day(*wall) if begin < end
-    )
+    pieces: list[Piece] = []
+    for begin, end in _joined(spans):
+        for wall in _walls(begin, end, zone):
+            pieces.extend(_by_day(*wall))
+    return tuple(pieces)
+
+
+def _joined(spans: Iterable[tuple[datetime, datetime]]) -> Iterator[tuple[datetime, datetime]]:
+    """Spans that follow on one another as one: items nearly always do."""
+    joined: tuple[datetime, datetime] | None = None
+    for begin, end in spans:
+        if joined is not None and joined[1] == begin:
+            joined = (joined[0], end)
+            continue
+        if joined is not None:
+            yield joined
+        joined = (begin, end)
+    if joined is not None:
+        yield joined
 
 
 def check(
@@ -393,7 +411,7 @@ def budgets(
         if own.max_day is not None:
             found.extend(_budget(Rule.DAY_FULL, own, own.max_day, key, wanted) for key, wanted in _by_days(pieces))
         if own.max_session is not None:
-            grid = _grid(policy.policies, place)
+            grid = _grid(policy._limits, place)  # noqa: SLF001
             found.extend(
                 _budget(Rule.SESSION_TOO_LONG, own, own.max_session, key, wanted)
                 for key, wanted in _by_sessions(pieces, grid)
@@ -544,6 +562,7 @@ class _Limits:
     windows: tuple[list[_Span], ...] | None
     quiet: list[_Span]
     caps: tuple[tuple[int, int, int], ...]
+    slots: tuple[_Slot, ...]
 
     @classmethod
     def of(cls, policy: Policy) -> _Limits:
@@ -559,6 +578,7 @@ class _Limits:
             windows=windows,
             quiet=_union(span for each in policy.quiet for span in _wrapped(each.begin, each.end)),
             caps=tuple((*span, each.percent) for each in policy.volume_caps for span in _wrapped(each.begin, each.end)),
+            slots=tuple((each.code, _ms(each.begin), _end_ms(each.end), each.weekdays) for each in policy.sessions),
         )
 
     def breach(self, rule: Rule, detail: str = "") -> Breach:
@@ -634,24 +654,24 @@ def _by_days(pieces: Iterable[Piece]) -> Iterable[tuple[_Share, int]]:
     return shares.items()
 
 
-def _by_sessions(pieces: Iterable[Piece], grid: Policy | None) -> Iterable[tuple[_Share, int]]:
+def _by_sessions(pieces: Iterable[Piece], grid: Sequence[_Slot]) -> Iterable[tuple[_Share, int]]:
     shares: dict[_Share, int] = defaultdict(int)
     for piece in pieces:
-        for slot in () if grid is None else grid.sessions:
-            common = min(piece.end_ms, _end_ms(slot.end)) - max(piece.begin_ms, _ms(slot.begin))
-            if common > 0 and piece.day.isoweekday() in slot.weekdays:
-                shares[piece.day, slot.code] += common
+        for code, begin, end, weekdays in grid:
+            common = min(piece.end_ms, end) - max(piece.begin_ms, begin)
+            if common > 0 and piece.day.isoweekday() in weekdays:
+                shares[piece.day, code] += common
     return shares.items()
 
 
-def _grid(policies: Sequence[Policy], place: int) -> Policy | None:
-    """Whose sessions the minutes of a session are counted in for the policy at `place` on a path.
+def _grid(limits: Sequence[_Limits], place: int) -> Sequence[_Slot]:
+    """The sessions that the minutes of a session are counted in for the policy at `place` on a path.
 
-    Its own, else the nearest above, else the nearest below. So a unit that divides the sessions from above more finely
-    gains no minutes by it.
+    Its own, else those of the nearest above, else of the nearest below. So a unit that divides the sessions from above
+    more finely gains no minutes by it.
     """
-    order = (*reversed(policies[: place + 1]), *policies[place + 1 :])
-    return next((policy for policy in order if policy.sessions), None)
+    order = (*reversed(limits[: place + 1]), *limits[place + 1 :])
+    return next((each.slots for each in order if each.slots), ())
 
 
 # --- local time ------------------------------------------------------------------------------------------------------
@@ -660,9 +680,11 @@ def _grid(policies: Sequence[Policy], place: int) -> Policy | None:
 def _walls(begin: datetime, end: datetime, zone: tzinfo) -> Iterator[tuple[datetime, datetime]]:
     """What the clock on the wall shows in [begin, end): parts in which it runs on evenly, as naive local times."""
     while begin < end:
-        until = end if _offset(begin, zone) == _offset(end - _MS, zone) else _shift(begin, end, zone)
-        offset = _offset(begin, zone)
-        yield (begin + offset).replace(tzinfo=None), (until + offset).replace(tzinfo=None)
+        wall = begin.astimezone(zone)
+        is_even = wall.utcoffset() == _offset(end - _MS, zone)
+        until = end if is_even else _shift(begin, end, zone)
+        shown = wall.replace(tzinfo=None, fold=0)
+        yield shown, shown + (until - begin)
         begin = until
 
 
@@ -676,10 +698,8 @@ def _shift(begin: datetime, end: datetime, zone: tzinfo) -> datetime:
     return begin + high * _MS
 
 
-def _offset(at: datetime, zone: tzinfo) -> timedelta:
-    offset = at.astimezone(zone).utcoffset()
-    assert offset is not None
-    return offset
+def _offset(at: datetime, zone: tzinfo) -> timedelta | None:
+    return at.astimezone(zone).utcoffset()
 
 
 def _by_day(begin: datetime, end: datetime) -> Iterator[Piece]:
