@@ -24,13 +24,15 @@ from services.control.planning.reconcile import VERDICT_WITHIN, Reason
 from services.shared.database.pool import Connection
 
 _AIRING = """
-SELECT e.device_no, e.broadcast_id, c.title AS broadcast_title, e.bulletin_id, b.title, e.level, e.issuer_depth,
-       c.issued_at, e.occurrence_at, e.item, e.content, e.starts_at, e.ends_at
+SELECT e.device_no, e.broadcast_id, c.title AS broadcast_title, e.bulletin_id, e.relay_source_id,
+       coalesce(b.title, s.name) AS title, e.level, e.issuer_depth, coalesce(e.issued_at, c.issued_at) AS issued_at,
+       e.severity, e.place, e.occurrence_at, e.item, e.content, e.starts_at, e.ends_at
 """
 
 _JOINS = """
   JOIN control.broadcasts c USING (broadcast_id)
-  JOIN control.bulletins b USING (bulletin_id)
+  LEFT JOIN control.bulletins b USING (bulletin_id)
+  LEFT JOIN control.relay_sources s ON s.source_id = e.relay_source_id
 """
 
 # What sounds now: begun, not over, not taken back, and planned in time to be in a plan. Nothing lasts longer than $3.
@@ -113,11 +115,14 @@ class Airing:
     device_no: DeviceNo
     broadcast_id: BroadcastId
     broadcast_title: str
-    bulletin_id: BulletinId
+    bulletin_id: BulletinId | None
+    relay_source_id: uuid.UUID | None
     title: str
     level: Level
     issuer_depth: int
     issued_at: datetime
+    severity: int
+    place: int | None
     occurrence_at: datetime
     item: int
     content: str
@@ -134,7 +139,13 @@ class Airing:
                 occurrence_at_ms=to_ms(self.occurrence_at),
                 item=self.item,
             ),
-            rank=Rank(level=self.level, issuer_depth=self.issuer_depth, issued_at_ms=to_ms(self.issued_at)),
+            rank=Rank(
+                level=self.level,
+                severity=self.severity,
+                issuer_depth=self.issuer_depth,
+                issued_at_ms=to_ms(self.issued_at),
+                place=self.place,
+            ),
         )
 
 
@@ -304,11 +315,14 @@ def _airing(row: Record) -> Airing:
         device_no=DeviceNo(row["device_no"]),
         broadcast_id=BroadcastId(row["broadcast_id"]),
         broadcast_title=row["broadcast_title"],
-        bulletin_id=BulletinId(row["bulletin_id"]),
+        bulletin_id=BulletinId(row["bulletin_id"]) if row["bulletin_id"] is not None else None,
+        relay_source_id=row["relay_source_id"],
         title=row["title"],
         level=Level[row["level"].upper()],
         issuer_depth=row["issuer_depth"],
         issued_at=row["issued_at"],
+        severity=row["severity"],
+        place=row["place"],
         occurrence_at=row["occurrence_at"],
         item=row["item"],
         content=row["content"],

@@ -1,52 +1,66 @@
 """Whether what somebody asks for can be a broadcast: every fault named by its field. Pure.
 
 The same functions that will plan it (`services.control.planning`) answer here, so that what is accepted is what can be
-planned. A daily broadcast without an end is planned day by day; here its next two days stand for all.
+planned. What policies have against it is asked of planning itself, once it is stored (`services.control.rehearsal`).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
+from typing import NamedTuple, assert_never
 
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, UnitId
-from schemas.plans import ContentKind
 from services.control.bulletin_store import Bulletin
 from services.control.device_store import Device
 from services.control.errors import Fault
-from services.control.planning import recurrence, targets
+from services.control.group_store import Group
+from services.control.planning import policies, recurrence, targets
 from services.control.planning.model import (
     EPOCH,
+    EVERY_DAY,
     Broadcast,
     DeviceNo,
     DeviceRef,
     DeviceTarget,
+    GroupId,
+    GroupTarget,
+    KindTarget,
+    Occurrence,
     ProblemKind,
+    Recurrence,
     Target,
     UnitTarget,
     Window,
-    daily,
-    once,
 )
+from services.control.planning.policies import Policies
 from services.control.planning.programme import TEXT_LENGTH
-from services.control.units import UnitTree
+from services.control.units import UnitHistory, UnitTree
 
 MAX_LENGTH = timedelta(hours=23)
 MAX_ITEMS = 50
 MAX_TARGETS = 2_000
 MAX_TIMES = 24
+MAX_SESSIONS = 24
+MAX_RDATES = 1_000
+MAX_EXDATES = 10_000
+MAX_RRULE = 1_000  # characters; the longest that says something is a few hundred
 MAX_AHEAD = timedelta(days=366 * 2)
+# How far ahead a rule is looked at to find its first occurrence: the 29th of February may be eight years away.
+MAX_SEARCH = timedelta(days=366 * 9)
+# What repeats less often than every five weeks cannot run into itself: an occurrence lasts a day at most.
+OVERLAP_SPAN = timedelta(days=36)
 
-ONCE, DAILY = "once", "daily"
+ONCE, DAILY, RULE = "once", "daily", "rule"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulletinWish:
-    """A bulletin at its place."""
+    """A bulletin, or a jingle, at its place."""
 
     bulletin_id: uuid.UUID
 
@@ -56,6 +70,18 @@ class PauseWish:
     """A pause at its place."""
 
     length: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayWish:
+    """A live source for a length, at its place or a fixed time after the beginning of the occurrence."""
+
+    source_id: uuid.UUID
+    length: timedelta
+    starts_after: timedelta | None = None
+
+
+ItemWish = BulletinWish | PauseWish | RelayWish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +101,25 @@ class DeviceWish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupWish:
+    """The devices of a group, or not those."""
+
+    group_id: uuid.UUID
+    is_excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindWish:
+    """Every cluster, or every board, below the issuing unit, or not those."""
+
+    kind: str
+    is_excluded: bool = False
+
+
+TargetWish = UnitWish | DeviceWish | GroupWish | KindWish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What somebody asks for, in their own words: nothing of it has been looked up."""
 
@@ -86,65 +131,113 @@ class Wish:
     starts_on: date
     ends_on: date | None
     local_times: tuple[time, ...]
-    items: tuple[BulletinWish | PauseWish, ...]
-    targets: tuple[UnitWish | DeviceWish, ...]
+    items: tuple[ItemWish, ...]
+    targets: tuple[TargetWish, ...]
     volume_percent: int | None
     resume: str
+    sessions: tuple[str, ...] = ()
+    rrule: str | None = None
+    rdates: tuple[date | datetime, ...] = ()
+    exdates: tuple[date | datetime, ...] = ()
+    length: timedelta | None = None
+    fit: str = "whole"
+    fill: str = "none"
+    patience: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A relay source, as far as asking for it goes."""
+
+    source_id: uuid.UUID
+    unit_id: UnitId
+    name: str
+    retired_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What was looked up: the tree of today, the devices and bulletins that are named or lie below a target."""
+    """What was looked up: the trees, and the devices, groups, bulletins and sources that are named or lie below a target."""
 
-    tree: UnitTree
+    history: UnitHistory
+    tree: UnitTree  # of today: what rights rest on
     reach: frozenset[UnitId]  # units in which the actor may make broadcasts
-    readable: frozenset[UnitId]  # units whose bulletins the actor may see
+    readable: frozenset[UnitId]  # units whose bulletins and groups the actor may see
     devices: Mapping[str, Device]
     bulletins: Mapping[uuid.UUID, Bulletin]
+    groups: Mapping[uuid.UUID, Group] = field(default_factory=dict)
+    sources: Mapping[uuid.UUID, Source] = field(default_factory=dict)
+    policies: Policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Faults of the request, targets beyond the actor's rights, and what it comes to when there are none."""
+    """Faults of the request, targets beyond the actor's rights, and what it comes to when there are none.
+
+    `first` is the first occurrence that is still to come; `active_until` a day from which on none begins any more, None
+    when it goes on until withdrawn.
+    """
 
     faults: tuple[Fault, ...]
     outside: tuple[Fault, ...]
     device_nos: tuple[DeviceNo, ...] = ()
     length: timedelta = timedelta(0)
+    first: Occurrence | None = None
+    active_until: date | None = None
 
 
 def judge(wish: Wish, facts: Facts, *, now: datetime) -> Verdict:
     """Everything wrong with the wish. The issuing unit itself has been allowed already."""
     outside = tuple(_outside(wish, facts))
+    length = _length(wish, facts)
+    times = _judge_times(wish, facts, length, now=now)
     faults = [
         *_level_faults(wish),
         *_item_faults(wish, facts),
+        *_shape_faults(wish, length),
         *_target_faults(wish, facts),
+        *times.faults,
     ]
-    length = _length(wish, facts)
-    if length > MAX_LENGTH:
-        faults.append(Fault("items", "broadcast_too_long", {"hours": round(length / timedelta(hours=1), 1)}))
-    faults += _time_faults(wish, length, now=now)
     device_nos: tuple[DeviceNo, ...] = ()
+    if times.first is not None:
+        faults += _closed_faults(wish, facts, times.first.local_day)
+        faults += _expiry_faults(wish, facts, times.first)
     if not faults and not outside:
         device_nos = _audience(wish, facts)
         if not device_nos:
             faults.append(Fault("targets", "targets_empty"))
-    return Verdict(faults=tuple(faults), outside=outside, device_nos=device_nos, length=length)
+    return Verdict(
+        faults=tuple(faults),
+        outside=outside,
+        device_nos=device_nos,
+        length=length,
+        first=times.first,
+        active_until=None if faults else active_until(wish),
+    )
 
 
 def _outside(wish: Wish, facts: Facts) -> Iterator[Fault]:
     """Targets that exist and lie beyond what the actor may speak to, or beyond the issuing unit."""
     for position, target in enumerate(wish.targets):
-        if isinstance(target, UnitWish):
-            field, unit_id, what = "unit_id", target.unit_id, _unit_name(target.unit_id, facts.tree)
-        else:
-            device = facts.devices.get(target.device_id)
-            if device is None:
-                continue
-            field, unit_id, what = "device_id", device.unit_id, device.device_id
+        match target:
+            case UnitWish(unit_id=unit_id):
+                field_name, what = "unit_id", _unit_name(unit_id, facts.tree)
+            case DeviceWish(device_id=device_id):
+                device = facts.devices.get(device_id)
+                if device is None:
+                    continue
+                field_name, unit_id, what = "device_id", device.unit_id, device.device_id
+            case GroupWish(group_id=group_id):
+                group = facts.groups.get(group_id)
+                if group is None or group.unit_id not in facts.readable:
+                    continue
+                field_name, unit_id, what = "group_id", group.unit_id, group.name
+            case KindWish():
+                continue  # everything of a kind below the issuing unit, and nothing else
+            case _:
+                assert_never(target)
         if unit_id in facts.tree and (unit_id not in facts.reach or not facts.tree.covers(wish.unit_id, unit_id)):
-            yield Fault(f"targets[{position}].{field}", "target_outside_own_subtree", {"target": what})
+            yield Fault(f"targets[{position}].{field_name}", "target_outside_own_subtree", {"target": what})
 
 
 def _unit_name(unit_id: UnitId, tree: UnitTree) -> str:
@@ -158,150 +251,208 @@ def _level_faults(wish: Wish) -> Iterator[Fault]:
         yield Fault("level", "emergency_needs_alert")
 
 
+# --- items -----------------------------------------------------------------------------------------------------------
+
+
 def _item_faults(wish: Wish, facts: Facts) -> Iterator[Fault]:
     for position, item in enumerate(wish.items):
-        if not isinstance(item, BulletinWish):
-            continue
-        field = f"items[{position}].bulletin_id"
-        bulletin = facts.bulletins.get(item.bulletin_id)
-        if bulletin is None or bulletin.unit_id not in facts.readable:
-            yield Fault(field, "unknown_bulletin", {"id": str(item.bulletin_id)})
-        elif bulletin.state != "approved":
-            yield Fault(field, "bulletin_not_approved", {"title": bulletin.title, "state": bulletin.state})
-    if not any(isinstance(item, BulletinWish) for item in wish.items):
+        match item:
+            case BulletinWish(bulletin_id=bulletin_id):
+                yield from _bulletin_faults(f"items[{position}].bulletin_id", bulletin_id, facts)
+            case RelayWish(source_id=source_id):
+                yield from _source_faults(f"items[{position}].relay_source_id", source_id, wish, facts)
+            case PauseWish():
+                pass
+            case _:
+                assert_never(item)
+    if not any(_says_something(item, facts) for item in wish.items):
         yield Fault("items", "items_without_bulletin")
+
+
+def _says_something(item: ItemWish, facts: Facts) -> bool:
+    """Pauses and jingles frame something; by themselves they tell nobody anything."""
+    match item:
+        case PauseWish():
+            return False
+        case RelayWish():
+            return True
+        case BulletinWish(bulletin_id=bulletin_id):
+            bulletin = facts.bulletins.get(bulletin_id)
+            return bulletin is None or bulletin.kind != "jingle"
+        case _:
+            assert_never(item)
+
+
+def _bulletin_faults(field_name: str, bulletin_id: uuid.UUID, facts: Facts) -> Iterator[Fault]:
+    bulletin = facts.bulletins.get(bulletin_id)
+    if bulletin is None or bulletin.unit_id not in facts.readable:
+        yield Fault(field_name, "unknown_bulletin", {"id": str(bulletin_id)})
+    elif bulletin.state != "approved":
+        yield Fault(field_name, "bulletin_not_approved", {"title": bulletin.title, "state": bulletin.state})
+
+
+def _source_faults(field_name: str, source_id: uuid.UUID, wish: Wish, facts: Facts) -> Iterator[Fault]:
+    """A source is there for its unit, for every unit below it, and for those who may see it."""
+    source = facts.sources.get(source_id)
+    if source is None or not (source.unit_id in facts.readable or source.unit_id in facts.tree.ancestors(wish.unit_id)):
+        yield Fault(field_name, "unknown_relay_source", {"id": str(source_id)})
+    elif source.retired_at is not None:
+        yield Fault(field_name, "relay_source_retired", {"name": source.name})
+
+
+def _shape_faults(wish: Wish, length: timedelta) -> Iterator[Fault]:
+    """Whether lengths fit together."""
+    if length > MAX_LENGTH:
+        yield Fault("items", "broadcast_too_long", {"hours": round(length / timedelta(hours=1), 1)})
+    if wish.length is None and not wish.sessions:
+        if wish.fill != "none":
+            yield Fault("fill", "fill_needs_length")
+        if wish.fit != "whole":
+            yield Fault("fit", "fit_needs_length")
+    for position, item in enumerate(wish.items):
+        if isinstance(item, RelayWish) and item.starts_after is not None:
+            latest = MAX_LENGTH if wish.length is None else wish.length
+            if item.starts_after >= latest:
+                yield Fault(
+                    f"items[{position}].starts_after_s", "pinned_after_the_end", {"seconds": latest.total_seconds()}
+                )
+
+
+def _length(wish: Wish, facts: Facts) -> timedelta:
+    """How long one occurrence lasts, where no session ends it."""
+    end = longest = timedelta(0)
+    for item in wish.items:
+        match item:
+            case PauseWish(length=item_length):
+                pass
+            case RelayWish(length=item_length, starts_after=starts_after):
+                end = max(end, starts_after or end)
+            case BulletinWish(bulletin_id=bulletin_id):
+                bulletin = facts.bulletins.get(bulletin_id)
+                item_length = timedelta(0) if bulletin is None else _bulletin_length(bulletin)
+            case _:
+                assert_never(item)
+        end += item_length
+        longest = max(longest, item_length)
+    if wish.length is None:
+        return end
+    if wish.fit != "whole":
+        return wish.length if wish.fill == "repeat" else min(end, wish.length)
+    return max(end, wish.length + longest) if wish.fill == "repeat" else end
+
+
+def _bulletin_length(bulletin: Bulletin) -> timedelta:
+    for milliseconds in (bulletin.duration_ms, bulletin.board_duration_ms, bulletin.board_length_ms):
+        if milliseconds is not None:
+            return timedelta(milliseconds=milliseconds)
+    return TEXT_LENGTH
+
+
+# --- targets ---------------------------------------------------------------------------------------------------------
 
 
 def _target_faults(wish: Wish, facts: Facts) -> Iterator[Fault]:
     for position, target in enumerate(wish.targets):
-        if isinstance(target, UnitWish):
-            if target.unit_id not in facts.tree:
-                yield Fault(f"targets[{position}].unit_id", "unknown_unit", {"unit": str(target.unit_id)})
-            continue
-        field = f"targets[{position}].device_id"
-        device = facts.devices.get(target.device_id)
-        if device is None:
-            yield Fault(field, "unknown_device", {"id": target.device_id})
-        elif device.retired_at is not None:
-            yield Fault(field, "device_retired", {"id": target.device_id})
-        elif not target.is_excluded and device.kind not in ("cluster", "board"):
-            yield Fault(field, "device_cannot_play", {"id": target.device_id, "kind": device.kind})
+        at = f"targets[{position}]"
+        match target:
+            case UnitWish(unit_id=unit_id):
+                if not facts.tree.ground(unit_id):
+                    yield Fault(f"{at}.unit_id", "unknown_unit", {"unit": str(unit_id)})
+            case DeviceWish():
+                yield from _device_faults(f"{at}.device_id", target, facts)
+            case GroupWish(group_id=group_id):
+                group = facts.groups.get(group_id)
+                if group is None or group.unit_id not in facts.readable:
+                    yield Fault(f"{at}.group_id", "unknown_group", {"id": str(group_id)})
+                elif group.closed_at is not None:
+                    yield Fault(f"{at}.group_id", "target_group_closed", {"name": group.name})
+            case KindWish():
+                pass
+            case _:
+                assert_never(target)
     if all(target.is_excluded for target in wish.targets):
         yield Fault("targets", "targets_only_exclude")
 
 
-def _length(wish: Wish, facts: Facts) -> timedelta:
-    length = timedelta(0)
-    for item in wish.items:
-        if isinstance(item, PauseWish):
-            length += item.length
-            continue
-        bulletin = facts.bulletins.get(item.bulletin_id)
-        if bulletin is not None:
-            has_sound = bulletin.duration_ms is not None
-            length += timedelta(milliseconds=bulletin.duration_ms or 0) if has_sound else TEXT_LENGTH
-    return length
+def _device_faults(field_name: str, target: DeviceWish, facts: Facts) -> Iterator[Fault]:
+    device = facts.devices.get(target.device_id)
+    if device is None:
+        yield Fault(field_name, "unknown_device", {"id": target.device_id})
+    elif device.retired_at is not None:
+        yield Fault(field_name, "device_retired", {"id": target.device_id})
+    elif not target.is_excluded and device.kind not in ("cluster", "board"):
+        yield Fault(field_name, "device_cannot_play", {"id": target.device_id, "kind": device.kind})
 
 
-def _time_faults(wish: Wish, length: timedelta, *, now: datetime) -> Iterator[Fault]:
-    zone = recurrence.zone(wish.time_zone)
-    if zone is None:
-        yield Fault("time_zone", "unknown_time_zone", {"zone": wish.time_zone})
-        return
-    today = now.astimezone(zone).date()
-    if wish.ends_on is not None and wish.ends_on <= wish.starts_on:
-        yield Fault("ends_on", "end_before_start", {"starts_on": wish.starts_on.isoformat()})
-        return
-    if wish.starts_on - today > MAX_AHEAD:
-        yield Fault("starts_on", "starts_too_late", {"latest": (today + MAX_AHEAD).isoformat()})
-        return
-    if len(set(wish.local_times)) != len(wish.local_times):
-        yield Fault("local_times", "time_repeated")
-        return
-    if wish.recurrence == ONCE:
-        if wish.ends_on is not None and wish.ends_on != wish.starts_on + timedelta(days=1):
-            yield Fault("ends_on", "end_of_once")
-            return
-        yield from _once_faults(wish, now=now)
-        first = last = wish.starts_on
-    else:
-        first = max(wish.starts_on, today)
-        if wish.ends_on is not None and not _occurs(wish, first, wish.ends_on, now=now):
-            yield Fault("ends_on", "all_in_the_past", {"today": today.isoformat()})
-            return
-        last = first + timedelta(days=1)
-    yield from _overlap_faults(wish, first, last, length)
+def _closed_faults(wish: Wish, facts: Facts, day: date) -> Iterator[Fault]:
+    """Units that are there today and no longer on the day of the first occurrence."""
+    tree, when = facts.history.on(day), {"day": day.isoformat()}
+    if wish.unit_id in facts.tree and wish.unit_id not in tree:
+        yield Fault("unit_id", "unit_closed_that_day", {"unit": _unit_name(wish.unit_id, facts.tree), **when})
+    for position, target in enumerate(wish.targets):
+        if isinstance(target, UnitWish) and facts.tree.ground(target.unit_id) and not tree.ground(target.unit_id):
+            names = {"unit": _unit_name(target.unit_id, facts.tree)}
+            yield Fault(f"targets[{position}].unit_id", "unit_closed_that_day", {**names, **when})
 
 
-def _once_faults(wish: Wish, *, now: datetime) -> Iterator[Fault]:
-    expansion = _expansion(wish, wish.starts_on, wish.starts_on + timedelta(days=1))
-    positions = {local_time: position for position, local_time in enumerate(wish.local_times)}
-    for occurrence in expansion.occurrences:
-        if occurrence.at <= now:
-            field = f"local_times[{positions[occurrence.local_time]}]"
-            yield Fault(field, "time_in_the_past", {"time": occurrence.local_time.isoformat("minutes")})
-    for problem in expansion.problems:
-        assert problem.local_time is not None
-        field = f"local_times[{positions[problem.local_time]}]"
-        if problem.kind is not ProblemKind.LOCAL_TIME_REPEATED:  # means the first of the two, as documented
-            yield Fault(field, "time_does_not_exist", {"time": problem.local_time.isoformat("minutes")})
-
-
-def _occurs(wish: Wish, first: date, end: date, *, now: datetime) -> bool:
-    """Whether anything is left to sound; the last day decides, because the rule is the same every day."""
-    if end <= first:
-        return False
-    last = end - timedelta(days=1)
-    return any(occurrence.at > now for occurrence in _expansion(wish, last, end).occurrences)
-
-
-def _overlap_faults(wish: Wish, first: date, last: date, length: timedelta) -> Iterator[Fault]:
-    """A broadcast must have ended before it begins again."""
-    occurrences = _expansion(wish, first, last + timedelta(days=1)).occurrences
-    if wish.ends_on is not None:
-        occurrences = tuple(each for each in occurrences if each.local_day < wish.ends_on)
-    for earlier, later in pairwise(occurrences):
-        if later.at - earlier.at < length:
-            times = {"first": earlier.local_time.isoformat("minutes"), "second": later.local_time.isoformat("minutes")}
-            yield Fault("local_times", "times_overlap", {**times, "minutes": -(-length // timedelta(minutes=1))})
-            return
-
-
-def _expansion(wish: Wish, first: date, end: date) -> recurrence.Expansion:
-    return recurrence.expand(_as_broadcast(wish), Window(first=first, end=end))
+def _expiry_faults(wish: Wish, facts: Facts, first: Occurrence) -> Iterator[Fault]:
+    """Bulletins that are stale before they are heard once."""
+    for position, item in enumerate(wish.items):
+        bulletin = facts.bulletins.get(item.bulletin_id) if isinstance(item, BulletinWish) else None
+        if bulletin is not None and bulletin.expires_at is not None and bulletin.expires_at <= first.at:
+            when = {"title": bulletin.title, "expires_at": bulletin.expires_at.isoformat()}
+            yield Fault(f"items[{position}].bulletin_id", "bulletin_expired", when)
 
 
 def _audience(wish: Wish, facts: Facts) -> tuple[DeviceNo, ...]:
-    """The devices in service that can put out at least one of the items."""
+    """The devices in service that can put out at least one of the items, whatever their units decide about it."""
     numbers = {str(device.device_id): device.device_no for device in facts.devices.values()}
-    wanted: list[Target] = [
-        UnitTarget(unit_id=target.unit_id, is_excluded=target.is_excluded)
-        if isinstance(target, UnitWish)
-        else DeviceTarget(device_no=numbers[target.device_id], is_excluded=target.is_excluded)
-        for target in wish.targets
-        if isinstance(target, UnitWish) or target.device_id in numbers
-    ]
     fleet = targets.Fleet(_ref(device) for device in facts.devices.values() if device.retired_at is None)
-    resolution = targets.resolve(wanted, wish.unit_id, facts.tree, fleet)
-    contents = set(
-        _contents(facts.bulletins[item.bulletin_id] for item in wish.items if isinstance(item, BulletinWish))
-    )
+    groups = {
+        GroupId(group_id): frozenset(numbers[member] for member in group.members if member in numbers)
+        for group_id, group in facts.groups.items()
+    }
+    wanted = [_as_target(target, numbers) for target in wish.targets]
+    resolution = targets.resolve(wanted, wish.unit_id, facts.tree, fleet, groups)
+    kinds = set(_kinds(wish, facts))
     return tuple(
         sorted(
-            device.device_no
-            for content, devices in resolution.audience.items()
-            if content in contents
-            for device in devices
+            device.device_no for devices in resolution.audience.values() for device in devices if device.kind in kinds
         )
     )
 
 
-def _contents(bulletins: Iterable[Bulletin]) -> Iterator[ContentKind]:
-    for bulletin in bulletins:
-        if bulletin.media_sha256 is not None:
-            yield ContentKind.AUDIO
-        if bulletin.board_text is not None:
-            yield ContentKind.TEXT
+def _kinds(wish: Wish, facts: Facts) -> Iterator[DeviceKind]:
+    """The kinds of device that can put out something of it."""
+    for item in wish.items:
+        match item:
+            case RelayWish():
+                yield DeviceKind.CLUSTER
+            case BulletinWish(bulletin_id=bulletin_id):
+                bulletin = facts.bulletins[bulletin_id]
+                if bulletin.media_sha256 is not None:
+                    yield DeviceKind.CLUSTER
+                if bulletin.board_text is not None or bulletin.board_media_sha256 is not None:
+                    yield DeviceKind.BOARD
+            case PauseWish():
+                pass
+            case _:
+                assert_never(item)
+
+
+def _as_target(target: TargetWish, numbers: Mapping[str, DeviceNo]) -> Target:
+    is_excluded = target.is_excluded
+    match target:
+        case UnitWish(unit_id=unit_id):
+            return UnitTarget(unit_id=unit_id, is_excluded=is_excluded)
+        case DeviceWish(device_id=device_id):
+            return DeviceTarget(device_no=numbers[device_id], is_excluded=is_excluded)
+        case GroupWish(group_id=group_id):
+            return GroupTarget(group_id=GroupId(group_id), is_excluded=is_excluded)
+        case KindWish(kind=kind):
+            return KindTarget(kind=DeviceKind[kind.upper()], is_excluded=is_excluded)
+        case _:
+            assert_never(target)
 
 
 def _ref(device: Device) -> DeviceRef:
@@ -315,19 +466,194 @@ def _ref(device: Device) -> DeviceRef:
     )
 
 
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+class _Times(NamedTuple):
+    """What is wrong with the times, and the first occurrence that is still to come."""
+
+    faults: tuple[Fault, ...]
+    first: Occurrence | None = None
+
+
+def _judge_times(wish: Wish, facts: Facts, length: timedelta, *, now: datetime) -> _Times:
+    zone = recurrence.zone(wish.time_zone)
+    if zone is None:
+        return _Times((Fault("time_zone", "unknown_time_zone", {"zone": wish.time_zone}),))
+    today = now.astimezone(zone).date()
+    begins = _session_begins(wish, facts)
+    faults = tuple(_form_faults(wish, today)) or tuple(_session_faults(wish, facts, max(wish.starts_on, today)))
+    if not faults and (fault := recurrence.fault(as_recurrence(wish), zone)) is not None:
+        faults = (Fault(_field_of(fault, wish), fault.code, fault.facts),)
+    if not faults and wish.recurrence == ONCE and not wish.rdates:
+        faults = tuple(_once_faults(wish, begins, now=now))
+    if faults:
+        return _Times(faults)
+    first = _first_occurrence(wish, begins, today, now=now)
+    if first is None:
+        return _Times((_nothing_left(wish, begins, today, now=now),))
+    return _Times(tuple(_overlap_faults(wish, begins, first, length)), first)
+
+
+def _form_faults(wish: Wish, today: date) -> Iterator[Fault]:
+    """What can be said without looking at a calendar."""
+    if not wish.local_times and not wish.sessions:
+        yield Fault("local_times", "too_few", {"limit": 1})
+    if len(set(wish.local_times)) != len(wish.local_times):
+        yield Fault("local_times", "time_repeated")
+    if len(set(wish.sessions)) != len(wish.sessions):
+        yield Fault("sessions", "time_repeated")
+    if wish.recurrence == RULE and wish.rrule is None:
+        yield Fault("rrule", "field_missing")
+    if wish.recurrence != RULE and wish.rrule is not None:
+        yield Fault("rrule", "rrule_without_rule")
+    if wish.ends_on is not None and wish.ends_on <= wish.starts_on:
+        yield Fault("ends_on", "end_before_start", {"starts_on": wish.starts_on.isoformat()})
+    elif (
+        wish.recurrence == ONCE
+        and not wish.rdates
+        and wish.ends_on is not None
+        and wish.ends_on != wish.starts_on + timedelta(days=1)
+    ):
+        yield Fault("ends_on", "end_of_once")
+    for position, each in enumerate(wish.rdates):
+        if _day_of(each) < wish.starts_on or (wish.ends_on is not None and _day_of(each) >= wish.ends_on):
+            yield Fault(f"rdates[{position}]", "rdate_outside", {"day": _day_of(each).isoformat()})
+    if wish.starts_on - today > MAX_AHEAD:
+        yield Fault("starts_on", "starts_too_late", {"latest": (today + MAX_AHEAD).isoformat()})
+
+
+def _session_faults(wish: Wish, facts: Facts, day: date) -> Iterator[Fault]:
+    """Sessions that no policy of the issuing unit, or of one above it, names."""
+    policy = facts.policies.at(wish.unit_id, facts.history.on(day))
+    for position, code in enumerate(wish.sessions):
+        if policies.session(policy, code, day) is policies.Rule.UNKNOWN_SESSION:
+            unit = _unit_name(wish.unit_id, facts.tree)
+            yield Fault(f"sessions[{position}]", "unknown_session", {"code": code, "unit": unit})
+
+
+def _session_begins(wish: Wish, facts: Facts) -> recurrence.SessionBegins:
+    def begins(code: str, day: date) -> time | None:
+        held = policies.session(facts.policies.at(wish.unit_id, facts.history.on(day)), code, day)
+        return held.begin if isinstance(held, policies.Held) else None
+
+    return begins
+
+
+def _field_of(fault: recurrence.RuleFault, wish: Wish) -> str:
+    if fault.code.startswith("starts_on"):
+        return "starts_on"
+    return "rrule" if wish.recurrence == RULE else "local_times"
+
+
+def _once_faults(wish: Wish, begins: recurrence.SessionBegins, *, now: datetime) -> Iterator[Fault]:
+    expansion = _expansion(wish, begins, wish.starts_on, wish.starts_on + timedelta(days=1))
+    fields = {local_time: f"local_times[{position}]" for position, local_time in enumerate(wish.local_times)}
+    for position, code in enumerate(wish.sessions):
+        if (at := begins(code, wish.starts_on)) is not None:
+            fields.setdefault(at, f"sessions[{position}]")
+    for occurrence in expansion.occurrences:
+        if occurrence.at <= now:
+            text = occurrence.local_time.isoformat("minutes")
+            yield Fault(fields[occurrence.local_time], "time_in_the_past", {"time": text})
+    for problem in expansion.problems:
+        if problem.kind in (ProblemKind.LOCAL_TIME_SKIPPED, ProblemKind.LOCAL_DAY_SKIPPED, ProblemKind.SAME_INSTANT):
+            assert problem.local_time is not None
+            text = problem.local_time.isoformat("minutes")
+            yield Fault(fields[problem.local_time], "time_does_not_exist", {"time": text})
+        elif problem.kind is ProblemKind.UNKNOWN_SESSION:
+            # The session has a name and does not take place on that day.
+            position = wish.sessions.index(problem.detail)
+            day = wish.starts_on.isoformat()
+            yield Fault(f"sessions[{position}]", "session_not_held", {"code": problem.detail, "day": day})
+
+
+def _first_occurrence(wish: Wish, begins: recurrence.SessionBegins, today: date, *, now: datetime) -> Occurrence | None:
+    """The first occurrence after `now`, looked for in ever longer spans."""
+    start = max(min((wish.starts_on, *map(_day_of, wish.rdates))), today)
+    limit, span = start + MAX_SEARCH, timedelta(days=8)
+    if wish.ends_on is not None:
+        limit = min(limit, wish.ends_on)
+    while start < limit:
+        end = min(start + span, limit)
+        for occurrence in _expansion(wish, begins, start, end).occurrences:
+            if occurrence.at > now:
+                return occurrence
+        start, span = end, span * 2
+    return None
+
+
+def _nothing_left(wish: Wish, begins: recurrence.SessionBegins, today: date, *, now: datetime) -> Fault:
+    """Why a recurrence that has been one has nothing to come."""
+    if wish.exdates and _first_occurrence(replace(wish, exdates=()), begins, today, now=now) is not None:
+        return Fault("exdates", "exdates_leave_nothing")
+    field_name = "ends_on" if wish.ends_on is not None else "rrule" if wish.recurrence == RULE else "starts_on"
+    return Fault(field_name, "all_in_the_past", {"today": today.isoformat()})
+
+
+def _overlap_faults(
+    wish: Wish, begins: recurrence.SessionBegins, first: Occurrence, length: timedelta
+) -> Iterator[Fault]:
+    """A broadcast must have ended before it begins again; what a session ends cannot run into the next one."""
+    end = first.local_day + OVERLAP_SPAN
+    occurrences = [each for each in _expansion(wish, begins, first.local_day, end).occurrences if each.at >= first.at]
+    for earlier, later in pairwise(occurrences):
+        if later.at - earlier.at < length and earlier.session is None:
+            times = {"first": earlier.local_time.isoformat("minutes"), "second": later.local_time.isoformat("minutes")}
+            field_name = "rrule" if wish.recurrence == RULE and len(wish.local_times) <= 1 else "local_times"
+            yield Fault(field_name, "times_overlap", {**times, "minutes": -(-length // timedelta(minutes=1))})
+            return
+
+
+def _expansion(wish: Wish, begins: recurrence.SessionBegins, first: date, end: date) -> recurrence.Expansion:
+    return recurrence.expand(_as_broadcast(wish), Window(first=first, end=end), begins)
+
+
+def _day_of(value: date | datetime) -> date:
+    return value.date() if isinstance(value, datetime) else value
+
+
+def active_until(wish: Wish) -> date | None:
+    """A day from which on none of it begins any more; None when it goes on until it is withdrawn.
+
+    Only so exact as is cheap: planning looks at whatever may still have something to begin.
+    """
+    ends = [] if wish.ends_on is None else [wish.ends_on]
+    if wish.recurrence == ONCE:
+        last = wish.starts_on
+    elif wish.recurrence == RULE and wish.rrule is not None:
+        rule = recurrence.parse_rrule(wish.rrule)
+        until = None if isinstance(rule, recurrence.RuleFault) else rule.until
+        if until is None:
+            return min(ends, default=None)
+        # An instant may be another day than that of UTC.
+        last = _day_of(until) + timedelta(days=1)
+    else:
+        return min(ends, default=None)
+    return min([*ends, max((last, *map(_day_of, wish.rdates))) + timedelta(days=1)])
+
+
+def as_recurrence(wish: Wish) -> Recurrence:
+    """When the wish is to begin, as planning sees it."""
+    return Recurrence(
+        starts_on=wish.starts_on,
+        ends_on=wish.ends_on,
+        times=wish.local_times,
+        sessions=wish.sessions,
+        rrule=EVERY_DAY if wish.recurrence == DAILY else wish.rrule,
+        rdates=wish.rdates,
+        exdates=wish.exdates,
+    )
+
+
 def _as_broadcast(wish: Wish) -> Broadcast:
     """The wish as planning sees it, as far as times go."""
-    recurrence = (
-        once(wish.starts_on, wish.local_times)
-        if wish.recurrence == ONCE
-        else daily(wish.starts_on, wish.ends_on, wish.local_times)
-    )
     return Broadcast(
         broadcast_id=BroadcastId(uuid.UUID(int=0)),
         unit_id=wish.unit_id,
         title=wish.title,
         level=Level.NORMAL,
-        recurrence=recurrence,
+        recurrence=as_recurrence(wish),
         time_zone=wish.time_zone,
         items=(),
         targets=(),

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from typing import assert_never
 
 from asyncpg import Record
 
-from schemas.identifiers import BroadcastId, DeviceId, UnitId
-from services.control.broadcast_requests import BulletinWish, DeviceWish, PauseWish, UnitWish, Wish
+from schemas.identifiers import BroadcastId, UnitId
+from services.control.broadcast_requests import (
+    BulletinWish,
+    DeviceWish,
+    GroupWish,
+    ItemWish,
+    KindWish,
+    PauseWish,
+    RelayWish,
+    Source,
+    TargetWish,
+    UnitWish,
+    Wish,
+)
 from services.control.errors import NotFound
 from services.control.planning.model import DeviceNo
+from services.control.programme_store import parse_local
 from services.shared.database.pool import Connection
 
 
@@ -26,13 +40,23 @@ class StoredBroadcast:
     version: int
     issued_at: datetime
     created_by: uuid.UUID
-    withdrawn_at: datetime | None
-    withdrawn_by: uuid.UUID | None
+    withdrawn_at: datetime | None = None
+    withdrawn_by: uuid.UUID | None = None
+    offer_of: BroadcastId | None = None  # scheduled by a unit out of this offer (R-17)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyException:
+    """Rules that a broadcast breaks and whose policies those are: what an approver may let pass."""
+
+    rules: tuple[str, ...]
+    unit_ids: tuple[UnitId, ...]
 
 
 _COLUMNS = """
-SELECT broadcast_id, unit_id, title, level, recurrence, time_zone, starts_on, ends_on, local_times, volume_percent,
-       resume, state, version, issued_at, created_by, withdrawn_at, withdrawn_by
+SELECT broadcast_id, unit_id, title, level, recurrence, time_zone, starts_on, ends_on, local_times, sessions, rrule,
+       rdates, exdates, volume_percent, resume, length_ms, fit, fill, patience_ms, severity, state, version, issued_at,
+       created_by, withdrawn_at, withdrawn_by, offer_of
   FROM control.broadcasts
 """
 
@@ -50,53 +74,61 @@ _HERE = (
 
 
 async def add_broadcast(
-    connection: Connection, broadcast: StoredBroadcast, device_nos: dict[DeviceId, DeviceNo]
+    connection: Connection, broadcast: StoredBroadcast, device_nos: Mapping[str, DeviceNo], *, active_until: date | None
 ) -> None:
     """Store a new broadcast with its items and targets; `device_nos` are those of the devices it names."""
-    wish = broadcast.wish
     await connection.execute(
         """
         INSERT INTO control.broadcasts
-               (broadcast_id, unit_id, title, level, recurrence, time_zone, starts_on, ends_on, local_times,
-                volume_percent, resume, state, version, issued_at, created_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+               (broadcast_id, unit_id, state, version, issued_at, created_by, offer_of, title, level, recurrence,
+                time_zone, starts_on, ends_on, local_times, sessions, rrule, rdates, exdates, active_until,
+                volume_percent, resume, length_ms, fit, fill, patience_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+                $23, $24, $25)
         """,
         broadcast.broadcast_id,
-        wish.unit_id,
-        wish.title,
-        wish.level,
-        wish.recurrence,
-        wish.time_zone,
-        wish.starts_on,
-        wish.ends_on,
-        list(wish.local_times),
-        wish.volume_percent,
-        wish.resume,
+        broadcast.wish.unit_id,
         broadcast.state,
         broadcast.version,
         broadcast.issued_at,
         broadcast.created_by,
+        broadcast.offer_of,
+        *_values(broadcast.wish, active_until),
     )
-    await _add_parts(connection, broadcast.broadcast_id, wish, device_nos)
+    await _add_parts(connection, broadcast.broadcast_id, broadcast.wish, device_nos)
 
 
 async def replace_broadcast(
     connection: Connection,
     broadcast_id: BroadcastId,
     wish: Wish,
-    device_nos: dict[DeviceId, DeviceNo],
+    device_nos: Mapping[str, DeviceNo],
     *,
+    active_until: date | None,
     issued_at: datetime,
 ) -> None:
-    """Put another wish in the place of the one stored; its version grows."""
+    """Put another wish in the place of the one stored, scheduled from now on; its version grows."""
     await connection.execute(
         """
         UPDATE control.broadcasts
-           SET title = $2, level = $3, recurrence = $4, time_zone = $5, starts_on = $6, ends_on = $7,
-               local_times = $8, volume_percent = $9, resume = $10, issued_at = $11, version = version + 1
+           SET state = 'scheduled', version = version + 1, issued_at = $2, title = $3, level = $4, recurrence = $5,
+               time_zone = $6, starts_on = $7, ends_on = $8, local_times = $9, sessions = $10, rrule = $11,
+               rdates = $12, exdates = $13, active_until = $14, volume_percent = $15, resume = $16, length_ms = $17,
+               fit = $18, fill = $19, patience_ms = $20
          WHERE broadcast_id = $1
         """,
         broadcast_id,
+        issued_at,
+        *_values(wish, active_until),
+    )
+    await connection.execute("DELETE FROM control.broadcast_items WHERE broadcast_id = $1", broadcast_id)
+    await connection.execute("DELETE FROM control.broadcast_targets WHERE broadcast_id = $1", broadcast_id)
+    await _add_parts(connection, broadcast_id, wish, device_nos)
+
+
+def _values(wish: Wish, active_until: date | None) -> tuple[object, ...]:
+    """What may change of a broadcast, in the order in which both statements name it."""
+    return (
         wish.title,
         wish.level,
         wish.recurrence,
@@ -104,59 +136,133 @@ async def replace_broadcast(
         wish.starts_on,
         wish.ends_on,
         list(wish.local_times),
+        list(wish.sessions),
+        wish.rrule,
+        [each.isoformat() for each in wish.rdates],
+        [each.isoformat() for each in wish.exdates],
+        active_until,
         wish.volume_percent,
         wish.resume,
-        issued_at,
+        _ms(wish.length),
+        wish.fit,
+        wish.fill,
+        _ms(wish.patience),
     )
-    await connection.execute("DELETE FROM control.broadcast_items WHERE broadcast_id = $1", broadcast_id)
-    await connection.execute("DELETE FROM control.broadcast_targets WHERE broadcast_id = $1", broadcast_id)
-    await _add_parts(connection, broadcast_id, wish, device_nos)
+
+
+def _ms(length: timedelta | None) -> int | None:
+    return None if length is None else length // timedelta(milliseconds=1)
+
+
+async def set_state(connection: Connection, broadcast_id: BroadcastId, state: str) -> None:
+    """Give a broadcast another state; its version stays, because what was asked for does."""
+    await connection.execute("UPDATE control.broadcasts SET state = $2 WHERE broadcast_id = $1", broadcast_id, state)
 
 
 async def _add_parts(
-    connection: Connection, broadcast_id: BroadcastId, wish: Wish, device_nos: dict[DeviceId, DeviceNo]
+    connection: Connection, broadcast_id: BroadcastId, wish: Wish, device_nos: Mapping[str, DeviceNo]
 ) -> None:
     await connection.executemany(
-        "INSERT INTO control.broadcast_items (broadcast_id, item, bulletin_id, pause_ms) VALUES ($1, $2, $3, $4)",
-        [
-            (broadcast_id, number, item.bulletin_id, None)
-            if isinstance(item, BulletinWish)
-            else (broadcast_id, number, None, item.length // timedelta(milliseconds=1))
-            for number, item in enumerate(wish.items)
-        ],
+        """
+        INSERT INTO control.broadcast_items
+               (broadcast_id, item, bulletin_id, pause_ms, relay_source_id, length_ms, starts_after_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        """,
+        [(broadcast_id, number, *_item_columns(item)) for number, item in enumerate(wish.items)],
     )
     await connection.executemany(
         """
-        INSERT INTO control.broadcast_targets (broadcast_id, position, unit_id, device_no, is_excluded)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO control.broadcast_targets
+               (broadcast_id, position, is_excluded, unit_id, device_no, group_id, device_kind)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
         """,
         [
-            (broadcast_id, position, target.unit_id, None, target.is_excluded)
-            if isinstance(target, UnitWish)
-            else (broadcast_id, position, None, device_nos[DeviceId(target.device_id)], target.is_excluded)
+            (broadcast_id, position, target.is_excluded, *_target_columns(target, device_nos))
             for position, target in enumerate(wish.targets)
         ],
     )
 
 
-async def is_on_air(connection: Connection, broadcast_id: BroadcastId, *, now: datetime) -> bool:
-    """Whether one of its occurrences has begun somewhere and is not over everywhere; between two items too."""
-    return bool(
-        await connection.fetchval(
-            """
-            SELECT EXISTS (
-                SELECT
-                  FROM control.emissions
-                 WHERE broadcast_id = $1
-                   AND withdrawn_at IS NULL
-                 GROUP BY occurrence_at
-                HAVING min(starts_at) <= $2 AND max(ends_at) > $2
-            )
-            """,
-            broadcast_id,
-            now,
-        )
+def _item_columns(item: ItemWish) -> tuple[object, ...]:
+    match item:
+        case BulletinWish(bulletin_id=bulletin_id):
+            return (bulletin_id, None, None, None, None)
+        case PauseWish(length=length):
+            return (None, _ms(length), None, None, None)
+        case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
+            return (None, None, source_id, _ms(length), _ms(starts_after))
+        case _:
+            assert_never(item)
+
+
+def _target_columns(target: TargetWish, device_nos: Mapping[str, DeviceNo]) -> tuple[object, ...]:
+    match target:
+        case UnitWish(unit_id=unit_id):
+            return (unit_id, None, None, None)
+        case DeviceWish(device_id=device_id):
+            return (None, device_nos[device_id], None, None)
+        case GroupWish(group_id=group_id):
+            return (None, None, group_id, None)
+        case KindWish(kind=kind):
+            return (None, None, None, kind)
+        case _:
+            assert_never(target)
+
+
+async def ask_for_exception(
+    connection: Connection, broadcast: StoredBroadcast, exception: PolicyException, *, at: datetime
+) -> None:
+    """Have an approver decide on the rules that this version of a broadcast breaks."""
+    await connection.execute(
+        """
+        INSERT INTO control.policy_exceptions (broadcast_id, version, rules, unit_ids, asked_at)
+        VALUES ($1, $2, $3, $4, $5)
+        """,
+        broadcast.broadcast_id,
+        broadcast.version,
+        list(exception.rules),
+        list(exception.unit_ids),
+        at,
     )
+
+
+async def offer(connection: Connection, offers: Iterable[tuple[BroadcastId, UnitId]], *, at: datetime) -> None:
+    """Offer broadcasts to units; what is offered already stays as it is."""
+    pairs = list(offers)
+    await connection.execute(
+        """
+        INSERT INTO control.offers (broadcast_id, unit_id, offered_at)
+        SELECT broadcast_id, unit_id, $3
+          FROM unnest($1::uuid[], $2::uuid[]) AS o (broadcast_id, unit_id)
+         ORDER BY broadcast_id, unit_id
+            ON CONFLICT (broadcast_id, unit_id) DO NOTHING
+        """,
+        [broadcast_id for broadcast_id, _ in pairs],
+        [unit_id for _, unit_id in pairs],
+        at,
+    )
+
+
+async def offer_anew(connection: Connection, broadcast_id: BroadcastId, *, at: datetime) -> None:
+    """Take back what units decided about a broadcast that is another one now, but for what they scheduled themselves."""
+    await connection.execute(
+        """
+        UPDATE control.offers
+           SET state = 'offered', offered_at = $2, decided_at = NULL, decided_by = NULL, note = NULL
+         WHERE broadcast_id = $1 AND state IN ('accepted', 'declined')
+        """,
+        broadcast_id,
+        at,
+    )
+
+
+async def sources_by_id(connection: Connection, source_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Source]:
+    """The relay sources among these ids that exist, retired or not."""
+    rows = await connection.fetch(
+        "SELECT source_id, unit_id, name, retired_at FROM control.relay_sources WHERE source_id = ANY ($1)",
+        list(source_ids),
+    )
+    return {row["source_id"]: Source(**dict(row)) for row in rows}
 
 
 async def withdraw_broadcast(connection: Connection, broadcast_id: BroadcastId, *, by: uuid.UUID, at: datetime) -> None:
@@ -236,25 +342,21 @@ def _found(row: Record | None, broadcast_id: uuid.UUID) -> Record:
 async def _whole(connection: Connection, rows: list[Record]) -> list[StoredBroadcast]:
     """The broadcasts of `rows` with their items and targets."""
     ids = [row["broadcast_id"] for row in rows]
-    items: dict[uuid.UUID, list[BulletinWish | PauseWish]] = {each: [] for each in ids}
-    targets: dict[uuid.UUID, list[UnitWish | DeviceWish]] = {each: [] for each in ids}
+    items: dict[uuid.UUID, list[ItemWish]] = {each: [] for each in ids}
+    targets: dict[uuid.UUID, list[TargetWish]] = {each: [] for each in ids}
     for row in await connection.fetch(
         """
-        SELECT broadcast_id, bulletin_id, pause_ms
+        SELECT broadcast_id, bulletin_id, pause_ms, relay_source_id, length_ms, starts_after_ms
           FROM control.broadcast_items
          WHERE broadcast_id = ANY ($1)
          ORDER BY broadcast_id, item
         """,
         ids,
     ):
-        items[row["broadcast_id"]].append(
-            BulletinWish(bulletin_id=row["bulletin_id"])
-            if row["bulletin_id"] is not None
-            else PauseWish(length=timedelta(milliseconds=row["pause_ms"]))
-        )
+        items[row["broadcast_id"]].append(_item(row))
     for row in await connection.fetch(
         """
-        SELECT t.broadcast_id, t.unit_id, d.device_id, t.is_excluded
+        SELECT t.broadcast_id, t.unit_id, d.device_id, t.group_id, t.device_kind, t.is_excluded
           FROM control.broadcast_targets t
           LEFT JOIN control.devices d USING (device_no)
          WHERE t.broadcast_id = ANY ($1)
@@ -262,17 +364,38 @@ async def _whole(connection: Connection, rows: list[Record]) -> list[StoredBroad
         """,
         ids,
     ):
-        targets[row["broadcast_id"]].append(
-            UnitWish(unit_id=UnitId(row["unit_id"]), is_excluded=row["is_excluded"])
-            if row["unit_id"] is not None
-            else DeviceWish(device_id=row["device_id"], is_excluded=row["is_excluded"])
-        )
+        targets[row["broadcast_id"]].append(_target(row))
     return [_stored(row, tuple(items[row["broadcast_id"]]), tuple(targets[row["broadcast_id"]])) for row in rows]
 
 
-def _stored(
-    row: Record, items: tuple[BulletinWish | PauseWish, ...], targets: tuple[UnitWish | DeviceWish, ...]
-) -> StoredBroadcast:
+def _item(row: Record) -> ItemWish:
+    if row["bulletin_id"] is not None:
+        return BulletinWish(bulletin_id=row["bulletin_id"])
+    if row["pause_ms"] is not None:
+        return PauseWish(length=timedelta(milliseconds=row["pause_ms"]))
+    return RelayWish(
+        source_id=row["relay_source_id"],
+        length=timedelta(milliseconds=row["length_ms"]),
+        starts_after=_length(row["starts_after_ms"]),
+    )
+
+
+def _target(row: Record) -> TargetWish:
+    is_excluded = row["is_excluded"]
+    if row["unit_id"] is not None:
+        return UnitWish(unit_id=UnitId(row["unit_id"]), is_excluded=is_excluded)
+    if row["group_id"] is not None:
+        return GroupWish(group_id=row["group_id"], is_excluded=is_excluded)
+    if row["device_kind"] is not None:
+        return KindWish(kind=row["device_kind"], is_excluded=is_excluded)
+    return DeviceWish(device_id=row["device_id"], is_excluded=is_excluded)
+
+
+def _length(milliseconds: int | None) -> timedelta | None:
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds)
+
+
+def _stored(row: Record, items: tuple[ItemWish, ...], targets: tuple[TargetWish, ...]) -> StoredBroadcast:
     return StoredBroadcast(
         broadcast_id=BroadcastId(row["broadcast_id"]),
         wish=Wish(
@@ -284,10 +407,18 @@ def _stored(
             starts_on=row["starts_on"],
             ends_on=row["ends_on"],
             local_times=tuple(row["local_times"]),
+            sessions=tuple(row["sessions"]),
+            rrule=row["rrule"],
+            rdates=tuple(parse_local(each) for each in row["rdates"]),
+            exdates=tuple(parse_local(each) for each in row["exdates"]),
             items=items,
             targets=targets,
             volume_percent=row["volume_percent"],
             resume=row["resume"],
+            length=_length(row["length_ms"]),
+            fit=row["fit"],
+            fill=row["fill"],
+            patience=_length(row["patience_ms"]),
         ),
         state=row["state"],
         version=row["version"],
@@ -295,4 +426,5 @@ def _stored(
         created_by=row["created_by"],
         withdrawn_at=row["withdrawn_at"],
         withdrawn_by=row["withdrawn_by"],
+        offer_of=BroadcastId(row["offer_of"]) if row["offer_of"] is not None else None,
     )

@@ -6,46 +6,84 @@ keeps it whatever is asked for afterwards.
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, assert_never
 
-from schemas.identifiers import BroadcastId, DeviceId, UnitId
+from schemas.identifiers import BroadcastId, UnitId
 from services.control import (
     audit,
     broadcast_requests,
     broadcast_store,
     bulletin_store,
     device_store,
+    group_store,
     planning_queue,
+    policy_trial,
+    programme_store,
+    unit_store,
     versions,
 )
 from services.control.audit import Entry
-from services.control.broadcast_requests import BulletinWish, DeviceWish, Facts, PauseWish, UnitWish, Verdict, Wish
-from services.control.broadcast_store import StoredBroadcast
+from services.control.broadcast_requests import (
+    BulletinWish,
+    DeviceWish,
+    Facts,
+    GroupWish,
+    ItemWish,
+    KindWish,
+    PauseWish,
+    RelayWish,
+    TargetWish,
+    UnitWish,
+    Verdict,
+    Wish,
+)
+from services.control.broadcast_store import PolicyException, StoredBroadcast
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.control.permissions import Actor, Permission, Rights
 from services.control.planning.model import DeviceNo
+from services.control.planning.policies import Policies
+from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
-SCHEDULED, WITHDRAWN = "scheduled", "withdrawn"
+SCHEDULED, AWAITING_APPROVAL, REJECTED, WITHDRAWN = "scheduled", "awaiting_approval", "rejected", "withdrawn"
 _MAX_FAULTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A broadcast that was stored, and what it comes to today."""
+    """A broadcast that was stored, and what it comes to today.
+
+    `first` is its first occurrence that is still to come. `exception` is what an approver has to let pass before
+    anything of it sounds; None when nothing stands against it.
+    """
 
     broadcast: StoredBroadcast
     devices: int
     length: timedelta
+    first: datetime
+    first_day: date
+    exception: PolicyException | None = None
 
 
 async def create(
-    connection: Connection, wish: Wish, *, rights: Rights, actor: Actor, origin: str | None, now: datetime
+    connection: Connection,
+    wish: Wish,
+    *,
+    rights: Rights,
+    actor: Actor,
+    origin: str | None,
+    now: datetime,
+    offer_of: BroadcastId | None = None,
 ) -> Accepted:
-    """Store what is asked for. Raises `Forbidden` for targets beyond own rights, else `Invalid` with every fault."""
+    """Store what is asked for.
+
+    Raises `Forbidden` for targets beyond own rights, else `Invalid` with every fault, or with every rule of a policy
+    that it breaks and nobody may let pass. `offer_of` is the broadcast from above that a unit schedules itself.
+    """
     verdict, device_nos = await _judged(connection, wish, rights=rights, now=now)
     broadcast = StoredBroadcast(
         broadcast_id=BroadcastId(uuid.uuid4()),
@@ -54,13 +92,19 @@ async def create(
         version=1,
         issued_at=now,
         created_by=actor.account_id,
-        withdrawn_at=None,
-        withdrawn_by=None,
+        offer_of=offer_of,
     )
-    await broadcast_store.add_broadcast(connection, broadcast, device_nos)
-    await planning_queue.request_broadcast(connection, broadcast.broadcast_id, at=now)
-    await _record(connection, "broadcast_created", None, broadcast, actor=actor, origin=origin, now=now)
-    return Accepted(broadcast=broadcast, devices=len(verdict.device_nos), length=verdict.length)
+    await broadcast_store.add_broadcast(connection, broadcast, device_nos, active_until=verdict.active_until)
+    return await _settled(
+        connection,
+        broadcast.broadcast_id,
+        verdict,
+        None,
+        action="broadcast_created",
+        actor=actor,
+        origin=origin,
+        now=now,
+    )
 
 
 async def replace(
@@ -73,29 +117,67 @@ async def replace(
     origin: str | None,
     now: datetime,
 ) -> Accepted:
-    """Put another wish in its place. Raises as `create` does, and `Conflict` when it was withdrawn or is on the air.
+    """Put another wish in its place. Raises as `create` does, and `Conflict` when it was withdrawn.
 
-    The issuing unit stays: its rights are what the broadcast rests on. A change is issued now, so what began before it
-    would be no part of it any more and would be cut in the middle of a sentence; it has to wait until that is over.
+    The issuing unit stays: its rights are what the broadcast rests on. An occurrence that has begun goes on as it was
+    planned; the change holds from the next one on. What units decided about it as an offer was about something else.
     """
-    _check_scheduled(stored)
-    if await broadcast_store.is_on_air(connection, stored.broadcast_id, now=now):
-        raise Conflict("broadcast_on_air")
+    _check_stands(stored)
     if wish.unit_id != stored.wish.unit_id:
         raise Invalid(Fault("unit_id", "issuing_unit_is_fixed"))
     verdict, device_nos = await _judged(connection, wish, rights=rights, now=now)
-    await broadcast_store.replace_broadcast(connection, stored.broadcast_id, wish, device_nos, issued_at=now)
-    changed = await broadcast_store.broadcast(connection, stored.broadcast_id)
-    await planning_queue.request_broadcast(connection, stored.broadcast_id, at=now)
-    await _record(connection, "broadcast_changed", stored, changed, actor=actor, origin=origin, now=now)
-    return Accepted(broadcast=changed, devices=len(verdict.device_nos), length=verdict.length)
+    await broadcast_store.replace_broadcast(
+        connection, stored.broadcast_id, wish, device_nos, active_until=verdict.active_until, issued_at=now
+    )
+    await broadcast_store.offer_anew(connection, stored.broadcast_id, at=now)
+    return await _settled(
+        connection,
+        stored.broadcast_id,
+        verdict,
+        stored,
+        action="broadcast_changed",
+        actor=actor,
+        origin=origin,
+        now=now,
+    )
+
+
+async def _settled(
+    connection: Connection,
+    broadcast_id: BroadcastId,
+    verdict: Verdict,
+    before: StoredBroadcast | None,
+    *,
+    action: str,
+    actor: Actor,
+    origin: str | None,
+    now: datetime,
+) -> Accepted:
+    """Hold what was just stored against the policies, and have it planned or decided on."""
+    assert verdict.first is not None
+    stored = await broadcast_store.broadcast(connection, broadcast_id)
+    exception = await policy_trial.hold(connection, stored, verdict.first.local_day, now=now)
+    if exception is not None:
+        await broadcast_store.set_state(connection, broadcast_id, AWAITING_APPROVAL)
+        await broadcast_store.ask_for_exception(connection, stored, exception, at=now)
+        stored = dataclasses.replace(stored, state=AWAITING_APPROVAL)
+    await planning_queue.request_broadcast(connection, broadcast_id, at=now)
+    await _record(connection, action, before, stored, actor=actor, origin=origin, now=now)
+    return Accepted(
+        broadcast=stored,
+        devices=len(verdict.device_nos),
+        length=verdict.length,
+        first=verdict.first.at,
+        first_day=verdict.first.local_day,
+        exception=exception,
+    )
 
 
 async def withdraw(
     connection: Connection, stored: StoredBroadcast, *, actor: Actor, origin: str | None, now: datetime
 ) -> StoredBroadcast:
     """Nothing more of it is to sound. Raises `Conflict` when it was withdrawn already."""
-    _check_scheduled(stored)
+    _check_stands(stored)
     await broadcast_store.withdraw_broadcast(connection, stored.broadcast_id, by=actor.account_id, at=now)
     changed = await broadcast_store.broadcast(connection, stored.broadcast_id)
     await planning_queue.request_broadcast(connection, stored.broadcast_id, at=now)
@@ -113,14 +195,14 @@ def check_version(stored: StoredBroadcast, if_match: str | None, present: dict[s
     versions.check(stored.version, if_match, present, given=given)
 
 
-def _check_scheduled(stored: StoredBroadcast) -> None:
+def _check_stands(stored: StoredBroadcast) -> None:
     if stored.state == WITHDRAWN:
         raise Conflict("broadcast_withdrawn")
 
 
 async def _judged(
     connection: Connection, wish: Wish, *, rights: Rights, now: datetime
-) -> tuple[Verdict, dict[DeviceId, DeviceNo]]:
+) -> tuple[Verdict, dict[str, DeviceNo]]:
     facts = await _facts(connection, wish, rights=rights, now=now)
     verdict = broadcast_requests.judge(wish, facts, now=now)
     if verdict.outside:
@@ -128,27 +210,48 @@ async def _judged(
     if verdict.faults:
         raise Invalid(*verdict.faults[:_MAX_FAULTS], code="broadcast_invalid")
     named = {target.device_id for target in wish.targets if isinstance(target, DeviceWish)}
-    return verdict, {
-        device.device_id: device.device_no for device in facts.devices.values() if device.device_id in named
-    }
+    return verdict, {device_id: device.device_no for device_id, device in facts.devices.items() if device_id in named}
 
 
 async def _facts(connection: Connection, wish: Wish, *, rights: Rights, now: datetime) -> Facts:
-    units: set[UnitId] = set()
-    for target in wish.targets:
-        if isinstance(target, UnitWish):
-            units.update(rights.tree.subtree(target.unit_id))
+    groups = await group_store.groups_by_id(
+        connection, [target.group_id for target in wish.targets if isinstance(target, GroupWish)]
+    )
     named = [target.device_id for target in wish.targets if isinstance(target, DeviceWish)]
+    named += [member for group in groups.values() for member in group.members]
     devices = dict(await device_store.devices_by_id(connection, named, now=now))
-    devices |= await device_store.devices_in(connection, units, now=now)
-    bulletin_ids = [item.bulletin_id for item in wish.items if isinstance(item, BulletinWish)]
+    devices |= await device_store.devices_in(connection, _units_of(wish, rights.tree), now=now)
     return Facts(
+        history=await unit_store.load_units(connection),
         tree=rights.tree,
         reach=rights.reach(Permission.MAKE_BROADCASTS),
         readable=rights.reach(Permission.SEE_BULLETINS),
         devices={str(device_id): device for device_id, device in devices.items()},
-        bulletins=await bulletin_store.bulletins_by_id(connection, bulletin_ids),
+        bulletins=await bulletin_store.bulletins_by_id(
+            connection, [item.bulletin_id for item in wish.items if isinstance(item, BulletinWish)]
+        ),
+        groups=groups,
+        sources=await broadcast_store.sources_by_id(
+            connection, [item.source_id for item in wish.items if isinstance(item, RelayWish)]
+        ),
+        policies=Policies(await programme_store.load_policies(connection)),
     )
+
+
+def _units_of(wish: Wish, tree: UnitTree) -> set[UnitId]:
+    """The units whose devices the targets can mean."""
+    units: set[UnitId] = set()
+    for target in wish.targets:
+        match target:
+            case UnitWish(unit_id=unit_id):
+                units.update(tree.ground(unit_id))
+            case KindWish():
+                units.update(tree.ground(wish.unit_id))
+            case DeviceWish() | GroupWish():
+                pass
+            case _:
+                assert_never(target)
+    return units
 
 
 async def _record(
@@ -185,22 +288,54 @@ def described(stored: StoredBroadcast) -> dict[str, Any]:
         "title": wish.title,
         "level": wish.level,
         "recurrence": wish.recurrence,
+        "rrule": wish.rrule,
+        "rdates": [each.isoformat() for each in wish.rdates],
+        "exdates": [each.isoformat() for each in wish.exdates],
         "time_zone": wish.time_zone,
         "starts_on": wish.starts_on.isoformat(),
         "ends_on": wish.ends_on.isoformat() if wish.ends_on else None,
         "local_times": [each.isoformat() for each in wish.local_times],
-        "items": [
-            {"pause_ms": item.length // timedelta(milliseconds=1)}
-            if isinstance(item, PauseWish)
-            else {"bulletin_id": str(item.bulletin_id)}
-            for item in wish.items
-        ],
-        "targets": [
-            {"unit_id": str(target.unit_id), "exclude": target.is_excluded}
-            if isinstance(target, UnitWish)
-            else {"device_id": target.device_id, "exclude": target.is_excluded}
-            for target in wish.targets
-        ],
+        "sessions": list(wish.sessions),
+        "items": [_described_item(item) for item in wish.items],
+        "targets": [{**_described_target(target), "exclude": target.is_excluded} for target in wish.targets],
         "volume_percent": wish.volume_percent,
         "resume": wish.resume,
+        "length_ms": _ms(wish.length),
+        "fit": wish.fit,
+        "fill": wish.fill,
+        "patience_ms": _ms(wish.patience),
     }
+
+
+def _described_item(item: ItemWish) -> dict[str, Any]:
+    match item:
+        case PauseWish(length=length):
+            return {"pause_ms": _ms(length)}
+        case BulletinWish(bulletin_id=bulletin_id):
+            return {"bulletin_id": str(bulletin_id)}
+        case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
+            return {
+                "relay_source_id": str(source_id),
+                "length_ms": _ms(length),
+                "starts_after_ms": _ms(starts_after),
+            }
+        case _:
+            assert_never(item)
+
+
+def _described_target(target: TargetWish) -> dict[str, Any]:
+    match target:
+        case UnitWish(unit_id=unit_id):
+            return {"unit_id": str(unit_id)}
+        case DeviceWish(device_id=device_id):
+            return {"device_id": device_id}
+        case GroupWish(group_id=group_id):
+            return {"group_id": str(group_id)}
+        case KindWish(kind=kind):
+            return {"kind": kind}
+        case _:
+            assert_never(target)
+
+
+def _ms(length: timedelta | None) -> int | None:
+    return None if length is None else length // timedelta(milliseconds=1)

@@ -27,7 +27,8 @@ class EmissionRecord:
     device_id: str
     device_name: str
     unit_id: UnitId
-    bulletin_id: uuid.UUID
+    bulletin_id: uuid.UUID | None
+    relay_source_id: uuid.UUID | None
     title: str
     level: str
     content: str
@@ -55,12 +56,13 @@ class Place:
 
 _COLUMNS = """
 SELECT e.broadcast_id, c.title AS broadcast_title, c.unit_id AS issuer_id, e.occurrence_at, e.item, e.device_no, d.device_id,
-       d.name AS device_name, e.unit_id, e.bulletin_id, b.title, e.level, e.content, e.starts_at, e.ends_at,
-       e.withdrawn_at, e.outcome, e.reason, e.evidence, e.started_at, e.ended_at, e.sounded_ms, e.cut_by_source,
-       e.cut_by
+       d.name AS device_name, e.unit_id, e.bulletin_id, e.relay_source_id, coalesce(b.title, s.name) AS title, e.level,
+       e.content, e.starts_at, e.ends_at, e.withdrawn_at, e.outcome, e.reason, e.evidence, e.started_at, e.ended_at,
+       e.sounded_ms, e.cut_by_source, e.cut_by
   FROM control.emissions e
   JOIN control.devices d USING (device_no)
-  JOIN control.bulletins b USING (bulletin_id)
+  LEFT JOIN control.bulletins b USING (bulletin_id)
+  LEFT JOIN control.relay_sources s ON s.source_id = e.relay_source_id
   JOIN control.broadcasts c USING (broadcast_id)
 """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from asyncpg import Record
@@ -11,13 +13,14 @@ from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.orders import Rank
+from schemas.plans import ContentKind
 from schemas.topics import format_topic
+from services.control import programme_store
 from services.control.issuing import PLAN, Issue, PlannedSlot, Standing
 from services.control.orders import Addressee
-from services.control.planning.model import DeviceNo, Slot, to_ms
+from services.control.planning.model import DeviceNo, Media, RelaySource, Slot, SourceId, to_ms
 from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import Reason
-from services.control.programme_store import content, media
 from services.shared.database.pool import Connection
 
 # Plans a device had long ago explain nothing any more.
@@ -55,8 +58,9 @@ SELECT device_no, kind, serial, issued_at, valid_until, renew_at, topic, kid, co
 # lasts a day at most, so a range of starts finds all by the index of the device; the end is compared as a difference to
 # keep the planner from intersecting that with the index of ends, which holds everybody's future.
 _EMISSIONS = """
-SELECT e.device_no, e.broadcast_id, e.occurrence_at, e.item, e.bulletin_id, e.content, e.level, e.issuer_depth,
-       e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint
+SELECT e.device_no, e.broadcast_id, e.occurrence_at, e.item, e.bulletin_id, e.relay_source_id, e.content, e.level,
+       e.issuer_depth, e.issued_at, e.severity, e.place, e.resume, e.volume_percent, e.starts_at, e.ends_at,
+       e.latest_start_at, e.fingerprint
   FROM unnest($1::integer[], $2::timestamptz[]) AS wanted (device_no, ends_after)
   JOIN control.emissions e
     ON e.device_no = wanted.device_no
@@ -68,6 +72,7 @@ SELECT e.device_no, e.broadcast_id, e.occurrence_at, e.item, e.bulletin_id, e.co
    AND e.reason IS DISTINCT FROM $4
 """
 
+# For what was planned before emissions kept all of this themselves.
 _BROADCASTS = """
 SELECT broadcast_id, volume_percent, resume, issued_at
   FROM control.broadcasts
@@ -75,9 +80,11 @@ SELECT broadcast_id, volume_percent, resume, issued_at
 """
 
 _BULLETINS = """
-SELECT b.bulletin_id, b.title, b.board_text, b.media_sha256, m.size, m.mime, m.duration_ms
+SELECT b.bulletin_id, b.title, b.board_text, b.media_sha256, m.size, m.mime, m.duration_ms,
+       b.board_media_sha256, p.size AS board_size, p.mime AS board_mime, p.duration_ms AS board_duration_ms
   FROM control.bulletins b
   LEFT JOIN control.media m ON m.sha256 = b.media_sha256
+  LEFT JOIN control.media p ON p.sha256 = b.board_media_sha256
  WHERE b.bulletin_id = ANY ($1)
 """
 
@@ -224,21 +231,14 @@ async def load_slots(
         Reason.PLANNED_TOO_LATE.value,
         MAX_OCCURRENCE_LENGTH,
     )
-    broadcasts = {
-        row["broadcast_id"]: row
-        for row in await connection.fetch(_BROADCASTS, list({row["broadcast_id"] for row in rows}))
-    }
-    bulletins = {
-        row["bulletin_id"]: row
-        for row in await connection.fetch(_BULLETINS, list({row["bulletin_id"] for row in rows}))
-    }
+    named = await _named(connection, rows)
     known: dict[tuple[object, ...], Slot] = {}
     programmes: dict[DeviceNo, list[PlannedSlot]] = {device_no: [] for device_no in ends_after}
     for row in rows:
         key = tuple(row)[1:]  # everything but the device
         slot = known.get(key)
         if slot is None:
-            slot = known[key] = _slot(row, broadcasts[row["broadcast_id"]], bulletins[row["bulletin_id"]])
+            slot = known[key] = _slot(row, named)
         programmes[row["device_no"]].append(PlannedSlot(slot, row["fingerprint"]))
     for programme in programmes.values():
         programme.sort(key=lambda planned: planned.slot.order)
@@ -277,8 +277,31 @@ async def put(connection: Connection, issues: Sequence[Issue], *, now: datetime)
     )
 
 
-def _slot(row: Record, broadcast: Record, bulletin: Record) -> Slot:
-    is_audio = row["content"] == "audio"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """What emissions name: broadcasts, bulletins and relay sources."""
+
+    broadcasts: Mapping[uuid.UUID, Record]
+    bulletins: Mapping[uuid.UUID, Record]
+    sources: Mapping[SourceId, RelaySource]
+
+
+async def _named(connection: Connection, rows: Sequence[Record]) -> _Named:
+    old = {row["broadcast_id"] for row in rows if row["issued_at"] is None}
+    bulletins = {row["bulletin_id"] for row in rows if row["bulletin_id"] is not None}
+    sources = {row["relay_source_id"] for row in rows if row["relay_source_id"] is not None}
+    return _Named(
+        broadcasts={row["broadcast_id"]: row for row in await connection.fetch(_BROADCASTS, list(old))},
+        bulletins={row["bulletin_id"]: row for row in await connection.fetch(_BULLETINS, list(bulletins))},
+        sources=await programme_store.load_sources(connection, sources, with_retired=True),
+    )
+
+
+def _slot(row: Record, named: _Named) -> Slot:
+    terms = row if row["issued_at"] is not None else named.broadcasts[row["broadcast_id"]]
+    kind = programme_store.content(row["content"])
+    bulletin = named.bulletins.get(row["bulletin_id"])
+    source = named.sources.get(row["relay_source_id"])
     return Slot(
         broadcast_id=BroadcastId(row["broadcast_id"]),
         occurrence_at=row["occurrence_at"],
@@ -288,14 +311,27 @@ def _slot(row: Record, broadcast: Record, bulletin: Record) -> Slot:
         latest_start_at=row["latest_start_at"],
         rank=Rank(
             level=Level[row["level"].upper()],
+            severity=row["severity"],
             issuer_depth=row["issuer_depth"],
-            issued_at_ms=to_ms(broadcast["issued_at"]),
+            issued_at_ms=to_ms(terms["issued_at"]),
+            place=row["place"],
         ),
-        content=content(row["content"]),
-        bulletin_id=BulletinId(row["bulletin_id"]),
-        title=bulletin["title"],
-        media=media(bulletin) if is_audio else None,
-        text=None if is_audio else bulletin["board_text"],
-        volume_percent=broadcast["volume_percent"],
-        resume=ResumePolicy[broadcast["resume"].upper()],
+        content=kind,
+        bulletin_id=BulletinId(row["bulletin_id"]) if bulletin is not None else None,
+        title=bulletin["title"] if bulletin is not None else source.name if source is not None else "",
+        media=_media(bulletin, kind) if bulletin is not None else None,
+        text=bulletin["board_text"] if bulletin is not None and kind in _TEXTS else None,
+        relay=source,
+        volume_percent=terms["volume_percent"],
+        resume=ResumePolicy[terms["resume"].upper()],
     )
+
+
+_TEXTS = frozenset({ContentKind.TEXT, ContentKind.TICKER})
+
+
+def _media(bulletin: Record, kind: ContentKind) -> Media | None:
+    """The file of a bulletin that an emission of this kind puts out."""
+    if kind is ContentKind.AUDIO:
+        return programme_store.media(bulletin)
+    return None if kind in _TEXTS else programme_store.board_media(bulletin)

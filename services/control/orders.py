@@ -7,18 +7,18 @@ which cover what the device is told and neither serial nor times of issue.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schemas import codec, limits
-from schemas.configuration import Configuration, Ownership, Position
+from schemas.configuration import Configuration, Fallback, Ownership, Position
 from schemas.errors import EncodeError
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId, UnitId
 from schemas.orders import MediaReference, Order
-from schemas.plans import Emission, Plan
-from services.control.planning.model import DeviceNo, Media, Slot, to_ms
+from schemas.plans import Emission, Plan, RelayReference
+from services.control.planning.model import DeviceNo, Media, RelaySource, Slot, to_ms
 
 # Orders are valid from a little before their issue, because devices' clocks may be a little behind ours.
 BACKDATE = timedelta(minutes=5)
@@ -50,6 +50,7 @@ class Addressee:
     latitude: float | None = None
     longitude: float | None = None
     is_retired: bool = False
+    fallback: Fallback | None = None  # what sounds when its plan has run out (R-26)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,26 +120,37 @@ def wire_emission(slot: Slot) -> Emission:
         resume=slot.resume,
         bulletin_id=slot.bulletin_id,
         title=slot.title[:TITLE_LENGTH] or None,
+        relay=_wire_relay(slot.relay) if slot.relay is not None else None,
+        fallback=slot.relay.fallback.sha256 if slot.relay is not None and slot.relay.fallback is not None else None,
     )
+
+
+def _wire_relay(source: RelaySource) -> RelayReference:
+    return RelayReference(source_id=source.source_id, path=source.path, url=source.url)
 
 
 def media_references(slots: Iterable[Slot]) -> tuple[MediaReference, ...]:
-    """Return each media file that the slots name, once, in order of hashes."""
-    files: dict[bytes, Media] = {slot.media.sha256: slot.media for slot in slots if slot.media is not None}
-    return tuple(
-        MediaReference(
-            sha256=sha256,
-            size=files[sha256].size,
-            mime=files[sha256].mime,
-            path=media_path(sha256),
-            duration_ms=_duration_ms(files[sha256]),
-        )
-        for sha256 in sorted(files)
+    """Return each media file that the slots name, also to fall back on, once, in order of hashes."""
+    files: dict[bytes, Media] = {media.sha256: media for slot in slots for media in _media(slot)}
+    return tuple(media_reference(files[sha256]) for sha256 in sorted(files))
+
+
+def _media(slot: Slot) -> Iterator[Media]:
+    if slot.media is not None:
+        yield slot.media
+    if slot.relay is not None and slot.relay.fallback is not None:
+        yield slot.relay.fallback
+
+
+def media_reference(media: Media) -> MediaReference:
+    """Return a media file as devices read of it."""
+    return MediaReference(
+        sha256=media.sha256,
+        size=media.size,
+        mime=media.mime,
+        path=media_path(media.sha256),
+        duration_ms=media.duration // timedelta(milliseconds=1) if media.duration is not None else None,
     )
-
-
-def _duration_ms(media: Media) -> int | None:
-    return media.duration // timedelta(milliseconds=1) if media.duration is not None else None
 
 
 def plan_hash(fingerprints: Iterable[bytes]) -> bytes:
@@ -174,6 +186,7 @@ def configuration(
         media_base_url=media_base_url.rstrip("/"),
         ownership=addressee.ownership,
         position=position,
+        fallback=addressee.fallback,
     )
 
 

@@ -14,13 +14,15 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from schemas.identifiers import BroadcastId, UnitId
 from schemas.topics import parse_topic
-from services.control import issue_store, issuing, planning_queue, programme_store, unit_store
+from services.control import broadcast_store, issue_store, issuing, planning_queue, programme_store, unit_store
 from services.control.delivery import outbox
 from services.control.engine_settings import PlanningSettings
 from services.control.issuing import CONFIG, PLAN, Issue, Need, Terms
@@ -60,6 +62,7 @@ class _Decision:
     reach: Reach
     changes: Changes
     problems: tuple[Problem, ...]
+    offers: tuple[tuple[BroadcastId, UnitId], ...]
 
 
 async def run_planner(
@@ -158,6 +161,7 @@ class Planner:
             await programme_store.replace_problems(
                 connection, decision.reach, decision.problems, since=window.first, now=now
             )
+            await broadcast_store.offer(connection, decision.offers, at=now)
         touched = frozenset(scope.devices)
         if scope.is_everything:
             await programme_store.ask_to_issue_to_all(connection, at=now)
@@ -323,11 +327,24 @@ def _decide_part(part: _Part, window: Window, *, now: datetime, asked_at: dateti
         # Seen from a few devices, most broadcasts reach nobody: only what is wrong with these devices is news.
         about = set(part.reach.devices)
         problems = tuple(problem for problem in problems if problem.device_no in about)
+    issued = {broadcast.broadcast_id: broadcast.issued_at for broadcast in part.snapshot.broadcasts}
+    in_service = {device.device_no for device in part.snapshot.devices if device.is_there(now)}
+    recorded = [each for each in part.recorded if not _goes_on(each, issued, in_service)]
     return _Decision(
         reach=part.reach,
-        changes=changes(planned, part.recorded, now=now, asked_at=asked_at),
+        changes=changes(planned, recorded, now=now, asked_at=asked_at),
         problems=problems,
+        offers=planned.offers,
     )
+
+
+def _goes_on(recorded: Recorded, issued: Mapping[BroadcastId, datetime], in_service: AbstractSet[DeviceNo]) -> bool:
+    """Whether an emission belongs to an occurrence that had begun when its broadcast was changed: it stays as it was.
+
+    A broadcast that was withdrawn is in no snapshot, and what of it sounds is stopped.
+    """
+    changed_at = issued.get(recorded.broadcast_id)
+    return changed_at is not None and recorded.occurrence_at < changed_at and recorded.device_no in in_service
 
 
 def _together(all_changes: Sequence[Changes]) -> Changes:

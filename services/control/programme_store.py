@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from schemas.plans import ContentKind
 from services.control import unit_store
 from services.control.planning.changes import Changes, Recorded, fingerprinter
 from services.control.planning.model import (
+    EVERY_DAY,
     Broadcast,
     Bulletin,
     BulletinItem,
@@ -23,21 +24,32 @@ from services.control.planning.model import (
     DeviceRef,
     DeviceTarget,
     Emission,
+    Fill,
+    Fit,
+    GroupId,
+    GroupTarget,
     Item,
+    KindTarget,
     Media,
     Pause,
     Problem,
     ProblemKind,
     Recurrence,
+    RelayItem,
+    RelaySource,
+    Requisition,
     Snapshot,
+    SourceId,
     Target,
     UnitTarget,
     Window,
-    daily,
-    once,
+    from_ms,
 )
+from services.control.planning.policies import Policy
 from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import Outcome, Reason
+from services.control.policies import planning_policy
+from services.control.units import UnitHistory
 from services.shared.database.pool import Connection
 
 # Rows written by one statement: large enough to be quick, small enough for the statement's time limit.
@@ -47,35 +59,88 @@ CHUNK = 10_000
 # Taken without waiting; any number, as long as nobody else uses it.
 _LOCK = "SELECT pg_try_advisory_xact_lock(4021707201)"
 
+# Those with an occurrence on the days of a window, or with one that nobody can rule out without expanding the rule.
 _BROADCASTS = """
-SELECT broadcast_id, unit_id, title, level, recurrence, time_zone, starts_on, ends_on, local_times, volume_percent,
-       resume, issued_at
-  FROM control.broadcasts
- WHERE state = 'scheduled'
-   AND starts_on < $2
-   AND CASE recurrence WHEN 'once' THEN starts_on >= $1 ELSE ends_on IS NULL OR ends_on > $1 END
-   AND ($3::uuid[] IS NULL OR broadcast_id = ANY ($3))
+SELECT b.broadcast_id, b.unit_id, b.title, b.level, b.recurrence, b.time_zone, b.starts_on, b.ends_on, b.local_times,
+       b.sessions, b.rrule, b.rdates, b.exdates, b.volume_percent, b.resume, b.length_ms, b.fit, b.fill, b.patience_ms,
+       b.severity, b.issued_at, coalesce(x.rules, '{}') AS allowed_rules
+  FROM control.broadcasts b
+  LEFT JOIN control.policy_exceptions x
+         ON x.broadcast_id = b.broadcast_id AND x.version = b.version AND x.is_allowed
+ WHERE b.state = 'scheduled'
+   AND (b.starts_on < $2 OR cardinality(b.rdates) > 0)
+   AND (b.active_until IS NULL OR b.active_until > $1)
+   AND ($3::uuid[] IS NULL OR b.broadcast_id = ANY ($3))
+   AND ($4::uuid[] IS NULL OR b.unit_id = ANY ($4))
 """
 
 _ITEMS = """
-SELECT broadcast_id, item, bulletin_id, pause_ms
-  FROM control.broadcast_items
- WHERE broadcast_id = ANY ($1)
- ORDER BY broadcast_id, item
+SELECT i.broadcast_id, i.item, i.bulletin_id, i.pause_ms, i.relay_source_id, i.length_ms, i.starts_after_ms,
+       coalesce(b.kind = 'jingle', false) AS is_jingle
+  FROM control.broadcast_items i
+  LEFT JOIN control.bulletins b USING (bulletin_id)
+ WHERE i.broadcast_id = ANY ($1)
+ ORDER BY i.broadcast_id, i.item
 """
 
 _TARGETS = """
-SELECT broadcast_id, unit_id, device_no, is_excluded
+SELECT broadcast_id, unit_id, device_no, group_id, device_kind, is_excluded
   FROM control.broadcast_targets
  WHERE broadcast_id = ANY ($1)
  ORDER BY broadcast_id, position
 """
 
 _BULLETINS = """
-SELECT b.bulletin_id, b.title, b.state, b.board_text, b.media_sha256, m.size, m.mime, m.duration_ms
+SELECT b.bulletin_id, b.title, b.state, b.board_text, b.board_style, b.board_length_ms, b.expires_at, b.max_plays,
+       b.media_sha256, m.size, m.mime, m.duration_ms,
+       b.board_media_sha256, p.size AS board_size, p.mime AS board_mime, p.duration_ms AS board_duration_ms
   FROM control.bulletins b
   LEFT JOIN control.media m ON m.sha256 = b.media_sha256
+  LEFT JOIN control.media p ON p.sha256 = b.board_media_sha256
  WHERE b.bulletin_id = ANY ($1)
+"""
+
+_SOURCES = """
+SELECT s.source_id, s.name, s.url, s.is_direct, m.sha256 AS media_sha256, m.size, m.mime, m.duration_ms
+  FROM control.relay_sources s
+  LEFT JOIN control.bulletins b ON b.bulletin_id = s.fallback_bulletin_id AND b.state = 'approved'
+  LEFT JOIN control.media m ON m.sha256 = b.media_sha256
+ WHERE s.source_id = ANY ($1)
+   AND ($2 OR s.retired_at IS NULL)
+"""
+
+_GROUPS = """
+SELECT g.group_id, coalesce(array_agg(m.device_no) FILTER (WHERE m.device_no IS NOT NULL), '{}') AS device_nos
+  FROM control.device_groups g
+  LEFT JOIN control.device_group_members m USING (group_id)
+ WHERE g.group_id = ANY ($1)
+   AND g.closed_at IS NULL
+ GROUP BY g.group_id
+"""
+
+_POLICIES = """
+SELECT unit_id, body
+  FROM control.policies
+"""
+
+_OFFERS = """
+SELECT broadcast_id, unit_id, state = 'accepted' AS is_accepted
+  FROM control.offers
+ WHERE broadcast_id = ANY ($1)
+   AND state <> 'offered'
+"""
+
+_PLACES = """
+SELECT unit_id, broadcast_id, place
+  FROM control.priority_places
+ WHERE broadcast_id = ANY ($1)
+"""
+
+_REQUISITIONS = """
+SELECT unit_id, device_no, valid_from, coalesce(least(expires_at, revoked_at), expires_at) AS expires_at
+  FROM control.requisitions
+ WHERE expires_at > $1
+   AND (revoked_at IS NULL OR revoked_at > greatest(valid_from, $1))
 """
 
 # Sensors and gateways put out nothing, and there may be millions: they are loaded only where somebody named them.
@@ -85,6 +150,7 @@ SELECT device_no, device_id, kind, unit_id, registered_at, retired_at, ownership
  WHERE (kind IN ('cluster', 'board') OR device_no = ANY ($1))
    AND (retired_at IS NULL OR retired_at > $2)
    AND ($3::integer[] IS NULL OR device_no = ANY ($3))
+   AND ($4::uuid[] IS NULL OR unit_id = ANY ($4))
 """
 
 _RECORDED = """
@@ -101,24 +167,33 @@ _RECORDED_OF_DEVICES = _RECORDED + "   AND device_no = ANY ($2) AND starts_at > 
 
 _RECORD = """
 INSERT INTO control.emissions
-       (broadcast_id, occurrence_at, item, device_no, unit_id, bulletin_id, content, level, issuer_depth,
-        starts_at, ends_at, latest_start_at, fingerprint, planned_at, outcome, reason, reconciled_at)
-SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, coalesce(h.heir_id, d.unit_id), e.bulletin_id, e.content, e.level,
-       e.issuer_depth, e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint, $13::timestamptz, $14::text,
-       $15::text, CASE WHEN $14 IS NULL THEN NULL ELSE $13 END
-  FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::uuid[], $6::text[], $7::text[],
-              $8::smallint[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bytea[])
-       AS e (broadcast_id, occurrence_at, item, device_no, bulletin_id, content, level, issuer_depth,
-             starts_at, ends_at, latest_start_at, fingerprint)
+       (broadcast_id, occurrence_at, item, device_no, unit_id, bulletin_id, relay_source_id, content, level,
+        issuer_depth, issued_at, severity, place, resume, volume_percent, starts_at, ends_at, latest_start_at,
+        fingerprint, planned_at, outcome, reason, reconciled_at)
+SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, coalesce(h.heir_id, d.unit_id), e.bulletin_id,
+       e.relay_source_id, e.content, e.level, e.issuer_depth, e.issued_at, e.severity, e.place, e.resume,
+       e.volume_percent, e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint, $19::timestamptz, $20::text, $21::text,
+       CASE WHEN $20 IS NULL THEN NULL ELSE $19 END
+  FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::uuid[], $6::uuid[], $7::text[],
+              $8::text[], $9::smallint[], $10::timestamptz[], $11::smallint[], $12::smallint[], $13::text[],
+              $14::smallint[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::bytea[])
+       AS e (broadcast_id, occurrence_at, item, device_no, bulletin_id, relay_source_id, content, level, issuer_depth,
+             issued_at, severity, place, resume, volume_percent, starts_at, ends_at, latest_start_at, fingerprint)
   JOIN control.devices d ON d.device_no = e.device_no
   LEFT JOIN control.unit_heirs h
          ON h.unit_id = d.unit_id AND e.starts_at >= h.begins_at AND (h.ends_at IS NULL OR e.starts_at < h.ends_at)
     ON CONFLICT ON CONSTRAINT emissions_once_per_device DO UPDATE
    SET unit_id = excluded.unit_id,
        bulletin_id = excluded.bulletin_id,
+       relay_source_id = excluded.relay_source_id,
        content = excluded.content,
        level = excluded.level,
        issuer_depth = excluded.issuer_depth,
+       issued_at = excluded.issued_at,
+       severity = excluded.severity,
+       place = excluded.place,
+       resume = excluded.resume,
+       volume_percent = excluded.volume_percent,
        starts_at = excluded.starts_at,
        ends_at = excluded.ends_at,
        latest_start_at = excluded.latest_start_at,
@@ -134,6 +209,8 @@ SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, coalesce(h.heir_id,
        sounded_ms = NULL,
        cut_by_source = NULL,
        cut_by = NULL,
+       is_resumed = NULL,
+       fallback_ms = NULL,
        reconciled_at = excluded.reconciled_at
 """
 
@@ -237,32 +314,99 @@ async def load_snapshot(
     there_after: datetime,
     broadcasts: Sequence[BroadcastId] | None = None,
     devices: Sequence[DeviceNo] | None = None,
+    around: UnitId | None = None,
 ) -> Snapshot:
     """What `plan` looks at: scheduled broadcasts with occurrences on the days of `window`, and devices in service.
 
-    `broadcasts` and `devices` narrow it down. Devices that were retired by `there_after` are left out.
+    `broadcasts` and `devices` narrow it down; `around` a unit to the devices that lie below it on one of the days, and
+    to the broadcasts that can reach them. Devices that were retired by `there_after` are left out.
     """
+    units = await unit_store.load_units(connection)
+    issuers, grounds = (None, None) if around is None else _surroundings(around, units, window)
     rows = await connection.fetch(
-        _BROADCASTS, window.first, window.end, None if broadcasts is None else list(broadcasts)
+        _BROADCASTS, window.first, window.end, None if broadcasts is None else list(broadcasts), issuers
     )
     ids = [row["broadcast_id"] for row in rows]
     items = _grouped(await connection.fetch(_ITEMS, ids))
     targets = _grouped(await connection.fetch(_TARGETS, ids))
-    wanted = {row["bulletin_id"] for group in items.values() for row in group if row["bulletin_id"] is not None}
-    named = {row["device_no"] for group in targets.values() for row in group if row["device_no"] is not None}
+    wanted = _named(items, "bulletin_id")
+    device_rows = await connection.fetch(
+        _DEVICES,
+        list(_named(targets, "device_no")),
+        there_after,
+        None if devices is None else list(devices),
+        grounds,
+    )
     return Snapshot(
         broadcasts=tuple(
             _broadcast(row, items.get(row["broadcast_id"], ()), targets.get(row["broadcast_id"], ())) for row in rows
         ),
         bulletins=tuple(_bulletin(row) for row in await connection.fetch(_BULLETINS, list(wanted))),
-        devices=tuple(
-            _device(row)
-            for row in await connection.fetch(
-                _DEVICES, list(named), there_after, None if devices is None else list(devices)
+        devices=tuple(_device(row) for row in device_rows),
+        units=units,
+        relays=tuple((await load_sources(connection, _named(items, "relay_source_id"))).values()),
+        groups=await _load_groups(connection, _named(targets, "group_id")),
+        policies=await load_policies(connection),
+        offers={
+            (BroadcastId(row["broadcast_id"]), UnitId(row["unit_id"])): row["is_accepted"]
+            for row in await connection.fetch(_OFFERS, ids)
+        },
+        places={
+            (UnitId(row["unit_id"]), BroadcastId(row["broadcast_id"])): row["place"]
+            for row in await connection.fetch(_PLACES, ids)
+        },
+        requisitions=tuple(
+            Requisition(
+                unit_id=UnitId(row["unit_id"]) if row["unit_id"] is not None else None,
+                device_no=DeviceNo(row["device_no"]) if row["device_no"] is not None else None,
+                valid_from=row["valid_from"],
+                expires_at=row["expires_at"],
             )
+            for row in await connection.fetch(_REQUISITIONS, there_after)
         ),
-        units=await unit_store.load_units(connection),
     )
+
+
+async def load_policies(connection: Connection) -> dict[UnitId, Policy]:
+    """What each unit says for its ground."""
+    return {
+        UnitId(row["unit_id"]): planning_policy(UnitId(row["unit_id"]), row["body"])
+        for row in await connection.fetch(_POLICIES)
+    }
+
+
+async def load_sources(
+    connection: Connection, source_ids: Iterable[uuid.UUID], *, with_retired: bool = False
+) -> dict[SourceId, RelaySource]:
+    """The relay sources among these ids, as planning sees them."""
+    rows = await connection.fetch(_SOURCES, list(source_ids), with_retired)
+    return {SourceId(row["source_id"]): _source(row) for row in rows}
+
+
+async def _load_groups(connection: Connection, group_ids: Iterable[uuid.UUID]) -> dict[GroupId, frozenset[DeviceNo]]:
+    """The members of the groups among these ids that are not closed."""
+    rows = await connection.fetch(_GROUPS, list(group_ids))
+    return {GroupId(row["group_id"]): frozenset(map(DeviceNo, row["device_nos"])) for row in rows}
+
+
+def _surroundings(around: UnitId, units: UnitHistory, window: Window) -> tuple[list[UnitId], list[UnitId]]:
+    """The units whose broadcasts can reach devices below a unit on the days of a window, and the units those lie in.
+
+    Closed units count where their heirs do.
+    """
+    known = {version.unit_id for version in units.versions} | {heir.unit_id for heir in units.heirs}
+    grounds: set[UnitId] = {around}
+    above: set[UnitId] = set()
+    for first, _ in units.spans(window.first, window.end):
+        tree = units.on(first)
+        grounds.update(tree.subtree(around))
+        grounds.update(tree.ground(around))
+        above.update(unit for unit in known if tree.covers(unit, around))
+    return sorted(grounds | above), sorted(grounds)
+
+
+def _named(rows: Mapping[uuid.UUID, Sequence[Record]], column: str) -> set[Any]:
+    return {row[column] for group in rows.values() for row in group if row[column] is not None}
 
 
 async def load_recorded(connection: Connection, reach: Reach, *, ends_after: datetime) -> list[Recorded]:
@@ -312,9 +456,15 @@ async def _record(
             [slot.item for slot in slots],
             [each.device_no for each in part],
             [slot.bulletin_id for slot in slots],
+            [slot.relay.source_id if slot.relay is not None else None for slot in slots],
             [slot.content.name.lower() for slot in slots],
             [slot.rank.level.name.lower() for slot in slots],
             [slot.rank.issuer_depth for slot in slots],
+            [from_ms(slot.rank.issued_at_ms) for slot in slots],
+            [slot.rank.severity for slot in slots],
+            [slot.rank.place for slot in slots],
+            [slot.resume.name.lower() for slot in slots],
+            [slot.volume_percent for slot in slots],
             [slot.starts_at for slot in slots],
             [slot.ends_at for slot in slots],
             [slot.latest_start_at for slot in slots],
@@ -393,26 +543,54 @@ def _broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record]) 
         issued_at=row["issued_at"],
         volume_percent=row["volume_percent"],
         resume=ResumePolicy[row["resume"].upper()],
+        length=_span(row["length_ms"]),
+        fit=Fit(row["fit"]),
+        fill=Fill(row["fill"]),
+        patience=_span(row["patience_ms"]),
+        severity=row["severity"],
+        allowed_rules=frozenset(row["allowed_rules"]),
     )
 
 
 def _recurrence(row: Record) -> Recurrence:
-    times = tuple(row["local_times"])
-    if row["recurrence"] == "once":
-        return once(row["starts_on"], times)
-    return daily(row["starts_on"], row["ends_on"], times)
+    return Recurrence(
+        starts_on=row["starts_on"],
+        ends_on=row["ends_on"],
+        times=tuple(row["local_times"]),
+        sessions=tuple(row["sessions"]),
+        rrule=EVERY_DAY if row["recurrence"] == "daily" else row["rrule"],
+        rdates=tuple(map(parse_local, row["rdates"])),
+        exdates=tuple(map(parse_local, row["exdates"])),
+    )
+
+
+def parse_local(text: str) -> date | datetime:
+    """A local day, or a local day and time of it, as it is stored: ISO 8601 without an offset."""
+    return datetime.fromisoformat(text) if "T" in text else date.fromisoformat(text)
 
 
 def _item(row: Record) -> Item:
+    if row["bulletin_id"] is not None:
+        return BulletinItem(number=row["item"], bulletin_id=BulletinId(row["bulletin_id"]), is_jingle=row["is_jingle"])
     if row["pause_ms"] is not None:
         return Pause(number=row["item"], length=timedelta(milliseconds=row["pause_ms"]))
-    return BulletinItem(number=row["item"], bulletin_id=BulletinId(row["bulletin_id"]))
+    return RelayItem(
+        number=row["item"],
+        source_id=SourceId(row["relay_source_id"]),
+        length=timedelta(milliseconds=row["length_ms"]),
+        starts_after=_span(row["starts_after_ms"]),
+    )
 
 
 def _target(row: Record) -> Target:
+    is_excluded = row["is_excluded"]
     if row["unit_id"] is not None:
-        return UnitTarget(unit_id=UnitId(row["unit_id"]), is_excluded=row["is_excluded"])
-    return DeviceTarget(device_no=DeviceNo(row["device_no"]), is_excluded=row["is_excluded"])
+        return UnitTarget(unit_id=UnitId(row["unit_id"]), is_excluded=is_excluded)
+    if row["group_id"] is not None:
+        return GroupTarget(group_id=GroupId(row["group_id"]), is_excluded=is_excluded)
+    if row["device_kind"] is not None:
+        return KindTarget(kind=DeviceKind[row["device_kind"].upper()], is_excluded=is_excluded)
+    return DeviceTarget(device_no=DeviceNo(row["device_no"]), is_excluded=is_excluded)
 
 
 def _bulletin(row: Record) -> Bulletin:
@@ -422,18 +600,45 @@ def _bulletin(row: Record) -> Bulletin:
         is_approved=row["state"] == "approved",
         media=media(row),
         board_text=row["board_text"],
+        board_style=content(row["board_style"]),
+        board_media=board_media(row),
+        board_length=_span(row["board_length_ms"]),
+        expires_at=row["expires_at"],
+        max_plays=row["max_plays"],
     )
+
+
+def _source(row: Record) -> RelaySource:
+    is_direct = row["is_direct"]
+    return RelaySource(
+        source_id=SourceId(row["source_id"]),
+        name=row["name"],
+        path=None if is_direct else f"relays/{row['source_id']}",
+        url=row["url"] if is_direct else None,
+        fallback=media(row),
+    )
+
+
+def _span(milliseconds: int | None) -> timedelta | None:
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds)
 
 
 def media(row: Record) -> Media | None:
     """The media file in a row that joins bulletin and media, if the bulletin has one."""
     if row["media_sha256"] is None:
         return None
+    return Media(sha256=row["media_sha256"], size=row["size"], mime=row["mime"], duration=_span(row["duration_ms"]))
+
+
+def board_media(row: Record) -> Media | None:
+    """The picture or film in a row that joins bulletin and media, if the bulletin has one."""
+    if row["board_media_sha256"] is None:
+        return None
     return Media(
-        sha256=row["media_sha256"],
-        size=row["size"],
-        mime=row["mime"],
-        duration=timedelta(milliseconds=row["duration_ms"]) if row["duration_ms"] is not None else None,
+        sha256=row["board_media_sha256"],
+        size=row["board_size"],
+        mime=row["board_mime"],
+        duration=_span(row["board_duration_ms"]),
     )
 
 
@@ -451,13 +656,9 @@ def _device(row: Record) -> DeviceRef:
         registered_at=row["registered_at"],
         retired_at=row["retired_at"],
         ownership=Ownership[row["ownership"].upper()],
-        public_share=_minutes(row["public_share_minutes"]),
+        public_share=None if row["public_share_minutes"] is None else timedelta(minutes=row["public_share_minutes"]),
         volume_percent=row["volume_percent"],
     )
-
-
-def _minutes(count: int | None) -> timedelta | None:
-    return timedelta(minutes=count) if count is not None else None
 
 
 def _grouped(rows: Iterable[Record]) -> dict[uuid.UUID, list[Record]]:

@@ -101,9 +101,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 _EXPECTED = """
 SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, e.starts_at, e.ends_at, e.latest_start_at, e.planned_at,
        e.stopped_at IS NOT NULL AS is_stopped,
-       CASE e.content WHEN 'audio' THEN b.media_sha256 END AS media_sha256
+       CASE WHEN e.content = 'audio' THEN b.media_sha256
+            WHEN e.content IN ('image', 'video') THEN b.board_media_sha256 END AS media_sha256
   FROM control.emissions e
-  JOIN control.bulletins b USING (bulletin_id)
+  LEFT JOIN control.bulletins b USING (bulletin_id)
 """
 
 _NAMED = (

@@ -249,6 +249,15 @@ class Province:
             )
             await planning_queue.request_broadcast(connection, broadcast_id, at=now)
 
+    async def change_broadcast(self, broadcast_id: BroadcastId, *, at: datetime, **columns: Any) -> None:
+        """As if an officer had put another wish in its place."""
+        async with self.control.transaction() as connection:
+            for column, value in {**columns, "issued_at": at}.items():
+                await connection.execute(
+                    f"UPDATE control.broadcasts SET {column} = $2 WHERE broadcast_id = $1", broadcast_id, value
+                )
+            await planning_queue.request_broadcast(connection, broadcast_id, at=at)
+
     async def change_device(self, device_id: str, **columns: Any) -> None:
         now = utc_now()
         async with self.control.transaction() as connection:

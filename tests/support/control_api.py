@@ -295,6 +295,38 @@ async def add_broadcast(api: Api, unit: str, **changes: Any) -> dict[str, Any]:
     return answer
 
 
+async def group_body(api: Api, unit: str, **changes: Any) -> dict[str, Any]:
+    """A request for a group that is valid: of the unit, with a cluster of it."""
+    members = changes.pop("members", None) or [await add_device(api, unit)]
+    return {"unit_id": str(api.units[unit]), "name": "Nhóm chợ", "members": members, **changes}
+
+
+async def add_group(api: Api, unit: str, **changes: Any) -> dict[str, Any]:
+    """A group of the unit, made through the API by an officer of the root; the API's answer."""
+    officer = await api.person((Role.OFFICER, "24"))
+    response = await api.client.post("/api/v1/groups", json=await group_body(api, unit, **changes), headers=officer)
+    assert response.status_code == 201, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def add_source(api: Api, unit: str, *, is_direct: bool = False) -> str:
+    """A relay source of the unit with this code, written directly; returns its id."""
+    source_id = uuid.uuid4()
+    await api.execute(
+        """
+        INSERT INTO control.relay_sources (source_id, unit_id, name, kind, url, is_direct, created_at, created_by)
+        VALUES ($1, $2, 'VOV1', 'stream', 'https://vov.test/vov1', $3, $4, $5)
+        """,
+        source_id,
+        api.units[unit],
+        is_direct,
+        api.clock.now,
+        await _somebody(api),
+    )
+    return str(source_id)
+
+
 async def _somebody(api: Api) -> uuid.UUID:
     """Any account."""
     found: uuid.UUID | None = await api.fetchval("SELECT account_id FROM control.accounts ORDER BY created_at LIMIT 1")

@@ -18,7 +18,7 @@ from fastapi import Depends, Request
 
 from schemas.errors import InvalidIdentifier
 from schemas.identifiers import DeviceId, UnitId
-from services.control import account_store, broadcast_store, bulletin_store, credentials, device_store
+from services.control import account_store, broadcast_store, bulletin_store, credentials, device_store, group_store
 from services.control.accounts import TOUCH_AFTER
 from services.control.api.context import Caller, Services, origin_of, services_of
 from services.control.errors import Forbidden, NotFound, Unauthenticated
@@ -55,6 +55,7 @@ class Scope(enum.StrEnum):
     DEVICE = "device"  # in the unit of the device of the path
     BULLETIN = "bulletin"  # in the unit of the bulletin of the path
     BROADCAST = "broadcast"  # in the unit that issued the broadcast of the path
+    GROUP = "group"  # in the unit that keeps the group of the path
     BODY = "body"  # in the unit that the body or query names: the route calls `Caller.demand`
 
 
@@ -95,6 +96,8 @@ class Requirement:
             case Scope.BULLETIN:
                 found = await bulletin_store.bulletin(connection, _uuid_in(path, "bulletin_id"))
                 unit_id, field = found.unit_id, "bulletin_id"
+            case Scope.GROUP:
+                unit_id, field = await group_store.unit_of(connection, _uuid_in(path, "group_id")), "group_id"
             case _:
                 unit_id = await broadcast_store.unit_of(connection, _uuid_in(path, "broadcast_id"))
                 field = "broadcast_id"

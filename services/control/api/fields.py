@@ -8,7 +8,17 @@ import uuid
 from datetime import date, datetime, time
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+)
 
 from schemas.errors import InvalidIdentifier
 from schemas.identifiers import DeviceId
@@ -79,6 +89,21 @@ def _local_time(value: object) -> object:
     return time.fromisoformat(value)
 
 
+_DAY_OR_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)?")
+
+
+def _local_day_or_moment(value: object) -> object:
+    """Only a day, or a day and a time of it, both without an offset: they are local to the broadcast's zone."""
+    if not isinstance(value, str) or not _DAY_OR_MOMENT.fullmatch(value):
+        raise FieldFault("not_a_local_day_or_moment")
+    try:
+        parsed = datetime.fromisoformat(value) if "T" in value else date.fromisoformat(value)
+    except ValueError:
+        raise FieldFault("not_a_local_day_or_moment") from None
+    _day(parsed.date() if isinstance(parsed, datetime) else parsed)
+    return parsed
+
+
 def _sha256(value: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", value):
         raise FieldFault("not_a_sha256")
@@ -124,6 +149,12 @@ DeviceIdText = Annotated[str, Field(max_length=200), AfterValidator(_device_id)]
 Login = Annotated[str, Field(max_length=200), AfterValidator(_login)]
 LanguageTag = Annotated[str, Field(max_length=64), AfterValidator(_language)]
 LocalTime = Annotated[time, BeforeValidator(_local_time, json_schema_input_type=str)]
+LocalDayOrMoment = Annotated[
+    datetime | date,
+    PlainValidator(_local_day_or_moment, json_schema_input_type=str),
+    PlainSerializer(lambda each: each.isoformat(), return_type=str),
+]
+SessionCode = Annotated[str, Field(min_length=1, max_length=40, pattern="^[a-z0-9][a-z0-9_-]*$")]
 Sha256Text = Annotated[str, Field(max_length=200), AfterValidator(_sha256)]
 Why = Annotated[str, _text(500), AfterValidator(_tidy)]
 TopicText = Annotated[str, Field(min_length=1, max_length=256)]

@@ -66,7 +66,8 @@ class AiringView(Answer):
 
     broadcast_id: uuid.UUID
     broadcast_title: str
-    bulletin_id: uuid.UUID
+    bulletin_id: uuid.UUID | None
+    relay_source_id: uuid.UUID | None
     title: str
     level: str
     occurrence_at: datetime
@@ -181,7 +182,8 @@ class EmissionView(Answer):
     device_id: str
     device_name: str
     unit_id: uuid.UUID
-    bulletin_id: uuid.UUID
+    bulletin_id: uuid.UUID | None
+    relay_source_id: uuid.UUID | None
     title: str
     level: str
     content: str
@@ -269,6 +271,7 @@ def _airing(airing: Airing) -> dict[str, Any]:
         "broadcast_id": airing.broadcast_id,
         "broadcast_title": airing.broadcast_title,
         "bulletin_id": airing.bulletin_id,
+        "relay_source_id": airing.relay_source_id,
         "title": airing.title,
         "level": airing.level.name.lower(),
         "occurrence_at": airing.occurrence_at,
@@ -381,6 +384,7 @@ def emission_view(record: EmissionRecord) -> EmissionView:
         device_name=record.device_name,
         unit_id=record.unit_id,
         bulletin_id=record.bulletin_id,
+        relay_source_id=record.relay_source_id,
         title=record.title,
         level=record.level,
         content=record.content,

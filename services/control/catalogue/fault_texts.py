@@ -495,16 +495,25 @@ FAULTS: dict[str, Parts] = {
         ("Nhờ người có quyền duyệt bản tin trước.", "Have it approved first."),
     ),
     "items_without_bulletin": _fault(
-        ("Lịch phát không có bản tin nào.", "The broadcast holds no bulletin."),
-        ("Thêm ít nhất một bản tin.", "Add at least one bulletin."),
+        ("Lịch phát không có bản tin hay tiếp sóng nào.", "The broadcast holds no bulletin and no relay."),
+        ("Thêm ít nhất một bản tin hoặc một nguồn tiếp sóng.", "Add at least one bulletin or relay."),
     ),
     "item_is_not_one_thing": _fault(
-        ("Mỗi mục là một bản tin hoặc một khoảng nghỉ.", "An item is either a bulletin or a pause."),
-        ("Gửi đúng một trong bulletin_id và pause_s.", "Send exactly one of bulletin_id and pause_s."),
+        ("Mỗi mục là một bản tin, một khoảng nghỉ hoặc một tiếp sóng.", "An item is a bulletin, a pause or a relay."),
+        (
+            "Gửi đúng một trong bulletin_id, pause_s và relay_source_id.",
+            "Send exactly one of bulletin_id, pause_s and relay_source_id.",
+        ),
     ),
     "target_is_not_one_thing": _fault(
-        ("Mỗi đích phát là một đơn vị hoặc một thiết bị.", "A target is either a unit or a device."),
-        ("Gửi đúng một trong unit_id và device_id.", "Send exactly one of unit_id and device_id."),
+        (
+            "Mỗi đích phát là một đơn vị, một thiết bị, một nhóm hoặc một loại thiết bị.",
+            "A target is a unit, a device, a group or a kind.",
+        ),
+        (
+            "Gửi đúng một trong unit_id, device_id, group_id và kind.",
+            "Send exactly one of unit_id, device_id, group_id and kind.",
+        ),
     ),
     "target_outside_own_subtree": _fault(
         ("{target} nằm ngoài phạm vi của đơn vị phát hành.", "{target} lies outside the issuing unit's area."),
@@ -552,7 +561,7 @@ FAULTS: dict[str, Parts] = {
     ),
     "all_in_the_past": _fault(
         ("Mọi lần phát đều đã qua (hôm nay là {today}).", "All of it lies in the past (today is {today})."),
-        ("Chọn ends_on muộn hơn.", "Choose a later ends_on."),
+        ("Chọn ngày kết thúc muộn hơn (ends_on, UNTIL hoặc COUNT).", "Choose a later end (ends_on, UNTIL or COUNT)."),
     ),
     "time_in_the_past": _fault(
         ("Giờ phát {time} đã qua.", "The time {time} has passed."),
@@ -572,6 +581,208 @@ FAULTS: dict[str, Parts] = {
             "The one at {second} begins before the one at {first} has ended ({minutes} minutes).",
         ),
         ("Đặt các giờ cách nhau xa hơn hoặc rút ngắn nội dung.", "Put the times further apart, or shorten it."),
+    ),
+    "member_repeated": _fault(
+        ("Thiết bị {id} có mặt hai lần trong nhóm.", "Device {id} stands in the group twice."),
+        ("Mỗi thiết bị chỉ ghi một lần.", "Write each device once."),
+    ),
+    "relay_needs_length": _fault(
+        ("Tiếp sóng cần thời lượng, mục khác thì không.", "A relay needs a length, and nothing else has one."),
+        ("Gửi length_s cùng relay_source_id.", "Send length_s together with relay_source_id."),
+    ),
+    "only_relays_are_pinned": _fault(
+        ("Chỉ tiếp sóng mới có giờ bắt đầu riêng.", "Only a relay can begin at a time of its own."),
+        ("Bỏ starts_after_s, hoặc dùng relay_source_id.", "Leave starts_after_s out, or use relay_source_id."),
+    ),
+    "unknown_relay_source": _fault(
+        ("Không có nguồn tiếp sóng {id} trong phạm vi của bạn.", "There is no relay source {id} in your area."),
+        ("Tra cứu nguồn tại /api/v1/relays.", "Look sources up at /api/v1/relays."),
+    ),
+    "relay_source_retired": _fault(
+        ("Nguồn tiếp sóng “{name}” không còn dùng.", "Relay source “{name}” is out of use."),
+        ("Chọn nguồn khác.", "Choose another source."),
+    ),
+    "bulletin_expired": _fault(
+        (
+            "Bản tin “{title}” hết hạn lúc {expires_at}, trước lần phát đầu tiên.",
+            "Bulletin “{title}” expires at {expires_at}, before it would first be heard.",
+        ),
+        ("Phát sớm hơn, hoặc dùng bản tin còn hạn.", "Broadcast it earlier, or use one that still holds."),
+    ),
+    "fill_needs_length": _fault(
+        ("Lặp lại cho đầy cần biết thời lượng.", "To fill up, it must be known how long it is to last."),
+        ("Gửi length_s, hoặc dùng sessions.", "Send length_s, or use sessions."),
+    ),
+    "fit_needs_length": _fault(
+        ("Cắt hoặc bỏ phần thừa cần biết thời lượng.", "To cut or leave out, it must be known how long it is to last."),
+        ("Gửi length_s, hoặc dùng sessions.", "Send length_s, or use sessions."),
+    ),
+    "pinned_after_the_end": _fault(
+        ("Tiếp sóng bắt đầu sau khi buổi phát đã kết thúc.", "The relay begins after the broadcast has ended."),
+        ("starts_after_s phải nhỏ hơn {seconds} giây.", "starts_after_s must be less than {seconds} seconds."),
+    ),
+    "unknown_group": _fault(
+        ("Không có nhóm {id} trong phạm vi của bạn.", "There is no group {id} in your area."),
+        ("Tra cứu nhóm tại /api/v1/groups.", "Look groups up at /api/v1/groups."),
+    ),
+    "target_group_closed": _fault(
+        ("Nhóm “{name}” đã đóng.", "Group “{name}” was closed."),
+        ("Chọn nhóm khác hoặc chọn thiết bị.", "Choose another group, or devices."),
+    ),
+    "unit_closed_that_day": _fault(
+        ("Đơn vị {unit} không còn vào ngày {day}.", "Unit {unit} no longer exists on {day}."),
+        ("Chọn đơn vị còn hoạt động vào ngày phát.", "Choose a unit that exists on the day of the broadcast."),
+    ),
+    "unknown_session": _fault(
+        ("{unit} không có khung giờ “{code}”.", "{unit} has no session “{code}”."),
+        ("Xem các khung giờ trong chính sách của đơn vị.", "See the sessions in the unit's policy."),
+    ),
+    "session_not_held": _fault(
+        ("Khung giờ “{code}” không có vào ngày {day}.", "Session “{code}” is not held on {day}."),
+        ("Chọn ngày khác hoặc khung giờ khác.", "Choose another day, or another session."),
+    ),
+    "rdate_outside": _fault(
+        ("Ngày {day} nằm ngoài thời gian của lịch phát.", "The day {day} lies outside the broadcast's time."),
+        ("Ngày thêm phải từ starts_on đến trước ends_on.", "Added days lie from starts_on on and before ends_on."),
+    ),
+    "exdates_leave_nothing": _fault(
+        ("Các ngày loại trừ không để lại lần phát nào.", "The days that are taken out leave nothing."),
+        ("Bớt ngày trong exdates.", "Take fewer days out."),
+    ),
+    "not_a_local_day_or_moment": _fault(
+        (
+            "Không phải ngày (YYYY-MM-DD) hay ngày giờ địa phương (YYYY-MM-DDTHH:MM).",
+            "This is neither a day (YYYY-MM-DD) nor a local day and time (YYYY-MM-DDTHH:MM).",
+        ),
+        ("Ghi theo giờ địa phương, không kèm múi giờ.", "Write it in local time, without an offset."),
+    ),
+    # --- recurrence rules (RFC 5545)
+    "rrule_without_rule": _fault(
+        ("rrule chỉ đi cùng recurrence “rule”.", "An rrule goes with recurrence “rule” only."),
+        ("Đổi recurrence thành “rule”, hoặc bỏ rrule.", "Use recurrence “rule”, or leave rrule out."),
+    ),
+    "rrule_too_long": _fault(
+        ("Quy tắc lặp quá dài.", "The rule is too long."),
+        ("Tối đa {limit} ký tự.", "At most {limit} characters are taken."),
+    ),
+    "rrule_not_readable": _fault(
+        ("Không đọc được phần “{part}” của quy tắc lặp.", "The part “{part}” of the rule cannot be read."),
+        ("Viết theo RFC 5545, ví dụ FREQ=WEEKLY;BYDAY=MO,WE.", "Follow RFC 5545, such as FREQ=WEEKLY;BYDAY=MO,WE."),
+    ),
+    "rrule_part_unknown": _fault(
+        ("Quy tắc lặp không có phần {part}.", "There is no part {part} in a rule."),
+        ("Bỏ phần đó, hoặc sửa tên theo RFC 5545.", "Remove it, or correct its name by RFC 5545."),
+    ),
+    "rrule_part_repeated": _fault(
+        ("Phần {part} có mặt hai lần.", "The part {part} stands twice."),
+        ("Mỗi phần chỉ ghi một lần.", "Write each part once."),
+    ),
+    "rrule_without_freq": _fault(
+        ("Quy tắc lặp thiếu FREQ.", "The rule has no FREQ."),
+        ("Thêm FREQ=DAILY, WEEKLY, MONTHLY hoặc YEARLY.", "Add FREQ=DAILY, WEEKLY, MONTHLY or YEARLY."),
+    ),
+    "rrule_freq_too_fine": _fault(
+        ("Không lặp theo {freq}.", "{freq} is not taken."),
+        ("Lặp dày nhất là FREQ=HOURLY.", "The finest is FREQ=HOURLY."),
+    ),
+    "rrule_freq_unknown": _fault(
+        ("Không có tần suất {freq}.", "There is no frequency {freq}."),
+        ("Dùng HOURLY, DAILY, WEEKLY, MONTHLY hoặc YEARLY.", "Use HOURLY, DAILY, WEEKLY, MONTHLY or YEARLY."),
+    ),
+    "rrule_value_out_of_range": _fault(
+        ("{part}={value} không hợp lệ.", "{part}={value} is not valid."),
+        ("Giá trị từ {low} đến {high}.", "Values lie between {low} and {high}."),
+    ),
+    "rrule_day_not_readable": _fault(
+        ("Không đọc được ngày “{value}” trong BYDAY.", "The day “{value}” in BYDAY cannot be read."),
+        ("Dùng MO, TU, WE, TH, FR, SA, SU, có thể kèm số thứ tự.", "Use MO, TU, WE, TH, FR, SA, SU, perhaps numbered."),
+    ),
+    "rrule_until_not_readable": _fault(
+        ("Không đọc được UNTIL “{value}”.", "UNTIL “{value}” cannot be read."),
+        ("Ghi YYYYMMDD hoặc YYYYMMDDTHHMMSS.", "Write YYYYMMDD or YYYYMMDDTHHMMSS."),
+    ),
+    "rrule_count_and_until": _fault(
+        ("COUNT và UNTIL không đi cùng nhau.", "COUNT and UNTIL exclude each other."),
+        ("Giữ một trong hai.", "Keep one of them."),
+    ),
+    "rrule_part_out_of_place": _fault(
+        ("{part} không dùng được với FREQ={freq}.", "{part} cannot stand beside FREQ={freq}."),
+        ("Bỏ phần đó, hoặc đổi FREQ (RFC 5545, 3.3.10).", "Remove it, or change FREQ (RFC 5545, 3.3.10)."),
+    ),
+    "rrule_ordinal_out_of_place": _fault(
+        (
+            "Số thứ tự trong BYDAY không dùng được với FREQ={freq}.",
+            "Numbered days in BYDAY cannot stand beside FREQ={freq}.",
+        ),
+        ("Bỏ số, hoặc dùng FREQ=MONTHLY hay YEARLY.", "Remove the number, or use FREQ=MONTHLY or YEARLY."),
+    ),
+    "rrule_setpos_alone": _fault(
+        ("BYSETPOS cần thêm một phần BY khác.", "BYSETPOS needs another BY part."),
+        ("Thêm BYDAY, BYMONTHDAY hoặc phần tương tự.", "Add BYDAY, BYMONTHDAY or the like."),
+    ),
+    "rrule_too_many_a_day": _fault(
+        ("Quá nhiều lần phát trong một ngày.", "There are too many occurrences on one day."),
+        ("Tối đa {limit} lần mỗi ngày.", "At most {limit} a day are taken."),
+    ),
+    "rrule_never_occurs": _fault(
+        ("Quy tắc này không bao giờ xảy ra.", "The rule never occurs."),
+        ("Kiểm tra ngày, tháng và ngày kết thúc.", "Check days, months and the end."),
+    ),
+    "rrule_names_times_beside_sessions": _fault(
+        ("Quy tắc ghi giờ phát trong khi lịch dùng khung giờ.", "The rule names times although sessions are used."),
+        ("Bỏ BYHOUR, BYMINUTE, BYSECOND, hoặc bỏ sessions.", "Remove BYHOUR, BYMINUTE, BYSECOND, or the sessions."),
+    ),
+    "too_many_dates": _fault(
+        ("Danh sách ngày quá dài.", "There are too many days in the list."),
+        ("Tối đa {limit} ngày.", "At most {limit} are taken."),
+    ),
+    "starts_on_out_of_range": _fault(
+        ("Ngày bắt đầu nằm ngoài giới hạn.", "The start lies out of bounds."),
+        ("Chọn ngày từ {low} đến trước {high}.", "Choose a day from {low} on and before {high}."),
+    ),
+    "recurrence_without_time": _fault(
+        ("Lịch phát không có giờ nào.", "The broadcast has no time."),
+        ("Thêm local_times hoặc sessions.", "Add local_times or sessions."),
+    ),
+    # --- what policies are against
+    "against_weekday_not_allowed": _fault(
+        ("Chính sách của {unit} không cho phát vào ngày {day}.", "The policy of {unit} allows nothing on {day}."),
+        ("Chọn thứ trong tuần được phép, hoặc loại trừ đơn vị đó.", "Choose an allowed weekday, or exclude that unit."),
+    ),
+    "against_outside_session": _fault(
+        (
+            "Lần phát {day} {time} nằm ngoài khung giờ của {unit}.",
+            "The broadcast on {day} at {time} lies outside the sessions of {unit}.",
+        ),
+        ("Phát trong khung giờ, hoặc loại trừ đơn vị đó.", "Broadcast within a session, or exclude that unit."),
+    ),
+    "against_quiet_hours": _fault(
+        (
+            "Lần phát {day} {time} rơi vào giờ yên tĩnh của {unit}.",
+            "The broadcast on {day} at {time} falls into the quiet hours of {unit}.",
+        ),
+        ("Chọn giờ khác, hoặc loại trừ đơn vị đó.", "Choose another time, or exclude that unit."),
+    ),
+    "against_session_too_long": _fault(
+        (
+            "Lần phát {day} {time} vượt số phút mỗi buổi của {unit}.",
+            "The broadcast on {day} at {time} exceeds the minutes a session of {unit}.",
+        ),
+        ("Rút ngắn nội dung hoặc chuyển sang buổi khác.", "Shorten it, or move it to another session."),
+    ),
+    "against_day_full": _fault(
+        (
+            "Lần phát {day} {time} vượt số phút mỗi ngày của {unit}.",
+            "The broadcast on {day} at {time} exceeds the minutes a day of {unit}.",
+        ),
+        ("Rút ngắn nội dung hoặc chuyển sang ngày khác.", "Shorten it, or move it to another day."),
+    ),
+    "against_relay_not_allowed": _fault(
+        (
+            "{unit} không cho tiếp sóng trực tiếp từ nguồn không xác thực ({day} {time}).",
+            "{unit} allows no relay taken directly from a source nobody signs ({day} {time}).",
+        ),
+        ("Dùng nguồn qua điểm tiếp sóng của tỉnh.", "Use a source of the province's relay point."),
     ),
     "issuing_unit_is_fixed": _fault(
         ("Không đổi được đơn vị phát hành.", "The issuing unit cannot change."),

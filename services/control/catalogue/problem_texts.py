@@ -204,6 +204,10 @@ PROBLEMS: dict[str, Parts] = {
         ("Không tìm thấy lịch phát", "No such broadcast"),
         ("Không có lịch phát {id}.", "There is no broadcast {id}."),
     ),
+    "group_not_found": _problem(
+        ("Không tìm thấy nhóm", "No such group"),
+        ("Không có nhóm {id}.", "There is no group {id}."),
+    ),
     "media_not_found": _problem(
         ("Không tìm thấy tệp", "No such file"),
         ("Không có tệp {sha256}.", "There is no file {sha256}."),
@@ -286,12 +290,16 @@ PROBLEMS: dict[str, Parts] = {
         ("Lịch phát đã được rút", "The broadcast was withdrawn"),
         ("Lịch phát đã rút không thay đổi được nữa.", "A broadcast that was withdrawn cannot be changed."),
     ),
-    "broadcast_on_air": _problem(
-        ("Lịch phát đang phát", "The broadcast is on the air"),
+    "group_in_use": _problem(
+        ("Nhóm đang được dùng", "The group is in use"),
         (
-            "Lịch phát đang phát nên chưa sửa được. Hãy đợi phát xong rồi sửa, hoặc rút lịch để dừng ngay.",
-            "It is on the air and cannot be changed now. Change it when it is over, or withdraw it to stop it at once.",
+            "{count} lịch phát còn hiệu lực đang phát tới nhóm này; hãy sửa hoặc rút các lịch đó trước.",
+            "{count} scheduled broadcasts address this group; change or withdraw them first.",
         ),
+    ),
+    "group_closed": _problem(
+        ("Nhóm đã đóng", "The group was closed"),
+        ("Nhóm đã đóng không thay đổi được nữa.", "A group that was closed cannot be changed."),
     ),
     "version_mismatch": _problem(
         ("Có người khác vừa sửa", "Somebody else has changed it"),
@@ -351,6 +359,17 @@ PROBLEMS: dict[str, Parts] = {
     "devices_invalid": _problem(
         ("Danh sách thiết bị có lỗi", "The list of devices has faults"),
         ("Không thiết bị nào được đăng ký; xem từng lỗi bên dưới.", "No device was registered; see each error below."),
+    ),
+    "broadcast_against_policy": _problem(
+        ("Trái chính sách phát thanh", "Against the policy"),
+        (
+            "Lịch phát chưa được lưu vì chính sách của đơn vị không cho phép; xem từng quy tắc bên dưới.",
+            "The broadcast was not stored because a unit's policy does not allow it; see each rule below.",
+        ),
+    ),
+    "group_invalid": _problem(
+        ("Nhóm chưa hợp lệ", "The group is not valid"),
+        ("Nhóm chưa được lưu; xem từng lỗi bên dưới.", "The group was not stored; see each error below."),
     ),
     "broadcast_invalid": _problem(
         ("Lịch phát chưa hợp lệ", "The broadcast is not valid"),

@@ -10,7 +10,7 @@ import pytest
 
 from schemas import signing
 from schemas.configuration import Configuration
-from schemas.fields import Level
+from schemas.fields import Level, ResumePolicy
 from schemas.orders import DeviceOrder
 from schemas.plans import ContentKind, Plan
 from services.control import planning_queue
@@ -195,6 +195,33 @@ async def test_a_broadcast_withdrawn_while_it_sounds_is_stopped_and_stays_on_rec
     assert (plan.serial, plan.emissions) == (2, ())
     (row,) = await province.emissions(broadcast)
     assert (row["withdrawn_at"], row["stopped_at"]) == (None, start + timedelta(minutes=1))
+
+
+async def test_what_is_on_the_air_goes_on_as_it_was_when_its_broadcast_is_changed(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    start = (utc_now() + HOUR).replace(microsecond=0)
+    bulletins = [await province.bulletin(seconds=600), await province.bulletin(seconds=600)]
+    broadcast = await province.broadcast("a1", bulletins, at=start, daily=True, volume_percent=40)
+    await settle(province, keyring)
+    (before,) = (await sent(province, keyring, Plan)).values()
+
+    changed_at = start + timedelta(minutes=1)
+    await province.change_broadcast(broadcast, at=changed_at, volume_percent=70, resume="drop")
+    await province.execute("DELETE FROM control.broadcast_items WHERE broadcast_id = $1 AND item = 1", broadcast)
+    await settle(province, keyring, now=changed_at)
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    running = [emission for emission in plan.emissions if emission.occurrence_at_ms == to_ms(start)]
+    assert running == list(before.emissions[:2])  # also the item that has not begun
+    assert running[1].rank.issued_at_ms < to_ms(changed_at)
+    coming = [emission for emission in plan.emissions if emission.occurrence_at_ms > to_ms(start)]
+    assert {(each.item, each.volume_percent, each.resume, each.rank.issued_at_ms) for each in coming} == {
+        (0, 70, ResumePolicy.DROP, to_ms(changed_at))
+    }
+    rows = await province.emissions(broadcast)
+    assert [row["item"] for row in rows if row["occurrence_at"] == start and row["stopped_at"] is None] == [0, 1]
 
 
 async def test_a_withdrawn_broadcast_scheduled_again_comes_back(province: Province, keyring: Keyring) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import date, datetime, time, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, assert_never
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field, model_validator
@@ -16,11 +16,34 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.faults import FieldFault
-from services.control.api.fields import Answer, Body, Day, DeviceIdText, Instant, LocalTime, Percent, Title
+from services.control.api.fields import (
+    Answer,
+    Body,
+    Day,
+    DeviceIdText,
+    Instant,
+    LocalDayOrMoment,
+    LocalTime,
+    Percent,
+    SessionCode,
+    Title,
+)
 from services.control.api.places import format_place, parse_place
 from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
-from services.control.broadcast_requests import BulletinWish, DeviceWish, PauseWish, UnitWish, Wish
+from services.control.broadcast_requests import (
+    BulletinWish,
+    DeviceWish,
+    GroupWish,
+    ItemWish,
+    KindWish,
+    PauseWish,
+    RelayWish,
+    TargetWish,
+    UnitWish,
+    Wish,
+)
 from services.control.broadcast_store import StoredBroadcast
+from services.control.broadcasts import Accepted
 from services.control.errors import Fault, Invalid
 from services.control.permissions import Permission
 
@@ -33,66 +56,114 @@ Changer = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.BROADCAST
 IfMatch = Annotated[str | None, Header(description="ETag of the version that is meant")]
 
 
+Seconds = Annotated[float, Field(gt=0, le=broadcast_requests.MAX_LENGTH.total_seconds())]
+
+
 class ItemBody(Body):
-    """A bulletin or a pause; exactly one of the two."""
+    """A bulletin (or a jingle, which is one too), a pause or a relay; exactly one of them."""
 
     bulletin_id: uuid.UUID | None = None
     pause_s: float | None = Field(default=None, gt=0, le=3_600)
+    relay_source_id: uuid.UUID | None = None
+    length_s: Seconds | None = Field(default=None, description="of a relay")
+    starts_after_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=broadcast_requests.MAX_LENGTH.total_seconds(),
+        description="of a relay that begins a fixed time after the beginning, whatever comes before it",
+    )
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
-        if (self.bulletin_id is None) == (self.pause_s is None):
+        if [self.bulletin_id, self.pause_s, self.relay_source_id].count(None) != 2:
             raise FieldFault("item_is_not_one_thing")
+        if (self.relay_source_id is None) != (self.length_s is None):
+            raise FieldFault("relay_needs_length")
+        if self.relay_source_id is None and self.starts_after_s is not None:
+            raise FieldFault("only_relays_are_pinned")
         return self
 
-    def wish(self) -> BulletinWish | PauseWish:
+    def wish(self) -> ItemWish:
         """The item as asked for."""
         if self.bulletin_id is not None:
             return BulletinWish(bulletin_id=self.bulletin_id)
-        return PauseWish(length=timedelta(milliseconds=max(1, round((self.pause_s or 0) * 1000))))
+        if self.relay_source_id is not None:
+            return RelayWish(
+                source_id=self.relay_source_id,
+                length=_span(self.length_s or 0),
+                starts_after=None if self.starts_after_s is None else timedelta(seconds=round(self.starts_after_s, 3)),
+            )
+        return PauseWish(length=_span(self.pause_s or 0))
+
+
+def _span(seconds: float) -> timedelta:
+    """In whole milliseconds, and never none."""
+    return timedelta(milliseconds=max(1, round(seconds * 1000)))
 
 
 class TargetBody(Body):
-    """A unit with everything below it, or one device; with `exclude` it is left out."""
+    """A unit with everything below it, one device, a group, or a kind; with `exclude` it is left out."""
 
     unit_id: uuid.UUID | None = None
     device_id: DeviceIdText | None = None
+    group_id: uuid.UUID | None = None
+    kind: Literal["cluster", "board"] | None = Field(default=None, description="all of it below the issuing unit")
     exclude: bool = False
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
-        if (self.unit_id is None) == (self.device_id is None):
+        if [self.unit_id, self.device_id, self.group_id, self.kind].count(None) != 3:
             raise FieldFault("target_is_not_one_thing")
         return self
 
-    def wish(self) -> UnitWish | DeviceWish:
+    def wish(self) -> TargetWish:
         """The target as asked for."""
         if self.unit_id is not None:
             return UnitWish(unit_id=UnitId(self.unit_id), is_excluded=self.exclude)
+        if self.group_id is not None:
+            return GroupWish(group_id=self.group_id, is_excluded=self.exclude)
+        if self.kind is not None:
+            return KindWish(kind=self.kind, is_excluded=self.exclude)
         return DeviceWish(device_id=self.device_id or "", is_excluded=self.exclude)
 
 
 class BroadcastBody(Body):
     """What is asked for.
 
-    `once`: on `starts_on`, at each of `local_times`. `daily`: every day from `starts_on` until `ends_on`, the first day
-    on which it no longer starts (null: until withdrawn). Times are local times of `time_zone`.
+    `once`: on `starts_on`. `daily`: every day from `starts_on` until `ends_on`, the first day on which it no longer
+    starts (null: until withdrawn). `rule`: as `rrule` says (RFC 5545), from `starts_on` on. `rdates` add to that and
+    `exdates` take from it: a day stands for all its times. Begins at each of `local_times`, and with each of the
+    `sessions`, which are slots of the issuing unit's policy. Times are local times of `time_zone`.
+
+    One occurrence lasts as long as its items, or `length_s`: then `fit` says what becomes of what does not fit in
+    (sounds `whole`, is cut: `trim`, or is left out: `drop`), and `fill` whether items are repeated until then.
+    `patience_s` is how late an item may begin (null: half its length).
     """
 
     unit_id: uuid.UUID = Field(description="the unit that issues it; its targets lie in it or below")
     title: Title
     level: Literal["normal", "priority", "emergency"] = "normal"
-    recurrence: Literal["once", "daily"] = "once"
+    recurrence: Literal["once", "daily", "rule"] = "once"
+    rrule: str | None = Field(
+        default=None, min_length=1, max_length=broadcast_requests.MAX_RRULE, examples=["FREQ=WEEKLY;BYDAY=MO,WE,FR"]
+    )
+    rdates: list[LocalDayOrMoment] = Field(default=[], max_length=broadcast_requests.MAX_RDATES)
+    exdates: list[LocalDayOrMoment] = Field(default=[], max_length=broadcast_requests.MAX_EXDATES)
     time_zone: str = Field(default="Asia/Ho_Chi_Minh", min_length=1, max_length=64, description="IANA name")
     starts_on: Day
     ends_on: Day | None = None
     local_times: list[LocalTime] = Field(
-        min_length=1, max_length=broadcast_requests.MAX_TIMES, description="HH:MM or HH:MM:SS"
+        default=[], max_length=broadcast_requests.MAX_TIMES, description="HH:MM or HH:MM:SS"
     )
+    sessions: list[SessionCode] = Field(default=[], max_length=broadcast_requests.MAX_SESSIONS)
     items: list[ItemBody] = Field(min_length=1, max_length=broadcast_requests.MAX_ITEMS)
     targets: list[TargetBody] = Field(min_length=1, max_length=broadcast_requests.MAX_TARGETS)
     volume_percent: Percent | None = Field(default=None, description="default: the volume of each device")
     resume: Literal["resume", "restart", "drop"] = "resume"
+    length_s: Seconds | None = None
+    fit: Literal["whole", "trim", "drop"] = "whole"
+    fill: Literal["none", "repeat"] = "none"
+    patience_s: float | None = Field(default=None, ge=0, le=broadcast_requests.MAX_LENGTH.total_seconds())
 
     def wish(self) -> Wish:
         """The broadcast as asked for."""
@@ -101,14 +172,22 @@ class BroadcastBody(Body):
             title=self.title,
             level=self.level,
             recurrence=self.recurrence,
+            rrule=self.rrule,
+            rdates=tuple(self.rdates),
+            exdates=tuple(self.exdates),
             time_zone=self.time_zone,
             starts_on=self.starts_on,
             ends_on=self.ends_on,
             local_times=tuple(self.local_times),
+            sessions=tuple(self.sessions),
             items=tuple(item.wish() for item in self.items),
             targets=tuple(target.wish() for target in self.targets),
             volume_percent=self.volume_percent,
             resume=self.resume,
+            length=None if self.length_s is None else _span(self.length_s),
+            fit=self.fit,
+            fill=self.fill,
+            patience=None if self.patience_s is None else timedelta(milliseconds=round(self.patience_s * 1000)),
         )
 
 
@@ -117,6 +196,9 @@ class ItemView(Answer):
 
     bulletin_id: uuid.UUID | None = None
     pause_s: float | None = None
+    relay_source_id: uuid.UUID | None = None
+    length_s: float | None = None
+    starts_after_s: float | None = None
 
 
 class TargetView(Answer):
@@ -124,6 +206,8 @@ class TargetView(Answer):
 
     unit_id: uuid.UUID | None = None
     device_id: str | None = None
+    group_id: uuid.UUID | None = None
+    kind: str | None = None
     exclude: bool
 
 
@@ -137,24 +221,45 @@ class BroadcastView(Answer):
     title: str
     level: str
     recurrence: str
+    rrule: str | None
+    rdates: list[str]
+    exdates: list[str]
     time_zone: str
     starts_on: date
     ends_on: date | None
     local_times: list[time]
+    sessions: list[str]
     items: list[ItemView]
     targets: list[TargetView]
     volume_percent: int | None
     resume: str
+    length_s: float | None
+    fit: str
+    fill: str
+    patience_s: float | None
     issued_at: datetime
     created_by: uuid.UUID
     withdrawn_at: datetime | None
+    offer_of: uuid.UUID | None
+
+
+class ExceptionView(Answer):
+    """Rules of policies that stand against a broadcast, which an approver may let pass."""
+
+    rules: list[str]
+    unit_ids: list[uuid.UUID]
 
 
 class AcceptedView(BroadcastView):
-    """A broadcast just stored: how many devices it reaches today and how long one occurrence lasts."""
+    """A broadcast just stored: how many devices it reaches today, how long one occurrence lasts, when the first begins.
+
+    While its state is `awaiting_approval` nothing of it sounds; `exception` says what an approver has to decide on.
+    """
 
     devices: int
     duration_s: float
+    starts_at: datetime
+    exception: ExceptionView | None
 
 
 class BroadcastWithProof(BroadcastView):
@@ -200,28 +305,70 @@ def _described(stored: StoredBroadcast) -> dict[str, Any]:
         "title": wish.title,
         "level": wish.level,
         "recurrence": wish.recurrence,
+        "rrule": wish.rrule,
+        "rdates": [each.isoformat() for each in wish.rdates],
+        "exdates": [each.isoformat() for each in wish.exdates],
         "time_zone": wish.time_zone,
         "starts_on": wish.starts_on,
         "ends_on": wish.ends_on,
         "local_times": list(wish.local_times),
-        "items": [
-            ItemView(bulletin_id=item.bulletin_id)
-            if isinstance(item, BulletinWish)
-            else ItemView(pause_s=item.length.total_seconds())
-            for item in wish.items
-        ],
-        "targets": [
-            TargetView(unit_id=target.unit_id, exclude=target.is_excluded)
-            if isinstance(target, UnitWish)
-            else TargetView(device_id=target.device_id, exclude=target.is_excluded)
-            for target in wish.targets
-        ],
+        "sessions": list(wish.sessions),
+        "items": [_item_view(item) for item in wish.items],
+        "targets": [_target_view(target) for target in wish.targets],
         "volume_percent": wish.volume_percent,
         "resume": wish.resume,
+        "length_s": _seconds(wish.length),
+        "fit": wish.fit,
+        "fill": wish.fill,
+        "patience_s": _seconds(wish.patience),
         "issued_at": stored.issued_at,
         "created_by": stored.created_by,
         "withdrawn_at": stored.withdrawn_at,
+        "offer_of": stored.offer_of,
     }
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    return None if length is None else length.total_seconds()
+
+
+def _item_view(item: ItemWish) -> ItemView:
+    match item:
+        case BulletinWish(bulletin_id=bulletin_id):
+            return ItemView(bulletin_id=bulletin_id)
+        case PauseWish(length=length):
+            return ItemView(pause_s=length.total_seconds())
+        case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
+            return ItemView(
+                relay_source_id=source_id, length_s=length.total_seconds(), starts_after_s=_seconds(starts_after)
+            )
+        case _:
+            assert_never(item)
+
+
+def _target_view(target: TargetWish) -> TargetView:
+    match target:
+        case UnitWish(unit_id=unit_id):
+            return TargetView(unit_id=unit_id, exclude=target.is_excluded)
+        case DeviceWish(device_id=device_id):
+            return TargetView(device_id=device_id, exclude=target.is_excluded)
+        case GroupWish(group_id=group_id):
+            return TargetView(group_id=group_id, exclude=target.is_excluded)
+        case KindWish(kind=kind):
+            return TargetView(kind=kind, exclude=target.is_excluded)
+        case _:
+            assert_never(target)
+
+
+def _accepted_view(accepted: Accepted) -> AcceptedView:
+    exception = accepted.exception
+    return AcceptedView(
+        **_described(accepted.broadcast),
+        devices=accepted.devices,
+        duration_s=accepted.length.total_seconds(),
+        starts_at=accepted.first,
+        exception=ExceptionView(rules=list(exception.rules), unit_ids=list(exception.unit_ids)) if exception else None,
+    )
 
 
 def _with_etag(response: Response, stored: StoredBroadcast) -> None:
@@ -232,7 +379,7 @@ def _with_etag(response: Response, stored: StoredBroadcast) -> None:
 async def list_broadcasts(
     caller: Lister,
     services: Parts,
-    state: Annotated[Literal["scheduled", "withdrawn"] | None, Query()] = None,
+    state: Annotated[Literal["scheduled", "awaiting_approval", "rejected", "withdrawn"] | None, Query()] = None,
     before: Annotated[Instant | None, Query(description="only older ones")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[BroadcastView]:
@@ -261,9 +408,7 @@ async def create_broadcast(body: BroadcastBody, caller: Maker, response: Respons
             now=caller.now,
         )
     _with_etag(response, accepted.broadcast)
-    return AcceptedView(
-        **_described(accepted.broadcast), devices=accepted.devices, duration_s=accepted.length.total_seconds()
-    )
+    return _accepted_view(accepted)
 
 
 async def _proof(services: Parts, broadcast_id: uuid.UUID, *, now: datetime) -> ProofCounts:
@@ -293,7 +438,7 @@ async def replace_broadcast(
     services: Parts,
     if_match: IfMatch = None,
 ) -> AcceptedView:
-    """Put another wish in its place; If-Match must name the version one has read. 409 while it is on the air."""
+    """Put another wish in its place; If-Match must name the version one has read. What is on the air goes on as it was."""
     async with services.database.transaction() as connection:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         _check_version(stored, if_match, given=body.model_dump(mode="json"))
@@ -307,9 +452,7 @@ async def replace_broadcast(
             now=caller.now,
         )
     _with_etag(response, accepted.broadcast)
-    return AcceptedView(
-        **_described(accepted.broadcast), devices=accepted.devices, duration_s=accepted.length.total_seconds()
-    )
+    return _accepted_view(accepted)
 
 
 def _check_version(stored: StoredBroadcast, if_match: str | None, *, given: Any) -> None:

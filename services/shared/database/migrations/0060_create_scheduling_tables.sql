@@ -121,6 +121,8 @@ ALTER TABLE control.broadcasts
     ADD CONSTRAINT broadcasts_begin_at_some_time CHECK (cardinality(local_times) + cardinality(sessions) > 0),
     ADD CONSTRAINT broadcasts_rule_has_rrule CHECK ((recurrence = 'rule') = (rrule IS NOT NULL));
 
+UPDATE control.broadcasts SET active_until = CASE recurrence WHEN 'once' THEN starts_on + 1 ELSE ends_on END;
+
 ALTER TABLE control.broadcast_items
     DROP CONSTRAINT broadcast_items_are_one_thing,
     ADD COLUMN relay_source_id uuid REFERENCES control.relay_sources,
@@ -224,7 +226,8 @@ ALTER TABLE control.emissions
     ADD COLUMN issued_at timestamptz,            -- of the broadcast, as it was then; NULL: planned before this release
     ADD COLUMN severity smallint NOT NULL DEFAULT 0,
     ADD COLUMN place smallint,
-    ADD COLUMN resume text NOT NULL DEFAULT 'resume' CHECK (resume IN ('resume', 'restart', 'drop')),
+    ADD COLUMN resume text CHECK (resume IN ('resume', 'restart', 'drop')),  -- NULL: as issued_at
+    ADD COLUMN volume_percent smallint CHECK (volume_percent BETWEEN 0 AND 100),
     ADD COLUMN is_resumed boolean,               -- of what was cut: whether it went on afterwards
     ADD COLUMN fallback_ms integer,              -- of a relay: how much of it the fallback filled
     ADD CONSTRAINT emissions_put_something_out CHECK ((bulletin_id IS NULL) <> (relay_source_id IS NULL));

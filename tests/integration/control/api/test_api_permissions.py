@@ -23,8 +23,10 @@ from tests.support.control_api import (
     add_broadcast,
     add_bulletin,
     add_device,
+    add_group,
     add_media,
     broadcast_body,
+    group_body,
 )
 from tests.support.quarantine import add_inmate
 
@@ -91,6 +93,11 @@ MAY: dict[str, set[Role]] = {
     "POST /api/v1/broadcasts/{broadcast_id}/withdraw": {Role.OFFICER},
     "GET /api/v1/broadcasts/{broadcast_id}/proof": SEEING,
     "GET /api/v1/broadcasts/{broadcast_id}/emissions": SEEING,
+    "GET /api/v1/groups": SEEING,
+    "POST /api/v1/groups": {Role.OFFICER},
+    "GET /api/v1/groups/{group_id}": SEEING,
+    "PUT /api/v1/groups/{group_id}": {Role.OFFICER},
+    "DELETE /api/v1/groups/{group_id}": {Role.OFFICER},
     "GET /api/v1/totals": SEEING,
     "GET /api/v1/audit": {Role.ADMINISTRATOR},
     # Nobody whose unit is not the root, as above; `test_api_quarantine` has who may in the root.
@@ -121,6 +128,7 @@ EVERYWHERE = {
     "GET /api/v1/subject-fields",
     "GET /api/v1/bulletins",
     "GET /api/v1/broadcasts",
+    "GET /api/v1/groups",
     "GET /api/v1/totals",
     "GET /api/v1/audit",
 }
@@ -189,6 +197,7 @@ for listed in (
     "subject-fields",
     "bulletins",
     "broadcasts",
+    "groups",
     "totals",
     "audit",
 ):
@@ -391,6 +400,26 @@ def _of_broadcast(method: str, suffix: str = "") -> None:
 for suffix in ("", "/proof", "/emissions"):
     _of_broadcast("GET", suffix)
 _of_broadcast("POST", "/withdraw")
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+@example("POST", "/api/v1/groups")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/groups", {"json": await group_body(api, unit)}, 201)
+
+
+def _of_group(method: str) -> None:
+    @example(method, "/api/v1/groups/{group_id}")
+    async def _(api: Api, unit: str) -> Ask:
+        group = await add_group(api, unit)
+        send = {"json": await group_body(api, unit), "headers": {"If-Match": '"1"'}} if method == "PUT" else {}
+        return Ask(f"/api/v1/groups/{group['group_id']}", send)
+
+
+for verb in ("GET", "PUT", "DELETE"):
+    _of_group(verb)
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------

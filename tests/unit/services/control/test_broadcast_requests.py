@@ -12,29 +12,52 @@ from services.control.broadcast_requests import (
     BulletinWish,
     DeviceWish,
     Facts,
+    GroupWish,
+    KindWish,
     PauseWish,
+    RelayWish,
+    Source,
     UnitWish,
     Verdict,
     Wish,
+    active_until,
     judge,
 )
 from services.control.bulletin_store import Bulletin
 from services.control.device_store import Device
+from services.control.group_store import Group
 from services.control.planning.model import DeviceNo
-from services.control.units import UnitTree, UnitVersion
+from services.control.planning.policies import Policies, Policy, Session
+from services.control.units import UnitHistory, UnitVersion
 
 NOW = datetime(2026, 3, 10, 2, 0, tzinfo=UTC)  # 09:00 on the tenth in Việt Nam
 ROOT, NORTH, SOUTH, VILLAGE, ELSEWHERE = (UnitId(uuid.UUID(int=number)) for number in range(1, 6))
 NEWS, TEXT, DRAFT, LONG, FOREIGN, UNKNOWN = (uuid.UUID(int=number) for number in range(101, 107))
-TREE = UnitTree(
-    UnitVersion(unit_id=unit, valid_from=date(2020, 1, 1), parent_id=parent, code="x", level="x", name=name)
-    for unit, parent, name in (
-        (ROOT, None, "Tỉnh"),
-        (NORTH, ROOT, "Bắc"),
-        (SOUTH, ROOT, "Nam"),
-        (VILLAGE, NORTH, "Xã"),
+CLOSING = UnitId(uuid.UUID(int=7))  # a unit of NORTH until the fifteenth
+HISTORY = UnitHistory(
+    UnitVersion(
+        unit_id=unit,
+        valid_from=date(2020, 1, 1),
+        valid_until=until,
+        parent_id=parent,
+        code="x",
+        level="x",
+        name=name,
+    )
+    for unit, parent, name, until in (
+        (ROOT, None, "Tỉnh", None),
+        (NORTH, ROOT, "Bắc", None),
+        (SOUTH, ROOT, "Nam", None),
+        (VILLAGE, NORTH, "Xã", None),
+        (CLOSING, NORTH, "Xã sắp giải thể", date(2026, 3, 15)),
     )
 )
+TREE = HISTORY.on(date(2026, 3, 10))
+MARKET, CLOSED_GROUP, SOUTHERN, VOV, OLD_SOURCE, JINGLE, STALE, PICTURE = (
+    uuid.UUID(int=number) for number in range(201, 209)
+)
+MORNING = Session(code="sang", name="Buổi sáng", begin=time(5), end=time(5, 45), weekdays=frozenset(range(1, 7)))
+POLICIES = Policies({ROOT: Policy(unit_id=ROOT, sessions=(MORNING,))})
 
 
 def a_device(number: int, kind: str, unit: UnitId, **changes: Any) -> Device:
@@ -67,7 +90,34 @@ DEVICES = (
     a_device(4, "sensor", NORTH),
     a_device(5, "cluster", SOUTH),
     a_device(6, "cluster", NORTH, retired_at=NOW),
+    a_device(7, "cluster", CLOSING),
 )
+
+
+def a_group(group_id: uuid.UUID, *members: str, **changes: Any) -> Group:
+    return replace(
+        Group(
+            group_id=group_id,
+            unit_id=NORTH,
+            name="Nhóm chợ",
+            members=tuple(map(DeviceId, members)),
+            version=1,
+            created_at=NOW,
+            created_by=uuid.UUID(int=0),
+        ),
+        **changes,
+    )
+
+
+GROUPS = {
+    MARKET: a_group(MARKET, "cluster-2", "board-3"),
+    CLOSED_GROUP: a_group(CLOSED_GROUP, "cluster-2", closed_at=NOW),
+    SOUTHERN: a_group(SOUTHERN, "cluster-5", unit_id=SOUTH),
+}
+SOURCES = {
+    VOV: Source(source_id=VOV, unit_id=ROOT, name="VOV1"),
+    OLD_SOURCE: Source(source_id=OLD_SOURCE, unit_id=NORTH, name="Đài cũ", retired_at=NOW),
+}
 
 
 def a_bulletin(bulletin_id: uuid.UUID, **changes: Any) -> Bulletin:
@@ -101,12 +151,19 @@ BULLETINS: dict[uuid.UUID, Bulletin] = {
         a_bulletin(DRAFT, state="submitted"),
         a_bulletin(LONG, duration_ms=3_600_000),
         a_bulletin(FOREIGN, unit_id=SOUTH),
+        a_bulletin(JINGLE, kind="jingle", duration_ms=5_000),
+        a_bulletin(STALE, expires_at=datetime(2026, 3, 10, 22, 30, tzinfo=UTC)),
+        a_bulletin(PICTURE, media_sha256=None, duration_ms=None, board_media_sha256=bytes(32), board_length_ms=8_000),
     )
 }
 FACTS = Facts(
+    history=HISTORY,
     tree=TREE,
-    reach=frozenset({NORTH, VILLAGE}),
-    readable=frozenset({NORTH, VILLAGE}),
+    reach=frozenset({NORTH, VILLAGE, CLOSING}),
+    readable=frozenset({NORTH, VILLAGE, CLOSING}),
+    groups=GROUPS,
+    sources=SOURCES,
+    policies=POLICIES,
     devices={device.device_id: device for device in DEVICES},
     bulletins=BULLETINS,
 )
@@ -137,7 +194,7 @@ def news(count: int) -> tuple[BulletinWish, ...]:
 def test_a_sound_wish_reaches_the_devices_that_can_play_it() -> None:
     found = verdict()
     assert (found.faults, found.outside) == ((), ())
-    assert found.device_nos == (1, 2)
+    assert found.device_nos == (1, 2, 7)
     assert found.length == timedelta(minutes=10)
 
 
@@ -146,15 +203,28 @@ def test_a_sound_wish_reaches_the_devices_that_can_play_it() -> None:
     [
         ((NEWS,), (UnitWish(unit_id=VILLAGE),), (2,)),
         ((TEXT,), (UnitWish(unit_id=NORTH),), (3,)),
-        ((NEWS, TEXT), (UnitWish(unit_id=NORTH),), (1, 2, 3)),
+        ((NEWS, TEXT), (UnitWish(unit_id=NORTH),), (1, 2, 3, 7)),
+        ((PICTURE,), (UnitWish(unit_id=NORTH),), (3,)),
+        ((NEWS, TEXT), (GroupWish(group_id=MARKET),), (2, 3)),
+        ((NEWS, TEXT), (UnitWish(unit_id=NORTH), GroupWish(group_id=MARKET, is_excluded=True)), (1, 7)),
+        ((NEWS, TEXT), (KindWish(kind="board"),), (3,)),
+        ((NEWS, TEXT), (UnitWish(unit_id=NORTH), KindWish(kind="cluster", is_excluded=True)), (3,)),
         ((NEWS,), (DeviceWish(device_id="cluster-2"),), (2,)),
-        ((NEWS,), (UnitWish(unit_id=NORTH), DeviceWish(device_id="cluster-1", is_excluded=True)), (2,)),
-        ((NEWS,), (UnitWish(unit_id=NORTH), UnitWish(unit_id=VILLAGE, is_excluded=True)), (1,)),
+        ((NEWS,), (UnitWish(unit_id=NORTH), DeviceWish(device_id="cluster-1", is_excluded=True)), (2, 7)),
+        ((NEWS,), (UnitWish(unit_id=NORTH), UnitWish(unit_id=VILLAGE, is_excluded=True)), (1, 7)),
     ],
 )
 def test_targets_mean_what_can_play_in_them(items: Any, targets: Any, expected: tuple[int, ...]) -> None:
     found = verdict(items=tuple(BulletinWish(bulletin_id=item) for item in items), targets=targets)
     assert (found.faults, found.device_nos) == ((), expected)
+
+
+def rule(text: str) -> dict[str, Any]:
+    return {"recurrence": "rule", "rrule": text}
+
+
+def a_relay(source_id: uuid.UUID, *, hours: float = 0.5, starts_after: timedelta | None = None) -> RelayWish:
+    return RelayWish(source_id=source_id, length=timedelta(hours=hours), starts_after=starts_after)
 
 
 FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -232,6 +302,77 @@ FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
         "targets",
         "targets_empty",
     ),
+    "no_time_at_all": ({"local_times": ()}, "local_times", "too_few"),
+    "rule_without_rrule": ({"recurrence": "rule"}, "rrule", "field_missing"),
+    "rrule_without_rule": ({"rrule": "FREQ=DAILY"}, "rrule", "rrule_without_rule"),
+    "nonsense": (rule("every day please"), "rrule", "rrule_not_readable"),
+    "no_frequency": (rule("BYDAY=MO"), "rrule", "rrule_without_freq"),
+    "every_second": (rule("FREQ=SECONDLY"), "rrule", "rrule_freq_too_fine"),
+    "count_and_until": (rule("FREQ=DAILY;COUNT=3;UNTIL=20260401"), "rrule", "rrule_count_and_until"),
+    "thirtieth_of_february": (rule("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"), "rrule", "rrule_never_occurs"),
+    "until_before_start": (rule("FREQ=DAILY;UNTIL=20260101"), "rrule", "rrule_never_occurs"),
+    "over_since_last_year": (
+        rule("FREQ=DAILY;COUNT=10") | {"starts_on": date(2025, 1, 1)},
+        "rrule",
+        "all_in_the_past",
+    ),
+    "too_dense": (rule("FREQ=HOURLY") | {"local_times": (time(0), time(0, 30))}, "rrule", "rrule_too_many_a_day"),
+    "runs_into_itself": (
+        rule("FREQ=HOURLY") | {"items": (BulletinWish(bulletin_id=LONG), PauseWish(length=timedelta(seconds=1)))},
+        "rrule",
+        "times_overlap",
+    ),
+    "everything_taken_out": (
+        {"exdates": (date(2026, 3, 11),), "rdates": (date(2026, 3, 11),)},
+        "exdates",
+        "exdates_leave_nothing",
+    ),
+    "added_before_the_start": ({"rdates": (date(2026, 3, 1),)}, "rdates[0]", "rdate_outside"),
+    "unknown_session": ({"local_times": (), "sessions": ("toi",)}, "sessions[0]", "unknown_session"),
+    "session_on_sunday": (
+        {"local_times": (), "sessions": ("sang",), "starts_on": date(2026, 3, 15)},
+        "sessions[0]",
+        "session_not_held",
+    ),
+    "session_of_this_morning": (
+        {"local_times": (), "sessions": ("sang",), "starts_on": date(2026, 3, 10)},
+        "sessions[0]",
+        "time_in_the_past",
+    ),
+    "unit_closed_on_the_day": (
+        {"starts_on": date(2026, 3, 15), "targets": (UnitWish(unit_id=NORTH), UnitWish(unit_id=CLOSING))},
+        "targets[1].unit_id",
+        "unit_closed_that_day",
+    ),
+    "issuer_closed_on_the_day": (
+        {"unit_id": CLOSING, "starts_on": date(2026, 3, 16), "targets": (KindWish(kind="cluster"),)},
+        "unit_id",
+        "unit_closed_that_day",
+    ),
+    "unknown_group": ({"targets": (GroupWish(group_id=UNKNOWN),)}, "targets[0].group_id", "unknown_group"),
+    "group_of_others": ({"targets": (GroupWish(group_id=SOUTHERN),)}, "targets[0].group_id", "unknown_group"),
+    "closed_group": ({"targets": (GroupWish(group_id=CLOSED_GROUP),)}, "targets[0].group_id", "target_group_closed"),
+    "unknown_source": ({"items": (a_relay(UNKNOWN),)}, "items[0].relay_source_id", "unknown_relay_source"),
+    "retired_source": ({"items": (a_relay(OLD_SOURCE),)}, "items[0].relay_source_id", "relay_source_retired"),
+    "relay_on_boards_only": (
+        {"items": (a_relay(VOV),), "targets": (KindWish(kind="board"),)},
+        "targets",
+        "targets_empty",
+    ),
+    "relay_of_thirty_hours": ({"items": (a_relay(VOV, hours=30),)}, "items", "broadcast_too_long"),
+    "pinned_after_the_end": (
+        {"items": (*news(1), a_relay(VOV, starts_after=timedelta(hours=1))), "length": timedelta(hours=1)},
+        "items[1].starts_after_s",
+        "pinned_after_the_end",
+    ),
+    "jingles_only": ({"items": (BulletinWish(bulletin_id=JINGLE),)}, "items", "items_without_bulletin"),
+    "stale_before_it_is_heard": (
+        {"items": (BulletinWish(bulletin_id=STALE),)},
+        "items[0].bulletin_id",
+        "bulletin_expired",
+    ),
+    "filled_up_without_end": ({"fill": "repeat"}, "fill", "fill_needs_length"),
+    "cut_nowhere": ({"fit": "trim"}, "fit", "fit_needs_length"),
     "sound_for_boards": ({"targets": (DeviceWish(device_id="board-3"),)}, "targets", "targets_empty"),
 }
 
@@ -285,7 +426,82 @@ def test_targets_lie_below_the_issuing_unit_even_where_one_may_speak() -> None:
         {"time_zone": "UTC", "starts_on": date(2026, 3, 10), "local_times": (time(2, 1),)},
         {"items": (BulletinWish(bulletin_id=LONG),) * 23},
         {"level": "priority"},
+        rule("FREQ=WEEKLY;BYDAY=MO,WE"),
+        rule("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29"),  # next in 2028
+        rule("FREQ=DAILY") | {"starts_on": date(2006, 3, 10)},
+        rule("FREQ=MONTHLY;BYDAY=-1SU;UNTIL=20260501T000000Z"),
+        {"local_times": (), "sessions": ("sang",)},
+        {"local_times": (time(17),), "sessions": ("sang",), "recurrence": "daily"},
+        {"local_times": (), "sessions": ("sang",), "fill": "repeat", "fit": "trim"},
+        {"rdates": (date(2026, 3, 20), datetime.fromisoformat("2026-03-21T17:00")), "exdates": (date(2026, 3, 11),)},
+        {"recurrence": "daily", "exdates": tuple(date(2026, 3, 11) + timedelta(days=2 * n) for n in range(10_000))},
+        {"items": (a_relay(VOV), *news(1))},
+        {"items": (*news(1), a_relay(VOV, starts_after=timedelta(minutes=30)))},
+        {"items": (BulletinWish(bulletin_id=JINGLE), *news(1), BulletinWish(bulletin_id=JINGLE))},
+        {"length": timedelta(hours=1), "fill": "repeat", "fit": "drop"},
+        {"starts_on": date(2026, 3, 14), "targets": (UnitWish(unit_id=CLOSING),)},  # its last day
+        {"patience": timedelta(0)},
     ],
 )
 def test_what_is_unusual_but_sound_is_taken(changes: dict[str, Any]) -> None:
     assert verdict(**changes).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "2026-03-11 05:30"),
+        ({"recurrence": "daily", "starts_on": date(2020, 1, 1)}, "2026-03-11 05:30"),
+        (
+            {"recurrence": "daily", "starts_on": date(2020, 1, 1), "local_times": (time(5), time(17))},
+            "2026-03-10 17:00",
+        ),
+        (rule("FREQ=WEEKLY;BYDAY=MO") | {"starts_on": date(2026, 1, 1)}, "2026-03-16 05:30"),
+        (rule("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29"), "2028-02-29 05:30"),
+        ({"local_times": (), "sessions": ("sang",)}, "2026-03-11 05:00"),
+        (
+            {"exdates": (date(2026, 3, 11),), "rdates": (datetime.fromisoformat("2026-04-01T17:00"),)},
+            "2026-04-01 17:00",
+        ),
+    ],
+)
+def test_the_first_occurrence_is_found_however_far_it_is(changes: dict[str, Any], expected: str) -> None:
+    found = verdict(**changes)
+    assert found.faults == ()
+    assert found.first is not None
+    assert found.first.at == datetime.fromisoformat(expected + "+07:00")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, date(2026, 3, 12)),
+        ({"rdates": (date(2026, 5, 1),)}, date(2026, 5, 2)),
+        ({"recurrence": "daily"}, None),
+        ({"recurrence": "daily", "ends_on": date(2026, 4, 1)}, date(2026, 4, 1)),
+        (rule("FREQ=WEEKLY"), None),
+        (rule("FREQ=WEEKLY;COUNT=3"), None),  # counted where it is expanded
+        (rule("FREQ=WEEKLY;UNTIL=20260401"), date(2026, 4, 3)),  # a day more than said: UTC may be another day
+        (rule("FREQ=WEEKLY;UNTIL=20260401") | {"rdates": (date(2026, 6, 1),)}, date(2026, 6, 2)),
+        (rule("FREQ=WEEKLY;UNTIL=20260401") | {"ends_on": date(2026, 3, 20)}, date(2026, 3, 20)),
+    ],
+)
+def test_nothing_of_it_begins_from_the_day_on_which_it_is_over(changes: dict[str, Any], expected: date | None) -> None:
+    assert active_until(replace(WISH, **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "minutes"),
+    [
+        ({"items": (BulletinWish(bulletin_id=LONG),)}, 60),
+        ({"items": (*news(1), a_relay(VOV))}, 40),
+        ({"items": (*news(1), a_relay(VOV, starts_after=timedelta(minutes=30)))}, 60),
+        ({"items": (BulletinWish(bulletin_id=TEXT),)}, 1),
+        ({"items": news(3), "length": timedelta(minutes=15), "fit": "trim"}, 15),
+        ({"items": news(1), "length": timedelta(minutes=15), "fit": "trim"}, 10),
+        ({"items": news(1), "length": timedelta(minutes=15), "fit": "trim", "fill": "repeat"}, 15),
+        ({"items": news(3), "length": timedelta(minutes=15)}, 30),
+    ],
+)
+def test_an_occurrence_is_as_long_as_its_items_or_as_it_may_be(changes: dict[str, Any], minutes: int) -> None:
+    assert verdict(**changes).length == timedelta(minutes=minutes)

@@ -20,6 +20,7 @@ from services.control.catalogue.page_texts import PAGES
 from services.control.catalogue.problem_texts import PROBLEMS
 from services.control.catalogue.texts import TEXTS, Language, preferred, text
 from services.control.measurement import Refusal as MediaRefusal
+from services.control.planning.policies import Rule
 from services.control.planning.reconcile import Reason
 
 PACKAGE = Path(services.control.__file__).parent
@@ -136,6 +137,10 @@ def test_every_fault_has_words_and_the_facts_they_name() -> None:
                         given |= {"line", "column"}
                 wanted = places(FAULTS[code]["message"][0]) | places(FAULTS[code]["mend"][0])
                 assert given is None or wanted <= given, f"{place}: {code} needs {wanted}, has {given}"
+    seen |= {f"against_{rule.value}" for rule in Rule if rule is not Rule.UNKNOWN_SESSION}
+    for _, call in calls({"_Faulty", "RuleFault"}):
+        seen |= {code for each in call.args[:1] for code in constants(each)}
+        seen |= {code for each in call.keywords if each.arg == "code" for code in constants(each.value)}
     assert seen <= FAULTS.keys()
     password = {"password_too_short", "password_too_long", "password_too_easy"}
     assert FAULTS.keys() - seen <= password | {"device_retired"}
@@ -184,7 +189,7 @@ def test_every_text_a_page_asks_for_is_there() -> None:
         ("kinds", ["cluster", "board", "sensor", "gateway"]),
         ("liveness", ["online", "offline", "never"]),
         ("level_of", ["normal", "priority", "emergency"]),
-        ("state", ["scheduled", "withdrawn"]),
+        ("state", ["scheduled", "awaiting_approval", "rejected", "withdrawn"]),
         ("evidence", ["device", "gateway"]),
         ("playing", ["emission", "command", "alert", "fallback"]),
     ],

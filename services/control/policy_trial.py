@@ -1,0 +1,120 @@
+"""Holding a broadcast that was just stored against the policies it meets, before the transaction that stored it ends.
+
+What planning would refuse is refused here, by the same function over the same rows: a broadcast is planned from its
+first occurrence on, for as long as a horizon is, and whatever rule of a policy stands against it then is named. So
+nobody is told weeks later that something never had a chance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from schemas.fields import Level
+from schemas.identifiers import BroadcastId, UnitId
+from services.control import broadcast_store, programme_store
+from services.control.broadcast_store import PolicyException, StoredBroadcast
+from services.control.errors import Fault, Invalid
+from services.control.planning.model import Plan, Problem, ProblemKind, Snapshot, Window
+from services.control.planning.policies import Policies, Rule
+from services.control.planning.programme import plan
+from services.shared.database.pool import Connection
+
+# As long as the default horizon: what recurs more seldom is looked at again, and named, when its day comes.
+TRIAL = timedelta(days=8)
+# What a named approver decides where a policy wants that for every broadcast of a level; no rule is broken.
+APPROVAL_REQUIRED = "approval_required"
+# A session that is not held on a day is no breach: nothing begins on that day.
+_RULES = frozenset(ProblemKind(rule.value) for rule in Rule) - {ProblemKind.UNKNOWN_SESSION}
+_MAX_FAULTS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """A rule of a unit's policy that stands against a broadcast, and the first occurrence that meets it."""
+
+    rule: ProblemKind
+    unit_id: UnitId
+    problem: Problem
+    is_excusable: bool
+
+
+async def hold(
+    connection: Connection, stored: StoredBroadcast, first_day: date, *, now: datetime
+) -> PolicyException | None:
+    """What an approver has to let pass before the broadcast may be planned; None when nothing stands against it.
+
+    Its offers are made, where it is scheduled at once. Raises `Invalid` naming every rule and whose it is, when one of
+    them nobody may let pass.
+    """
+    window = Window(first=first_day, end=first_day + TRIAL)
+    snapshot = await programme_store.load_snapshot(
+        connection, window, there_after=now, around=stored.wish.unit_id, broadcasts=await _company(connection, stored)
+    )
+    planned = await asyncio.to_thread(plan, snapshot, window)
+    breaches = _breaches(stored, planned, snapshot)
+    if not all(breach.is_excusable for breach in breaches):
+        raise Invalid(*(_fault(breach, snapshot) for breach in breaches[:_MAX_FAULTS]), code="broadcast_against_policy")
+    approvers = _approvers(stored, snapshot, first_day)
+    if breaches or approvers:
+        rules = {breach.rule.value for breach in breaches} | ({APPROVAL_REQUIRED} if approvers else set())
+        units = {breach.unit_id for breach in breaches} | set(approvers)
+        return PolicyException(rules=tuple(sorted(rules)), unit_ids=tuple(sorted(units)))
+    await broadcast_store.offer(connection, (each for each in planned.offers if each[0] == stored.broadcast_id), at=now)
+    return None
+
+
+async def _company(connection: Connection, stored: StoredBroadcast) -> list[BroadcastId] | None:
+    """The broadcasts it is planned together with: by itself, unless a policy has them share minutes."""
+    limits = (await programme_store.load_policies(connection)).values()
+    if any(policy.max_day is not None or policy.max_session is not None for policy in limits):
+        return None
+    return [stored.broadcast_id]
+
+
+def _breaches(stored: StoredBroadcast, planned: Plan, snapshot: Snapshot) -> list[Breach]:
+    """Each rule of each unit once, in order of planning's problems."""
+    found: dict[tuple[ProblemKind, UnitId], Breach] = {}
+    for problem in planned.problems:
+        if problem.broadcast_id != stored.broadcast_id or problem.kind not in _RULES:
+            continue
+        unit_id = UnitId(UUID(problem.detail))
+        policy = snapshot.policies.get(unit_id)
+        is_excusable = policy is not None and policy.exceptions_by_approver
+        breach = Breach(rule=problem.kind, unit_id=unit_id, problem=problem, is_excusable=is_excusable)
+        found.setdefault((problem.kind, unit_id), breach)
+    return list(found.values())
+
+
+def _approvers(stored: StoredBroadcast, snapshot: Snapshot, day: date) -> Iterable[UnitId]:
+    """The units that want a named approver for what this unit issues."""
+    policy = Policies(snapshot.policies).at(stored.wish.unit_id, snapshot.units.on(day))
+    return policy.approvers_for(Level[stored.wish.level.upper()])
+
+
+# Where somebody who mends it would look.
+_FIELDS = {
+    ProblemKind.WEEKDAY_NOT_ALLOWED: "starts_on",
+    ProblemKind.OUTSIDE_SESSION: "local_times",
+    ProblemKind.QUIET_HOURS: "local_times",
+    ProblemKind.SESSION_TOO_LONG: "items",
+    ProblemKind.DAY_FULL: "items",
+    ProblemKind.RELAY_NOT_ALLOWED: "items",
+}
+
+
+def _fault(breach: Breach, snapshot: Snapshot) -> Fault:
+    problem = breach.problem
+    unit = snapshot.units.on(problem.local_day).get(breach.unit_id) if problem.local_day is not None else None
+    return Fault(
+        _FIELDS[breach.rule],
+        f"against_{breach.rule.value}",
+        {
+            "unit": unit.name if unit is not None else str(breach.unit_id),
+            "day": problem.local_day.isoformat() if problem.local_day is not None else "",
+            "time": problem.local_time.isoformat("minutes") if problem.local_time is not None else "",
+        },
+    )
