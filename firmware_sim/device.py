@@ -330,6 +330,9 @@ def _tune(turn: Turn) -> None:
     turn.effects.extend(effects.Untune(source_id=source_id) for source_id in state.tuned if source_id not in kept)
     turn.effects.extend(tune for source_id, tune in wanted.items() if source_id not in kept)
     turn.state = replace(state, tuned=wanted, heard=state.heard & kept)
+    if turn.state.heard != state.heard:
+        # It is taken from another address now, and sounds no longer before it has sound from there.
+        turn.conducted(playback.conduct(turn.state.programme, turn.state.scene(turn.now), now=turn.now))
 
 
 def _source_url(source: RelayReference, base: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Media over HTTP/1.1: one GET per file and device, resumed with Range, hashed while it is written.
+"""Media over HTTP/1.1: one GET per file and device, resumed with Range, hashed while it is written. And small answers.
 
 A small client of its own on asyncio streams: a device needs one method, one connection per file and no cookies, no
 redirects and no compression, and every device of the fleet really downloads its own bytes. Only after its own download
@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from firmware_sim.errors import DownloadFailed, WrongHash
+from firmware_sim.errors import DownloadFailed, NotServed, WrongHash
 
 CHUNK = 64 * 1024
 CHUNK_LIMIT = 1024 * 1024  # of chunked transfer encoding: a chunk is held in memory whole
 HEADER_BYTES = 16 * 1024
 TIMEOUT_S = 30.0  # without a single byte
+ANSWER_S = 8.0  # for a small answer as a whole: what a relay says is worth nothing later
+ANSWERS_AT_ONCE = 64  # apart from files: a fleet that fetches its media must not make a relay stutter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,14 @@ class Wanted:
     size: int
     part: Path  # where it grows; what is there already is continued
     file: Path  # where it ends up, whole and verified
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A small body, and the tag by which to ask whether it has changed."""
+
+    content: bytes
+    etag: str | None
 
 
 class Downloader:
@@ -48,6 +58,7 @@ class Downloader:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._gate = asyncio.Semaphore(at_once)
+        self._answers = asyncio.Semaphore(ANSWERS_AT_ONCE)
         self._pool = pool
         self._headers = dict(headers or {})
         self._tls = tls
@@ -62,6 +73,36 @@ class Downloader:
                 await self._fetch(wanted)
             except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
                 raise DownloadFailed(f"{type(error).__name__}: {error}"[:160]) from error
+
+    async def ask(self, url: str, *, limit: int, etag: str | None = None) -> Answer | None:
+        """Return a body of at most `limit` bytes, or None when it is still the one with `etag`.
+
+        Raises `DownloadFailed`; `NotServed` when it is the server that says no.
+        """
+        async with self._answers:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    return await self._ask(url, limit=limit, etag=etag)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+                raise DownloadFailed(f"{type(error).__name__}: {error}"[:160]) from error
+
+    async def _ask(self, url: str, *, limit: int, etag: str | None) -> Answer | None:
+        reader, writer = await self._open(url)
+        try:
+            await self._request(writer, url, {"If-None-Match": etag} if etag else {})
+            response = await _head(reader)
+            if response.status == 304 and etag:
+                return None
+            if response.status != 200:
+                raise NotServed(f"HTTP {response.status}")
+            content = b"".join([piece async for piece in _body(reader, response, limit)])
+        finally:
+            writer.close()
+        length = response.headers.get("content-length")
+        if length is not None and length.isdigit() and len(content) < int(length):
+            raise DownloadFailed(f"ended after {len(content)} of {length} bytes")
+        self.bytes_received += len(content)
+        return Answer(content=content, etag=response.headers.get("etag"))
 
     def forget(self, sha256: bytes) -> None:
         """Free the disk blocks of a file that a device has deleted, if it was the last to have it."""
@@ -78,7 +119,7 @@ class Downloader:
         if have < wanted.size:
             reader, writer = await self._open(wanted.url)
             try:
-                await self._request(writer, wanted, have)
+                await self._request(writer, wanted.url, {"Range": f"bytes={have}-"} if have else {})
                 response = await _head(reader)
                 begin = _begin(response, wanted, have)
                 if begin == 0 and have:
@@ -108,15 +149,15 @@ class Downloader:
         async with asyncio.timeout(TIMEOUT_S):
             return await asyncio.open_connection(parts.hostname, port, ssl=tls, limit=HEADER_BYTES)
 
-    async def _request(self, writer: asyncio.StreamWriter, wanted: Wanted, have: int) -> None:
-        parts = urlsplit(wanted.url)
+    async def _request(self, writer: asyncio.StreamWriter, url: str, asking: Mapping[str, str]) -> None:
+        parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {
             "Host": parts.netloc.rpartition("@")[2],
             "User-Agent": "loa-sim",
             "Accept-Encoding": "identity",
             "Connection": "close",
-            **({"Range": f"bytes={have}-"} if have else {}),
+            **asking,
             **self._headers,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -192,7 +233,7 @@ def _begin(response: _Response, wanted: Wanted, have: int) -> int:
     if response.status in (206, 416):
         # What we have does not fit what is there: begin anew next time.
         wanted.part.unlink(missing_ok=True)
-    raise DownloadFailed(f"HTTP {response.status}")
+    raise NotServed(f"HTTP {response.status}")
 
 
 async def _body(reader: asyncio.StreamReader, response: _Response, room: int) -> AsyncIterator[bytes]:

@@ -19,6 +19,10 @@ class DownloadFailed(SimulatorError):
     """A media file could not be fetched this time; trying again is sensible."""
 
 
+class NotServed(DownloadFailed):
+    """The server is there and answered with something else than the file."""
+
+
 class WrongHash(SimulatorError):
     """A media file arrived whole and is not the file that was signed; it has been deleted."""
 

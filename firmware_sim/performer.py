@@ -20,8 +20,10 @@ from firmware_sim.journal import Entry
 from firmware_sim.player import Medium, Part
 from firmware_sim.profile import Profile
 from firmware_sim.programme import Figures
+from firmware_sim.relay_tuner import Tuner
 from firmware_sim.session import Taken
 from firmware_sim.state import DeviceState, Rhythm
+from firmware_sim.trust import Trust
 from firmware_sim.workshop import Workshop
 from schemas import codec, events, topics
 from schemas.errors import DecodeError, EncodeError
@@ -88,6 +90,7 @@ class Performer:
         self._surroundings = surroundings
         self._workshop = workshop
         self._draws = draws
+        self._tuner = Tuner(self, workshop, phase=profile.phase)
         self._journal = flash.open_journal()
         self._inbox: deque[inputs.Input] = deque()
         self._is_busy = False
@@ -122,6 +125,7 @@ class Performer:
         """Come up from flash."""
         self._booted_at = self._workshop.loop.time()
         self._inbox.clear()
+        self._tuner.close()
         self._is_off = False
         self._state, wanted = device.boot(
             self.profile, self._rhythm, self._flash.recollect(), reason=reason, now=self.now()
@@ -142,6 +146,16 @@ class Performer:
         self._is_off = True
         if self._timer is not None:
             self._timer.cancel()
+
+    @property
+    def believes(self) -> Trust:
+        """Whom the device believes right now."""
+        return self.state.trust
+
+    @property
+    def speed(self) -> float:
+        """How fast its clock runs."""
+        return self._surroundings.speed
 
     def now(self) -> Moment:
         """The present moment as the device sees it."""
@@ -231,8 +245,11 @@ class Performer:
             case effects.StartPlayback():
                 self._start(effect)
             case effects.StopPlayback(token=token):
-                figures = self._workshop.player.stop(self.profile.id, token)
-                self._inbox.append(inputs.PlaybackStopped(token=token, figures=figures))
+                self._inbox.append(inputs.PlaybackStopped(token=token, figures=self._stop(token)))
+            case effects.Tune():
+                self._tuner.tune(effect)
+            case effects.Untune(source_id=source_id):
+                self._tuner.untune(source_id)
             case effects.Reboot():
                 self._workshop.loop.call_soon(self._surroundings.restart, self)
 
@@ -262,6 +279,9 @@ class Performer:
         self._publish(self._reading_topic if is_reading else self._heartbeat_topic, codec.encode(message))
 
     def _start(self, effect: effects.StartPlayback) -> None:
+        if effect.relay is not None:
+            self._tuner.start(effect.token, effect.relay.source_id)
+            return
         part = Part(
             token=effect.token,
             medium=_MEDIA[effect.content],
@@ -271,6 +291,11 @@ class Performer:
             speed=self._surroundings.speed,
         )
         self._workshop.player.start(self.profile.id, part, self)
+
+    def _stop(self, token: int) -> Figures:
+        if self._tuner.plays(token):
+            return self._tuner.stop(token)
+        return self._workshop.player.stop(self.profile.id, token)
 
     async def _fetch(self, effect: effects.Fetch) -> None:
         sha256 = effect.media.sha256

@@ -478,8 +478,7 @@ def _further_offer(turn: _Turn, scene: Scene, planned: Planned, play: Play) -> _
     is_restart = play.cut_by is not None and emission.resume is ResumePolicy.RESTART and emission.relay is None
     is_over = now_ms > emission.latest_start_ms + START_GRACE_MS if is_restart else now_ms >= ends_at_ms
     if is_over:
-        is_cut = play.cut_by is not None and not play.is_silent
-        turn.close(play, PlayOutcome.CUT if is_cut else PlayOutcome.FAILED, play.paused_at_ms)
+        turn.close(play, _outcome_of_paused(play, ends_at_ms), play.paused_at_ms)
         return None
     if blocked is not None:
         return None
@@ -496,6 +495,14 @@ def _filling_position_ms(turn: _Turn, emission: Emission, filled_by: bytes) -> i
     """Where a fallback that repeats since the slot began is by now; at its beginning when its length is not known."""
     length_ms = turn.programme.lengths_ms.get(filled_by)
     return 0 if length_ms is None else (turn.now.at_ms - emission.starts_at_ms) % length_ms
+
+
+def _outcome_of_paused(play: Play, ends_at_ms: int) -> PlayOutcome:
+    """How a play ends whose slot is over while it is paused."""
+    assert play.paused_at_ms is not None
+    if play.source_id is not None and play.paused_at_ms >= ends_at_ms:
+        return PlayOutcome.COMPLETED  # a round of its fallback ended with the slot
+    return PlayOutcome.CUT if play.cut_by is not None and not play.is_silent else PlayOutcome.FAILED
 
 
 def _offer(

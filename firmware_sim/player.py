@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import io
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import av
 import av.error
@@ -73,9 +75,12 @@ class Stage(Protocol):
 
 
 class Decoding:
-    """One file being decoded: how far the decoder has come. Steps run in a thread, everything else in the loop."""
+    """One file being decoded: how far the decoder has come. Steps run in a thread, everything else in the loop.
 
-    def __init__(self, file: Path, medium: Medium) -> None:
+    The bytes may also be given themselves: what a relay says goes to no flash.
+    """
+
+    def __init__(self, file: Path | bytes, medium: Medium) -> None:
         self._file = file
         self._medium = medium
         self._steps: Iterator[int] | None = None
@@ -86,6 +91,8 @@ class Decoding:
 
     def step(self) -> None:
         """Decode some more; runs in a thread, one at a time per file."""
+        if self.is_over:
+            return
         try:
             if self._steps is None:
                 self._steps = self._open()
@@ -112,9 +119,12 @@ class Decoding:
             case _:
                 return self._sound()
 
+    def _source(self) -> Path | io.BytesIO:
+        return io.BytesIO(self._file) if isinstance(self._file, bytes) else self._file
+
     def _sound(self) -> Iterator[int]:
         """Sample counts of the decoded frames, in order."""
-        with av.open(self._file, mode="r") as container:
+        with av.open(self._source(), mode="r") as container:
             if not container.streams.audio:
                 raise NotPlayable("no audio in it")
             for frame in container.decode(container.streams.audio[0]):
@@ -127,7 +137,7 @@ class Decoding:
 
     def _image(self) -> Iterator[int]:
         """One decoded picture counts as one sample; it has no rate and no length."""
-        with av.open(self._file, mode="r") as container:
+        with av.open(self._source(), mode="r") as container:
             if not container.streams.video:
                 raise NotPlayable("no picture in it")
             next(iter(container.decode(container.streams.video[0])))
@@ -136,7 +146,7 @@ class Decoding:
 
     def _video(self) -> Iterator[int]:
         """Milliseconds of the decoded frames, in order: each lasts until the next, the last as long as one does."""
-        with av.open(self._file, mode="r") as container:
+        with av.open(self._source(), mode="r") as container:
             if not container.streams.video:
                 raise NotPlayable("no picture in it")
             stream = container.streams.video[0]
@@ -176,6 +186,9 @@ class Player:
         self._decodings: dict[bytes, Decoding] = {}
         self._waiting: dict[bytes, list[Callable[[], bool]]] = {}
         self._parts: dict[tuple[str, int], _Showing] = {}
+        # Pieces live as long as a device holds them.
+        self._pieces: WeakValueDictionary[bytes, Decoding] = WeakValueDictionary()
+        self._counted: WeakValueDictionary[bytes, Decoding] = WeakValueDictionary()
         self.files_decoded = 0
         self.samples_decoded = 0
 
@@ -194,6 +207,19 @@ class Player:
             self._decodings[sha256] = Decoding(file, medium)
             self._waiting[sha256] = []
             self._decode(sha256)
+
+    async def decode(self, sha256: bytes, content: bytes) -> Decoding:
+        """Decode a short piece of sound to its end: once for everybody who holds the same verified bytes."""
+        decoding = self._pieces.get(sha256)
+        if decoding is None:
+            decoding = self._pieces[sha256] = Decoding(content, Medium.SOUND)
+        while not decoding.is_over:
+            await self._loop.run_in_executor(self._thread, decoding.step)
+        if sha256 not in self._counted:
+            self._counted[sha256] = decoding
+            self.files_decoded += 1
+            self.samples_decoded += decoding.samples
+        return decoding
 
     def start(self, device: str, part: Part, stage: Stage) -> None:
         """Begin a part as soon as its first sample is decoded; what comes of it is told to `stage`."""

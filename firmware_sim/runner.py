@@ -22,6 +22,7 @@ from firmware_sim.downloader import Downloader
 from firmware_sim.errors import InvalidInput
 from firmware_sim.manifest import Station
 from firmware_sim.player import Player
+from firmware_sim.relay_stream import Streams
 from firmware_sim.scenario import Scenario
 from firmware_sim.settings import Settings
 from firmware_sim.state import Rhythm
@@ -105,13 +106,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             failure.set_exception(error or RuntimeError(context["message"]))
 
     loop.set_exception_handler(failed)
-    player = Player()
+    player, streams = Player(), Streams()
     try:
         async with asyncio.TaskGroup() as tasks:
             workshop = Workshop(
                 loop=loop,
                 tasks=tasks,
                 player=player,
+                streams=streams,
                 downloader=Downloader(at_once=settings.fetches, pool=settings.data / ".media"),
                 true_ms=true_ms,
                 uplink_faults=chosen.uplink.faults(),
@@ -131,6 +133,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     except* _Over:
         log.info("fleet_stopped")
     finally:
+        streams.close()
         player.close()
 
 

@@ -21,6 +21,7 @@ from schemas.events import MessageKind, RefusalReason
 from schemas.fields import ClockState
 from schemas.keys import KeySet
 from schemas.orders import DeviceOrder, Order
+from schemas.relays import SegmentList
 
 OrderT = TypeVar("OrderT", bound=Order)
 DeviceOrderT = TypeVar("DeviceOrderT", bound=DeviceOrder)
@@ -99,7 +100,7 @@ def judge_keys(message: bytes, trust: Trust, *, now: Moment) -> Held[KeySet] | R
     last = trust.serials.get(MessageKind.KEYS)
     return (
         _stale(order.serial, last, is_held=trust.keys is not None)
-        or _out_of_window(order, order.serial, trust, now=now)
+        or out_of_window(order, order.serial, trust, now=now)
         or Held(raw=message, order=order)
     )
 
@@ -125,7 +126,7 @@ def judge(
         return order
     return (
         _stale(order.serial, trust.serials.get(kind), is_held=held is not None)
-        or _out_of_window(order, order.serial, trust, now=now)
+        or out_of_window(order, order.serial, trust, now=now)
         or Held(raw=message, order=order)
     )
 
@@ -147,6 +148,14 @@ def verify(cls: type[DeviceOrderT], message: bytes, trust: Trust, *, device: str
     return order
 
 
+def verify_segments(message: bytes, trust: Trust) -> SegmentList | Refusal:
+    """The list of a relay's segments in `message` if an announced key signed it while it was valid."""
+    keys = trust.keys
+    if keys is None:
+        return Refusal(reason=RefusalReason.UNKNOWN_KEY, detail="no keys were announced yet")
+    return _opened(SegmentList, message, lambda: signing.verify_under(SegmentList, message, keys.order))
+
+
 def _opened(cls: type[OrderT], message: bytes, opener: Callable[[], OrderT]) -> OrderT | Refusal:
     limit = cls.SIZE_LIMIT + signing.OVERHEAD_BYTES
     if len(message) > limit:
@@ -164,7 +173,8 @@ def _stale(serial: int, last: int | None, *, is_held: bool) -> Refusal | None:
     return Refusal(reason=RefusalReason.REPLAYED, serial=serial, detail=f"last accepted serial {last}")
 
 
-def _out_of_window(order: Order, serial: int, trust: Trust, *, now: Moment) -> Refusal | None:
+def out_of_window(order: Order, serial: int | None, trust: Trust, *, now: Moment) -> Refusal | None:
+    """Why an order does not hold at this moment, if so."""
     if order.valid_until_ms <= believed_ms(now, trust.floor_ms):
         return Refusal(reason=RefusalReason.EXPIRED, serial=serial)
     # A device that does not know the time cannot tell the future; it accepts, and plays nothing by the clock anyway.

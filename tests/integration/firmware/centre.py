@@ -85,6 +85,7 @@ class MediaServer:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.answers: dict[str, Callable[[], bytes | None]] = {}  # what is made when it is asked for, by path
         self.requests: list[tuple[str, str | None]] = []  # path and Range
         self.break_after: int | None = None  # bytes after which a first, unranged answer breaks off
         self.is_down = False
@@ -96,7 +97,8 @@ class MediaServer:
             def do_GET(self) -> None:
                 wanted = self.headers.get("Range")
                 server.requests.append((self.path, wanted))
-                content = server.files.get(self.path)
+                made = server.answers.get(self.path)
+                content = server.files.get(self.path) if made is None else made()
                 if server.is_down or content is None:
                     self.send_error(503 if server.is_down else 404)
                     return

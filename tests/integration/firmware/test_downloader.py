@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from firmware_sim import downloader
-from firmware_sim.downloader import Downloader, Wanted
-from firmware_sim.errors import DownloadFailed, WrongHash
+from firmware_sim.downloader import Answer, Downloader, Wanted
+from firmware_sim.errors import DownloadFailed, NotServed, WrongHash
 
 pytestmark = pytest.mark.integration
 
@@ -224,3 +224,39 @@ async def test_bounded_number_at_once(tmp_path: Path) -> None:
             *(fetcher.fetch(replace(it, part=tmp_path / f"{n}.part", file=tmp_path / str(n))) for n in range(12))
         )
     assert most == 3
+
+
+class TestAsk:
+    """Small answers, which are held in memory and never resumed."""
+
+    async def test_whole_body_and_its_tag(self) -> None:
+        async with serving(ok(b"list", headers='ETag: "7"\r\n')) as (url, asked):
+            answer = await Downloader(at_once=1).ask(url, limit=4)
+        assert answer == Answer(content=b"list", etag='"7"')
+        assert b"If-None-Match" not in asked[0]
+
+    async def test_what_has_not_changed_is_not_sent_again(self) -> None:
+        async with serving(ok(b"", status="304 Not Modified")) as (url, asked):
+            assert await Downloader(at_once=1).ask(url, limit=4, etag='"7"') is None
+        assert b'If-None-Match: "7"\r\n' in asked[0]
+
+    @pytest.mark.parametrize("status", ["404 Not Found", "429 Too Many Requests", "503 Busy", "304 Not Modified"])
+    async def test_server_that_says_no_is_there(self, status: str) -> None:
+        async with serving(ok(b"", status=status)) as (url, _):
+            with pytest.raises(NotServed, match=f"HTTP {status[:3]}"):
+                await Downloader(at_once=1).ask(url, limit=4)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param(ok(b"listed"), id="longer_than_allowed"),
+            pytest.param(ok(b"li", length=4), id="cut_short"),
+            pytest.param(b"220 mail ready\r\n\r\n", id="not_http"),
+            pytest.param(b"", id="nothing"),
+        ],
+    )
+    async def test_answer_that_is_none(self, answer: bytes) -> None:
+        async with serving(answer) as (url, _):
+            with pytest.raises(DownloadFailed) as caught:
+                await Downloader(at_once=1).ask(url, limit=4)
+        assert not isinstance(caught.value, NotServed)

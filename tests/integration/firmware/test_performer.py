@@ -16,6 +16,7 @@ from firmware_sim.downloader import Downloader
 from firmware_sim.flash import Flash
 from firmware_sim.performer import Performer
 from firmware_sim.player import Player
+from firmware_sim.relay_stream import Streams
 from firmware_sim.session import Taken
 from firmware_sim.state import Rhythm
 from firmware_sim.workshop import Workshop
@@ -60,13 +61,14 @@ class Surroundings:
 
 @asynccontextmanager
 async def a_performer(folder: Path, surroundings: Surroundings) -> AsyncIterator[Performer]:
-    player = Player()
+    player, streams = Player(), Streams()
     try:
         async with asyncio.TaskGroup() as tasks:
             workshop = Workshop(
                 loop=asyncio.get_running_loop(),
                 tasks=tasks,
                 player=player,
+                streams=streams,
                 downloader=Downloader(at_once=1),
                 true_ms=lambda: T0,
             )
@@ -75,6 +77,7 @@ async def a_performer(folder: Path, surroundings: Surroundings) -> AsyncIterator
             yield performer
             performer.power_off()
     finally:
+        streams.close()
         player.close()
 
 

@@ -98,6 +98,9 @@ def test_another_media_address_is_listened_to_at_once() -> None:
     config = a_configuration(serial=2, media_base_url="https://other.test/m/")
     bench.receive(DownlinkKind.CONFIG, signed(config))
     assert bench.tuned == {VOV.source_id: f"https://other.test/m/{VOV.path}"}
+    # It has sound from there, and goes on.
+    bench.advance(MINUTE)
+    assert (only_end(bench).outcome, only_end(bench).interruptions) == (PlayOutcome.COMPLETED, 1)
 
 
 def test_silent_source_without_fallback_is_missed() -> None:
@@ -153,6 +156,14 @@ class TestFallback:
         )
         assert (ended.samples, ended.interruptions) == (30 * RATE, None)
         assert len(bench.told_of(PlayStarted)) == 1
+
+    def test_round_that_ends_with_the_slot_has_not_failed(self) -> None:
+        bench = a_bench(fallback="song")
+        bench.media_ms = {SONG: 10 * SECOND}
+        bench.source(VOV, sounds=False)
+        bench.advance(5 * MINUTE)
+        ended = only_end(bench)
+        assert (ended.outcome, ended.fallback_ms) == (PlayOutcome.COMPLETED, 30 * SECOND)
 
     def test_joins_where_it_would_be_by_now(self) -> None:
         bench = Bench(sounding={VOV.source_id}, media_ms={SONG: 8 * SECOND})
