@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from asyncpg import Record
 
 from schemas.identifiers import UnitId
 from services.control.planning.model import DeviceNo
+from services.control.planning.reconcile import START_TOLERANCE, Outcome
 from services.shared.database.pool import Connection
 
 
@@ -41,8 +42,18 @@ class EmissionRecord:
     started_at: datetime | None
     ended_at: datetime | None
     sounded_ms: int | None
+    fallback_ms: int | None
     cut_by_source: str | None
     cut_by: uuid.UUID | None
+    is_resumed: bool | None
+
+    @property
+    def late_by(self) -> timedelta | None:
+        """How long after its slot it began, of what is late or was cut; None when nobody heard the difference."""
+        if self.started_at is None or self.outcome not in {Outcome.LATE, Outcome.CUT}:
+            return None
+        lateness = self.started_at - self.starts_at
+        return lateness if lateness > START_TOLERANCE else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +69,7 @@ _COLUMNS = """
 SELECT e.broadcast_id, c.title AS broadcast_title, c.unit_id AS issuer_id, e.occurrence_at, e.item, e.device_no, d.device_id,
        d.name AS device_name, e.unit_id, e.bulletin_id, e.relay_source_id, coalesce(b.title, s.name) AS title, e.level,
        e.content, e.starts_at, e.ends_at, e.withdrawn_at, e.outcome, e.reason, e.evidence, e.started_at, e.ended_at,
-       e.sounded_ms, e.cut_by_source, e.cut_by
+       e.sounded_ms, e.fallback_ms, e.cut_by_source, e.cut_by, e.is_resumed
   FROM control.emissions e
   JOIN control.devices d USING (device_no)
   LEFT JOIN control.bulletins b USING (bulletin_id)

@@ -20,8 +20,8 @@ from services.control.engine_settings import ProofSettings
 from services.control.metrics import ControlMetrics
 from services.control.planning.changes import EmissionKey
 from services.control.planning.reconcile import PATIENCE, VERDICT_WITHIN, Standing, Verdict, began, weigh
-from services.control.planning.reports import PLAYS, emission_key
-from services.control.report_store import Candidate, FollowedEvent, PlanAnswer, PlayReport
+from services.control.planning.reports import BOOTED, PLAYS, POWER_CHANGED, emission_key, read_power
+from services.control.report_store import Candidate, FollowedEvent, PlanAnswer, PlayReport, PowerTold
 from services.control.turns import take_turns, take_turns_listening
 from services.shared.clock import utc_now
 from services.shared.database.pool import Connection, Database
@@ -30,7 +30,13 @@ from services.shared.settings import DatabaseSettings
 CHANNEL = "telemetry_committed"
 PLAN_ACCEPTED = EventType.PLAN_ACCEPTED.name.lower()
 REFUSED = EventType.REFUSED.name.lower()
-READ = PLAYS | {PLAN_ACCEPTED, REFUSED}
+READ = PLAYS | {PLAN_ACCEPTED, REFUSED, BOOTED, POWER_CHANGED}
+
+# What explains a silence explains slots that lie this far back at most: a plan is no older, and neither is an outage that
+# anybody asks about.
+EXPLAINS = timedelta(days=10)
+# Emissions that one turn weighs again because their devices explained something. Beyond that they wait for the next word.
+EXPLAINED_AT_ONCE = 20_000
 
 # How long to leave an older transaction alone that hides what we were woken for.
 SETTLING = timedelta(milliseconds=100)
@@ -93,8 +99,12 @@ class Reconciler:
     async def _deal_with(self, connection: Connection, events: Sequence[FollowedEvent], *, now: datetime) -> None:
         reports = self._reports(events)
         await report_store.keep_reports(connection, reports)
-        await report_store.keep_answers(connection, [a for event in events if (a := _answer(event)) is not None])
+        answers = [answer for event in events if (answer := _answer(event)) is not None]
+        await report_store.keep_answers(connection, answers)
+        power = _power(events)
+        await report_store.keep_power(connection, power)
         verdicts = await self._weigh_named(connection, reports, now=now)
+        verdicts += await self._weigh_silent(connection, [*answers, *power], now=now)
         await report_store.move_cursor(connection, events[-1].place)
         self._count(events, reports, verdicts, now=now)
 
@@ -143,6 +153,18 @@ class Reconciler:
             )
         return await self._weigh(connection, candidates, now=now)
 
+    async def _weigh_silent(
+        self, connection: Connection, told: Sequence[PlanAnswer | PowerTold], *, now: datetime
+    ) -> list[tuple[EmissionKey, Verdict]]:
+        """Weigh again what nobody reported, of devices that have told what may explain it."""
+        since = {each.event.device_no: now - EXPLAINS for each in told if each.event.standing is not Standing.FOREIGN}
+        if not since:
+            return []
+        candidates = await report_store.load_silent(
+            connection, since, ended_before=now - PATIENCE, limit=EXPLAINED_AT_ONCE
+        )
+        return await self._weigh(connection, candidates, now=now)
+
     async def _weigh(
         self, connection: Connection, candidates: Sequence[Candidate], *, now: datetime
     ) -> list[tuple[EmissionKey, Verdict]]:
@@ -181,6 +203,16 @@ class Reconciler:
     def _count_verdicts(self, verdicts: Sequence[tuple[EmissionKey, Verdict]]) -> None:
         for _, verdict in verdicts:
             self._metrics.verdicts.labels(verdict.outcome, verdict.evidence or "none").inc()
+
+
+def _power(events: Sequence[FollowedEvent]) -> list[PowerTold]:
+    """What devices themselves said about their power, by a clock that can be trusted."""
+    return [
+        PowerTold(event=event, report=report)
+        for event in events
+        if event.standing is Standing.DEVICE and event.is_clock_trusted and event.body is not None
+        if (report := read_power(event.kind, event.body)) is not None
+    ]
 
 
 def _answer(event: FollowedEvent) -> PlanAnswer | None:

@@ -15,8 +15,8 @@ from schemas.events import RefusalReason
 from schemas.identifiers import BroadcastId
 from services.control.planning.changes import EmissionKey
 from services.control.planning.model import DeviceNo
-from services.control.planning.reconcile import Circumstances, Expected, Report, Standing, Verdict
-from services.control.planning.reports import read_report
+from services.control.planning.reconcile import Circumstances, Expected, Outage, Reason, Report, Standing, Verdict
+from services.control.planning.reports import PowerReport, read_report
 from services.shared.database.pool import Connection
 
 CURSOR = "proof"
@@ -98,11 +98,19 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT (event_no) DO NOTHING
 """
 
+_KEEP_POWER = """
+INSERT INTO control.power_events (event_no, device_no, at, is_boot, is_mains, up_until)
+VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (event_no) DO NOTHING
+"""
+
 _EXPECTED = """
 SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, e.starts_at, e.ends_at, e.latest_start_at, e.planned_at,
-       e.stopped_at IS NOT NULL AS is_stopped,
-       CASE WHEN e.content = 'audio' THEN b.media_sha256
-            WHEN e.content IN ('image', 'video') THEN b.board_media_sha256 END AS media_sha256
+       e.stopped_at IS NOT NULL AS is_stopped, e.content = 'relay' AS is_relay,
+       CASE
+           WHEN e.content = 'audio' THEN b.media_sha256
+           WHEN e.content IN ('image', 'video') THEN b.board_media_sha256
+       END AS media_sha256
   FROM control.emissions e
   LEFT JOIN control.bulletins b USING (bulletin_id)
 """
@@ -130,6 +138,42 @@ _OVERDUE = (
 """
 )
 
+# What nobody has reported yet, of devices that have just told something that may explain it.
+_SILENT = (
+    _EXPECTED
+    + """
+  JOIN unnest($1::integer[], $2::timestamptz[]) AS k (device_no, since)
+    ON e.device_no = k.device_no AND e.starts_at >= k.since
+ WHERE e.outcome IS NOT NULL
+   AND e.withdrawn_at IS NULL
+   AND e.started_at IS NULL
+   AND e.evidence IS NULL
+   AND e.reason IS DISTINCT FROM $3
+   AND e.ends_at <= $4
+ ORDER BY e.broadcast_id, e.occurrence_at, e.item, e.device_no
+ LIMIT $5
+   FOR UPDATE OF e
+"""
+)
+
+# What nobody has reported yet, of devices that have just told something that may explain it.
+_SILENT = (
+    _EXPECTED
+    + """
+  JOIN unnest($1::integer[], $2::timestamptz[]) AS k (device_no, since)
+    ON e.device_no = k.device_no AND e.starts_at >= k.since
+ WHERE e.outcome IS NOT NULL
+   AND e.withdrawn_at IS NULL
+   AND e.started_at IS NULL
+   AND e.evidence IS NULL
+   AND e.reason IS DISTINCT FROM $3
+   AND e.ends_at <= $4
+ ORDER BY e.broadcast_id, e.occurrence_at, e.item, e.device_no
+ LIMIT $5
+   FOR UPDATE OF e
+"""
+)
+
 _REPORTS = """
 SELECT r.broadcast_id, r.occurrence_at, r.item, r.device_no, r.event_no, r.standing, r.type, r.is_clock_trusted, r.body
   FROM control.play_reports r
@@ -149,7 +193,9 @@ SELECT k.place, s.last_heard_at, s.clock_state, s.time_source, held.issued_at,
                      AND a.standing <> 'foreign'
                      AND a.serial >= held.serial
                      AND a.at < k.ends_at) AS has_plan,
-       refused.reason AS refusal, refused.standing AS refused_by
+       refused.reason AS refusal, refused.standing AS refused_by,
+       down.up_until, down.at AS up_again_at, down.is_mains OR coalesce(was.is_without_mains, false) AS is_of_mains,
+       coalesce(newest.is_without_mains, false) AS is_without_mains
   FROM unnest($1::integer[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
        AS k (place, device_no, planned_at, starts_at, ends_at)
   LEFT JOIN telemetry.fleet_states s ON s.device_no = k.device_no
@@ -170,6 +216,26 @@ SELECT k.place, s.last_heard_at, s.clock_state, s.time_source, held.issued_at,
                         AND a.at < k.ends_at
                       ORDER BY a.at DESC
                       LIMIT 1) refused ON true
+  LEFT JOIN LATERAL (SELECT p.up_until, p.at, p.is_mains
+                       FROM control.power_events p
+                      WHERE p.device_no = k.device_no
+                        AND p.is_boot
+                        AND p.up_until < k.ends_at
+                        AND p.at > k.starts_at
+                      ORDER BY p.at
+                      LIMIT 1) down ON true
+  LEFT JOIN LATERAL (SELECT NOT p.is_boot AND NOT p.is_mains AS is_without_mains
+                       FROM control.power_events p
+                      WHERE p.device_no = k.device_no
+                        AND p.at < down.at
+                      ORDER BY p.at DESC
+                      LIMIT 1) was ON true
+  LEFT JOIN LATERAL (SELECT NOT p.is_boot AND NOT p.is_mains AS is_without_mains
+                       FROM control.power_events p
+                      WHERE p.device_no = k.device_no
+                        AND p.at < k.ends_at
+                      ORDER BY p.at DESC
+                      LIMIT 1) newest ON true
 """
 
 _CONCLUDE = """
@@ -182,11 +248,13 @@ UPDATE control.emissions e
        sounded_ms = v.sounded_ms,
        cut_by_source = v.cut_by_source,
        cut_by = v.cut_by,
-       reconciled_at = $13
+       is_resumed = v.is_resumed,
+       fallback_ms = v.fallback_ms,
+       reconciled_at = $15
   FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::text[], $6::text[], $7::text[],
-              $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::text[], $12::uuid[])
+              $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::text[], $12::uuid[], $13::boolean[], $14::integer[])
        AS v (broadcast_id, occurrence_at, item, device_no, outcome, reason, evidence, started_at, ended_at,
-             sounded_ms, cut_by_source, cut_by)
+             sounded_ms, cut_by_source, cut_by, is_resumed, fallback_ms)
  WHERE (e.broadcast_id, e.occurrence_at, e.item, e.device_no)
      = (v.broadcast_id, v.occurrence_at, v.item, v.device_no)
 """
@@ -248,6 +316,14 @@ class PlanAnswer:
     event: FollowedEvent
     serial: int | None
     refusal: RefusalReason | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerTold:
+    """What a device said about its power."""
+
+    event: FollowedEvent
+    report: PowerReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +424,36 @@ async def keep_answers(connection: Connection, answers: Sequence[PlanAnswer]) ->
     )
 
 
+async def keep_power(connection: Connection, told: Sequence[PowerTold]) -> None:
+    """Keep what devices said about their power."""
+    await connection.executemany(
+        _KEEP_POWER,
+        [
+            (
+                each.event.place.event_no,
+                each.event.device_no,
+                each.event.at,
+                each.report.is_boot,
+                each.report.is_mains,
+                each.report.up_until,
+            )
+            for each in told
+        ],
+    )
+
+
+async def load_silent(
+    connection: Connection, since: Mapping[DeviceNo, datetime], *, ended_before: datetime, limit: int
+) -> tuple[Candidate, ...]:
+    """Emissions of devices, from an instant of each device's own on, whose verdict rests on nobody's word; locked."""
+    return tuple(
+        _candidate(row)
+        for row in await connection.fetch(
+            _SILENT, list(since), list(since.values()), Reason.PLANNED_TOO_LATE.value, ended_before, limit
+        )
+    )
+
+
 async def load_named(connection: Connection, keys: Collection[EmissionKey]) -> tuple[Candidate, ...]:
     """The emissions of `keys` that are on record, withdrawn or not, locked in order of their keys."""
     return tuple(_candidate(row) for row in await connection.fetch(_NAMED, *_columns(sorted(keys))))
@@ -394,6 +500,10 @@ async def load_circumstances(
             refusal=RefusalReason[row["refusal"].upper()] if row["refusal"] is not None else None,
             refused_by=Standing(row["refused_by"] or Standing.DEVICE),
             is_clock_trusted=row["clock_state"] != "unsynchronised" and row["time_source"] in {None, "device"},
+            outage=Outage(since=row["up_until"], until=row["up_again_at"], is_mains=row["is_of_mains"])
+            if row["up_until"] is not None
+            else None,
+            is_without_mains=row["is_without_mains"],
         )
         for row in rows
     }
@@ -413,6 +523,8 @@ async def conclude(connection: Connection, verdicts: Sequence[tuple[EmissionKey,
         [_milliseconds(verdict.sounded) for verdict in said],
         [verdict.cut_by.source.name.lower() if verdict.cut_by else None for verdict in said],
         [verdict.cut_by.id if verdict.cut_by else None for verdict in said],
+        [verdict.is_resumed for verdict in said],
+        [_milliseconds(verdict.fallback) for verdict in said],
         now,
     )
 
@@ -437,6 +549,7 @@ def _candidate(row: Record) -> Candidate:
             latest_start_at=row["latest_start_at"],
             media_sha256=row["media_sha256"],
             is_stopped=row["is_stopped"],
+            is_relay=row["is_relay"],
         ),
         planned_at=row["planned_at"],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from pydantic import Field
@@ -197,6 +197,9 @@ class EmissionView(Answer):
     sounded_ms: int | None
     cut_by_source: str | None
     cut_by: uuid.UUID | None
+    late_ms: int | None = Field(description="how long after its slot it began, of what is late or was cut")
+    is_resumed: bool | None = Field(description="of what something cut into: whether it went on afterwards")
+    fallback_ms: int | None = Field(description="of a relay: how much of what sounded was not its source")
 
 
 class ReadingView(Answer):
@@ -398,6 +401,9 @@ def emission_view(record: EmissionRecord) -> EmissionView:
         sounded_ms=record.sounded_ms,
         cut_by_source=record.cut_by_source,
         cut_by=record.cut_by,
+        late_ms=None if record.late_by is None else record.late_by // timedelta(milliseconds=1),
+        is_resumed=record.is_resumed,
+        fallback_ms=record.fallback_ms,
     )
 
 

@@ -6,7 +6,12 @@ count for nothing.
 
 Reports come late, twice or in any order; weighing is a function of the set of reports, so it is simply done again
 whenever one more arrives. Without a final report there is no verdict until `PATIENCE` after the end of the slot; then
-the verdict is *unknown*, with the reason that the circumstances give.
+the circumstances speak. What is known to have been impossible is *missed*: no plan was signed, the device never fetched
+the one that was, or had no power. Everything else is *unknown*: a device that has its plan plays it with the uplink
+down, so while it is out of reach nobody can say, and its journal will. Whatever comes later only refines: a report never
+takes the place of one that says more (the device's word before its gateway's, a credible end before a doubtful one).
+
+Of a relay only what came from its source counts as sounded; what the fallback filled in is told beside it.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from schemas.events import MissReason, PlayOutcome, RefusalReason
 from schemas.fields import PlayReference
@@ -29,6 +34,8 @@ START_TOLERANCE = timedelta(seconds=2)
 # How long after its slot an emission waits for the device's word. The promise is a verdict within 15 minutes.
 PATIENCE = timedelta(minutes=10)
 VERDICT_WITHIN = timedelta(minutes=15)
+# Silent for so long before its slot, a device is not just offline: somebody has to go and look (R-27).
+LONG_SILENCE = timedelta(days=3)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -68,10 +75,14 @@ class Reason(enum.StrEnum):
     STOPPED = "stopped"
     TOO_LATE = "too_late"  # joined after the latest start
     TAKEN_BACK = "taken_back"  # withdrawn while it sounded
+    SOURCE_SILENT = "source_silent"  # of a relay: too little came from its source
+    MAINS_LOST = "mains_lost"
+    POWERED_OFF = "powered_off"  # down, and not for want of mains
     SILENCED = "silenced"
     PLANNED_TOO_LATE = "planned_too_late"
     NEVER_HEARD = "never_heard"
     OFFLINE = "offline"  # not heard since
+    LONG_SILENT = "long_silent"  # not heard for days
     NOT_ISSUED = "not_issued"  # no plan that held it was signed in time
     NO_PLAN = "no_plan"  # was heard, but did not accept the plan that held it
     NO_REPORT = "no_report"  # had the plan, was heard afterwards, said nothing
@@ -90,6 +101,7 @@ class Expected:
     latest_start_at: datetime
     media_sha256: bytes | None = None
     is_stopped: bool = False
+    is_relay: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +120,11 @@ class Started(_Report):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended(_Report):
-    """The play is over. `sounded` is what the device claims, over all parts; `samples` is what the claim rests on."""
+    """The play is over.
+
+    `sounded` is what the device claims, over all parts; `samples` is what the claim rests on; `fallback` is how much of
+    `sounded` was not the source of a relay.
+    """
 
     started_at: datetime
     ended_at: datetime
@@ -120,6 +136,7 @@ class Ended(_Report):
     volume_percent: int | None = None
     cut_by: PlayReference | None = None
     interruptions: int = 0
+    fallback: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +148,18 @@ class NotPlayed(_Report):
 
 
 Report = Started | Ended | NotPlayed
-ReportT = TypeVar("ReportT", Started, NotPlayed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """The device was down from its last sign of life before a start until that start, by its own word.
+
+    `is_mains`: for want of mains, and not because somebody or a watchdog restarted it.
+    """
+
+    since: datetime
+    until: datetime
+    is_mains: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +167,8 @@ class Circumstances:
     """What is known of the device apart from its word about this emission.
 
     `issued_at` is when the first plan that held the emission was signed; `has_plan` whether the device accepted such a
-    plan in time; `refusal` why not, and `refused_by` whose word that is.
+    plan in time; `refusal` why not, and `refused_by` whose word that is. `outage` is one that touches the slot;
+    `is_without_mains` whether mains were lost, and not reported back, by the end of the slot.
     """
 
     last_heard_at: datetime | None
@@ -148,11 +177,17 @@ class Circumstances:
     refusal: RefusalReason | None = None
     refused_by: Standing = Standing.DEVICE
     is_clock_trusted: bool = True
+    outage: Outage | None = None
+    is_without_mains: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of an emission."""
+    """What became of an emission.
+
+    `late_by`: how long after its slot it began, if audibly. `is_resumed`: of what something cut into, whether it went on
+    afterwards. `sounded` holds everything that was heard, `fallback` how much of that was not a relay's source.
+    """
 
     outcome: Outcome
     reason: str | None = None
@@ -160,13 +195,18 @@ class Verdict:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     sounded: timedelta | None = None
+    late_by: timedelta | None = None
     cut_by: PlayReference | None = None
+    is_resumed: bool | None = None
+    fallback: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.outcome in {Outcome.PLAYED, Outcome.LATE, Outcome.CUT} and self.evidence is None:
             raise ValueError(f"{self.outcome} rests on somebody's word")
         if (self.reason is None) != (self.outcome in {Outcome.PLAYED, Outcome.LATE}):
             raise ValueError("exactly what was not simply played has a reason")
+        if self.outcome is Outcome.LATE and self.late_by is None:
+            raise ValueError("what is late is late by something")
 
 
 def weigh(
@@ -174,66 +214,125 @@ def weigh(
 ) -> Verdict | None:
     """Return what became of the emission by all that is known at `now`, or None while it is too early to say."""
     counted = _counted(reports)
-    ended = _last_end(counted)
-    if ended is not None:
-        return _weigh_ended(expected, ended)
-    missed = _last(counted, NotPlayed)
-    started = _last(counted, Started)
+    impossible = _impossible(expected, circumstances)
+    if impossible is not None and _outweighs(impossible, counted):
+        return impossible if now >= expected.ends_at + PATIENCE else None
+    ended = _best_end(expected, counted)
+    missed = _first_miss(counted)
+    started = _first_start(counted)
+    if ended is not None and (missed is None or _doubt(expected, ended) is None):
+        return _weigh_ended(expected, ended, circumstances)
     if missed is not None:
-        return _weigh_missed(missed, started)
+        return _weigh_missed(expected, missed, started, circumstances)
     if now < expected.ends_at + PATIENCE:
         return None
     if started is not None:
-        return Verdict(
-            outcome=Outcome.UNKNOWN,
-            reason=Reason.NO_END_REPORTED,
-            evidence=_evidence(started.standing),
-            started_at=started.started_at,
-        )
+        return _weigh_begun(expected, started, circumstances)
     return _weigh_silence(expected, circumstances)
 
 
 def began(reports: Iterable[Report]) -> datetime | None:
     """Return since when the emission sounds, by the reports that count, if it has begun."""
-    started = _last(_counted(reports), Started)
+    started = _first_start(_counted(reports))
     return started.started_at if started is not None else None
 
 
 def _counted(reports: Iterable[Report]) -> Sequence[Report]:
     """The reports that count: the device's own, else its gateway's."""
-    known = sorted(reports, key=lambda report: report.event_no)
+    known = tuple(reports)
     own = [report for report in known if report.standing is Standing.DEVICE]
     return own or [report for report in known if report.standing is Standing.GATEWAY]
 
 
-def _last(reports: Sequence[Report], kind: type[ReportT]) -> ReportT | None:
-    """The report of a kind that was stored last."""
-    return next((report for report in reversed(reports) if isinstance(report, kind)), None)
+# What is chosen among several reports depends on what they say, never on which came first.
 
 
-def _last_end(reports: Sequence[Report]) -> Ended | None:
-    """The end that lies last, whenever it was sent: an earlier one was followed by a resumption."""
+def _first_start(reports: Sequence[Report]) -> Started | None:
+    starts = [report for report in reports if isinstance(report, Started)]
+    return min(starts, key=lambda start: (not start.is_clock_trusted, start.started_at), default=None)
+
+
+def _first_miss(reports: Sequence[Report]) -> NotPlayed | None:
+    misses = [report for report in reports if isinstance(report, NotPlayed)]
+    return min(misses, key=lambda miss: (miss.reason, _words(miss.cut_by)), default=None)
+
+
+def _best_end(expected: Expected, reports: Sequence[Report]) -> Ended | None:
+    """The end that lies last, because an earlier one was followed by a resumption; a credible one before a doubtful."""
     ends = [report for report in reports if isinstance(report, Ended)]
-    return max(ends, key=lambda report: (report.ended_at, report.event_no), default=None)
+    return max(
+        ends,
+        key=lambda end: (
+            _doubt(expected, end) is None,
+            end.ended_at,
+            _proven(end),
+            end.started_at,
+            end.outcome,
+            end.interruptions,
+            end.fallback,
+            end.volume_percent or 0,
+            _words(end.cut_by),
+            end.media_sha256 or b"",
+        ),
+        default=None,
+    )
+
+
+def _words(reference: PlayReference | None) -> str:
+    return "" if reference is None else repr(reference)
 
 
 def _evidence(standing: Standing) -> Evidence:
     return Evidence.DEVICE if standing is Standing.DEVICE else Evidence.GATEWAY
 
 
-def _weigh_ended(expected: Expected, ended: Ended) -> Verdict:
-    sounded = _proven(ended)
-    if (doubt := _doubt(expected, ended)) is not None:
-        return _verdict(Outcome.UNKNOWN, doubt, ended, sounded)
-    if ended.volume_percent == 0:
-        return _verdict(Outcome.MISSED, Reason.SILENCED, ended, sounded)
-    # Who joins late cannot play what is over; that it was late is said by the outcome.
-    lateness = max(ended.started_at - expected.starts_at, timedelta(0))
+def _late_by(expected: Expected, started_at: datetime) -> timedelta | None:
+    """How long after its slot it began, if anybody hears the difference."""
+    lateness = started_at - expected.starts_at
+    return lateness if lateness > START_TOLERANCE else None
+
+
+def _weigh_ended(expected: Expected, ended: Ended, circumstances: Circumstances) -> Verdict:
+    heard = _proven(ended)
+    fallback = min(ended.fallback, heard) if expected.is_relay else timedelta(0)
+    sounded = heard - fallback
+    late_by = _late_by(expected, ended.started_at)
     is_in_time = ended.started_at <= expected.latest_start_at + START_TOLERANCE
-    if is_in_time and _is_enough(sounded, expected.ends_at - expected.starts_at - lateness):
-        return _verdict(Outcome.LATE if lateness > START_TOLERANCE else Outcome.PLAYED, None, ended, sounded)
-    outcome = Outcome.CUT if sounded > timedelta(0) else Outcome.MISSED
-    return _verdict(outcome, _why_short(expected, ended) if is_in_time else Reason.TOO_LATE, ended, sounded)
+    # Who joins late cannot play what is over; that it was late is said by the outcome.
+    length = expected.ends_at - max(ended.started_at, expected.starts_at)
+    reason: str | None = None
+    if (doubt := _doubt(expected, ended)) is not None:
+        outcome, reason = Outcome.UNKNOWN, doubt
+    elif ended.volume_percent == 0:
+        outcome, reason = Outcome.MISSED, Reason.SILENCED
+    elif is_in_time and _is_enough(sounded, length):
+        outcome = Outcome.PLAYED if late_by is None else Outcome.LATE
+    else:
+        outcome = Outcome.CUT if sounded > timedelta(0) else Outcome.MISSED
+        if not is_in_time:
+            reason = Reason.TOO_LATE
+        elif fallback and _is_enough(heard, length):
+            reason = Reason.SOURCE_SILENT
+        else:
+            reason = _why_short(expected, ended, circumstances)
+    return Verdict(
+        outcome=outcome,
+        reason=reason,
+        evidence=_evidence(ended.standing),
+        started_at=ended.started_at,
+        ended_at=ended.ended_at,
+        sounded=heard,
+        late_by=late_by,
+        cut_by=ended.cut_by,
+        is_resumed=_is_resumed(ended),
+        fallback=fallback if expected.is_relay else None,
+    )
+
+
+def _is_resumed(ended: Ended) -> bool | None:
+    if not ended.interruptions and ended.cut_by is None and ended.outcome is not PlayOutcome.CUT:
+        return None
+    return ended.outcome not in {PlayOutcome.CUT, PlayOutcome.FAILED}
 
 
 def _proven(ended: Ended) -> timedelta:
@@ -260,12 +359,13 @@ def _is_enough(sounded: timedelta, length: timedelta) -> bool:
     return sounded >= length * SOUNDED_SHARE or length - sounded <= min(SOUNDED_SLACK, length / 2)
 
 
-def _why_short(expected: Expected, ended: Ended) -> Reason:
+def _why_short(expected: Expected, ended: Ended, circumstances: Circumstances) -> Reason:
     match ended.outcome:
         case PlayOutcome.CUT:
             return Reason.OUTRANKED
         case PlayOutcome.FAILED:
-            return Reason.PLAYER_FAILED
+            # A player that was cut off from its power has not failed.
+            return Reason.PLAYER_FAILED if circumstances.outage is None else _why_down(circumstances.outage)
         case PlayOutcome.STOPPED:
             return Reason.TAKEN_BACK if expected.is_stopped else Reason.STOPPED
         case PlayOutcome.COMPLETED:
@@ -274,53 +374,94 @@ def _why_short(expected: Expected, ended: Ended) -> Reason:
             assert_never(ended.outcome)
 
 
-def _verdict(outcome: Outcome, reason: Reason | None, ended: Ended, sounded: timedelta) -> Verdict:
-    return Verdict(
-        outcome=outcome,
-        reason=reason,
-        evidence=_evidence(ended.standing),
-        started_at=ended.started_at,
-        ended_at=ended.ended_at,
-        sounded=sounded,
-        cut_by=ended.cut_by,
-    )
+def _why_down(outage: Outage) -> Reason:
+    return Reason.MAINS_LOST if outage.is_mains else Reason.POWERED_OFF
 
 
-def _weigh_missed(missed: NotPlayed, started: Started | None) -> Verdict:
+def _weigh_missed(
+    expected: Expected, missed: NotPlayed, started: Started | None, circumstances: Circumstances
+) -> Verdict:
     if started is not None:  # began, and then the device lost it: power went, say
         outcome = Outcome.CUT
     elif missed.reason is MissReason.UNSUPPORTED:
         outcome = Outcome.REFUSED
     else:
         outcome = Outcome.MISSED
+    reason = missed.reason.name.lower()
+    if missed.reason is MissReason.POWERED_OFF and circumstances.outage is not None:
+        reason = _why_down(circumstances.outage)
     return Verdict(
         outcome=outcome,
-        reason=missed.reason.name.lower(),
+        reason=reason,
         evidence=_evidence(missed.standing),
         started_at=started.started_at if started is not None else None,
+        late_by=_late_by(expected, started.started_at) if started is not None else None,
         cut_by=missed.cut_by,
+        is_resumed=False if started is not None else None,
     )
 
 
-def _weigh_silence(expected: Expected, circumstances: Circumstances) -> Verdict:
-    """Nobody said anything about this emission: say what is known of the device instead."""
+def _weigh_begun(expected: Expected, started: Started, circumstances: Circumstances) -> Verdict:
+    """It began, and nobody said how it ended."""
+    outage = circumstances.outage
+    ended_at: datetime | None
+    if outage is not None and started.started_at < outage.until and outage.until >= expected.ends_at:
+        # What a device writes down of being alive may be older than its last sound.
+        outcome, reason, ended_at = Outcome.CUT, _why_down(outage), max(outage.since, started.started_at)
+    else:
+        outcome, reason, ended_at = Outcome.UNKNOWN, Reason.NO_END_REPORTED, None
+    return Verdict(
+        outcome=outcome,
+        reason=reason,
+        evidence=_evidence(started.standing),
+        started_at=started.started_at,
+        ended_at=ended_at,
+        late_by=_late_by(expected, started.started_at),
+        is_resumed=False if outcome is Outcome.CUT else None,
+    )
+
+
+def _impossible(expected: Expected, circumstances: Circumstances) -> Verdict | None:
+    """What somebody said that rules the emission out: its plan was refused, or the device had no power."""
     if not circumstances.has_plan and circumstances.refusal is not None:
         return Verdict(
             outcome=Outcome.REFUSED,
             reason=circumstances.refusal.name.lower(),
             evidence=_evidence(circumstances.refused_by),
         )
-    return Verdict(outcome=Outcome.UNKNOWN, reason=_why_silent(expected, circumstances))
+    outage = circumstances.outage
+    if outage is not None and outage.since <= expected.starts_at and outage.until > expected.latest_start_at:
+        return Verdict(outcome=Outcome.MISSED, reason=_why_down(outage), evidence=Evidence.DEVICE)
+    return None
 
 
-def _why_silent(expected: Expected, circumstances: Circumstances) -> Reason:
+def _outweighs(impossible: Verdict, reports: Sequence[Report]) -> bool:
+    """Whether nobody said more about the emission: nobody at all, or a gateway against the device's own word."""
+    return not reports or (impossible.evidence is Evidence.DEVICE and reports[0].standing is Standing.GATEWAY)
+
+
+def _weigh_silence(expected: Expected, circumstances: Circumstances) -> Verdict:
+    """Nobody said anything about this emission: say what is known of the device instead."""
+    reason, is_certain = _why_silent(expected, circumstances)
+    return Verdict(outcome=Outcome.MISSED if is_certain else Outcome.UNKNOWN, reason=reason)
+
+
+def _why_silent(expected: Expected, circumstances: Circumstances) -> tuple[Reason, bool]:
+    """The reason, and whether it is certain that nothing of the emission sounded."""
     heard_at = circumstances.last_heard_at
     if circumstances.issued_at is None:
-        return Reason.NOT_ISSUED
-    if heard_at is None:
-        return Reason.NEVER_HEARD
+        return Reason.NOT_ISSUED, True
     if not circumstances.has_plan:
-        return Reason.OFFLINE if heard_at < circumstances.issued_at else Reason.NO_PLAN
-    if heard_at < expected.ends_at:
-        return Reason.OFFLINE
-    return Reason.NO_REPORT if circumstances.is_clock_trusted else Reason.CLOCK_UNTRUSTED
+        if heard_at is None:
+            return Reason.NEVER_HEARD, True
+        if heard_at < circumstances.issued_at:
+            return Reason.OFFLINE, True
+        # Heard after the last moment to begin, it told of an older plan; before that it may have fetched it still.
+        return Reason.NO_PLAN, heard_at > expected.latest_start_at
+    if heard_at is None:
+        return Reason.NEVER_HEARD, False
+    if heard_at >= expected.ends_at:
+        return Reason.NO_REPORT if circumstances.is_clock_trusted else Reason.CLOCK_UNTRUSTED, False
+    if circumstances.is_without_mains:
+        return Reason.MAINS_LOST, False
+    return Reason.LONG_SILENT if heard_at < expected.starts_at - LONG_SILENCE else Reason.OFFLINE, False

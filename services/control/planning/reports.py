@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from schemas.events import MissReason, PlayOutcome
-from schemas.fields import PlayReference, PlaySource
+from schemas.events import BootReason, MissReason, PlayOutcome
+from schemas.fields import PlayReference, PlaySource, PowerSource
 from schemas.identifiers import BroadcastId
 from services.control.planning.model import SlotKey, from_ms
 from services.control.planning.reconcile import Ended, NotPlayed, Report, Standing, Started
 
 PLAY_STARTED, PLAY_ENDED, PLAY_MISSED = "play_started", "play_ended", "play_missed"
+BOOTED, POWER_CHANGED = "booted", "power_changed"
 PLAYS = frozenset({PLAY_STARTED, PLAY_ENDED, PLAY_MISSED})
 
 Body = Mapping[str, Any]
@@ -62,6 +64,7 @@ def read_report(kind: str, body: Body, *, event_no: int, standing: Standing, is_
                 volume_percent=body.get("volume_percent"),
                 cut_by=_reference(body.get("cut_by")),
                 interruptions=body.get("interruptions", 0),
+                fallback=timedelta(milliseconds=body.get("fallback_ms", 0)),
             )
         if kind == PLAY_MISSED:
             return NotPlayed(
@@ -73,6 +76,33 @@ def read_report(kind: str, body: Body, *, event_no: int, standing: Standing, is_
             )
     except (KeyError, TypeError, ValueError):
         # A newer ingest may know words that we do not: what we cannot read is no report, and is counted by the caller.
+        return None
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerReport:
+    """What a device said about its power. A boot says until when it had been up, and whether power brought it back."""
+
+    is_boot: bool
+    is_mains: bool
+    up_until: datetime | None = None
+
+
+def read_power(kind: str, body: Body) -> PowerReport | None:
+    """What an event says about power; None when it says nothing, or this version cannot read it."""
+    try:
+        if kind == BOOTED:
+            up_until = body.get("last_up_at_ms")
+            return PowerReport(
+                is_boot=True,
+                is_mains=BootReason[body["reason"].upper()] is BootReason.POWER_ON,
+                up_until=from_ms(int(up_until)) if up_until is not None else None,
+            )
+        if kind == POWER_CHANGED:
+            # The sun is where some clusters live; only a battery means that mains are gone.
+            return PowerReport(is_boot=False, is_mains=PowerSource[body["source"].upper()] is not PowerSource.BATTERY)
+    except (KeyError, TypeError, ValueError):
         return None
     return None
 

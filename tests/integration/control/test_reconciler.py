@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from schemas.events import (
+    Booted,
+    BootReason,
     MessageKind,
     MissReason,
     PlanAccepted,
@@ -16,10 +19,11 @@ from schemas.events import (
     PlayMissed,
     PlayOutcome,
     PlayStarted,
+    PowerChanged,
     RefusalReason,
     Refused,
 )
-from schemas.fields import ClockState, PlayReference, PlaySource
+from schemas.fields import ClockState, PlayReference, PlaySource, PowerSource
 from schemas.identifiers import BroadcastId
 from services.control.planning.model import to_ms
 from services.control.planning.reconcile import PATIENCE
@@ -189,9 +193,9 @@ async def test_silence_is_explained(province: Province, keyring: Keyring) -> Non
     await past.check("loa-mute", None)
 
     await past.classify()
-    await past.check("loa-never", "unknown", "never_heard")
+    await past.check("loa-never", "missed", "never_heard")
     await past.check("loa-off", "unknown", "offline")
-    await past.check("loa-empty", "unknown", "no_plan")
+    await past.check("loa-empty", "missed", "no_plan")
     await past.check("loa-mute", "unknown", "no_report")
 
 
@@ -208,6 +212,89 @@ async def test_a_journal_that_arrives_late_is_weighed_again(province: Province, 
     await past.follow()
 
     await past.check("loa-1", "played", None, "device")
+
+
+async def test_a_plan_that_was_taken_in_time_but_told_of_late_is_weighed_again(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+    await past.classify()
+    await past.check("loa-1", "missed", "never_heard")
+
+    await province.heard("loa-1", at=past.start - MINUTE)
+    await province.event("loa-1", past.accepted())
+    await past.follow()
+
+    await past.check(
+        "loa-1", "unknown", "offline"
+    )  # it had its plan after all, so nobody knows before its journal is here
+
+
+async def test_mains_lost_is_told_from_a_device_that_is_merely_offline(province: Province, keyring: Keyring) -> None:
+    for device in ("dark", "dim", "off"):
+        await province.device(f"loa-{device}", "a1")
+    past = await a_past(province, keyring)
+    for device in ("dark", "dim", "off"):
+        await province.event(f"loa-{device}", past.accepted())
+        await province.heard(f"loa-{device}", at=past.start - 5 * MINUTE, plan_serial=1)
+    went = past.start - 6 * MINUTE
+    for device in ("dark", "dim"):
+        await province.event(
+            f"loa-{device}",
+            PowerChanged(device_at_ms=to_ms(went), clock=ClockState.SYNCHRONISED, source=PowerSource.BATTERY),
+        )
+    await past.follow()
+    await past.classify()
+    await past.check("loa-dim", "unknown", "mains_lost")
+    await past.check("loa-off", "unknown", "offline")
+
+    back = past.start + 5 * MINUTE
+    await province.event(
+        "loa-dark",
+        Booted(
+            device_at_ms=to_ms(back),
+            clock=ClockState.SYNCHRONISED,
+            reason=BootReason.POWER_ON,
+            firmware="test 1.0",
+            last_up_at_ms=to_ms(past.start - 4 * MINUTE),
+        ),
+    )
+    await past.follow()
+    await past.check("loa-dark", "missed", "mains_lost", "device")
+
+
+async def test_a_relay_is_played_by_what_its_source_gave(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+    source_id = uuid.uuid4()
+    await province.execute(
+        """
+        INSERT INTO control.relay_sources (source_id, unit_id, name, kind, url, is_direct, created_at, created_by)
+        VALUES ($1, $2, 'VOV1', 'stream', 'http://vov.test/1', false, now(), $3)
+        """,
+        source_id,
+        province.units["p"],
+        province.account_id,
+    )
+    await province.execute(
+        "UPDATE control.emissions SET content = 'relay', bulletin_id = NULL, relay_source_id = $1", source_id
+    )
+    await province.event("loa-1", past.ended(media=None, fallback_ms=50_000))
+    await past.follow()
+    row = await past.check("loa-1", "cut", "source_silent", "device")
+    assert (row["sounded_ms"], row["fallback_ms"], row["is_resumed"]) == (60_000, 50_000, None)
+
+
+async def test_what_was_cut_says_whether_it_went_on(province: Province, keyring: Keyring) -> None:
+    for device in ("on", "gone"):
+        await province.device(f"loa-{device}", "a1")
+    past = await a_past(province, keyring)
+    await province.event("loa-on", past.ended(30 * SECOND, interruptions=1, cut_by=ALERT))
+    await province.event("loa-gone", past.ended(30 * SECOND, outcome=PlayOutcome.CUT, cut_by=ALERT))
+    await past.follow()
+    assert (await past.check("loa-on", "cut", "interrupted", "device"))["is_resumed"] is True
+    assert (await past.check("loa-gone", "cut", "outranked", "device"))["is_resumed"] is False
 
 
 async def test_the_word_of_the_own_gateway_is_evidence_of_its_own_class(province: Province, keyring: Keyring) -> None:
@@ -234,7 +321,7 @@ async def test_the_word_of_a_foreign_gateway_counts_nothing_and_is_on_record(
     await past.check("loa-1", None)
     await past.classify()
 
-    await past.check("loa-1", "unknown", "never_heard")
+    await past.check("loa-1", "missed", "never_heard")
     (report,) = await province.rows("SELECT principal, standing, type FROM control.play_reports")
     assert report == {"principal": "gw-2", "standing": "foreign", "type": "play_ended"}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from schemas.events import MissReason, PlayOutcome, RefusalReason
 from schemas.fields import PlayReference, PlaySource
 from schemas.limits import INT64_MAX
 from services.control.planning.reconcile import (
+    LONG_SILENCE,
     PATIENCE,
     VERDICT_WITHIN,
     Circumstances,
@@ -19,6 +21,7 @@ from services.control.planning.reconcile import (
     Evidence,
     Expected,
     NotPlayed,
+    Outage,
     Outcome,
     Reason,
     Report,
@@ -37,6 +40,7 @@ SECOND = timedelta(seconds=1)
 SHA = b"\x01" * 32
 EXPECTED = Expected(starts_at=START, ends_at=END, latest_start_at=START + LENGTH / 2, media_sha256=SHA)
 ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1))
+DARK = Outage(since=START - SECOND, until=END + SECOND, is_mains=True)
 HEALTHY = Circumstances(last_heard_at=OVERDUE, issued_at=START - timedelta(days=1), has_plan=True)
 
 _numbers = itertools.count(1)
@@ -187,6 +191,72 @@ def test_a_strangers_word_counts_for_nothing() -> None:
     check([an_end(standing=Standing.FOREIGN)], Outcome.UNKNOWN, Reason.NO_REPORT)
 
 
+def test_late_is_late_by_a_span() -> None:
+    verdict = check([an_end(after=7 * SECOND, sounded=LENGTH - 7 * SECOND)], Outcome.LATE)
+    assert verdict.late_by == 7 * SECOND
+    assert check([an_end(after=SECOND, sounded=LENGTH - SECOND)], Outcome.PLAYED).late_by is None
+    assert check([an_end(60 * SECOND, after=7 * SECOND)], Outcome.CUT, Reason.SHORT).late_by == 7 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("report", "is_resumed"),
+    [
+        (an_end(), None),
+        (an_end(60 * SECOND), None),
+        (an_end(60 * SECOND, outcome=PlayOutcome.CUT, cut_by=ALERT), False),
+        (an_end(60 * SECOND, interruptions=1, cut_by=ALERT), True),
+        (an_end(interruptions=1, cut_by=ALERT), True),  # begun anew after it, and so played whole
+        (an_end(60 * SECOND, interruptions=1, outcome=PlayOutcome.FAILED), False),
+    ],
+)
+def test_what_was_cut_says_by_what_and_whether_it_went_on(report: Ended, is_resumed: bool | None) -> None:
+    verdict = weigh(EXPECTED, [report], HEALTHY, now=OVERDUE)
+    assert verdict is not None
+    assert verdict.is_resumed is is_resumed
+    assert verdict.cut_by == report.cut_by
+
+
+RELAY = replace(EXPECTED, media_sha256=None, is_relay=True)
+
+
+@pytest.mark.parametrize(
+    ("fallback", "outcome", "reason"),
+    [
+        (timedelta(0), Outcome.PLAYED, None),
+        (5 * SECOND, Outcome.PLAYED, None),  # within what may be missing
+        (60 * SECOND, Outcome.CUT, Reason.SOURCE_SILENT),
+        (LENGTH, Outcome.MISSED, Reason.SOURCE_SILENT),
+        (2 * LENGTH, Outcome.MISSED, Reason.SOURCE_SILENT),
+    ],
+)
+def test_what_the_fallback_filled_in_was_not_relayed(
+    fallback: timedelta, outcome: Outcome, reason: Reason | None
+) -> None:
+    verdict = check([an_end(media_sha256=None, fallback=fallback)], outcome, reason, expected=RELAY)
+    assert (verdict.sounded, verdict.fallback) == (LENGTH, min(fallback, LENGTH))
+
+
+def test_a_relay_that_was_cut_short_while_the_fallback_sounded_was_cut() -> None:
+    report = an_end(60 * SECOND, media_sha256=None, fallback=10 * SECOND, outcome=PlayOutcome.CUT, cut_by=ALERT)
+    check([report], Outcome.CUT, Reason.OUTRANKED, expected=RELAY)
+
+
+def weighed(reports: list[Report], circumstances: Circumstances) -> tuple[Outcome, str | None]:
+    verdict = weigh(EXPECTED, reports, circumstances, now=OVERDUE)
+    assert verdict is not None
+    return verdict.outcome, verdict.reason
+
+
+def test_a_player_that_lost_its_power_has_not_failed() -> None:
+    ended = an_end(60 * SECOND, outcome=PlayOutcome.FAILED, interruptions=1)
+    assert weighed([ended], HEALTHY) == (Outcome.CUT, Reason.PLAYER_FAILED)
+    assert weighed([ended], replace(HEALTHY, outage=DARK)) == (Outcome.CUT, Reason.MAINS_LOST)
+    missed = a_miss(MissReason.POWERED_OFF)
+    assert weighed([missed], HEALTHY) == (Outcome.MISSED, "powered_off")
+    assert weighed([missed], replace(HEALTHY, outage=DARK)) == (Outcome.MISSED, Reason.MAINS_LOST)
+    assert weighed([a_start()], replace(HEALTHY, outage=DARK)) == (Outcome.CUT, Reason.MAINS_LOST)
+
+
 def test_silence_waits_for_patience_and_no_longer() -> None:
     assert weigh(EXPECTED, [], HEALTHY, now=OVERDUE - SECOND) is None
     assert weigh(EXPECTED, [a_start()], HEALTHY, now=OVERDUE - SECOND) is None
@@ -205,13 +275,13 @@ SILENCES = [
     ),
     pytest.param(
         Circumstances(last_heard_at=START - 2 * LENGTH, issued_at=START - LENGTH, has_plan=False),
-        Outcome.UNKNOWN,
+        Outcome.MISSED,
         Reason.OFFLINE,
         id="offline_since_before_the_plan",
     ),
     pytest.param(
         Circumstances(last_heard_at=OVERDUE, issued_at=START - LENGTH, has_plan=False),
-        Outcome.UNKNOWN,
+        Outcome.MISSED,
         Reason.NO_PLAN,
         id="never_accepted_the_plan",
     ),
@@ -233,13 +303,13 @@ SILENCES = [
     ),
     pytest.param(
         Circumstances(last_heard_at=None, issued_at=START, has_plan=False),
-        Outcome.UNKNOWN,
+        Outcome.MISSED,
         Reason.NEVER_HEARD,
         id="never_heard",
     ),
     pytest.param(
         Circumstances(last_heard_at=OVERDUE, issued_at=None, has_plan=False),
-        Outcome.UNKNOWN,
+        Outcome.MISSED,
         Reason.NOT_ISSUED,
         id="no_plan_was_signed",
     ),
@@ -248,6 +318,37 @@ SILENCES = [
         Outcome.UNKNOWN,
         Reason.CLOCK_UNTRUSTED,
         id="clock_not_trusted",
+    ),
+    pytest.param(
+        Circumstances(last_heard_at=START - SECOND, issued_at=START - LENGTH, has_plan=False),
+        Outcome.UNKNOWN,
+        Reason.NO_PLAN,
+        id="it_may_have_fetched_the_plan_in_the_last_moment",
+    ),
+    pytest.param(
+        Circumstances(last_heard_at=START - LONG_SILENCE - SECOND, issued_at=START - timedelta(days=5), has_plan=True),
+        Outcome.UNKNOWN,
+        Reason.LONG_SILENT,
+        id="not_heard_for_days_but_it_has_its_plan",
+    ),
+    pytest.param(
+        Circumstances(last_heard_at=START - SECOND, issued_at=START - LENGTH, has_plan=True, is_without_mains=True),
+        Outcome.UNKNOWN,
+        Reason.MAINS_LOST,
+        id="mains_went_and_then_it_fell_silent",
+    ),
+    pytest.param(replace(HEALTHY, outage=DARK), Outcome.MISSED, Reason.MAINS_LOST, id="had_no_mains_in_the_slot"),
+    pytest.param(
+        replace(HEALTHY, outage=replace(DARK, is_mains=False)),
+        Outcome.MISSED,
+        Reason.POWERED_OFF,
+        id="was_restarted_in_the_slot",
+    ),
+    pytest.param(
+        replace(HEALTHY, outage=replace(DARK, until=START + SECOND)),
+        Outcome.UNKNOWN,
+        Reason.NO_REPORT,
+        id="was_back_in_time",
     ),
 ]
 
@@ -283,6 +384,7 @@ some_circumstances = st.builds(
     has_plan=st.booleans(),
     refusal=st.one_of(st.none(), st.sampled_from(RefusalReason)),
     is_clock_trusted=st.booleans(),
+    is_without_mains=st.booleans(),
 )
 some_instants = st.integers(-600, 3600).map(lambda seconds: START + seconds * SECOND)
 
@@ -296,7 +398,9 @@ def test_every_emission_has_a_verdict_in_time(reports: list[Report], circumstanc
 def test_the_order_of_reports_does_not_matter(
     reports: list[Report], circumstances: Circumstances, now: datetime, seed: int
 ) -> None:
-    shuffled = random.Random(seed).sample(reports, len(reports))
+    # Neither the order in which they are looked at, nor that in which they came.
+    numbers = random.Random(seed).sample(range(len(reports)), len(reports))
+    shuffled = [replace(reports[at], event_no=place) for place, at in enumerate(numbers)]
     assert weigh(EXPECTED, shuffled, circumstances, now=now) == weigh(EXPECTED, reports, circumstances, now=now)
 
 
@@ -309,3 +413,27 @@ def test_only_counted_words_prove_sound(reports: list[Report], circumstances: Ci
         assert verdict.evidence is (Evidence.DEVICE if own else Evidence.GATEWAY)
     if all(report.standing is Standing.FOREIGN for report in reports):
         assert verdict == weigh(EXPECTED, [], circumstances, now=OVERDUE)
+
+
+@given(reports=some_reports, more=some_reports, circumstances=some_circumstances)
+def test_later_reports_only_refine(reports: list[Report], more: list[Report], circumstances: Circumstances) -> None:
+    before = weigh(EXPECTED, reports, circumstances, now=OVERDUE)
+    after = weigh(EXPECTED, [*reports, *more], circumstances, now=OVERDUE)
+    assert before is not None
+    assert after is not None
+    worth = {None: 0, Evidence.GATEWAY: 1, Evidence.DEVICE: 2}
+    assert worth[after.evidence] >= worth[before.evidence]
+    # Whoever refused the plan and then reports a play, however doubtful, has not simply refused it.
+    is_settled = before.evidence is not None and before.outcome not in {Outcome.UNKNOWN, Outcome.REFUSED}
+    if is_settled and before.evidence is after.evidence:
+        assert after.outcome is not Outcome.UNKNOWN
+
+
+@given(reports=some_reports, circumstances=some_circumstances)
+def test_a_verdict_says_everything_about_its_kind(reports: list[Report], circumstances: Circumstances) -> None:
+    verdict = weigh(EXPECTED, reports, circumstances, now=OVERDUE)
+    assert verdict is not None
+    assert (verdict.reason is None) == (verdict.outcome in {Outcome.PLAYED, Outcome.LATE})
+    assert verdict.outcome is not Outcome.LATE or (verdict.late_by is not None and verdict.late_by > 2 * SECOND)
+    assert verdict.outcome is not Outcome.PLAYED or verdict.late_by is None
+    assert verdict.outcome not in {Outcome.PLAYED, Outcome.LATE} or (verdict.sounded or timedelta(0)) > timedelta(0)
