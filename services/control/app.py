@@ -27,6 +27,8 @@ from services.control.passwords import Passwords
 from services.control.planner import run_planner
 from services.control.quarantine_keeper import run_quarantine_keeper
 from services.control.reconciler import run_reconciler
+from services.control.relay_files import RelayFiles
+from services.control.relay_point import run_relay_point
 from services.control.settings import ControlSettings, HttpSettings, MediaSettings
 from services.control.trust.keyring import load_keyring
 from services.control.unit_directory import UnitDirectory
@@ -79,6 +81,15 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                     run_reconciler(database, listening=settings.database, settings=settings.proof, metrics=metrics)
                 ),
                 group.create_task(run_quarantine_keeper(database, metrics=metrics)),
+                group.create_task(
+                    run_relay_point(
+                        database,
+                        files=services.relay_files,
+                        settings=settings.relays,
+                        keyring=keyring,
+                        metrics=metrics,
+                    )
+                ),
             ]
             async with serving(create_api(services, metrics), settings.http):
                 await stop.wait()
@@ -104,9 +115,11 @@ def make_services(
         directory=UnitDirectory(ZoneInfo(settings.policy.time_zone)),
         passwords=passwords or Passwords(),
         files=files,
+        relay_files=RelayFiles(settings.media.directory),
         measurer=Measurer(measuring_limits(settings.media)),
         http=settings.http,
         media=settings.media,
+        relays=settings.relays,
         sessions=settings.sessions,
         policy=settings.policy,
         registry=registry,

@@ -362,13 +362,15 @@ async def set_state(
 
 
 async def broadcasts_with(connection: Connection, bulletin_id: uuid.UUID) -> tuple[BroadcastId, ...]:
-    """Scheduled broadcasts that hold the bulletin."""
+    """Scheduled broadcasts that hold the bulletin, or relay a source it fills in for."""
     rows = await connection.fetch(
         """
         SELECT DISTINCT i.broadcast_id
           FROM control.broadcast_items i
           JOIN control.broadcasts b USING (broadcast_id)
-         WHERE i.bulletin_id = $1 AND b.state = 'scheduled'
+          LEFT JOIN control.relay_sources s ON s.source_id = i.relay_source_id
+         WHERE b.state = 'scheduled'
+           AND (i.bulletin_id = $1 OR s.fallback_bulletin_id = $1)
         """,
         bulletin_id,
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas import limits
+from services.control.relay_addresses import Rules
 from services.shared.settings import Duration, SettingsGroup, readable_file
 
 
@@ -80,3 +83,47 @@ class ProofSettings(SettingsGroup):
     classify_every: Duration = Field(
         default=timedelta(seconds=30), description="how often emissions without a report are classified"
     )
+
+
+class RelaySettings(SettingsGroup):
+    """The relay point: live sources cut into signed segments (R-21)."""
+
+    segment: Duration = Field(default=timedelta(seconds=2), description="length of one segment of a relay")
+    delay: Duration = Field(
+        default=timedelta(seconds=10),
+        description="how far behind the source all devices sound a relay: the time they have for fetching",
+    )
+    stall_after: Duration = Field(
+        default=timedelta(seconds=10), description="silence on the line after which a source is connected to anew"
+    )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="names that sources may have, as JSON; a leading dot stands for everything below; empty: any",
+    )
+    networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description='private networks that sources may stand in, as JSON such as ["10.20.0.0/16"]; '
+        "without them only public addresses are connected to",
+    )
+    at_once: int = Field(default=8, ge=0, le=100, description="sources one process relays at a time; 0: none")
+    memory_mib: int = Field(
+        default=512, ge=256, le=4_096, description="memory that reading one source may take, in MiB"
+    )
+    turn_every: Duration = Field(
+        default=timedelta(seconds=3), description="how often sources that are due are looked for"
+    )
+
+    @model_validator(mode="after")
+    def _devices_have_time_to_fetch(self) -> RelaySettings:
+        if not timedelta(milliseconds=500) <= self.segment <= timedelta(milliseconds=limits.SEGMENT_MS):
+            raise ValueError(f"segment must lie between 500ms and {limits.SEGMENT_MS}ms")
+        if self.segment % timedelta(milliseconds=100):
+            raise ValueError("segment must be a multiple of 100ms")
+        if not 2 * self.segment <= self.delay <= 24 * self.segment:
+            raise ValueError("delay must be 2 to 24 segments long")
+        return self
+
+    @property
+    def rules(self) -> Rules:
+        """Where sources may be."""
+        return Rules(hosts=self.hosts, networks=self.networks)

@@ -105,6 +105,22 @@ class ControlMetrics:
             ["decision"],
             registry=registry,
         )
+        # --- relays
+        self.relay_segments = Counter(
+            "control_relay_segments_total", "Segments of live sources handed out", registry=registry
+        )
+        self.relay_losses = Counter(
+            "control_relay_losses_total",
+            "Times a live source was lost, by what was wrong",
+            ["trouble"],
+            registry=registry,
+        )
+        self.relay_soundless_seconds = Gauge(
+            "control_relay_soundless_seconds",
+            "How long a live source whose emission is on the air has given no sound",
+            ["source"],
+            registry=registry,
+        )
         # --- HTTP
         self.http_requests = Counter(
             "control_http_requests_total", "Requests answered", ["method", "route", "status"], registry=registry

@@ -43,6 +43,7 @@ class Permission(enum.StrEnum):
     DECIDE_BULLETINS = "decide_bulletins"
     SEE_BROADCASTS = "see_broadcasts"
     MAKE_BROADCASTS = "make_broadcasts"
+    MANAGE_RELAYS = "manage_relays"  # live sources and where they are
     SEE_AUDIT = "see_audit"
     SEE_QUARANTINE = "see_quarantine"
     DECIDE_QUARANTINE = "decide_quarantine"  # replay what was received, or discard it
@@ -63,7 +64,13 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _SEEING,
     Role.OFFICER: _SEEING | {Permission.MAKE_BULLETINS, Permission.MAKE_BROADCASTS},
     Role.APPROVER: _SEEING | {Permission.DECIDE_BULLETINS},
-    Role.OPERATOR: _SEEING | {Permission.OPERATE_DEVICES, Permission.SEE_QUARANTINE, Permission.DECIDE_QUARANTINE},
+    Role.OPERATOR: _SEEING
+    | {
+        Permission.OPERATE_DEVICES,
+        Permission.MANAGE_RELAYS,
+        Permission.SEE_QUARANTINE,
+        Permission.DECIDE_QUARANTINE,
+    },
     Role.ADMINISTRATOR: _SEEING
     | {
         Permission.IMPORT_UNITS,
@@ -71,6 +78,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.MANAGE_ACCOUNTS,
         Permission.REGISTER_DEVICES,
         Permission.OPERATE_DEVICES,
+        Permission.MANAGE_RELAYS,
         Permission.SEE_AUDIT,
         Permission.SEE_QUARANTINE,
         Permission.DECIDE_QUARANTINE,

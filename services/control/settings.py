@@ -8,7 +8,13 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.control.engine_settings import DeliverySettings, PlanningSettings, ProofSettings, SigningSettings
+from services.control.engine_settings import (
+    DeliverySettings,
+    PlanningSettings,
+    ProofSettings,
+    RelaySettings,
+    SigningSettings,
+)
 from services.shared.settings import (
     BrokerSettings,
     DatabaseSettings,
@@ -130,4 +136,5 @@ class ControlSettings(ServiceSettings):
     planning: PlanningSettings = Field(default_factory=PlanningSettings, description="planning")
     delivery: DeliverySettings = Field(default_factory=DeliverySettings, description="publishing to devices")
     proof: ProofSettings = Field(default_factory=ProofSettings, description="proof of play")
+    relays: RelaySettings = Field(default_factory=RelaySettings, description="live sources that are passed on")
     log: LogSettings = Field(default_factory=LogSettings, description="the log")

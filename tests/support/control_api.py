@@ -24,12 +24,14 @@ from services.control.api.app import create_api
 from services.control.api.context import Services
 from services.control.bulletin_store import Bulletin, MediaFile
 from services.control.device_store import NewDevice
+from services.control.engine_settings import RelaySettings
 from services.control.measurement import Limits, Measures
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
 from services.control.metrics import ControlMetrics
 from services.control.passwords import Passwords
 from services.control.permissions import Grant, Role
+from services.control.relay_files import RelayFiles
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database, open_database
@@ -155,8 +157,10 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "passwords": Passwords(CHEAP),
             "files": files,
             "measurer": Measurer(Limits(max_duration_s=60, max_film_s=30, max_cpu_s=20, max_memory_mib=1024)),
+            "relay_files": RelayFiles(media.directory),
             "http": HttpSettings(),
             "media": media,
+            "relays": RelaySettings(),
             "sessions": SessionSettings(token_lifetime=timedelta(days=4_000)),
             "policy": PolicySettings(),
             "registry": registry,

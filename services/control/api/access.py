@@ -18,7 +18,15 @@ from fastapi import Depends, Request
 
 from schemas.errors import InvalidIdentifier
 from schemas.identifiers import DeviceId, UnitId
-from services.control import account_store, broadcast_store, bulletin_store, credentials, device_store, group_store
+from services.control import (
+    account_store,
+    broadcast_store,
+    bulletin_store,
+    credentials,
+    device_store,
+    group_store,
+    relay_store,
+)
 from services.control.accounts import TOUCH_AFTER
 from services.control.api.context import Caller, Services, origin_of, services_of
 from services.control.errors import Forbidden, NotFound, Unauthenticated
@@ -39,6 +47,8 @@ PUBLIC = frozenset(
         ("GET", "/metrics"),
         ("GET", "/media/{sha256}"),
         ("HEAD", "/media/{sha256}"),
+        ("GET", "/relays/{source_id}"),
+        ("GET", "/relays/{source_id}/{sha256}"),
         ("GET", "/login"),
         ("POST", "/login"),
         ("GET", "/static/{name}"),
@@ -56,6 +66,7 @@ class Scope(enum.StrEnum):
     BULLETIN = "bulletin"  # in the unit of the bulletin of the path
     BROADCAST = "broadcast"  # in the unit that issued the broadcast of the path
     GROUP = "group"  # in the unit that keeps the group of the path
+    RELAY_SOURCE = "relay_source"  # in the unit that keeps the source of the path
     BODY = "body"  # in the unit that the body or query names: the route calls `Caller.demand`
 
 
@@ -98,6 +109,9 @@ class Requirement:
                 unit_id, field = found.unit_id, "bulletin_id"
             case Scope.GROUP:
                 unit_id, field = await group_store.unit_of(connection, _uuid_in(path, "group_id")), "group_id"
+            case Scope.RELAY_SOURCE:
+                unit_id = await relay_store.unit_of(connection, _uuid_in(path, "relay_source_id"))
+                field = "relay_source_id"
             case _:
                 unit_id = await broadcast_store.unit_of(connection, _uuid_in(path, "broadcast_id"))
                 field = "broadcast_id"

@@ -23,6 +23,7 @@ from services.control.api.routes import (
     media,
     overview,
     quarantine,
+    relays,
     sessions,
     units,
 )
@@ -42,6 +43,7 @@ _ROUTERS = (
     bulletins.router,
     broadcasts.router,
     groups.router,
+    relays.router,
     overview.router,
     quarantine.router,
     health.router,

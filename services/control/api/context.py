@@ -11,12 +11,14 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from schemas.identifiers import UnitId
+from services.control.engine_settings import RelaySettings
 from services.control.errors import Fault, Forbidden
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
 from services.control.metrics import ControlMetrics
 from services.control.passwords import Passwords
 from services.control.permissions import Actor, Permission, Rights
+from services.control.relay_files import RelayFiles
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database
@@ -33,9 +35,11 @@ class Services:
     directory: UnitDirectory
     passwords: Passwords
     files: MediaFiles
+    relay_files: RelayFiles
     measurer: Measurer
     http: HttpSettings
     media: MediaSettings
+    relays: RelaySettings
     sessions: SessionSettings
     policy: PolicySettings
     registry: CollectorRegistry

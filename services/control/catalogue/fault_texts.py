@@ -596,7 +596,7 @@ FAULTS: dict[str, Parts] = {
     ),
     "unknown_relay_source": _fault(
         ("Không có nguồn tiếp sóng {id} trong phạm vi của bạn.", "There is no relay source {id} in your area."),
-        ("Tra cứu nguồn tại /api/v1/relays.", "Look sources up at /api/v1/relays."),
+        ("Tra cứu nguồn tại /api/v1/relay-sources.", "Look sources up at /api/v1/relay-sources."),
     ),
     "relay_source_retired": _fault(
         ("Nguồn tiếp sóng “{name}” không còn dùng.", "Relay source “{name}” is out of use."),
@@ -787,6 +787,74 @@ FAULTS: dict[str, Parts] = {
     "issuing_unit_is_fixed": _fault(
         ("Không đổi được đơn vị phát hành.", "The issuing unit cannot change."),
         ("Rút lịch này và tạo lịch mới cho đơn vị kia.", "Withdraw this one and make another for that unit."),
+    ),
+    # --- relays
+    "relay_url_malformed": _fault(
+        ("Địa chỉ nguồn tiếp sóng không đúng dạng.", "This is no address of a live source."),
+        (
+            "Viết http://máy-chủ[:cổng]/đường-dẫn bằng chữ không dấu, không khoảng trắng, tối đa {limit} ký tự.",
+            "Write http://host[:port]/path in plain characters without blanks, {limit} at most.",
+        ),
+    ),
+    "relay_url_scheme": _fault(
+        ("Giao thức của địa chỉ này không được hỗ trợ.", "The address is of a kind that is not read."),
+        ("Dùng địa chỉ bắt đầu bằng: {allowed}.", "Use an address that begins with one of: {allowed}."),
+    ),
+    "relay_url_with_password": _fault(
+        (
+            "Địa chỉ chứa tên đăng nhập hoặc mật khẩu, mọi người xem nguồn đều thấy.",
+            "The address holds a user name or password, which everybody who sees the source would see.",
+        ),
+        (
+            "Cho phép máy chủ tiếp sóng truy cập theo địa chỉ mạng và bỏ phần đăng nhập khỏi địa chỉ.",
+            "Let the relay point in by its network address, and leave the login out.",
+        ),
+    ),
+    "relay_host_not_allowed": _fault(
+        ("Máy chủ {host} không nằm trong danh sách nguồn được phép.", "The host {host} is none that sources may have."),
+        (
+            "Nhờ quản trị hệ thống thêm máy chủ vào CONTROL_RELAYS__HOSTS.",
+            "Have the platform's operator add it to CONTROL_RELAYS__HOSTS.",
+        ),
+    ),
+    "relay_address_not_allowed": _fault(
+        (
+            "{host} ({address}) nằm trong mạng nội bộ mà máy chủ tiếp sóng không được kết nối tới.",
+            "{host} ({address}) lies in a private network that the relay point may not connect to.",
+        ),
+        (
+            "Dùng địa chỉ công cộng, hoặc nhờ quản trị hệ thống thêm mạng đó vào CONTROL_RELAYS__NETWORKS.",
+            "Use a public address, or have the platform's operator add the network to CONTROL_RELAYS__NETWORKS.",
+        ),
+    ),
+    "relay_frequency": _fault(
+        ("Đây không phải tần số FM.", "This is no FM frequency."),
+        (
+            "Viết fm:// và tần số từ {lowest} đến {highest} MHz, ví dụ fm://103.5.",
+            "Write fm:// and a frequency from {lowest} to {highest} MHz, such as fm://103.5.",
+        ),
+    ),
+    "relay_fm_is_direct": _fault(
+        (
+            "Sóng FM do thiết bị tự thu, không qua máy chủ tiếp sóng.",
+            "FM is received by the devices themselves, not through the relay point.",
+        ),
+        (
+            "Đặt direct=true; nguồn sẽ được ghi là chưa xác thực.",
+            "Set direct=true; the source is then marked as unauthenticated.",
+        ),
+    ),
+    "owning_unit_is_fixed": _fault(
+        ("Không đổi được đơn vị quản lý nguồn.", "The unit that keeps a source cannot change."),
+        ("Ngừng dùng nguồn này và tạo nguồn mới cho đơn vị kia.", "Retire this one and enter another for that unit."),
+    ),
+    "fallback_not_approved": _fault(
+        ("Bản tin dự phòng “{title}” chưa được duyệt.", "The fallback “{title}” is not approved."),
+        ("Chọn bản tin đã duyệt.", "Choose a bulletin that is approved."),
+    ),
+    "fallback_without_sound": _fault(
+        ("Bản tin dự phòng “{title}” không có âm thanh.", "There is nothing to hear in the fallback “{title}”."),
+        ("Chọn bản tin có tệp âm thanh.", "Choose a bulletin with a sound file."),
     ),
     # --- sound files
     "media_empty": _fault(

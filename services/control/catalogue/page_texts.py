@@ -232,6 +232,25 @@ PAGES: dict[str, tuple[str, str]] = {
     "broadcast.emissions": ("Từng lượt phát", "Emissions"),
     "broadcast.no_emissions": ("Chưa có lượt phát nào được lập.", "Nothing is planned yet."),
     "broadcast.shown": ("Hiển thị {count} lượt đầu.", "The first {count} are shown."),
+    # --- relays
+    "relay.trouble.forbidden": (
+        "Địa chỉ nguồn (hoặc địa chỉ nó chuyển hướng tới) không được phép kết nối",
+        "The source, or where it redirects to, is none that may be connected to",
+    ),
+    "relay.trouble.no_answer": ("Máy chủ nguồn không trả lời", "The source's server does not answer"),
+    "relay.trouble.refused": ("Máy chủ nguồn từ chối", "The source's server refuses"),
+    "relay.trouble.not_sound": (
+        "Nguồn không phát âm thanh ở dạng đọc được (MP3, AAC, Ogg, FLAC)",
+        "What comes is no sound in a form that is read (MP3, AAC, Ogg, FLAC)",
+    ),
+    "relay.trouble.damaged": ("Âm thanh từ nguồn bị hỏng", "What comes cannot be decoded any more"),
+    "relay.trouble.stalled": ("Nguồn đã kết nối nhưng không gửi âm thanh", "Connected, but nothing comes"),
+    "relay.trouble.ended": ("Nguồn đã ngắt kết nối", "The source has closed the connection"),
+    "relay.trouble.crashed": ("Bộ giải mã gặp sự cố với nguồn này", "The decoder failed on this source"),
+    "relay.trouble.not_stored": (
+        "Máy chủ không ghi được đoạn âm thanh (đĩa đầy?)",
+        "The platform cannot store what comes (disk full?)",
+    ),
     # --- durations and instants
     "ago.now": ("vừa xong", "just now"),
     "ago.seconds": ("{count} giây trước", "{count} s ago"),

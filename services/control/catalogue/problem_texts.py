@@ -212,7 +212,26 @@ PROBLEMS: dict[str, Parts] = {
         ("Không tìm thấy tệp", "No such file"),
         ("Không có tệp {sha256}.", "There is no file {sha256}."),
     ),
+    "relay_source_not_found": _problem(
+        ("Không tìm thấy nguồn tiếp sóng", "No such relay source"),
+        ("Không có nguồn tiếp sóng {id}.", "There is no relay source {id}."),
+    ),
+    "nothing_relayed": _problem(
+        ("Hiện không tiếp sóng", "Nothing is relayed"),
+        ("Nguồn {id} hiện không được tiếp sóng.", "The source {id} is not being relayed just now."),
+    ),
     # --- conflicts
+    "relay_source_retired": _problem(
+        ("Nguồn tiếp sóng đã ngừng dùng", "The relay source is out of use"),
+        ("Nguồn “{name}” đã ngừng dùng nên không thay đổi được.", "“{name}” is out of use and stays as it is."),
+    ),
+    "relay_source_in_use": _problem(
+        ("Nguồn tiếp sóng còn trong lịch phát", "The relay source is in use"),
+        (
+            "Có {broadcasts} lịch phát đang hoặc sắp tiếp sóng “{name}”; hãy rút hoặc sửa chúng trước.",
+            "{broadcasts} broadcasts relay “{name}” now or in the coming days; withdraw or change them first.",
+        ),
+    ),
     "login_taken": _problem(
         ("Tên đăng nhập đã có người dùng", "The login is taken"),
         ("Đã có tài khoản {login}; hãy chọn tên khác.", "There is an account {login}; choose another login."),

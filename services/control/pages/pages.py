@@ -41,7 +41,7 @@ _LANGUAGE_COOKIE = "loa_language"
 _YEAR_S = 31_536_000
 _OUTCOMES = ("planned", "played", "late", "cut", "missed", "refused", "unknown", "by_gateway", "pending", "overdue")
 # Everything below these is for programs: problems stay documents there, whoever asks.
-_FOR_PROGRAMS = ("/api/", "/media/", "/healthz", "/readyz", "/metrics", "/static/")
+_FOR_PROGRAMS = ("/api/", "/media/", "/relays/", "/healthz", "/readyz", "/metrics", "/static/")
 
 
 def _language(request: Request) -> Language:

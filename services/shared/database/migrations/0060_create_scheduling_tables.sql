@@ -231,6 +231,9 @@ ALTER TABLE control.emissions
     ADD COLUMN is_resumed boolean,               -- of what was cut: whether it went on afterwards
     ADD COLUMN fallback_ms integer,              -- of a relay: how much of it the fallback filled
     ADD CONSTRAINT emissions_put_something_out CHECK ((bulletin_id IS NULL) <> (relay_source_id IS NULL));
+-- Which sources are wanted now: asked every few seconds.
+CREATE INDEX emissions_of_relays ON control.emissions (relay_source_id, starts_at, ends_at)
+    WHERE relay_source_id IS NOT NULL AND withdrawn_at IS NULL;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
    ON control.relay_sources, control.relay_health, control.device_groups, control.device_group_members,

@@ -98,6 +98,11 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/groups/{group_id}": SEEING,
     "PUT /api/v1/groups/{group_id}": {Role.OFFICER},
     "DELETE /api/v1/groups/{group_id}": {Role.OFFICER},
+    "GET /api/v1/relay-sources": SEEING,
+    "POST /api/v1/relay-sources": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /api/v1/relay-sources/{relay_source_id}": SEEING,
+    "PUT /api/v1/relay-sources/{relay_source_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /api/v1/relay-sources/{relay_source_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /api/v1/totals": SEEING,
     "GET /api/v1/audit": {Role.ADMINISTRATOR},
     # Nobody whose unit is not the root, as above; `test_api_quarantine` has who may in the root.
@@ -129,6 +134,8 @@ EVERYWHERE = {
     "GET /api/v1/bulletins",
     "GET /api/v1/broadcasts",
     "GET /api/v1/groups",
+    "GET /api/v1/relay-sources",
+    "GET /api/v1/relay-sources/{relay_source_id}",
     "GET /api/v1/totals",
     "GET /api/v1/audit",
 }
@@ -198,6 +205,7 @@ for listed in (
     "bulletins",
     "broadcasts",
     "groups",
+    "relay-sources",
     "totals",
     "audit",
 ):
@@ -420,6 +428,30 @@ def _of_group(method: str) -> None:
 
 for verb in ("GET", "PUT", "DELETE"):
     _of_group(verb)
+# --- relays ----------------------------------------------------------------------------------------------------------
+
+
+def _relay_source(api: Api, unit: str) -> dict[str, Any]:
+    return {"unit_id": str(api.units[unit]), "name": "VOV1", "kind": "fm", "url": "fm://103.5", "direct": True}
+
+
+@example("POST", "/api/v1/relay-sources")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/relay-sources", {"json": _relay_source(api, unit)}, 201)
+
+
+def _of_relay_source(method: str, suffix: str = "", *, has_body: bool = False) -> None:
+    @example(method, f"/api/v1/relay-sources/{{relay_source_id}}{suffix}")
+    async def _(api: Api, unit: str) -> Ask:
+        operator = await api.person((Role.OPERATOR, "24"))
+        made = await api.client.post("/api/v1/relay-sources", json=_relay_source(api, unit), headers=operator)
+        send = {"json": _relay_source(api, unit), "headers": {"If-Match": '"1"'}} if has_body else {}
+        return Ask(f"/api/v1/relay-sources/{made.json()['relay_source_id']}{suffix}", send)
+
+
+_of_relay_source("GET")
+_of_relay_source("PUT", has_body=True)
+_of_relay_source("POST", "/retire")
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------

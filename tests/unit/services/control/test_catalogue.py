@@ -22,6 +22,7 @@ from services.control.catalogue.texts import TEXTS, Language, preferred, text
 from services.control.measurement import Refusal as MediaRefusal
 from services.control.planning.policies import Rule
 from services.control.planning.reconcile import Reason
+from services.control.relay_troubles import Trouble
 
 PACKAGE = Path(services.control.__file__).parent
 TEMPLATES = sorted((PACKAGE / "pages" / "templates").glob("*.html"))
@@ -203,6 +204,10 @@ def test_every_reason_of_a_verdict_is_translated() -> None:
     assert [word for word in words if f"reason.{word}" not in PAGES] == []
     for group, names in (("clock", ClockState), ("network", NetworkType), ("power", PowerSource)):
         assert [each.name.lower() for each in names if f"{group}.{each.name.lower()}" not in PAGES] == []
+
+
+def test_every_trouble_of_a_relay_is_translated() -> None:
+    assert [each.value for each in Trouble if f"relay.trouble.{each.value}" not in PAGES] == []
 
 
 def test_every_quantity_that_has_a_unit_has_a_name() -> None:
