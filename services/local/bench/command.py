@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from services.local.bench import chaos, ingest, overload, storage
+from services.local.bench import chaos, ingest, month, overload, storage
 from services.local.bench.population import FEWEST
 from services.local.bench.traffic import Profile
 
@@ -99,6 +99,14 @@ def _storage(options: argparse.Namespace) -> Plan:
     return Plan(report, lambda: storage.run(request, report))
 
 
+def _month(options: argparse.Namespace) -> Plan:
+    request = month.Request(
+        clusters=options.clusters, days=options.days, seed=options.seed, breaks=getattr(options, "break")
+    )
+    report = month.empty_report(request)
+    return Plan(report, lambda: month.run(request, report))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./loa bench", description="Measure what this machine really does.")
     benches = parser.add_subparsers(required=True, metavar="BENCH")
@@ -176,6 +184,23 @@ def _parser() -> argparse.ArgumentParser:
                       metavar="{keys,compression,queries}", help="only this; may be repeated (default all)")  # fmt: skip
     four.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     four.set_defaults(plan=_storage)
+    five = benches.add_parser(
+        "month",
+        help="whether every cluster plays exactly what it should, for a month in which everything goes wrong",
+        description="Lives through a month with a province of clusters, in simulated time and with simulated bad luck:"
+        " real planning, signing, devices and proof of play. What sounded is judged by an oracle that shares no code"
+        " with them. Takes less than nine minutes. Ends with status 1 when anything sounded that should not have, or"
+        " did not that should, when an emission stays unexplained, or when clusters were out of step.",
+    )
+    five.add_argument(
+        "--clusters", type=_within(1, 10_000, "clusters"), default=2_090, help="clusters, ten a commune (default 2090)"
+    )
+    five.add_argument("--days", type=_within(1, 31, "days"), default=30, help="length of the month (default 30)")
+    five.add_argument("--seed", type=int, default=1, help="which wishes and which bad luck (default 1)")
+    five.add_argument("--break", choices=[month.TIE_BREAK], help="turn a rule of arbitration round in the devices, to"
+                      " see that the oracle notices: the run then has to end with status 1")  # fmt: skip
+    five.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    five.set_defaults(plan=_month)
     return parser
 
 

@@ -29,6 +29,11 @@ from services.local.bench.traffic import Profile
         ("overload", "--seconds", "181"),
         ("ingest", "--replicas", "0"),
         ("ingest", "--replicas", "5"),
+        ("month", "--clusters", "0"),
+        ("month", "--clusters", "10001"),
+        ("month", "--days", "32"),
+        ("month", "--seed", "x"),
+        ("month", "--break", "everything"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,385 @@
+"""A simulated month in plain words: who asked for what, what went wrong where, and what a clock shows. Pure.
+
+The oracle judges by these facts and by nothing else, so they stand apart from everything they are held against: numbers
+and strings, none of our own types. Instants are true milliseconds since 1970 unless a name says that a device shows them;
+days and times of day are those of a zone that is always `ZONE_MS` ahead of UTC.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+
+ZONE = "Asia/Ho_Chi_Minh"
+ZONE_MS = 7 * HOUR
+
+# As the wire numbers them (R-17, and what becomes of content that was cut).
+NORMAL, PRIORITY, EMERGENCY = range(3)
+RESUME, RESTART, DROP = range(3)
+
+Span = tuple[int, int]  # [from, to)
+
+
+# --- what was asked for ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One item of a broadcast: a clip, or silence of a length where `clip` is None."""
+
+    number: int
+    clip: int | None
+    length_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What somebody asked for, from the moment it was asked until it was changed or withdrawn.
+
+    `broadcast` is the same before and after a change. `days` are those of the month, counted from 0; `times_ms` are
+    local times of day. `units` are those whose whole subtree is meant, except `not_devices`.
+    """
+
+    broadcast: uuid.UUID
+    unit: str
+    depth: int
+    level: int
+    resume: int
+    days: range
+    times_ms: tuple[int, ...]
+    parts: tuple[Part, ...]
+    units: tuple[str, ...]
+    not_devices: frozenset[int] = frozenset()
+    asked_ms: int
+    until_ms: int | None = None
+
+    def stands_at(self, at_ms: int) -> bool:
+        """Whether this is what the platform has been told at an instant."""
+        return self.asked_ms <= at_ms and (self.until_ms is None or at_ms < self.until_ms)
+
+    def is_for(self, device: int, path: Iterable[str]) -> bool:
+        """Whether a device in the units of `path` is meant."""
+        return device not in self.not_devices and any(unit in self.units for unit in path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """A live word to some devices: not planned, ordered when it begins."""
+
+    order: uuid.UUID
+    devices: tuple[int, ...]
+    at_ms: int
+    valid_ms: int
+    clip: int
+    length_ms: int
+    level: int
+    depth: int
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Down:
+    """No power from `from_ms` to `to_ms`. A cold clock forgets the time; in order means told beforehand (a reboot)."""
+
+    from_ms: int
+    to_ms: int
+    is_cold: bool = False
+    is_orderly: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jump:
+    """Something moves the clock by `by_ms`, and the clock hears nothing of the right time until `deaf_until_ms`."""
+
+    at_ms: int
+    by_ms: int
+    deaf_until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Luck:
+    """Everything that goes wrong with one device."""
+
+    ppm: float = 0.0
+    downs: tuple[Down, ...] = ()
+    offline: tuple[Span, ...] = ()
+    jumps: tuple[Jump, ...] = ()
+    withheld: tuple[tuple[int, int, int], ...] = ()  # clip, from, to: cannot be fetched
+    hushed: tuple[Span, ...] = ()  # silenced by order
+    kinds: tuple[str, ...] = ()  # one word for each fault, to be counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One device: its number, and the units it stands in from the root down."""
+
+    number: int
+    path: tuple[str, ...]
+    luck: Luck
+
+    @property
+    def name(self) -> str:
+        """Its name on the wire."""
+        return f"month-{self.number:05d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """All of it. `units` are (unit, parent); the month begins at local midnight."""
+
+    began_ms: int
+    days: int
+    seed: int
+    units: tuple[tuple[str, str | None], ...]
+    sites: tuple[Site, ...]
+    asks: tuple[Ask, ...]
+    speeches: tuple[Speech, ...]
+    clips: tuple[int, ...]  # lengths, by number
+
+    @property
+    def ends_ms(self) -> int:
+        """The first instant after the month."""
+        return self.began_ms + self.days * DAY
+
+
+# --- what came of it -------------------------------------------------------------------------------------------------
+
+Key = tuple[uuid.UUID, int | None, int | None]  # broadcast, occurrence, item; or the order of a speech, None, None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """A stretch of sound on one device: from the first sample of a part until its last one."""
+
+    key: Key
+    clip: int
+    position_ms: int  # in the clip, at its beginning
+    from_ms: int
+    to_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A signed message to one device, when it was issued and until when it is worth anything."""
+
+    at_ms: int
+    issued_ms: int
+    valid_until_ms: int
+    is_plan: bool = False
+    speech: Speech | None = None
+    is_hush: bool | None = None  # True: be silent; False: you may speak again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Came:
+    """A signed message reached its device."""
+
+    at_ms: int
+    sent: Sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stocked:
+    """A clip came onto the flash, or left it."""
+
+    at_ms: int
+    clip: int
+    is_there: bool
+
+
+# --- the uplink ------------------------------------------------------------------------------------------------------
+
+
+def online(luck: Luck, *, since_ms: int, until_ms: int, connects_ms: int) -> tuple[Span, ...]:
+    """When a device has a session: it is up, it has a network, and it has had `connects_ms` to connect."""
+    gone = sorted([*luck.offline, *((down.from_ms, down.to_ms) for down in luck.downs)])
+    spans: list[Span] = []
+    free_ms = since_ms
+    for from_ms, to_ms in gone:
+        if free_ms + connects_ms < from_ms:
+            spans.append((free_ms + connects_ms, from_ms))
+        free_ms = max(free_ms, to_ms)
+    if free_ms + connects_ms < until_ms:
+        spans.append((free_ms + connects_ms, until_ms))
+    return tuple(spans)
+
+
+def holds(spans: Sequence[Span], at_ms: int) -> bool:
+    """Whether an instant lies in one of the ascending spans."""
+    place = bisect_right(spans, at_ms, key=_from) - 1
+    return place >= 0 and at_ms < spans[place][1]
+
+
+def _from(span: Span) -> int:
+    return span[0]
+
+
+def asked_for(month: Month, site: Site) -> list[Span]:
+    """When somebody wants anything to sound on a device: wishes as they stand when an occurrence begins."""
+    spans: list[Span] = []
+    for ask in month.asks:
+        if not ask.is_for(site.number, site.path):
+            continue
+        for day in ask.days:
+            for time_ms in ask.times_ms:
+                at_ms = month.began_ms + day * DAY + time_ms
+                if not ask.stands_at(at_ms):
+                    continue
+                for part in ask.parts:
+                    if part.clip is not None:
+                        spans.append((at_ms, at_ms + part.length_ms))
+                    at_ms += part.length_ms
+    return united(spans)
+
+
+def united(spans: Iterable[Span]) -> list[Span]:
+    """The same time in spans that do not touch, ascending."""
+    found: list[Span] = []
+    for from_ms, to_ms in sorted(spans):
+        if found and from_ms <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], to_ms))
+        else:
+            found.append((from_ms, to_ms))
+    return found
+
+
+def common(one: Iterable[Span], other: Iterable[Span]) -> list[Span]:
+    """The time that is in both."""
+    found: list[Span] = []
+    left, right = united(one), united(other)
+    first = second = 0
+    while first < len(left) and second < len(right):
+        from_ms, to_ms = max(left[first][0], right[second][0]), min(left[first][1], right[second][1])
+        if from_ms < to_ms:
+            found.append((from_ms, to_ms))
+        if left[first][1] < right[second][1]:
+            first += 1
+        else:
+            second += 1
+    return found
+
+
+def length_ms(spans: Iterable[Span]) -> int:
+    """How long spans that do not overlap are."""
+    return sum(to_ms - from_ms for from_ms, to_ms in spans)
+
+
+# --- clocks ----------------------------------------------------------------------------------------------------------
+
+SYNCHRONISED, HOLDOVER, UNSYNCHRONISED = range(3)  # as the wire numbers them
+HOLDS_FOR_MS = DAY  # how long a clock calls itself synchronised after it was set
+
+
+@dataclass(slots=True)
+class Clock:
+    """What a device's clock shows, piece by piece: it drifts within a piece, and is moved or doubted between them."""
+
+    speed: float
+    since: list[int] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+    state: list[int] = field(default_factory=list)
+    is_off: list[bool] = field(default_factory=list)  # after a jump that nothing has mended yet
+    set_ms: list[int] = field(default_factory=list)  # when it was last set from the network
+    _most: list[float] = field(default_factory=list)
+
+    def begin(self, at_ms: int, shown_ms: int, state: int, *, is_off: bool, set_ms: int) -> None:
+        """Add a piece; one that begins where the last one did takes its place."""
+        columns = (self.since, self.shown, self.state, self.is_off, self.set_ms)
+        if self.since and self.since[-1] == at_ms:
+            for column in columns:
+                column.pop()
+        self.since.append(at_ms)
+        self.shown.append(shown_ms)
+        self.state.append(state)
+        self.is_off.append(is_off)
+        self.set_ms.append(set_ms)
+
+    def piece(self, at_ms: int) -> int:
+        """The piece that an instant lies in."""
+        return bisect_right(self.since, at_ms) - 1
+
+    def read(self, at_ms: int, piece: int | None = None) -> int:
+        """What it shows at an instant."""
+        place = self.piece(at_ms) if piece is None else piece
+        return self.shown[place] + int((at_ms - self.since[place]) * self.speed)
+
+    def when(self, shown_ms: int, *, after_ms: int) -> int | None:
+        """The first instant from `after_ms` on at which it shows `shown_ms` or more; None: never."""
+        place = self.piece(after_ms)
+        if shown_ms <= self.read(after_ms, place):
+            return after_ms
+        reached = self._reached()
+        if reached[place] < shown_ms:  # no piece up to here has come so far, so the first that has is the one
+            place = bisect_left(reached, shown_ms)
+        while place < len(self.since):
+            begins_ms = max(after_ms, self.since[place])
+            at_ms = begins_ms + max(0, int((shown_ms - self.read(begins_ms, place)) / self.speed))
+            while self.read(at_ms, place) < shown_ms:
+                at_ms += 1
+            if place + 1 == len(self.since) or at_ms < self.since[place + 1]:
+                return at_ms
+            place += 1
+        return None
+
+    def _reached(self) -> list[float]:
+        """The most it has shown by the end of each piece."""
+        if len(self._most) != len(self.since):
+            ends = [self.read(at_ms - 1, place) for place, at_ms in enumerate(self.since[1:])]
+            self._most = list(accumulate((*ends, math.inf), max))
+        return self._most
+
+    def changes(self, *, least_ms: int) -> Iterator[tuple[int, int, int]]:
+        """When, by how much, and what its state was before: moves by `least_ms` or more, and changes of its state."""
+        for place in range(1, len(self.since)):
+            at_ms = self.since[place]
+            step_ms = self.shown[place] - self.read(at_ms, place - 1)
+            if abs(step_ms) >= least_ms or self.state[place] != self.state[place - 1]:
+                yield at_ms, step_ms, self.state[place - 1]
+
+
+def clock(
+    luck: Luck, sessions: Sequence[Span], settings: Iterable[tuple[int, int]], *, since_ms: int, hears_after_ms: int
+) -> Clock:
+    """The clock of a device that begins right at `since_ms`.
+
+    `settings` are the instants, ascending, at which it would be set from the network if it were online, each with the
+    error it would be set with. `hears_after_ms` after a session began, it is set as well.
+    """
+    made = Clock(speed=1 + luck.ppm / 1_000_000)
+    made.begin(since_ms, since_ms, SYNCHRONISED, is_off=False, set_ms=since_ms)
+    errors = list(settings)
+    heard = [(from_ms + hears_after_ms, errors[index % len(errors)][1]) for index, (from_ms, _) in enumerate(sessions)]
+    happens: list[tuple[int, int, int, bool]] = [(at_ms, 2, error_ms, False) for at_ms, error_ms in (*errors, *heard)]
+    happens += [(jump.at_ms, 1, jump.by_ms, False) for jump in luck.jumps]
+    happens += [(down.to_ms, 0, 0, down.is_cold) for down in luck.downs]
+    deaf = [(jump.at_ms, jump.deaf_until_ms) for jump in luck.jumps]
+    set_ms = since_ms
+    for at_ms, kind, value, is_cold in sorted(happens):
+        if made.state[-1] == SYNCHRONISED and at_ms > set_ms + HOLDS_FOR_MS:
+            _doubt(made, set_ms)
+        shown_ms, is_off = made.read(at_ms), made.is_off[-1]
+        if kind == 0 and is_cold:
+            made.begin(at_ms, 0, UNSYNCHRONISED, is_off=False, set_ms=set_ms)
+        elif kind == 0:
+            made.begin(at_ms, shown_ms, max(made.state[-1], HOLDOVER), is_off=is_off, set_ms=set_ms)
+        elif kind == 1 and made.state[-1] != UNSYNCHRONISED:
+            made.begin(at_ms, shown_ms + value, made.state[-1], is_off=True, set_ms=set_ms)
+        elif kind == 2 and holds(sessions, at_ms) and not any(start <= at_ms < end for start, end in deaf):
+            set_ms = at_ms
+            made.begin(at_ms, at_ms + value, SYNCHRONISED, is_off=False, set_ms=set_ms)
+    return made
+
+
+def _doubt(made: Clock, set_ms: int) -> None:
+    """A day after it was set the clock no longer calls itself synchronised."""
+    at_ms = set_ms + HOLDS_FOR_MS
+    if at_ms > made.since[-1]:
+        made.begin(at_ms, made.read(at_ms), HOLDOVER, is_off=made.is_off[-1], set_ms=set_ms)

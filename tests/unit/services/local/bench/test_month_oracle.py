@@ -1,0 +1,273 @@
+"""The oracle: it stands alone, it states the rules, and it sees what is wrong."""
+
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from services.local.bench import month_oracle
+from services.local.bench.month_facts import (
+    DROP,
+    EMERGENCY,
+    HOUR,
+    MINUTE,
+    NORMAL,
+    PRIORITY,
+    RESTART,
+    RESUME,
+    SECOND,
+    UNSYNCHRONISED,
+    Ask,
+    Came,
+    Clock,
+    Down,
+    Key,
+    Luck,
+    Month,
+    Part,
+    Sent,
+    Site,
+    Sound,
+    Speech,
+    Stocked,
+)
+
+TOP = Path(__file__).parents[5]
+BEGAN_MS = 1_772_298_000_000
+ISSUED_MS = BEGAN_MS - HOUR
+CLIPS = (10 * MINUTE, 2 * MINUTE, 10 * MINUTE)
+NEWS, SIREN, OTHER = range(3)
+
+
+def test_it_shares_nothing_with_what_it_judges() -> None:
+    code = (
+        "import sys, services.local.bench.month_oracle;"
+        "print([name for name in sys.modules if name.startswith(('schemas', 'services.control', 'services.ingest',"
+        " 'firmware_sim'))])"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
+
+
+def an_ask(
+    number: int,
+    *,
+    clip: int = NEWS,
+    at_ms: int = HOUR,
+    level: int = NORMAL,
+    depth: int = 2,
+    resume: int = RESUME,
+    asked_ms: int = ISSUED_MS - HOUR,
+    until_ms: int | None = None,
+) -> Ask:
+    return Ask(
+        broadcast=uuid.UUID(int=number),
+        unit="commune",
+        depth=depth,
+        level=level,
+        resume=resume,
+        days=range(1),
+        times_ms=(at_ms,),
+        parts=(Part(number=0, clip=clip, length_ms=CLIPS[clip]),),
+        units=("commune",),
+        asked_ms=asked_ms,
+        until_ms=until_ms,
+    )
+
+
+def sounds_of(
+    *asks: Ask,
+    luck: Luck | None = None,
+    clock: Clock | None = None,
+    clips: tuple[int, ...] = (NEWS, SIREN, OTHER),
+    came: tuple[Came, ...] = (),
+    plan_ms: int = ISSUED_MS,
+) -> list[tuple[int, int, int, int]]:
+    """What may sound: number of the ask, from and to in seconds of its hour, and the position in the clip."""
+    month = Month(began_ms=BEGAN_MS, days=1, seed=1, units=(), sites=(), asks=asks, speeches=(), clips=CLIPS)
+    site = Site(number=1, path=("province", "commune"), luck=luck or Luck())
+    plan = Sent(at_ms=plan_ms, issued_ms=plan_ms, valid_until_ms=BEGAN_MS + 100 * HOUR, is_plan=True)
+    opinion = month_oracle.opine(
+        month,
+        site,
+        clock or right_clock(),
+        sent=(plan,),
+        came=(Came(at_ms=plan_ms + 1, sent=plan), *came),
+        stocked=tuple(Stocked(at_ms=ISSUED_MS, clip=clip, is_there=True) for clip in clips),
+        since_ms=ISSUED_MS - HOUR,
+        until_ms=BEGAN_MS + 5 * HOUR,
+    )
+    hour_ms = BEGAN_MS + HOUR
+    return [
+        (
+            each.key[0].int,
+            (each.from_ms - hour_ms) // SECOND,
+            (each.to_ms - hour_ms) // SECOND,
+            each.position_ms // SECOND,
+        )
+        for each in opinion.sounds
+    ]
+
+
+def right_clock() -> Clock:
+    clock = Clock(speed=1.0)
+    clock.begin(ISSUED_MS - HOUR, ISSUED_MS - HOUR, 0, is_off=False, set_ms=ISSUED_MS - HOUR)
+    return clock
+
+
+SIREN_AT = HOUR + MINUTE
+
+
+@pytest.mark.parametrize(
+    ("resume", "expected"),
+    [
+        (RESUME, [(1, 0, 60, 0), (2, 60, 180, 0), (1, 180, 600, 180)]),
+        (RESTART, [(1, 0, 60, 0), (2, 60, 180, 0), (1, 180, 780, 0)]),
+        (DROP, [(1, 0, 60, 0), (2, 60, 180, 0)]),
+    ],
+)
+def test_what_was_cut_goes_on_as_its_policy_says(resume: int, expected: list[tuple[int, ...]]) -> None:
+    assert sounds_of(an_ask(1, resume=resume), an_ask(2, clip=SIREN, at_ms=SIREN_AT, level=EMERGENCY)) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (an_ask(9, level=EMERGENCY, depth=2), an_ask(1, clip=OTHER, level=PRIORITY, depth=0)),
+        (an_ask(9, level=PRIORITY, depth=2), an_ask(1, clip=OTHER, level=NORMAL, depth=0)),
+        (an_ask(9, depth=0), an_ask(1, clip=OTHER, depth=1)),
+        (an_ask(9, asked_ms=ISSUED_MS - 2 * HOUR), an_ask(1, clip=OTHER, asked_ms=ISSUED_MS - HOUR)),
+        (an_ask(1), an_ask(9, clip=OTHER)),
+    ],
+    ids=["emergency", "priority", "issuer_higher_up", "asked_for_earlier", "smaller_id"],
+)
+def test_the_first_in_order_sounds(one: Ask, other: Ask) -> None:
+    assert sounds_of(one, other) == sounds_of(other, one) == [(one.broadcast.int, 0, 600, 0)]
+
+
+def test_what_nobody_has_silences_nobody() -> None:
+    siren = an_ask(2, clip=SIREN, level=EMERGENCY, at_ms=SIREN_AT)
+    assert sounds_of(an_ask(1), siren, clips=(NEWS,)) == [(1, 0, 600, 0)]
+
+
+@pytest.mark.parametrize(("off_s", "expected"), [(60, [(1, 0, 30, 0), (1, 90, 600, 90)]), (900, [(1, 0, 30, 0)])])
+def test_after_a_power_cut_it_joins_in_progress(off_s: int, expected: list[tuple[int, ...]]) -> None:
+    at_ms = BEGAN_MS + HOUR + 30 * SECOND
+    luck = Luck(downs=(Down(from_ms=at_ms, to_ms=at_ms + off_s * SECOND),))
+    assert sounds_of(an_ask(1, resume=DROP), luck=luck) == expected
+
+
+@pytest.mark.parametrize(("told_s", "expected"), [(299, [(1, 299, 600, 299)]), (301, [])])
+def test_half_way_through_is_the_latest_start(told_s: int, expected: list[tuple[int, ...]]) -> None:
+    assert sounds_of(an_ask(1), plan_ms=BEGAN_MS + HOUR + told_s * SECOND) == expected
+
+
+def test_without_the_time_nothing_planned_sounds_and_what_is_ordered_does() -> None:
+    clock = right_clock()
+    at_ms = BEGAN_MS + HOUR - MINUTE
+    clock.begin(at_ms, 0, UNSYNCHRONISED, is_off=False, set_ms=ISSUED_MS)
+    ordered_ms = BEGAN_MS + HOUR + MINUTE
+    speech = Speech(
+        order=uuid.UUID(int=5), devices=(1,), at_ms=ordered_ms, valid_ms=MINUTE, clip=SIREN,
+        length_ms=CLIPS[SIREN], level=NORMAL, depth=2,
+    )  # fmt: skip
+    sent = Sent(at_ms=ordered_ms, issued_ms=ordered_ms, valid_until_ms=ordered_ms + MINUTE, speech=speech)
+
+    assert sounds_of(an_ask(1), clock=clock, came=(Came(at_ms=ordered_ms, sent=sent),)) == [(5, 60, 180, 0)]
+
+
+def test_live_comes_after_every_emergency_and_before_priority() -> None:
+    ordered_ms = BEGAN_MS + HOUR
+    speech = Speech(
+        order=uuid.UUID(int=5), devices=(1,), at_ms=ordered_ms, valid_ms=MINUTE, clip=SIREN,
+        length_ms=CLIPS[SIREN], level=NORMAL, depth=2,
+    )  # fmt: skip
+    came = (Came(at_ms=ordered_ms, sent=Sent(
+        at_ms=ordered_ms, issued_ms=ordered_ms, valid_until_ms=ordered_ms + MINUTE, speech=speech,
+    )),)  # fmt: skip
+
+    assert sounds_of(an_ask(1, level=PRIORITY, depth=0), came=came)[0][0] == 5
+    assert [number for number, *_ in sounds_of(an_ask(1, level=EMERGENCY), came=came)] == [1]
+
+
+def test_silence_by_order_stops_what_sounds_for_good() -> None:
+    hushed_ms, freed_ms = (BEGAN_MS + HOUR + at_s * SECOND for at_s in (60, 120))
+    came = tuple(
+        Came(at_ms=at_ms, sent=Sent(at_ms=at_ms, issued_ms=at_ms, valid_until_ms=at_ms + HOUR, is_hush=is_hush))
+        for at_ms, is_hush in ((hushed_ms, True), (freed_ms, False))
+    )
+    other = an_ask(2, clip=OTHER, at_ms=HOUR + 100 * SECOND)
+    assert sounds_of(an_ask(1), other, came=came) == [(1, 0, 60, 0), (2, 120, 700, 20)]
+
+
+def test_a_clock_set_back_a_little_does_not_stop_what_sounds() -> None:
+    clock = right_clock()
+    at_ms = BEGAN_MS + HOUR + 5 * SECOND
+    clock.begin(at_ms, at_ms - 30 * SECOND, 0, is_off=False, set_ms=at_ms)
+    assert sounds_of(an_ask(1), clock=clock) == [(1, 0, 600, 0)]
+
+
+# --- changes that should have been sent ------------------------------------------------------------------------------
+
+
+def unsent_after(*sent_ms: int) -> int:
+    changed_ms = BEGAN_MS - 10 * MINUTE
+    month = Month(
+        began_ms=BEGAN_MS, days=1, seed=1, units=(), sites=(), speeches=(), clips=CLIPS,
+        asks=(an_ask(1, until_ms=changed_ms), an_ask(1, clip=OTHER, asked_ms=changed_ms)),
+    )  # fmt: skip
+    plans = tuple(
+        Sent(at_ms=at_ms, issued_ms=at_ms, valid_until_ms=BEGAN_MS + 100 * HOUR, is_plan=True) for at_ms in sent_ms
+    )
+    site = Site(number=1, path=("commune",), luck=Luck())
+    return month_oracle.opine(
+        month, site, right_clock(), sent=plans, came=(), stocked=(), since_ms=ISSUED_MS, until_ms=BEGAN_MS + HOUR
+    ).unsent
+
+
+def test_a_change_nobody_was_told_of_is_found() -> None:
+    assert unsent_after(ISSUED_MS) == 1
+    assert unsent_after(ISSUED_MS, BEGAN_MS - 10 * MINUTE + 5 * SECOND) == 0
+
+
+def test_a_plan_that_runs_out_before_the_next_one_is_found() -> None:
+    assert unsent_after(ISSUED_MS, BEGAN_MS - 10 * MINUTE, BEGAN_MS + 60 * HOUR) == 1
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+def a_sound(number: int, from_s: float, to_s: float, *, clip: int = NEWS, position_s: float = 0) -> Sound:
+    key: Key = (uuid.UUID(int=number), 0, 0)
+    return Sound(
+        key=key,
+        clip=clip,
+        position_ms=round(position_s * SECOND),
+        from_ms=round(from_s * SECOND),
+        to_ms=round(to_s * SECOND),
+    )
+
+
+RIGHT = [a_sound(1, 10, 70), a_sound(2, 70, 100)]
+
+
+@pytest.mark.parametrize(
+    ("sounded", "wrong"),
+    [
+        ([a_sound(1, 10.02, 70), a_sound(2, 70.02, 100)], []),
+        ([a_sound(2, 70, 100)], [(10, 70)]),
+        ([*RIGHT, a_sound(3, 200, 230)], [(200, 230)]),
+        ([a_sound(1, 10, 100)], [(70, 100)]),
+        ([a_sound(1, 10, 70, position_s=5), a_sound(2, 70, 100)], [(10, 70)]),
+        ([a_sound(1, 10, 70, clip=SIREN), a_sound(2, 70, 100)], [(10, 70)]),
+        ([a_sound(1, 11, 70, position_s=1), a_sound(2, 70, 100)], [(10, 11)]),
+    ],
+    ids=["in_time", "silent", "out_of_nowhere", "not_cut", "another_place", "another_clip", "a_second_late"],
+)
+def test_what_sounded_is_held_against_what_may_sound(sounded: list[Sound], wrong: list[tuple[int, int]]) -> None:
+    found = month_oracle.judge(RIGHT, sounded)
+    assert [(each.from_ms // SECOND, each.to_ms // SECOND) for each in found] == wrong
