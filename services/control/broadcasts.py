@@ -21,8 +21,8 @@ from services.control import (
     device_store,
     group_store,
     planning_queue,
+    policy_store,
     policy_trial,
-    programme_store,
     unit_store,
     versions,
 )
@@ -234,7 +234,7 @@ async def _facts(connection: Connection, wish: Wish, *, rights: Rights, now: dat
         sources=await broadcast_store.sources_by_id(
             connection, [item.source_id for item in wish.items if isinstance(item, RelayWish)]
         ),
-        policies=Policies(await programme_store.load_policies(connection)),
+        policies=Policies(await policy_store.load_policies(connection)),
     )
 
 

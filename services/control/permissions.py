@@ -22,9 +22,9 @@ class Role(enum.StrEnum):
 
     VIEWER = "viewer"
     OFFICER = "officer"  # makes bulletins and broadcasts
-    APPROVER = "approver"  # approves or rejects bulletins
+    APPROVER = "approver"  # decides on bulletins, and on broadcasts that a policy stands against
     OPERATOR = "operator"  # sets devices and looks after the fleet
-    ADMINISTRATOR = "administrator"  # accounts, units, registry of devices
+    ADMINISTRATOR = "administrator"  # accounts, units, policies, registry of devices
 
 
 class Permission(enum.StrEnum):
@@ -44,6 +44,9 @@ class Permission(enum.StrEnum):
     SEE_BROADCASTS = "see_broadcasts"
     MAKE_BROADCASTS = "make_broadcasts"
     MANAGE_RELAYS = "manage_relays"  # live sources and where they are
+    SET_POLICIES = "set_policies"  # say what may sound on a unit's ground
+    ALLOW_EXCEPTIONS = "allow_exceptions"  # let a broadcast pass although a unit's policy stands against it
+    REQUISITION_BOARDS = "requisition_boards"  # note an order over private boards
     SEE_AUDIT = "see_audit"
     SEE_QUARANTINE = "see_quarantine"
     DECIDE_QUARANTINE = "decide_quarantine"  # replay what was received, or discard it
@@ -63,10 +66,12 @@ _SEEING = frozenset(
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _SEEING,
     Role.OFFICER: _SEEING | {Permission.MAKE_BULLETINS, Permission.MAKE_BROADCASTS},
-    Role.APPROVER: _SEEING | {Permission.DECIDE_BULLETINS},
+    # Whoever sets a limit is not who excepts from it: two persons stand between an officer and a loudspeaker at night.
+    Role.APPROVER: _SEEING | {Permission.DECIDE_BULLETINS, Permission.ALLOW_EXCEPTIONS},
     Role.OPERATOR: _SEEING
     | {
         Permission.OPERATE_DEVICES,
+        Permission.REQUISITION_BOARDS,
         Permission.MANAGE_RELAYS,
         Permission.SEE_QUARANTINE,
         Permission.DECIDE_QUARANTINE,
@@ -79,6 +84,8 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.REGISTER_DEVICES,
         Permission.OPERATE_DEVICES,
         Permission.MANAGE_RELAYS,
+        Permission.SET_POLICIES,
+        Permission.REQUISITION_BOARDS,
         Permission.SEE_AUDIT,
         Permission.SEE_QUARANTINE,
         Permission.DECIDE_QUARANTINE,

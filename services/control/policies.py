@@ -5,19 +5,37 @@ What a policy means stands in `services.control.planning.policies`; here is only
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import time, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from schemas.fields import Level
 from schemas.identifiers import BulletinId, UnitId
-from services.control.planning.policies import WEEKDAYS, Fallback, Policy, Quiet, Session, VolumeCap
+from services.control.planning.policies import WEEKDAYS, Fallback, Policies, Policy, Quiet, Session, VolumeCap
+from services.control.units import UnitTree
 
+_DAY_S = 86_400
+_MOST = 24  # entries of one list: one an hour
+_LOCAL_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", re.ASCII)
+
+
+def _local_time(value: object) -> object:
+    """Only `HH:MM` and `HH:MM:SS`: a number of seconds or an offset would be a misunderstanding."""
+    if isinstance(value, time):
+        return value
+    if not isinstance(value, str) or not _LOCAL_TIME.fullmatch(value):
+        raise PydanticCustomError("not_a_local_time", "not a local time")
+    return time.fromisoformat(value)
+
+
+LocalTime = Annotated[time, BeforeValidator(_local_time, json_schema_input_type=str)]
 Weekday = Annotated[int, Field(ge=1, le=7, description="1: Monday, 7: Sunday")]
-DAY_S = 86_400
 
 
 class _Part(BaseModel):
@@ -28,49 +46,58 @@ class SessionDocument(_Part):
     """A slot of the day in which the unit broadcasts; `end` 00:00 is the midnight at the end of the day."""
 
     code: str = Field(min_length=1, max_length=40, pattern="^[a-z0-9][a-z0-9_-]*$")
-    name: str = Field(default="", max_length=120)
-    begin: time
-    end: time
-    weekdays: tuple[Weekday, ...] = tuple(sorted(WEEKDAYS))
+    name: str = Field(default="", max_length=120, pattern=r"^[^\x00-\x1f\x7f]*$")
+    begin: LocalTime
+    end: LocalTime
+    weekdays: tuple[Weekday, ...] = Field(default=tuple(sorted(WEEKDAYS)), max_length=7)
 
 
 class QuietDocument(_Part):
     """Hours in which nothing sounds; over midnight when `end` does not lie after `begin`."""
 
-    begin: time
-    end: time
+    begin: LocalTime
+    end: LocalTime
 
 
 class VolumeCapDocument(_Part):
     """The loudest that anything is in these hours; over midnight when `end` does not lie after `begin`."""
 
-    begin: time
-    end: time
-    percent: int = Field(ge=0, le=100)
+    begin: LocalTime
+    end: LocalTime
+    percent: int = Field(ge=1, le=100)
 
 
 class FallbackDocument(_Part):
     """What devices sound at these local times when their plan has run out."""
 
     bulletin_id: uuid.UUID
-    times: tuple[time, ...] = Field(max_length=24)
+    times: tuple[LocalTime, ...] = Field(min_length=1, max_length=_MOST)
 
 
 class PolicyDocument(_Part):
-    """What a unit says for its ground; what it leaves out it says nothing about, and what holds above holds."""
+    """What a unit says for its ground; what it leaves out it says nothing about, and what holds above holds.
 
-    sessions: tuple[SessionDocument, ...] = Field(default=(), max_length=24)
-    quiet: tuple[QuietDocument, ...] = Field(default=(), max_length=24)
-    weekdays: tuple[Weekday, ...] | None = None
-    max_session_s: int | None = Field(default=None, gt=0, le=DAY_S)
-    max_day_s: int | None = Field(default=None, gt=0, le=DAY_S)
-    volume_caps: tuple[VolumeCapDocument, ...] = Field(default=(), max_length=24)
+    `exceptions_by_approver`: a named approver may let a broadcast pass that breaks what this unit limits.
+    `accepts_normal`: normal content from above enters without being accepted one by one.
+    """
+
+    sessions: tuple[SessionDocument, ...] = Field(default=(), max_length=_MOST)
+    quiet: tuple[QuietDocument, ...] = Field(default=(), max_length=_MOST)
+    weekdays: tuple[Weekday, ...] | None = Field(default=None, max_length=7)
+    max_session_s: int | None = Field(default=None, gt=0, le=_DAY_S)
+    max_day_s: int | None = Field(default=None, gt=0, le=_DAY_S)
+    volume_caps: tuple[VolumeCapDocument, ...] = Field(default=(), max_length=_MOST)
     forbids_self_approval: bool | None = None
-    approved_levels: tuple[Literal["normal", "priority"], ...] | None = None
+    approved_levels: tuple[Literal["normal", "priority"], ...] | None = Field(default=None, max_length=2)
     allows_direct_relays: bool | None = None
     exceptions_by_approver: bool = False
     accepts_normal: bool = False
     fallback: FallbackDocument | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether everything is as it would be without the document."""
+        return self == NOTHING_SAID
 
     def policy(self, unit_id: UnitId) -> Policy:
         """The document as planning reads it, of this unit."""
@@ -105,10 +132,48 @@ class PolicyDocument(_Part):
             else Fallback(bulletin_id=BulletinId(self.fallback.bulletin_id), times=self.fallback.times),
         )
 
+    def body(self) -> dict[str, Any]:
+        """The document as it is stored: only what is said."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+NOTHING_SAID = PolicyDocument()
+
+# Fields of the document for those of the value, where they are not called the same.
+FIELDS = {"max_session": "max_session_s", "max_day": "max_day_s"}
+
 
 def planning_policy(unit_id: UnitId, body: Mapping[str, Any]) -> Policy:
     """The policy in a row of the database."""
     return PolicyDocument.model_validate(body).policy(unit_id)
+
+
+def with_province_s_word(
+    policies: Mapping[UnitId, Policy], tree: UnitTree, *, may_approve_own: bool
+) -> dict[UnitId, Policy]:
+    """The policies, with the province's setting standing in where a root says nothing of approving one's own."""
+    complete = dict(policies)
+    if may_approve_own:
+        return complete
+    for root in tree.roots:
+        own = complete.get(root.unit_id, Policy(unit_id=root.unit_id))
+        if own.forbids_self_approval is None:
+            complete[root.unit_id] = replace(own, forbids_self_approval=True)
+    return complete
+
+
+def may_approve_own(
+    policies: Mapping[UnitId, Policy], unit_id: UnitId, tree: UnitTree, *, may_approve_own: bool
+) -> bool:
+    """Whether somebody may decide in the unit on what they made themselves (R-12).
+
+    No when a unit on its path forbids it; where the root says nothing, the province's setting is its word. Of a unit in
+    no tree only the setting knows.
+    """
+    if unit_id not in tree:
+        return may_approve_own
+    complete = with_province_s_word(policies, tree, may_approve_own=may_approve_own)
+    return not Policies(complete).at(unit_id, tree).forbids_self_approval
 
 
 def _span(seconds: int | None) -> timedelta | None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from schemas.fields import Level
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import broadcast_store, programme_store
+from services.control import broadcast_store, policy_store, programme_store
 from services.control.broadcast_store import PolicyException, StoredBroadcast
 from services.control.errors import Fault, Invalid
 from services.control.planning.model import Plan, Problem, ProblemKind, Snapshot, Window
@@ -69,7 +69,7 @@ async def hold(
 
 async def _company(connection: Connection, stored: StoredBroadcast) -> list[BroadcastId] | None:
     """The broadcasts it is planned together with: by itself, unless a policy has them share minutes."""
-    limits = (await programme_store.load_policies(connection)).values()
+    limits = (await policy_store.load_policies(connection)).values()
     if any(policy.max_day is not None or policy.max_session is not None for policy in limits):
         return None
     return [stored.broadcast_id]

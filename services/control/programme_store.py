@@ -13,7 +13,7 @@ from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.plans import ContentKind
-from services.control import unit_store
+from services.control import policy_store, unit_store
 from services.control.planning.changes import Changes, Recorded, fingerprinter
 from services.control.planning.model import (
     EVERY_DAY,
@@ -45,10 +45,8 @@ from services.control.planning.model import (
     Window,
     from_ms,
 )
-from services.control.planning.policies import Policy
 from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import Outcome, Reason
-from services.control.policies import planning_policy
 from services.control.units import UnitHistory
 from services.shared.database.pool import Connection
 
@@ -116,11 +114,6 @@ SELECT g.group_id, coalesce(array_agg(m.device_no) FILTER (WHERE m.device_no IS 
  WHERE g.group_id = ANY ($1)
    AND g.closed_at IS NULL
  GROUP BY g.group_id
-"""
-
-_POLICIES = """
-SELECT unit_id, body
-  FROM control.policies
 """
 
 _OFFERS = """
@@ -346,7 +339,7 @@ async def load_snapshot(
         units=units,
         relays=tuple((await load_sources(connection, _named(items, "relay_source_id"))).values()),
         groups=await _load_groups(connection, _named(targets, "group_id")),
-        policies=await load_policies(connection),
+        policies=await policy_store.load_policies(connection),
         offers={
             (BroadcastId(row["broadcast_id"]), UnitId(row["unit_id"])): row["is_accepted"]
             for row in await connection.fetch(_OFFERS, ids)
@@ -365,14 +358,6 @@ async def load_snapshot(
             for row in await connection.fetch(_REQUISITIONS, there_after)
         ),
     )
-
-
-async def load_policies(connection: Connection) -> dict[UnitId, Policy]:
-    """What each unit says for its ground."""
-    return {
-        UnitId(row["unit_id"]): planning_policy(UnitId(row["unit_id"]), row["body"])
-        for row in await connection.fetch(_POLICIES)
-    }
 
 
 async def load_sources(

@@ -117,7 +117,8 @@ class PolicySettings(SettingsGroup):
         default="Asia/Ho_Chi_Minh", description="zone of local days: of units' validity, of pages and of new broadcasts"
     )
     may_approve_own: bool = Field(
-        default=False, description="whether an approver may approve a bulletin of their own (R-12)"
+        default=False,
+        description="whether an approver may approve a bulletin of their own (R-12); policies of units may forbid it",
     )
 
 

@@ -56,6 +56,7 @@ _CODES: dict[str, tuple[str, Mapping[str, str]]] = {
     "model_type": ("not_an_object", {}),
     "model_attributes_type": ("not_an_object", {}),
     "json_invalid": ("not_json", {}),
+    "not_a_local_time": ("not_a_local_time", {}),  # raised by `services.control.policies`
 }
 
 _MAX_FAULTS = 50

@@ -940,6 +940,71 @@ FAULTS: dict[str, Parts] = {
             "Export it again as WAV or FLAC; make a film shorter, or its pictures smaller.",
         ),
     ),
+    # --- policies
+    "policy_crosses_midnight": _fault(
+        ("Khung giờ vắt qua nửa đêm.", "The session crosses midnight."),
+        (
+            "Tách thành hai khung: một đến 00:00 và một từ 00:00.",
+            "Make two of it: one until 00:00 and one from 00:00.",
+        ),
+    ),
+    "policy_is_empty": _fault(
+        ("Giờ bắt đầu và giờ kết thúc trùng nhau.", "Begin and end are the same time."),
+        (
+            "Đặt hai giờ khác nhau; cả ngày là 00:00 đến 00:00 của khung giờ.",
+            "Set two times; a whole day is a session from 00:00 to 00:00.",
+        ),
+    ),
+    "policy_code_twice": _fault(
+        ("Mã khung giờ {detail} xuất hiện hai lần.", "The code {detail} stands twice."),
+        ("Đặt mã khác.", "Choose another code."),
+    ),
+    "policy_overlap": _fault(
+        ("Khung giờ chồng lên khung {detail}.", "The session overlaps the session {detail}."),
+        ("Đặt các khung giờ không chồng nhau.", "Let sessions follow on one another."),
+    ),
+    "policy_weekday_unknown": _fault(
+        ("Không có thứ {detail}.", "There is no weekday {detail}."),
+        ("Dùng số từ 1 (thứ Hai) đến 7 (Chủ nhật).", "Use numbers from 1 (Monday) to 7 (Sunday)."),
+    ),
+    "policy_no_weekday": _fault(
+        ("Không có ngày nào trong tuần.", "There is no weekday."),
+        ("Nêu ít nhất một ngày, hoặc bỏ trường này.", "Name at least one, or leave it out."),
+    ),
+    "policy_not_positive": _fault(
+        ("Thời lượng phải lớn hơn 0.", "The time must be more than nothing."),
+        ("Nhập số giây dương, hoặc bỏ trường này.", "Enter seconds above 0, or leave it out."),
+    ),
+    "policy_not_a_volume": _fault(
+        ("Âm lượng {detail} nằm ngoài 1 đến 100.", "The volume {detail} is not within 1 to 100."),
+        ("Muốn im lặng, hãy dùng giờ yên tĩnh.", "For silence, use quiet hours."),
+    ),
+    "policy_emergency_cannot_wait": _fault(
+        ("Mức khẩn cấp không chờ duyệt.", "An emergency waits for nobody."),
+        ("Chỉ dùng normal và priority.", "Use normal and priority only."),
+    ),
+    "policy_no_time": _fault(
+        ("Không có giờ nào.", "There is no time."),
+        ("Nêu ít nhất một giờ.", "Name at least one."),
+    ),
+    "policy_in_quiet_hours": _fault(
+        ("Giờ {detail} nằm trong giờ yên tĩnh.", "The time {detail} lies in quiet hours."),
+        ("Chọn giờ khác.", "Choose another time."),
+    ),
+    "policy_loosens": _fault(
+        (
+            "Nới lỏng quy định của {unit} (giới hạn: {detail}).",
+            "This loosens what {unit} has set (its limit: {detail}).",
+        ),
+        (
+            "Chỉ được chặt hơn cấp trên: giữ trong giới hạn đó hoặc bỏ trường này.",
+            "A unit may only tighten: stay within that limit, or leave the field out.",
+        ),
+    ),
+    "fallback_without_sound": _fault(
+        ("Bản tin “{title}” không có âm thanh.", "Bulletin “{title}” has no sound."),
+        ("Chọn bản tin có âm thanh.", "Choose one with sound."),
+    ),
     # --- quarantine
     "ids_or_filter": _fault(
         ("Chưa rõ bản tin nào: cần danh sách số hoặc điều kiện.", "It is not said which: numbers or a filter."),

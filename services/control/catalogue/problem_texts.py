@@ -394,6 +394,10 @@ PROBLEMS: dict[str, Parts] = {
         ("Lịch phát chưa hợp lệ", "The broadcast is not valid"),
         ("Lịch phát chưa được lưu; xem từng lỗi bên dưới.", "The broadcast was not stored; see each error below."),
     ),
+    "policy_invalid": _problem(
+        ("Quy định phát chưa hợp lệ", "The policy is not valid"),
+        ("Quy định chưa được lưu; xem từng lỗi bên dưới.", "The policy was not stored; see each error below."),
+    ),
     "media_too_large": _problem(
         ("Tệp quá lớn", "The file is too large"),
         ("Tệp lớn nhất được nhận là {limit} MiB.", "The largest file taken has {limit} MiB."),

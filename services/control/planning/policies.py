@@ -471,6 +471,18 @@ def session(policy: EffectivePolicy, code: str, day: date) -> Held | Rule:
     return Held(begin=_time(begin), end=_time(end))
 
 
+def open_hours(policy: EffectivePolicy, weekday: int) -> tuple[Held, ...]:
+    """Return when something may sound on a weekday (ISO number), all limits of time taken together, in order."""
+    left: list[_Span] = [(0, _DAY_MS)]
+    for limits in policy._limits:  # noqa: SLF001
+        if weekday not in limits.weekdays:
+            return ()
+        if limits.windows is not None:
+            left = _intersection(left, limits.windows[weekday - 1])
+        left = _difference(left, limits.quiet)
+    return tuple(Held(begin=_time(begin), end=_time(end)) for begin, end in left)
+
+
 def open_until(policy: EffectivePolicy, day: date, at_ms: int) -> int | None:
     """Until which millisecond of a local day the session goes on that covers `at_ms`; None where there is none to end.
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
 from schemas.identifiers import UnitId
-from services.control import bulletin_store, bulletins, versions
+from services.control import bulletin_store, bulletins, policies, policy_store, versions
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -336,12 +336,15 @@ async def _decide(
 ) -> BulletinView:
     async with services.database.transaction() as connection:
         bulletin = await bulletin_store.bulletin_for_update(connection, bulletin_id)
+        stated = await policy_store.policies_of(connection, caller.rights.tree.path(bulletin.unit_id))
         decided = await bulletins.decide(
             connection,
             bulletin,
             state,
             note=body.note if body else None,
-            may_decide_own=services.policy.may_approve_own,
+            may_decide_own=policies.may_approve_own(
+                stated, bulletin.unit_id, caller.rights.tree, may_approve_own=services.policy.may_approve_own
+            ),
             actor=caller.actor,
             origin=caller.origin,
             now=caller.now,

@@ -145,7 +145,7 @@ ALTER TABLE control.broadcast_targets
 CREATE TABLE control.policies (
     unit_id     uuid PRIMARY KEY REFERENCES control.units,
     body        jsonb NOT NULL,                  -- services.control.policies.PolicyDocument
-    version     integer NOT NULL DEFAULT 1,
+    version     integer NOT NULL DEFAULT 1,      -- goes on counting when a unit takes back what it said
     changed_at  timestamptz NOT NULL,
     changed_by  uuid NOT NULL REFERENCES control.accounts
 );

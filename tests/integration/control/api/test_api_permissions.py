@@ -103,6 +103,9 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/relay-sources/{relay_source_id}": SEEING,
     "PUT /api/v1/relay-sources/{relay_source_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/relay-sources/{relay_source_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /api/v1/units/{unit_id}/policy": SEEING,
+    "PUT /api/v1/units/{unit_id}/policy": {Role.ADMINISTRATOR},
+    "DELETE /api/v1/units/{unit_id}/policy": {Role.ADMINISTRATOR},
     "GET /api/v1/totals": SEEING,
     "GET /api/v1/audit": {Role.ADMINISTRATOR},
     # Nobody whose unit is not the root, as above; `test_api_quarantine` has who may in the root.
@@ -452,6 +455,30 @@ def _of_relay_source(method: str, suffix: str = "", *, has_body: bool = False) -
 _of_relay_source("GET")
 _of_relay_source("PUT", has_body=True)
 _of_relay_source("POST", "/retire")
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+
+@example("GET", "/api/v1/units/{unit_id}/policy")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/policy")
+
+
+@example("PUT", "/api/v1/units/{unit_id}/policy")
+async def _(api: Api, unit: str) -> Ask:
+    body = {
+        "sessions": [{"code": "sang", "name": "Sáng", "begin": "05:00", "end": "07:00", "weekdays": [1, 2]}],
+        "quiet": [{"begin": "22:00", "end": "05:00"}],
+        "volume_caps": [{"begin": "05:00", "end": "06:00", "percent": 40}],
+        "max_day_s": 3_600,
+    }
+    return Ask(f"/api/v1/units/{api.units[unit]}/policy", {"json": body, "headers": {"If-Match": "*"}})
+
+
+@example("DELETE", "/api/v1/units/{unit_id}/policy")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/policy", {"headers": {"If-Match": "*"}})
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------

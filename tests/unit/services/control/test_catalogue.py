@@ -20,6 +20,7 @@ from services.control.catalogue.page_texts import PAGES
 from services.control.catalogue.problem_texts import PROBLEMS
 from services.control.catalogue.texts import TEXTS, Language, preferred, text
 from services.control.measurement import Refusal as MediaRefusal
+from services.control.planning.policies import FaultCode as PolicyFault
 from services.control.planning.policies import Rule
 from services.control.planning.reconcile import Reason
 from services.control.relay_troubles import Trouble
@@ -113,6 +114,7 @@ def test_every_refusal_has_words_and_the_facts_they_name() -> None:
 
 def test_every_fault_has_words_and_the_facts_they_name() -> None:
     seen = {code for code, _ in faults._CODES.values()} | {each.value for each in MediaRefusal} | {"not_valid"}
+    seen |= {f"policy_{each.value}" for each in PolicyFault}
     for name in ("Fault", "FieldFault", "_fault", "_refusal", "fault", "row_fault"):
         for place, call in calls({name}):
             position = {"Fault": 1, "FieldFault": 0, "_fault": 2, "_refusal": 1, "fault": 1, "row_fault": 2}[name]

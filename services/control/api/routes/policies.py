@@ -1,0 +1,300 @@
+"""Policies: what a unit allows to sound on its ground, its own word and what holds there with everybody's above."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime, time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import Field
+
+from schemas.fields import Level
+from schemas.identifiers import UnitId
+from services.control import policies, policy_changes, policy_store, versions
+from services.control.api.access import Scope, requires
+from services.control.api.context import Caller, Parts
+from services.control.api.errors import documented
+from services.control.api.fields import Answer
+from services.control.api.views import UnitRef, unit_ref
+from services.control.permissions import Permission
+from services.control.planning import policies as planning
+from services.control.planning.policies import Policies, Policy
+from services.control.policies import NOTHING_SAID, FallbackDocument, PolicyDocument
+from services.control.policy_changes import Looser, Saved
+from services.control.policy_store import StoredPolicy
+from services.control.units import UnitTree
+from services.shared.database.pool import Connection
+
+router = APIRouter(prefix="/api/v1/units/{unit_id}/policy", tags=["policies"])
+
+Reader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.UNIT)]
+Setter = Annotated[Caller, requires(Permission.SET_POLICIES, Scope.UNIT)]
+IfMatch = Annotated[str | None, Header(description="ETag of the version that is meant")]
+DryRun = Annotated[bool, Query(description="say what it would come to, and store nothing")]
+
+_LOOSER_SHOWN = 50
+
+
+class SpanView(Answer):
+    """A part of the local day; `end` 00:00 is the midnight at its end."""
+
+    begin: time
+    end: time
+
+
+class SessionView(SpanView):
+    """A slot of the day, and whose it is."""
+
+    unit: UnitRef
+    code: str
+    name: str
+    weekdays: list[int]
+
+
+class QuietView(SpanView):
+    """Hours in which nothing sounds, and who says so."""
+
+    unit: UnitRef
+
+
+class VolumeCapView(SpanView):
+    """The loudest that anything is, and who says so."""
+
+    unit: UnitRef
+    percent: int
+
+
+class LimitView(Answer):
+    """What holds, and whose word it is; without a unit it is the province's setting, or the rule without any word."""
+
+    value: Any
+    unit: UnitRef | None
+
+
+class FallbackView(FallbackDocument):
+    """What devices sound when their plan has run out, and who says so."""
+
+    unit: UnitRef
+
+
+class EffectiveView(Answer):
+    """What holds on the unit's ground: every policy from the root down to it at once, each with whose it is."""
+
+    open_hours: dict[int, list[SpanView]] = Field(description="by weekday: when normal and priority content may sound")
+    sessions: list[SessionView]
+    quiet: list[QuietView]
+    weekdays: list[LimitView]
+    max_session_s: LimitView | None
+    max_day_s: LimitView | None
+    volume_caps: list[VolumeCapView]
+    forbids_self_approval: LimitView
+    approved_levels: list[LimitView] = Field(description="levels that wait for a named approver")
+    allows_direct_relays: LimitView
+    exceptions_by_approver: list[UnitRef] = Field(description="units that let an approver except from their limits")
+    fallback: FallbackView | None
+
+
+class LooserView(Answer):
+    """A unit below that states something looser: it does not count there."""
+
+    unit: UnitRef
+    fields: list[str]
+
+
+class PolicyView(Answer):
+    """What a unit says, and what holds on its ground. `version` is the ETag; 0: it never said anything."""
+
+    unit: UnitRef
+    version: int
+    own: PolicyDocument
+    effective: EffectiveView
+    changed_at: datetime | None
+    changed_by: uuid.UUID | None
+
+
+class SavedView(PolicyView):
+    """A policy just stored, or what storing it would come to."""
+
+    is_dry_run: bool
+    looser_below: int = Field(description="how many units below state something looser, which counts no longer")
+    looser_units: list[LooserView] = Field(description="the first of them")
+
+
+@router.get("", responses=documented([401, 403, 404]))
+async def get_policy(unit_id: uuid.UUID, caller: Reader, response: Response, services: Parts) -> PolicyView:
+    """What the unit says, and what holds there. The ETag is what If-Match wants."""
+    async with services.database.connection() as connection:
+        stored = await policy_store.policy(connection, UnitId(unit_id))
+        view = await _view(connection, stored, caller, services)
+    response.headers["ETag"] = versions.etag(stored.version)
+    return PolicyView(**view)
+
+
+@router.put("", responses=documented([401, 403, 404, 412, 422, 428]))
+async def put_policy(
+    unit_id: uuid.UUID,
+    body: PolicyDocument,
+    caller: Setter,
+    response: Response,
+    services: Parts,
+    if_match: IfMatch = None,
+    dry_run: DryRun = False,
+) -> SavedView:
+    """Say what holds on the unit's ground, within what holds above; If-Match names the version one has read."""
+    return await _put(UnitId(unit_id), body, caller, response, services, if_match, dry_run=dry_run)
+
+
+@router.delete("", responses=documented([401, 403, 404, 412, 428]))
+async def remove_policy(
+    unit_id: uuid.UUID,
+    caller: Setter,
+    response: Response,
+    services: Parts,
+    if_match: IfMatch = None,
+    dry_run: DryRun = False,
+) -> SavedView:
+    """Say nothing any more: what holds above is all that holds."""
+    return await _put(UnitId(unit_id), NOTHING_SAID, caller, response, services, if_match, dry_run=dry_run)
+
+
+async def _put(
+    unit_id: UnitId,
+    document: PolicyDocument,
+    caller: Caller,
+    response: Response,
+    services: Parts,
+    if_match: str | None,
+    *,
+    dry_run: bool,
+) -> SavedView:
+    async with services.database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            stored = await policy_store.policy_for_update(
+                connection, unit_id, by=caller.actor.account_id, at=caller.now
+            )
+            present = PolicyView(**await _view(connection, stored, caller, services)).model_dump(mode="json")
+            versions.check(stored.version, if_match, present, given=document.model_dump(mode="json"))
+            saved = await policy_changes.put(
+                connection,
+                stored,
+                document,
+                may_approve_own=services.policy.may_approve_own,
+                rights=caller.rights,
+                actor=caller.actor,
+                origin=caller.origin,
+                now=caller.now,
+            )
+            view = await _saved_view(connection, saved, caller, services, is_dry_run=dry_run)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.rollback() if dry_run else transaction.commit())
+    response.headers["ETag"] = versions.etag(stored.version if dry_run else saved.policy.version)
+    return view
+
+
+async def _saved_view(
+    connection: Connection, saved: Saved, caller: Caller, services: Parts, *, is_dry_run: bool
+) -> SavedView:
+    tree = caller.rights.tree
+    return SavedView(
+        **await _view(connection, saved.policy, caller, services),
+        is_dry_run=is_dry_run,
+        looser_below=len(saved.looser_below),
+        looser_units=[_looser_view(each, tree) for each in saved.looser_below[:_LOOSER_SHOWN]],
+    )
+
+
+def _looser_view(looser: Looser, tree: UnitTree) -> LooserView:
+    return LooserView(unit=unit_ref(tree, looser.unit_id), fields=list(looser.fields))
+
+
+async def _view(connection: Connection, stored: StoredPolicy, caller: Caller, services: Parts) -> dict[str, Any]:
+    tree = caller.rights.tree
+    stated = await policy_store.policies_of(connection, tree.path(stored.unit_id))
+    return {
+        "unit": unit_ref(tree, stored.unit_id),
+        "version": stored.version,
+        "own": stored.document,
+        "effective": _effective_view(stated, stored.unit_id, tree, may_approve_own=services.policy.may_approve_own),
+        "changed_at": stored.changed_at if stored.version else None,
+        "changed_by": stored.changed_by if stored.version else None,
+    }
+
+
+# --- what holds ------------------------------------------------------------------------------------------------------
+
+
+def _effective_view(
+    stated: dict[UnitId, Policy], unit_id: UnitId, tree: UnitTree, *, may_approve_own: bool
+) -> EffectiveView:
+    """From the root down; where several say something, what decides is the strictest, and of equals the highest."""
+    path = [stated[each] for each in tree.path(unit_id) if each in stated]
+    effective = Policies(stated).at(unit_id, tree)
+
+    def ref(policy: Policy) -> UnitRef:
+        return unit_ref(tree, policy.unit_id)
+
+    forbidding = next((each for each in path if each.forbids_self_approval), None)
+    root = path[0] if path and path[0].unit_id in {each.unit_id for each in tree.roots} else None
+    allowing = root if root is not None and root.forbids_self_approval is False else None
+    self_approval = forbidding or allowing
+    may_own = policies.may_approve_own(stated, unit_id, tree, may_approve_own=may_approve_own)
+    no_relays = next((each for each in path if each.allows_direct_relays is False), None)
+    fallback = next((each for each in reversed(path) if each.fallback is not None), None)
+    return EffectiveView(
+        open_hours={
+            weekday: [SpanView(begin=each.begin, end=each.end) for each in planning.open_hours(effective, weekday)]
+            for weekday in sorted(planning.WEEKDAYS)
+        },
+        sessions=[
+            SessionView(
+                unit=ref(policy),
+                code=each.code,
+                name=each.name,
+                begin=each.begin,
+                end=each.end,
+                weekdays=sorted(each.weekdays),
+            )
+            for policy in path
+            for each in policy.sessions
+        ],
+        quiet=[QuietView(unit=ref(policy), begin=each.begin, end=each.end) for policy in path for each in policy.quiet],
+        weekdays=[
+            LimitView(value=sorted(policy.weekdays), unit=ref(policy)) for policy in path if policy.weekdays is not None
+        ],
+        max_session_s=_least(
+            (policy.max_session.total_seconds(), ref(policy)) for policy in path if policy.max_session is not None
+        ),
+        max_day_s=_least(
+            (policy.max_day.total_seconds(), ref(policy)) for policy in path if policy.max_day is not None
+        ),
+        volume_caps=[
+            VolumeCapView(unit=ref(policy), begin=each.begin, end=each.end, percent=each.percent)
+            for policy in path
+            for each in policy.volume_caps
+        ],
+        forbids_self_approval=LimitView(value=not may_own, unit=ref(self_approval) if self_approval else None),
+        approved_levels=[
+            LimitView(value=level.name.lower(), unit=ref(policy))
+            for level in (Level.NORMAL, Level.PRIORITY)
+            for policy in path
+            if level in (policy.approved_levels or ())
+        ],
+        allows_direct_relays=LimitView(value=no_relays is None, unit=ref(no_relays) if no_relays else None),
+        exceptions_by_approver=[ref(policy) for policy in path if policy.exceptions_by_approver],
+        fallback=FallbackView(
+            unit=ref(fallback), bulletin_id=fallback.fallback.bulletin_id, times=fallback.fallback.times
+        )
+        if fallback is not None and fallback.fallback is not None
+        else None,
+    )
+
+
+def _least(limits: Iterable[tuple[float, UnitRef]]) -> LimitView | None:
+    seconds, unit = min(limits, key=lambda limit: limit[0], default=(None, None))
+    return LimitView(value=int(seconds), unit=unit) if seconds is not None else None
