@@ -1001,10 +1001,6 @@ FAULTS: dict[str, Parts] = {
             "A unit may only tighten: stay within that limit, or leave the field out.",
         ),
     ),
-    "fallback_without_sound": _fault(
-        ("Bản tin “{title}” không có âm thanh.", "Bulletin “{title}” has no sound."),
-        ("Chọn bản tin có âm thanh.", "Choose one with sound."),
-    ),
     # --- quarantine
     "ids_or_filter": _fault(
         ("Chưa rõ bản tin nào: cần danh sách số hoặc điều kiện.", "It is not said which: numbers or a filter."),
