@@ -1,4 +1,4 @@
-"""A bad uplink, as arithmetic: what becomes of messages on their way out, and when links and mains fail.
+"""Bad luck, as arithmetic: what becomes of messages and downloads on a bad line, and when lines, mains and clocks fail.
 
 Pure: the random draws are arguments (numbers in [0, 1), in the order they are used), so a flaky network is a table in a
 test and a seed in a scenario.
@@ -9,13 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from firmware_sim import effects
+from firmware_sim import effects, inputs
+
+MessageT = TypeVar("MessageT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UplinkFaults:
-    """Probabilities, per message, of losing, doubling and delaying it, and of the link breaking after it."""
+class LineFaults:
+    """Probabilities, per message, of losing, doubling and delaying it, and of the link breaking after it.
+
+    The same in both directions: a message towards the device is lost behind the broker's back, as by a modem that
+    acknowledges what it then has no room for.
+    """
 
     drop: float = 0.0
     duplicate: float = 0.0
@@ -30,10 +37,10 @@ class UplinkFaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Later:
-    """A message to publish after a delay; 0 is now."""
+class Later(Generic[MessageT]):
+    """A message that gets through after a delay; 0 is now."""
 
-    publish: effects.Publish
+    message: MessageT
     delay_ms: int = 0
 
 
@@ -43,25 +50,32 @@ class BreakLink:
 
 
 def disturb(
-    wanted: Iterable[effects.Publish], faults: UplinkFaults, draws: Iterator[float]
-) -> tuple[Later | BreakLink, ...]:
-    """What really happens to these publishes on a bad uplink."""
+    wanted: Iterable[MessageT], faults: LineFaults, draws: Iterator[float]
+) -> tuple[Later[MessageT] | BreakLink, ...]:
+    """What really happens to these messages on a bad line."""
     if faults.is_harmless:
-        return tuple(Later(publish=publish) for publish in wanted)
-    happening: list[Later | BreakLink] = []
-    for publish in wanted:
+        return tuple(Later(message=message) for message in wanted)
+    happening: list[Later[MessageT] | BreakLink] = []
+    for message in wanted:
         # Four draws for every message, used or not, so that one fault does not shift the fate of all later messages.
         lost, doubled, delayed, broken = (next(draws) for _ in range(4))
         if lost >= faults.drop:
             delay_ms = 0
             if delayed < faults.delay:
                 delay_ms = round(faults.delay_max_ms * delayed / faults.delay)
-            happening.append(Later(publish=publish, delay_ms=delay_ms))
+            happening.append(Later(message=message, delay_ms=delay_ms))
             if doubled < faults.duplicate:
-                happening.append(Later(publish=publish, delay_ms=delay_ms))
+                happening.append(Later(message=message, delay_ms=delay_ms))
         if broken < faults.disconnect:
             happening.append(BreakLink())
     return tuple(happening)
+
+
+def spoil(fetch: effects.Fetch, *, share: float, draw: float) -> effects.Fetch | inputs.MediaFailed:
+    """What becomes of a download of which `share` bring nothing."""
+    if draw >= share:
+        return fetch
+    return inputs.MediaFailed(sha256=fetch.media.sha256, detail="the line broke before the first byte")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +92,11 @@ class Episodes:
     def next_length_ms(self, draw: float) -> int:
         """How long it lasts."""
         return _exponential_ms(self.mean_length_s, draw)
+
+
+def within_ms(bound_ms: int, draw: float) -> int:
+    """A number of milliseconds between -`bound_ms` and `bound_ms`: how far a clock jumps, or is set wrong."""
+    return round(bound_ms * (2 * draw - 1))
 
 
 def _exponential_ms(mean_s: float, draw: float) -> int:

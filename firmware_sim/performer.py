@@ -157,6 +157,15 @@ class Performer:
         """How fast its clock runs."""
         return self._surroundings.speed
 
+    def lose_power(self) -> None:
+        """Go down without a word: what was sounding is gone, and so is everything that is not on flash."""
+        self._is_off = True
+        self._inbox.clear()
+        self._tuner.close()
+        self._workshop.player.silence(self.profile.id)
+        if self._timer is not None:
+            self._timer.cancel()
+
     def now(self) -> Moment:
         """The present moment as the device sees it."""
         at_ms, state = self._surroundings.read_clock()
@@ -236,9 +245,7 @@ class Performer:
             case effects.NoteAlive(at_ms=at_ms):
                 self._flash.note_alive(at_ms)
             case effects.Fetch():
-                if effect.media.sha256 not in self._fetching:
-                    self._fetching.add(effect.media.sha256)
-                    self._workshop.tasks.create_task(self._fetch(effect))
+                self._begin_fetch(effect)
             case effects.DeleteMedia(sha256=sha256):
                 self._flash.delete_media(sha256)
                 self._workshop.downloader.forget(sha256)
@@ -296,6 +303,18 @@ class Performer:
         if self._tuner.plays(token):
             return self._tuner.stop(token)
         return self._workshop.player.stop(self.profile.id, token)
+
+    def _begin_fetch(self, effect: effects.Fetch) -> None:
+        if effect.media.sha256 in self._fetching:
+            return
+        share = self._workshop.spoilt_downloads
+        match faults.spoil(effect, share=share, draw=next(self._draws)) if share else effect:
+            case effects.Fetch():
+                self._fetching.add(effect.media.sha256)
+                self._workshop.tasks.create_task(self._fetch(effect))
+            case inputs.MediaFailed() as spoilt:
+                self._workshop.tally["downloads_spoilt"] += 1
+                self._inbox.append(spoilt)
 
     async def _fetch(self, effect: effects.Fetch) -> None:
         sha256 = effect.media.sha256

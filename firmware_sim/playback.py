@@ -61,6 +61,9 @@ from schemas.plans import ContentKind, Emission, Plan, RelayReference
 # A timer fires a little late on any machine; an emission whose latest start is its start must survive that.
 START_GRACE_MS = 50
 
+# Steps of the clock up to this are everyday synchronisation.
+EVERYDAY_STEP_MS = 1_000
+
 # What has been settled is remembered this long after the end of its slot, so that no newer plan and no clock set back
 # makes it sound or be reported twice.
 REMEMBERED_MS = 48 * 3_600_000
@@ -424,16 +427,26 @@ def _emission_offers(turn: _Turn, scene: Scene) -> Iterable[_Offer]:
     if not scene.is_clock_trusted:
         return
     now_ms = turn.now.at_ms
-    sounding = turn.programme.sounding
     for planned in turn.programme.due:
-        if planned.emission.starts_at_ms > now_ms and not (
-            sounding is not None and _same(sounding.reference, planned.reference)
-        ):
-            continue  # the clock was set back since it came up; what sounds already goes on all the same
         play = turn.play_of(planned.reference)
+        if planned.emission.starts_at_ms > now_ms and not _goes_on_too_early(turn, planned.emission, play):
+            continue
         offer = _first_offer(turn, scene, planned) if play is None else _further_offer(turn, scene, planned, play)
         if offer is not None:
             yield offer
+
+
+def _goes_on_too_early(turn: _Turn, emission: Emission, play: Play | None) -> bool:
+    """Whether an emission sounds on whose time is yet to come, because the clock was set back since it began.
+
+    A small correction is none to be heard; after a larger one it pauses until its time by the better clock.
+    """
+    if play is None or play.paused_at_ms is not None:
+        return False
+    if emission.starts_at_ms - turn.now.at_ms <= EVERYDAY_STEP_MS:
+        return True
+    turn.pause(play, None)
+    return False
 
 
 def _first_offer(turn: _Turn, scene: Scene, planned: Planned) -> _Offer | None:

@@ -247,6 +247,11 @@ class Player:
             showing.timer.cancel()
         return self._figures(showing)
 
+    def silence(self, device: str) -> None:
+        """Everything a device puts out is gone, with its power."""
+        for key in [key for key in self._parts if key[0] == device]:
+            self.stop(*key)
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _advance(self, device: str, token: int) -> bool:

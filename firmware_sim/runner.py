@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_sim import clock as clocks
-from firmware_sim import manifest, scenario
+from firmware_sim import faults, manifest, scenario
 from firmware_sim.clock import DriftingClock
 from firmware_sim.connector import Endpoint
 from firmware_sim.downloader import Downloader
@@ -117,6 +117,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 downloader=Downloader(at_once=settings.fetches, pool=settings.data / ".media"),
                 true_ms=true_ms,
                 uplink_faults=chosen.uplink.faults(),
+                downlink_faults=chosen.downlink.faults(),
+                spoilt_downloads=chosen.downloads.spoilt,
             )
             fleet = Fleet(settings, stations, chosen, workshop)
             async with serve_status(settings.status.host, settings.status.port, report=fleet.report) as (host, port):
@@ -224,6 +226,12 @@ class Fleet:
         if (mains := self._scenario.mains) is not None:
             for steward in self._stewards:
                 create(self._mains(steward, mains))
+        if (cuts := self._scenario.cuts) is not None:
+            for steward in self._stewards:
+                create(self._cuts(steward, cuts))
+        if (jumps := self._scenario.clocks.jumps) is not None:
+            for steward in self._stewards:
+                create(self._jumps(steward, jumps))
 
     async def _synchronise_clocks(self) -> None:
         """Set every clock that can be set once per interval, one after the other."""
@@ -232,7 +240,8 @@ class Fleet:
             for steward in self._stewards:
                 await asyncio.sleep(pause_s)
                 if steward.hears_time:
-                    steward.synchronise()
+                    error_ms = faults.within_ms(self._scenario.clocks.error_ms, self._random.random())
+                    steward.synchronise(error_ms=error_ms)
 
     async def _storms(self, storm: scenario.Storm) -> None:
         await asyncio.sleep(storm.first_after_s)
@@ -240,7 +249,7 @@ class Fleet:
             hit = [steward for steward in self._stewards if self._random.random() < storm.share]
             log.info("storm", extra={"sessions": len(hit)})
             for steward in hit:
-                steward.sever()
+                steward.sever(away_s=storm.length_s)
             await asyncio.sleep(storm.every_s)
 
     async def _outages(self, steward: Steward, spells: scenario.Spells) -> None:
@@ -250,6 +259,21 @@ class Fleet:
             length_s = episodes.next_length_ms(draw()) / 1_000
             steward.sever(away_s=length_s)
             await asyncio.sleep(length_s)
+
+    async def _cuts(self, steward: Steward, cuts: scenario.Cuts) -> None:
+        episodes, draw = cuts.episodes(), self._random.random
+        while True:
+            await asyncio.sleep(episodes.next_gap_ms(draw()) / 1_000)
+            length_s = episodes.next_length_ms(draw()) / 1_000
+            steward.cut_power(away_s=length_s, is_clock_dead=draw() < cuts.dead_clocks)
+            await asyncio.sleep(length_s)
+
+    async def _jumps(self, steward: Steward, jumps: scenario.Jumps) -> None:
+        # Only the gaps between jumps are used: a jump has no length, it lasts until the clock is set.
+        gaps, draw = faults.Episodes(mean_gap_s=jumps.mean_gap_s, mean_length_s=1.0), self._random.random
+        while True:
+            await asyncio.sleep(gaps.next_gap_ms(draw()) / 1_000)
+            steward.jump(by_ms=faults.within_ms(jumps.max_ms, draw()))
 
     async def _mains(self, steward: Steward, spells: scenario.Spells) -> None:
         episodes, draw = spells.episodes(), self._random.random

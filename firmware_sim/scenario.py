@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from firmware_sim.errors import InvalidInput
-from firmware_sim.faults import Episodes, UplinkFaults
+from firmware_sim.faults import Episodes, LineFaults
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
@@ -21,8 +21,8 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Uplink(_Table):
-    """What happens to single messages on their way out; probabilities per message."""
+class Line(_Table):
+    """What happens to single messages on their way; probabilities per message."""
 
     drop: Probability = 0.0
     duplicate: Probability = 0.0
@@ -30,9 +30,9 @@ class Uplink(_Table):
     delay_max_ms: int = Field(default=0, ge=0, le=600_000)
     disconnect: Probability = 0.0
 
-    def faults(self) -> UplinkFaults:
+    def faults(self) -> LineFaults:
         """The same as a value of the core."""
-        return UplinkFaults(
+        return LineFaults(
             drop=self.drop,
             duplicate=self.duplicate,
             delay=self.delay,
@@ -53,28 +53,57 @@ class Spells(_Table):
 
 
 class Storm(_Table):
-    """The links of many devices break at the same instant, again and again."""
+    """The links of many devices break at the same instant, again and again, and stay down for `length_s`."""
 
     first_after_s: Seconds
     every_s: Seconds
     share: Probability = 1.0
+    length_s: float = Field(default=0.0, ge=0, le=30 * 86_400)
+
+
+class Cuts(Spells):
+    """Devices go dark without a word and come back; of `dead_clocks` the clock has then lost the time."""
+
+    dead_clocks: Probability = 0.0
+
+
+class Jumps(_Table):
+    """Clocks that are moved by up to ± `max_ms`, and believe in themselves as before."""
+
+    mean_gap_s: Seconds
+    max_ms: int = Field(ge=1, le=7 * 86_400_000)
 
 
 class Clocks(_Table):
-    """How wrong clocks are: drift up to ± `ppm`, how often they are set, and the share that never is."""
+    """How wrong clocks are.
+
+    They drift by up to ± `ppm`, are set every so often, up to ± `error_ms` off (the jitter of the network they are set
+    over), and a share never is.
+    """
 
     ppm: float = Field(default=0.0, ge=0, le=1_000)
     synchronised_every_s: Seconds = 3_600.0
+    error_ms: int = Field(default=0, ge=0, le=60_000)
     unsynchronised_share: Probability = 0.0
+    jumps: Jumps | None = None
+
+
+class Downloads(_Table):
+    """Media that does not come: the share of downloads that bring nothing."""
+
+    spoilt: Probability = 0.0
 
 
 class Scenario(_Table):
     """One named scenario."""
 
     description: str = Field(min_length=1)
-    uplink: Uplink = Uplink()
+    uplink: Line = Line()
+    downlink: Line = Line()
+    downloads: Downloads = Downloads()
     outages: Spells | None = None  # the uplink of a device is down
     mains: Spells | None = None  # mains are lost, the device runs on battery
+    cuts: Cuts | None = None
     storm: Storm | None = None
     clocks: Clocks = Clocks()
 

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     scenario: str = Field(
         default="quiet_day",
         min_length=1,
-        description="quiet_day, flaky_uplink, reconnect_storm or a path to a TOML file",
+        description="the name of a scenario, such as quiet_day or power_cuts, or a path to a TOML file",
     )
     seed: int = Field(default=0, ge=0, description="seed of every random draw of the scenario")
     ramp: Duration = Field(default=timedelta(seconds=2), description="time over which the first connections are spread")

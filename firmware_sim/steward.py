@@ -8,7 +8,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from firmware_sim import inputs
+from firmware_sim import clock as clocks
+from firmware_sim import faults, inputs
 from firmware_sim.clock import DriftingClock
 from firmware_sim.connector import Connector, Endpoint, Identity
 from firmware_sim.flash import Flash
@@ -25,6 +26,7 @@ from schemas.presence import PresenceReport
 from schemas.topics import Downlink, DownlinkKind, Presence
 
 RESTART_S = 2.0  # from going down to being up again
+MODEM_S = 0.2  # from power to the first attempt to connect
 
 
 class Steward:
@@ -48,8 +50,11 @@ class Steward:
         self.hears_time = clock.state is ClockState.SYNCHRONISED  # who begins without time never gets any
         self._workshop = workshop
         self._random = random_source
+        self._is_leaving = False
+        self._is_dark = False
         self._presence_topic = topics.format_topic(Presence(station.profile.id))
         draws: Callable[[], float] = random_source.random
+        self._draws = (draws() for _ in itertools.count())
         self._performers = {
             profile.id: Performer(
                 profile,
@@ -85,6 +90,7 @@ class Steward:
 
     def stop(self) -> None:
         """Go down in order and take leave of the broker."""
+        self._is_leaving = True
         for performer in self.performers:
             performer.power_off()
         self._connector.stop()
@@ -128,21 +134,52 @@ class Steward:
         self._workshop.loop.call_later(RESTART_S, self._boot_again, going)
 
     def _boot_again(self, going: tuple[Performer, ...]) -> None:
+        if not self._is_dark:
+            self._boot(going, BootReason.COMMAND)
+
+    def _boot(self, going: tuple[Performer, ...], reason: BootReason) -> None:
+        """Bring up whoever is down; nobody any more when the station takes its leave."""
         for performer in going:
-            performer.boot(BootReason.COMMAND)
-            if self.is_up:
-                performer.connected()
+            if performer.is_off and not self._is_leaving:
+                performer.boot(reason)
+                if self.is_up:
+                    performer.connected()
 
     # --- what a scenario does ----------------------------------------------------------------------------------------
 
-    def synchronise(self) -> None:
-        """Set the clock from the network."""
+    def synchronise(self, *, error_ms: int = 0) -> None:
+        """Set the clock from the network, off by `error_ms`."""
         true_ms = self._workshop.true_ms()
-        step_ms = true_ms - self._clock.read(true_ms)
-        previous = self._clock.state
-        self._clock = self._clock.synchronised(true_ms)
+        self._set_clock(self._clock.synchronised(true_ms, error_ms=error_ms), true_ms)
+
+    def jump(self, *, by_ms: int) -> None:
+        """Something moves the clock, which believes in itself as before."""
+        true_ms = self._workshop.true_ms()
+        self._set_clock(self._clock.stepped(true_ms, by_ms=by_ms), true_ms)
+
+    def _set_clock(self, clock: DriftingClock, true_ms: int) -> None:
+        step_ms, previous = clock.read(true_ms) - self._clock.read(true_ms), self._clock.state
+        self._clock = clock
         for performer in self.performers:
             performer.feed(inputs.ClockSet(previous=previous, step_ms=step_ms))
+
+    def cut_power(self, *, away_s: float, is_clock_dead: bool) -> None:
+        """The station goes dark at once, with everything behind it, and comes up again later.
+
+        With a dead clock it then begins in 1970, until the network tells it the time.
+        """
+        self._workshop.tally["power_cuts"] += 1
+        for performer in self.performers:
+            performer.lose_power()
+        self._is_dark = True
+        self.sever(away_s=away_s + MODEM_S)
+        self._workshop.loop.call_later(away_s, self._power_returns, is_clock_dead)
+
+    def _power_returns(self, is_clock_dead: bool) -> None:
+        self._is_dark = False
+        if is_clock_dead:
+            self._clock = clocks.lost(self._workshop.true_ms(), ppm=self._clock.ppm)
+        self._boot(self.performers, BootReason.POWER_ON)
 
     def switch_power(self, source: PowerSource) -> None:
         """Mains are lost or come back."""
@@ -191,7 +228,18 @@ class Steward:
         if performer is None or not isinstance(parsed, Downlink):
             self._workshop.tally["downlinks_astray"] += 1
             return
-        performer.receive(parsed.kind, payload)
-        if performer is self._own and parsed.kind is DownlinkKind.KEYS:
+        for fate in faults.disturb((payload,), self._workshop.downlink_faults, self._draws):
+            match fate:
+                case faults.Later(delay_ms=0):
+                    self._hand_down(performer, parsed.kind, payload)
+                case faults.Later(delay_ms=delay_ms):
+                    self._workshop.loop.call_later(delay_ms / 1_000, self._hand_down, performer, parsed.kind, payload)
+                case faults.BreakLink():
+                    self._workshop.tally["links_broken"] += 1
+                    self._workshop.loop.call_soon(self.sever)
+
+    def _hand_down(self, performer: Performer, kind: DownlinkKind, payload: bytes) -> None:
+        performer.receive(kind, payload)
+        if performer is self._own and kind is DownlinkKind.KEYS:
             for child in self._children:
-                child.receive(parsed.kind, payload)
+                child.receive(kind, payload)

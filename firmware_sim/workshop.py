@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from firmware_sim.downloader import Downloader
-from firmware_sim.faults import UplinkFaults
+from firmware_sim.faults import LineFaults
 from firmware_sim.player import Player
 from firmware_sim.relay_stream import Streams
 
@@ -23,5 +23,7 @@ class Workshop:
     downloader: Downloader
     streams: Streams
     true_ms: Callable[[], int]
-    uplink_faults: UplinkFaults = field(default_factory=UplinkFaults)
+    uplink_faults: LineFaults = field(default_factory=LineFaults)
+    downlink_faults: LineFaults = field(default_factory=LineFaults)
+    spoilt_downloads: float = 0.0  # the share that brings nothing
     tally: Counter[str] = field(default_factory=Counter)

@@ -73,13 +73,25 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         load_stations(tmp_path / "other.json")
 
 
-@pytest.mark.parametrize("name", ["quiet_day", "flaky_uplink", "reconnect_storm"])
+NAMED = (
+    "flaky_uplink",
+    "missing_media",
+    "offline_beyond_horizon",
+    "offline_three_days",
+    "power_cuts",
+    "quiet_day",
+    "reconnect_storm",
+    "wrong_clocks",
+)
+
+
+@pytest.mark.parametrize("name", NAMED)
 def test_named_scenario_loads(name: str) -> None:
     assert load_scenario(name).description
 
 
 def test_there_are_no_other_named_scenarios() -> None:
-    assert {each.stem for each in SCENARIOS.glob("*.toml")} == {"quiet_day", "flaky_uplink", "reconnect_storm"}
+    assert tuple(sorted(each.stem for each in SCENARIOS.glob("*.toml"))) == NAMED
 
 
 @pytest.mark.parametrize(
@@ -90,6 +102,12 @@ def test_there_are_no_other_named_scenarios() -> None:
         pytest.param('description = "x"\n[uplink]\ndrop = 1.5', "uplink.drop: ", id="probability_above_one"),
         pytest.param('description = "x"\n[uplink]\nlose = 0.5', "uplink.lose: ", id="unknown_field"),
         pytest.param('description = "x"\n[outages]\nmean_gap_s = 5', "outages.mean_length_s: ", id="half_a_table"),
+        pytest.param('description = "x"\n[downlink]\ndrop = -1', "downlink.drop: ", id="probability_below_zero"),
+        pytest.param('description = "x"\n[downloads]\nspoilt = 2', "downloads.spoilt: ", id="more_than_all"),
+        pytest.param('description = "x"\n[cuts]\nmean_gap_s = 1', "cuts.mean_length_s: ", id="cuts_without_length"),
+        pytest.param(
+            'description = "x"\n[clocks.jumps]\nmean_gap_s = 1\nmax_ms = 0', "clocks.jumps.max_ms: ", id="no_jump"
+        ),
         pytest.param(
             'description = "x"\n[storm]\nfirst_after_s = 0\nevery_s = 1', "storm.first_after_s: ", id="at_once"
         ),
@@ -102,7 +120,7 @@ def test_scenario_problem_names_its_field(text: str, problem: str) -> None:
 
 
 def test_unknown_scenario_names_the_known_ones() -> None:
-    with pytest.raises(InvalidInput, match="flaky_uplink, quiet_day, reconnect_storm"):
+    with pytest.raises(InvalidInput, match=", ".join(NAMED)):
         load_scenario("sunny_day")
 
 

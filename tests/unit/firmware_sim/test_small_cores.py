@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_sim import backoff, clock, effects, media, memory, physics
+from firmware_sim import backoff, clock, effects, faults, inputs, media, memory, physics
 from firmware_sim.clock import DriftingClock
-from firmware_sim.faults import BreakLink, Episodes, Later, UplinkFaults, disturb
+from firmware_sim.faults import BreakLink, Episodes, Later, LineFaults, disturb
 from firmware_sim.media import Shelf
 from firmware_sim.memory import Notes
 from firmware_sim.programme import Play
@@ -65,33 +65,61 @@ class TestBackoff:
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 MESSAGE = effects.Publish(topic="t", payload=b"x")
-SOME = UplinkFaults(drop=0.1, duplicate=0.1, delay=0.5, delay_max_ms=1_000, disconnect=0.1)
+SOME = LineFaults(drop=0.1, duplicate=0.1, delay=0.5, delay_max_ms=1_000, disconnect=0.1)
 
 
 @pytest.mark.parametrize(
     ("lost", "doubled", "delayed", "broken", "expected"),
     [
-        pytest.param(0.5, 0.5, 0.9, 0.5, [Later(publish=MESSAGE)], id="unharmed"),
+        pytest.param(0.5, 0.5, 0.9, 0.5, [Later(message=MESSAGE)], id="unharmed"),
         pytest.param(0.0, 0.5, 0.9, 0.5, [], id="lost"),
-        pytest.param(0.5, 0.0, 0.9, 0.5, [Later(publish=MESSAGE)] * 2, id="doubled"),
-        pytest.param(0.5, 0.5, 0.25, 0.5, [Later(publish=MESSAGE, delay_ms=500)], id="late"),
-        pytest.param(0.5, 0.5, 0.9, 0.0, [Later(publish=MESSAGE), BreakLink()], id="last_before_the_link_broke"),
+        pytest.param(0.5, 0.0, 0.9, 0.5, [Later(message=MESSAGE)] * 2, id="doubled"),
+        pytest.param(0.5, 0.5, 0.25, 0.5, [Later(message=MESSAGE, delay_ms=500)], id="late"),
+        pytest.param(0.5, 0.5, 0.9, 0.0, [Later(message=MESSAGE), BreakLink()], id="last_before_the_link_broke"),
         pytest.param(0.0, 0.0, 0.0, 0.0, [BreakLink()], id="everything_at_once"),
     ],
 )
 def test_fate_of_a_message(
-    lost: float, doubled: float, delayed: float, broken: float, expected: list[Later | BreakLink]
+    lost: float, doubled: float, delayed: float, broken: float, expected: list[Later[effects.Publish] | BreakLink]
 ) -> None:
     assert list(disturb((MESSAGE,), SOME, iter([lost, doubled, delayed, broken]))) == expected
 
 
 def test_harmless_uplink_takes_no_draws() -> None:
-    assert disturb((MESSAGE, MESSAGE), UplinkFaults(), iter(())) == (Later(publish=MESSAGE),) * 2
+    assert disturb((MESSAGE, MESSAGE), LineFaults(), iter(())) == (Later(message=MESSAGE),) * 2
 
 
 def test_every_message_takes_the_same_number_of_draws() -> None:
     draws = iter([0.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9])
-    assert disturb((MESSAGE, MESSAGE), SOME, draws) == (Later(publish=MESSAGE),)
+    assert disturb((MESSAGE, MESSAGE), SOME, draws) == (Later(message=MESSAGE),)
+
+
+def test_any_message_can_be_disturbed() -> None:
+    assert disturb((b"downlink",), SOME, iter([0.5, 0.5, 0.0, 0.5])) == (Later(message=b"downlink", delay_ms=0),)
+
+
+@pytest.mark.parametrize(
+    ("share", "draw", "is_spoilt"),
+    [
+        pytest.param(0.0, 0.0, False, id="never"),
+        pytest.param(1.0, 0.999, True, id="always"),
+        pytest.param(0.5, 0.499, True, id="below"),
+        pytest.param(0.5, 0.5, False, id="at_the_share"),
+    ],
+)
+def test_fate_of_a_download(share: float, draw: float, is_spoilt: bool) -> None:
+    fetch = effects.Fetch(media=a_file("a"), url="http://media.test/a")
+    happened = faults.spoil(fetch, share=share, draw=draw)
+    if is_spoilt:
+        assert isinstance(happened, inputs.MediaFailed)
+        assert happened.sha256 == fetch.media.sha256
+    else:
+        assert happened is fetch
+
+
+@pytest.mark.parametrize(("draw", "expected"), [(0.0, -600), (0.5, 0), (0.75, 300)])
+def test_clock_errors_lie_around_zero(draw: float, expected: int) -> None:
+    assert faults.within_ms(600, draw) == expected
 
 
 @given(draw=st.floats(0, 1, exclude_max=True))
