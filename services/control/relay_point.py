@@ -332,7 +332,9 @@ class Relay:
             await asyncio.sleep(SIGN_EVERY.total_seconds())
 
     async def _sign(self) -> None:
-        """Hand out the list as it is now."""
+        """Hand out the list as it is now; none before anything is known: who is told "unreachable" asks less often."""
+        if self.health.state == CONNECTING:
+            return
         states = {ON_AIR: RelayState.ON_AIR, SILENT: RelayState.SILENT}
         async with self._signing:  # two lists under way at once could arrive in the wrong order
             now_ms = to_ms(utc_now())
