@@ -461,6 +461,9 @@ def _why_silent(expected: Expected, circumstances: Circumstances) -> tuple[Reaso
     if heard_at is None:
         return Reason.NEVER_HEARD, False
     if heard_at >= expected.ends_at:
+        if expected.is_stopped:
+            # What sounds when it is taken back is told of; what a device could not begin until then leaves no word.
+            return Reason.TAKEN_BACK, True
         return Reason.NO_REPORT if circumstances.is_clock_trusted else Reason.CLOCK_UNTRUSTED, False
     if circumstances.is_without_mains:
         return Reason.MAINS_LOST, False

@@ -177,6 +177,13 @@ def test_taken_back_while_it_sounded() -> None:
     check([an_end(60 * SECOND, outcome=PlayOutcome.STOPPED)], Outcome.CUT, Reason.TAKEN_BACK, expected=stopped)
 
 
+def test_what_was_taken_back_before_the_device_could_begin_it_leaves_no_word() -> None:
+    stopped = replace(EXPECTED, is_stopped=True)
+    verdict = weigh(stopped, [], HEALTHY, now=OVERDUE)
+    assert verdict is not None
+    assert (verdict.outcome, verdict.reason) == (Outcome.MISSED, Reason.TAKEN_BACK)
+
+
 def test_a_gateways_word_is_evidence_of_its_own_class() -> None:
     verdict = check([an_end(standing=Standing.GATEWAY)], Outcome.PLAYED)
     assert verdict.evidence is Evidence.GATEWAY
