@@ -210,19 +210,20 @@ def _target_columns(target: TargetWish, device_nos: Mapping[str, DeviceNo]) -> t
 
 
 async def ask_for_exception(
-    connection: Connection, broadcast: StoredBroadcast, exception: PolicyException, *, at: datetime
+    connection: Connection, broadcast: StoredBroadcast, exception: PolicyException, *, by: uuid.UUID, at: datetime
 ) -> None:
-    """Have an approver decide on the rules that this version of a broadcast breaks."""
+    """Have an approver decide on the rules that this version of a broadcast, made by somebody, breaks."""
     await connection.execute(
         """
-        INSERT INTO control.policy_exceptions (broadcast_id, version, rules, unit_ids, asked_at)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO control.policy_exceptions (broadcast_id, version, rules, unit_ids, asked_at, asked_by)
+        VALUES ($1, $2, $3, $4, $5, $6)
         """,
         broadcast.broadcast_id,
         broadcast.version,
         list(exception.rules),
         list(exception.unit_ids),
         at,
+        by,
     )
 
 

@@ -159,7 +159,7 @@ async def _settled(
     exception = await policy_trial.hold(connection, stored, verdict.first.local_day, now=now)
     if exception is not None:
         await broadcast_store.set_state(connection, broadcast_id, AWAITING_APPROVAL)
-        await broadcast_store.ask_for_exception(connection, stored, exception, at=now)
+        await broadcast_store.ask_for_exception(connection, stored, exception, by=actor.account_id, at=now)
         stored = dataclasses.replace(stored, state=AWAITING_APPROVAL)
     await planning_queue.request_broadcast(connection, broadcast_id, at=now)
     await _record(connection, action, before, stored, actor=actor, origin=origin, now=now)

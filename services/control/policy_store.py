@@ -1,4 +1,4 @@
-"""SQL of policies: what each unit says for its ground."""
+"""SQL of policies: what each unit says for its ground, and what approvers let pass all the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 
 from asyncpg import Record
 
-from schemas.identifiers import UnitId
+from schemas.identifiers import BroadcastId, UnitId
 from services.control.planning.policies import Policy
 from services.control.policies import NOTHING_SAID, PolicyDocument, planning_policy
 from services.shared.database.pool import Connection
@@ -26,10 +26,46 @@ class StoredPolicy:
     changed_by: uuid.UUID | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredException:
+    """Rules that a version of a broadcast breaks, whose policies those are, and what became of asking to let it pass.
+
+    `makers` are everybody who made a version of it. `is_open`: it is the broadcast as it stands, and nobody has decided.
+    """
+
+    broadcast_id: BroadcastId
+    version: int
+    unit_id: UnitId  # the unit that issues it
+    title: str
+    level: str
+    rules: tuple[str, ...]
+    unit_ids: tuple[UnitId, ...]
+    asked_at: datetime
+    asked_by: uuid.UUID
+    makers: frozenset[uuid.UUID]
+    is_open: bool
+    decided_at: datetime | None
+    decided_by: uuid.UUID | None
+    is_allowed: bool | None
+    note: str | None
+
+
 _POLICY = """
 SELECT unit_id, body, version, changed_at, changed_by
   FROM control.policies
  WHERE unit_id = $1
+"""
+
+
+_EXCEPTIONS = """
+SELECT x.broadcast_id, x.version, b.unit_id, b.title, b.level, x.rules, x.unit_ids, x.asked_at, x.asked_by,
+       (SELECT array_agg(DISTINCT each.asked_by) || b.created_by
+          FROM control.policy_exceptions each
+         WHERE each.broadcast_id = x.broadcast_id) AS makers,
+       x.decided_at IS NULL AND x.version = b.version AND b.state = 'awaiting_approval' AS is_open,
+       x.decided_at, x.decided_by, x.is_allowed, x.note
+  FROM control.policy_exceptions x
+  JOIN control.broadcasts b USING (broadcast_id)
 """
 
 
@@ -84,6 +120,94 @@ async def put(
         by,
     )
     return _stored(row, unit_id)
+
+
+async def exceptions_in(
+    connection: Connection,
+    *,
+    issued_in: Iterable[UnitId],
+    against: Iterable[UnitId],
+    is_open: bool | None,
+    before: datetime | None,
+    limit: int,
+) -> tuple[StoredException, ...]:
+    """What was asked to let pass, newest first: of broadcasts issued in some units, or against the policies of some.
+
+    What was asked for a version that stands no more, and never decided on, is left out.
+    """
+    rows = await connection.fetch(
+        f"""
+        SELECT *
+          FROM ({_EXCEPTIONS}) e
+         WHERE (unit_id = ANY ($1) OR unit_ids && $2)
+           AND (is_open OR decided_at IS NOT NULL)
+           AND ($3::boolean IS NULL OR is_open = $3)
+           AND ($4::timestamptz IS NULL OR asked_at < $4)
+         ORDER BY asked_at DESC, broadcast_id, version
+         LIMIT $5
+        """,  # noqa: S608 - made of constants
+        list(issued_in),
+        list(against),
+        is_open,
+        before,
+        limit,
+    )
+    return tuple(map(_exception, rows))
+
+
+async def open_exception(connection: Connection, broadcast_id: BroadcastId) -> StoredException | None:
+    """What an approver has to decide on before the broadcast, as it stands, is planned."""
+    row = await connection.fetchrow(
+        f"SELECT * FROM ({_EXCEPTIONS}) e WHERE broadcast_id = $1 AND is_open",  # noqa: S608 - made of constants
+        broadcast_id,
+    )
+    return _exception(row) if row is not None else None
+
+
+async def exception(connection: Connection, broadcast_id: BroadcastId, version: int) -> StoredException:
+    """What was asked for a version of a broadcast; there must have been something to ask for."""
+    row = await connection.fetchrow(
+        f"SELECT * FROM ({_EXCEPTIONS}) e WHERE broadcast_id = $1 AND version = $2",  # noqa: S608 - made of constants
+        broadcast_id,
+        version,
+    )
+    assert row is not None
+    return _exception(row)
+
+
+async def decide_exception(
+    connection: Connection,
+    exception: StoredException,
+    *,
+    is_allowed: bool,
+    note: str | None,
+    by: uuid.UUID,
+    at: datetime,
+) -> None:
+    """Note what an approver said."""
+    await connection.execute(
+        """
+        UPDATE control.policy_exceptions
+           SET is_allowed = $3, note = $4, decided_by = $5, decided_at = $6
+         WHERE broadcast_id = $1 AND version = $2
+        """,
+        exception.broadcast_id,
+        exception.version,
+        is_allowed,
+        note,
+        by,
+        at,
+    )
+
+
+def _exception(row: Record) -> StoredException:
+    values = dict(row)
+    values["broadcast_id"] = BroadcastId(values["broadcast_id"])
+    values["unit_id"] = UnitId(values["unit_id"])
+    values["rules"] = tuple(values["rules"])
+    values["unit_ids"] = tuple(map(UnitId, values["unit_ids"]))
+    values["makers"] = frozenset(values["makers"])
+    return StoredException(**values)
 
 
 def _policies(rows: Iterable[Record]) -> dict[UnitId, Policy]:

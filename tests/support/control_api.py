@@ -331,6 +331,25 @@ async def add_source(api: Api, unit: str, *, is_direct: bool = False) -> str:
     return str(source_id)
 
 
+async def add_awaiting_broadcast(api: Api, unit: str, *, against: tuple[str, ...] = ()) -> str:
+    """A broadcast of the unit that breaks the quiet hours of itself, or of others, and waits for an approver; its id."""
+    broadcast = await add_broadcast(api, unit)
+    broadcast_id = uuid.UUID(broadcast["broadcast_id"])
+    await api.execute("UPDATE control.broadcasts SET state = 'awaiting_approval' WHERE broadcast_id = $1", broadcast_id)
+    await api.execute(
+        """
+        INSERT INTO control.policy_exceptions (broadcast_id, version, rules, unit_ids, asked_at, asked_by)
+        SELECT broadcast_id, version, '{quiet_hours}', $2, $3, created_by
+          FROM control.broadcasts
+         WHERE broadcast_id = $1
+        """,
+        broadcast_id,
+        [api.units[code] for code in against or (unit,)],
+        api.clock.now,
+    )
+    return str(broadcast_id)
+
+
 async def _somebody(api: Api) -> uuid.UUID:
     """Any account."""
     found: uuid.UUID | None = await api.fetchval("SELECT account_id FROM control.accounts ORDER BY created_at LIMIT 1")

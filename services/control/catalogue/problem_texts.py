@@ -394,6 +394,20 @@ PROBLEMS: dict[str, Parts] = {
         ("Lịch phát chưa hợp lệ", "The broadcast is not valid"),
         ("Lịch phát chưa được lưu; xem từng lỗi bên dưới.", "The broadcast was not stored; see each error below."),
     ),
+    "broadcast_not_awaiting": _problem(
+        ("Lịch phát không chờ duyệt", "The broadcast waits for nobody"),
+        (
+            "Không có ngoại lệ nào chờ quyết định; lịch phát đang ở trạng thái {state}.",
+            "There is nothing to let pass; the broadcast is {state}.",
+        ),
+    ),
+    "own_broadcast": _problem(
+        ("Không được tự duyệt ngoại lệ cho lịch phát của mình", "Own broadcasts are let pass by others"),
+        (
+            "Người tạo hoặc sửa lịch phát không được tự cho phép ngoại lệ; hãy nhờ người duyệt khác.",
+            "Who made or changed a broadcast does not except from policies for it; ask another approver.",
+        ),
+    ),
     "policy_invalid": _problem(
         ("Quy định phát chưa hợp lệ", "The policy is not valid"),
         ("Quy định chưa được lưu; xem từng lỗi bên dưới.", "The policy was not stored; see each error below."),

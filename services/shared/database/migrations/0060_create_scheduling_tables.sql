@@ -157,6 +157,7 @@ CREATE TABLE control.policy_exceptions (
     rules         text[] NOT NULL,               -- the rules it breaks, by name
     unit_ids      uuid[] NOT NULL,               -- whose policies those are
     asked_at      timestamptz NOT NULL,
+    asked_by      uuid NOT NULL REFERENCES control.accounts,   -- who made this version
     decided_at    timestamptz,
     decided_by    uuid REFERENCES control.accounts,
     is_allowed    boolean,
@@ -165,6 +166,8 @@ CREATE TABLE control.policy_exceptions (
     CONSTRAINT policy_exceptions_are_decided_by_somebody
         CHECK ((decided_at IS NULL) = (decided_by IS NULL) AND (decided_at IS NULL) = (is_allowed IS NULL))
 );
+
+CREATE INDEX policy_exceptions_by_time ON control.policy_exceptions (asked_at DESC);
 
 -- --- offers and the order of priority content (R-17) -------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from services.control.permissions import Role
 from tests.support.control_api import (
     TREE,
     Api,
+    add_awaiting_broadcast,
     add_broadcast,
     add_bulletin,
     add_device,
@@ -104,6 +105,9 @@ MAY: dict[str, set[Role]] = {
     "PUT /api/v1/relay-sources/{relay_source_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/relay-sources/{relay_source_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /api/v1/units/{unit_id}/policy": SEEING,
+    "GET /api/v1/policy-exceptions": SEEING,
+    "POST /api/v1/broadcasts/{broadcast_id}/approve": {Role.APPROVER},
+    "POST /api/v1/broadcasts/{broadcast_id}/reject": {Role.APPROVER},
     "PUT /api/v1/units/{unit_id}/policy": {Role.ADMINISTRATOR},
     "DELETE /api/v1/units/{unit_id}/policy": {Role.ADMINISTRATOR},
     "GET /api/v1/totals": SEEING,
@@ -139,6 +143,7 @@ EVERYWHERE = {
     "GET /api/v1/groups",
     "GET /api/v1/relay-sources",
     "GET /api/v1/relay-sources/{relay_source_id}",
+    "GET /api/v1/policy-exceptions",
     "GET /api/v1/totals",
     "GET /api/v1/audit",
 }
@@ -209,6 +214,7 @@ for listed in (
     "broadcasts",
     "groups",
     "relay-sources",
+    "policy-exceptions",
     "totals",
     "audit",
 ):
@@ -474,6 +480,16 @@ async def _(api: Api, unit: str) -> Ask:
         "max_day_s": 3_600,
     }
     return Ask(f"/api/v1/units/{api.units[unit]}/policy", {"json": body, "headers": {"If-Match": "*"}})
+
+
+def _of_exception(verb: str) -> None:
+    @example("POST", f"/api/v1/broadcasts/{{broadcast_id}}/{verb}")
+    async def _(api: Api, unit: str) -> Ask:
+        return Ask(f"/api/v1/broadcasts/{await add_awaiting_broadcast(api, unit)}/{verb}")
+
+
+for verb in ("approve", "reject"):
+    _of_exception(verb)
 
 
 @example("DELETE", "/api/v1/units/{unit_id}/policy")

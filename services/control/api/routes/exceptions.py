@@ -1,0 +1,168 @@
+"""Broadcasts that a policy stands against: what waits for a named approver, and what approvers said."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import Field
+
+from schemas.identifiers import BroadcastId
+from services.control import broadcast_store, policy_exceptions, policy_store, versions
+from services.control.api.access import Scope, requires
+from services.control.api.context import Caller, Parts
+from services.control.api.errors import documented
+from services.control.api.fields import Answer, Body, Instant, Limit, Note
+from services.control.api.views import UnitRef, unit_ref
+from services.control.permissions import Permission
+from services.control.policy_store import StoredException
+
+router = APIRouter(prefix="/api/v1", tags=["policies"])
+
+Lister = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.ANYWHERE)]
+Approver = Annotated[Caller, requires(Permission.ALLOW_EXCEPTIONS, Scope.BODY)]
+IfMatch = Annotated[str | None, Header(description="ETag of the version that is meant")]
+
+State = Literal["open", "allowed", "refused"]
+
+
+class ExceptionDecision(Body):
+    """Why, for whoever reads it later."""
+
+    note: Note | None = None
+
+
+class PolicyExceptionView(Answer):
+    """Rules of policies that a version of a broadcast breaks, whose policies those are, and what an approver said.
+
+    The rule `approval_required` breaks nothing: the units want an approver's word for every broadcast of that level.
+    """
+
+    broadcast_id: uuid.UUID
+    version: int
+    unit: UnitRef = Field(description="the unit that issues the broadcast")
+    title: str
+    level: str
+    rules: list[str]
+    units: list[UnitRef] = Field(description="whose policies those are")
+    state: State
+    may_decide: bool = Field(description="whether it waits for a decision that one has the right to take")
+    asked_at: datetime
+    asked_by: uuid.UUID
+    decided_at: datetime | None
+    decided_by: uuid.UUID | None
+    note: str | None
+
+
+def _view(exception: StoredException, caller: Caller, *, is_barred: bool) -> PolicyExceptionView:
+    tree = caller.rights.tree
+    is_beyond = bool(policy_exceptions.beyond_rights(exception, caller.rights))
+    state: State = "open" if exception.is_allowed is None else "allowed" if exception.is_allowed else "refused"
+    return PolicyExceptionView(
+        broadcast_id=exception.broadcast_id,
+        version=exception.version,
+        unit=unit_ref(tree, exception.unit_id),
+        title=exception.title,
+        level=exception.level,
+        rules=list(exception.rules),
+        units=[unit_ref(tree, unit_id) for unit_id in exception.unit_ids],
+        state=state,
+        may_decide=exception.is_open and not is_beyond and not is_barred,
+        asked_at=exception.asked_at,
+        asked_by=exception.asked_by,
+        decided_at=exception.decided_at,
+        decided_by=exception.decided_by,
+        note=exception.note,
+    )
+
+
+@router.get("/policy-exceptions", responses=documented([401, 403, 422]))
+async def list_exceptions(
+    caller: Lister,
+    services: Parts,
+    is_open: Annotated[
+        bool | None, Query(description="only what waits for a decision, or only what was decided")
+    ] = None,
+    before: Annotated[Instant | None, Query(description="only older ones")] = None,
+    limit: Limit = 100,
+) -> list[PolicyExceptionView]:
+    """What waits for an approver or was decided, newest first: of one's own units' broadcasts, or about their policies."""
+    reach = caller.rights.reach(Permission.SEE_BROADCASTS)
+    async with services.database.connection() as connection:
+        found = await policy_store.exceptions_in(
+            connection, issued_in=reach, against=reach, is_open=is_open, before=before, limit=limit
+        )
+        stated = await policy_store.load_policies(connection)
+    return [
+        _view(
+            each,
+            caller,
+            is_barred=policy_exceptions.is_barred(
+                each,
+                stated,
+                actor=caller.actor,
+                rights=caller.rights,
+                may_approve_own=services.policy.may_approve_own,
+            ),
+        )
+        for each in found
+    ]
+
+
+@router.post("/broadcasts/{broadcast_id}/approve", responses=documented([401, 403, 404, 409, 412]))
+async def approve_broadcast(
+    broadcast_id: uuid.UUID,
+    caller: Approver,
+    response: Response,
+    services: Parts,
+    body: ExceptionDecision | None = None,
+    if_match: IfMatch = None,
+) -> PolicyExceptionView:
+    """Let a broadcast pass although policies stand against it; one needs the right over every unit whose they are."""
+    return await _decide(broadcast_id, body, caller, response, services, if_match, is_allowed=True)
+
+
+@router.post("/broadcasts/{broadcast_id}/reject", responses=documented([401, 403, 404, 409, 412]))
+async def reject_broadcast(
+    broadcast_id: uuid.UUID,
+    caller: Approver,
+    response: Response,
+    services: Parts,
+    body: ExceptionDecision | None = None,
+    if_match: IfMatch = None,
+) -> PolicyExceptionView:
+    """Refuse to let a broadcast pass. Who made it may change it, and ask again."""
+    return await _decide(broadcast_id, body, caller, response, services, if_match, is_allowed=False)
+
+
+async def _decide(
+    broadcast_id: uuid.UUID,
+    body: ExceptionDecision | None,
+    caller: Caller,
+    response: Response,
+    services: Parts,
+    if_match: str | None,
+    *,
+    is_allowed: bool,
+) -> PolicyExceptionView:
+    async with services.database.transaction() as connection:
+        stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
+        if if_match is not None:
+            present = {"state": stored.state, "version": stored.version}
+            versions.check(stored.version, if_match, present, given={"is_allowed": is_allowed})
+        decided = await policy_exceptions.decide(
+            connection,
+            stored,
+            is_allowed=is_allowed,
+            note=body.note if body else None,
+            may_approve_own=services.policy.may_approve_own,
+            rights=caller.rights,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+        exception = await policy_store.exception(connection, BroadcastId(broadcast_id), decided.version)
+    response.headers["ETag"] = versions.etag(decided.version)
+    return _view(exception, caller, is_barred=False)

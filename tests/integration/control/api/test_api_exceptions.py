@@ -1,0 +1,112 @@
+"""Named approvers let broadcasts pass that a policy stands against, or do not."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.control.permissions import Role
+from services.control.settings import PolicySettings
+from tests.support.control_api import Api, add_awaiting_broadcast, add_device, an_api, broadcast_body
+from tests.support.database import TestDatabase
+
+pytestmark = pytest.mark.integration
+
+
+async def set_policy(api: Api, unit: str, **body: Any) -> None:
+    headers = {**await api.person((Role.ADMINISTRATOR, unit)), "If-Match": "*"}
+    response = await api.client.put(f"/api/v1/units/{api.units[unit]}/policy", json=body, headers=headers)
+    assert response.status_code == 200, response.text
+
+
+async def decide(api: Api, broadcast_id: str, verb: str, headers: dict[str, str], **send: Any) -> Any:
+    return await api.client.post(f"/api/v1/broadcasts/{broadcast_id}/{verb}", headers=headers, **send)
+
+
+async def state_of(api: Api, broadcast_id: str) -> str:
+    state: str = await api.fetchval(
+        "SELECT state FROM control.broadcasts WHERE broadcast_id = $1", uuid.UUID(broadcast_id)
+    )
+    return state
+
+
+async def test_a_level_may_want_an_approver_s_word_every_time(api: Api) -> None:
+    await set_policy(api, "11", approved_levels=["normal"])
+    officer, approver = await api.person((Role.OFFICER, "11")), await api.person((Role.APPROVER, "11"))
+    made = await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11"), headers=officer)
+    assert made.json()["exception"]["rules"] == ["approval_required"]
+    refused = await decide(api, made.json()["broadcast_id"], "reject", approver)
+    assert refused.json()["state"] == "refused"
+    assert await state_of(api, made.json()["broadcast_id"]) == "rejected"
+
+
+async def test_the_right_must_hold_over_every_unit_whose_policy_it_is(api: Api) -> None:
+    broadcast_id = await add_awaiting_broadcast(api, "1", against=("11", "12"))
+    one = await api.person((Role.APPROVER, "11"))
+    response = await decide(api, broadcast_id, "approve", one)
+    assert (response.status_code, response.json()["code"]) == (403, "not_permitted_here")
+    assert "Xã An Lạc" in response.json()["detail"]
+    both = await api.person((Role.APPROVER, "11"), (Role.APPROVER, "12"))
+    assert (await decide(api, broadcast_id, "approve", both)).status_code == 200
+
+
+async def test_nobody_lets_their_own_pass_where_that_is_forbidden(database: TestDatabase, tmp_path: Path) -> None:
+    for allowed, status in ((False, 403), (True, 200)):
+        async with an_api(database, tmp_path, policy=PolicySettings(may_approve_own=allowed)) as api:
+            await set_policy(api, "11", approved_levels=["normal"])
+            maker = await api.person((Role.OFFICER, "11"), (Role.APPROVER, "11"))
+            changer = await api.person((Role.OFFICER, "11"), (Role.APPROVER, "11"))
+            body = await broadcast_body(api, "11")
+            made = (await api.client.post("/api/v1/broadcasts", json=body, headers=maker)).json()
+            path = f"/api/v1/broadcasts/{made['broadcast_id']}"
+            changed = await api.client.put(path, json={**body, "title": "Khác"}, headers={**changer, "If-Match": '"1"'})
+            assert changed.json()["state"] == "awaiting_approval", changed.text
+            for who in (maker, changer):
+                listed = (await api.client.get("/api/v1/policy-exceptions", headers=who)).json()
+                asked = [each for each in listed if each["broadcast_id"] == made["broadcast_id"]]
+                assert [(each["version"], each["may_decide"]) for each in asked] == [(2, allowed)]
+            response = await decide(api, made["broadcast_id"], "approve", changer)
+            assert response.status_code == status
+            assert allowed or response.json()["code"] == "own_broadcast"
+            await api.execute("DELETE FROM control.policies")
+
+
+async def test_a_decision_is_about_the_version_that_was_read_and_is_taken_once(api: Api) -> None:
+    broadcast_id = await add_awaiting_broadcast(api, "11")
+    approver = await api.person((Role.APPROVER, "11"))
+    stale = await decide(api, broadcast_id, "approve", {**approver, "If-Match": '"7"'})
+    assert (stale.status_code, stale.json()["present"]) == (412, {"state": "awaiting_approval", "version": 1})
+    answers = await asyncio.gather(*(decide(api, broadcast_id, verb, approver) for verb in ("approve", "reject")))
+    assert sorted(each.status_code for each in answers) == [200, 409]
+    lost = next(each for each in answers if each.status_code == 409)
+    assert lost.json()["code"] == "broadcast_not_awaiting"
+    listed = (await api.client.get("/api/v1/policy-exceptions", params={"is_open": True}, headers=approver)).json()
+    decided = (await api.client.get("/api/v1/policy-exceptions", params={"is_open": False}, headers=approver)).json()
+    assert (listed, [each["broadcast_id"] for each in decided]) == ([], [broadcast_id])
+
+
+async def test_what_was_asked_for_a_version_that_stands_no_more_waits_for_nobody(api: Api) -> None:
+    broadcast_id = await add_awaiting_broadcast(api, "11")
+    officer, approver = await api.person((Role.OFFICER, "11")), await api.person((Role.APPROVER, "11"))
+    await api.client.post(f"/api/v1/broadcasts/{broadcast_id}/withdraw", headers=officer)
+    response = await decide(api, broadcast_id, "approve", approver)
+    assert (response.status_code, response.json()["code"]) == (409, "broadcast_not_awaiting")
+    assert (await api.client.get("/api/v1/policy-exceptions", headers=approver)).json() == []
+
+
+async def test_what_was_rejected_may_be_changed_and_asked_for_again(api: Api) -> None:
+    await set_policy(api, "11", approved_levels=["normal"])
+    await add_device(api, "11")
+    officer, approver = await api.person((Role.OFFICER, "11")), await api.person((Role.APPROVER, "11"))
+    body = await broadcast_body(api, "11")
+    made = (await api.client.post("/api/v1/broadcasts", json=body, headers=officer)).json()
+    assert (await decide(api, made["broadcast_id"], "reject", approver)).status_code == 200
+    path = f"/api/v1/broadcasts/{made['broadcast_id']}"
+    again = await api.client.put(path, json={**body, "title": "Sửa lại"}, headers={**officer, "If-Match": '"1"'})
+    assert again.json()["state"] == "awaiting_approval", again.text
+    assert (await decide(api, made["broadcast_id"], "approve", approver)).status_code == 200
+    assert await state_of(api, made["broadcast_id"]) == "scheduled"
