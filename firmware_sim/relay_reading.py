@@ -20,7 +20,7 @@ from schemas.relays import RelayState, Segment, SegmentList
 
 FETCHES_AT_ONCE = 2
 FIRST_ASK_MS = 2_000  # between two asks while there is no list yet
-UNREACHABLE_ASK_MS = 10_000  # while the relay point cannot be reached, or cannot reach the source
+UNREACHABLE_ASK_MS = 10_000  # while the relay point cannot be reached; at most so, while it cannot reach the source
 RETRY_MS = 1_000  # between two attempts to fetch a segment: its time comes soon or not at all
 
 
@@ -60,7 +60,9 @@ def listed(reading: Reading, message: bytes, known: Trust, *, now: Moment) -> tu
         trouble=_TROUBLES[verdict.state],
     )
     is_out = verdict.state is RelayState.UNREACHABLE
-    return _answered(taken, UNREACHABLE_ASK_MS if is_out else verdict.segment_ms, now=now), None
+    # Often enough to know of its return before its first sound is due: everybody is back in step then.
+    away_ms = max(verdict.segment_ms, min(UNREACHABLE_ASK_MS, verdict.delay_ms // 2))
+    return _answered(taken, away_ms if is_out else verdict.segment_ms, now=now), None
 
 
 def unchanged(reading: Reading, *, now: Moment) -> Reading:

@@ -151,10 +151,15 @@ class TestAsking:
         assert relay_reading.next_look_ms(reading, now=a_moment(0)) == wait_ms
         assert reading.trouble == "HTTP 404"
 
-    def test_rarely_while_the_relay_point_does_not_reach_the_source(self) -> None:
-        out = signed(a_list(state=RelayState.UNREACHABLE))
+    @pytest.mark.parametrize(
+        ("delay_ms", "wait_ms"), [(DELAY_MS, DELAY_MS // 2), (60_000, UNREACHABLE_ASK_MS), (LENGTH_MS, LENGTH_MS)]
+    )
+    def test_rarely_while_the_relay_point_does_not_reach_the_source_but_soon_enough_to_be_back_in_step(
+        self, delay_ms: int, wait_ms: int
+    ) -> None:
+        out = signed(a_list(state=RelayState.UNREACHABLE).model_copy(update={"delay_ms": delay_ms}))
         reading, _ = relay_reading.listed(Reading(source=VOV, phase=0.0), out, TRUST, now=a_moment(0))
-        assert reading.ask_at_ms - a_moment(0).uptime_ms == UNREACHABLE_ASK_MS
+        assert reading.ask_at_ms - a_moment(0).uptime_ms == wait_ms
 
 
 class TestFetching:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
+import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from services.control import relay_store
 from services.control.metrics import ControlMetrics
 from services.control.planning.model import from_ms
 from services.control.relay_files import KEPT_FOR, RelayFiles
+from services.control.relay_reader import Options
 from services.control.trust.keyring import Keyring
 from services.shared.clock import utc_now
 from tests.support.control import Province
@@ -221,6 +225,68 @@ async def test_a_relay_ends_with_its_emission_and_leaves_nothing(
         assert (await health(commune, source_id))["leased_by"] is None
         assert await listener.look() is None
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def readers(url: str) -> list[int]:
+    """Processes that read this address."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            command = (folder / "cmdline").read_bytes() if folder.name.isdecimal() else b""
+        except OSError:
+            continue  # it has just ended
+        if b"services.control.relay_reader" in command.split(b"\0") and url.encode() in command:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize("is_stalled", [False, True], ids=["on_air", "stalled"])
+async def test_a_stop_is_prompt_and_leaves_no_reader_behind(
+    commune: Province, station: Station, files: RelayFiles, keyring: Keyring, is_stalled: bool
+) -> None:
+    station.programmes["/vov1"] = live(melody(30))
+    source_id = await add_source(commune, station.url("/vov1"))
+    await want(commune, source_id, DEVICE)
+    listener = Listener(files, source_id, keyring)
+    patient = SETTINGS.model_copy(update={"stall_after": timedelta(minutes=1)})
+    async with a_relay_point(commune.control, files, keyring, settings=patient):
+        await listener.until(lambda listed: bool(listed.segments))
+        if is_stalled:
+            station.programmes["/vov1"].flows.clear()
+        assert len(readers(station.url("/vov1"))) == 1
+        began = time.monotonic()
+    assert time.monotonic() - began < 3
+    assert readers(station.url("/vov1")) == []
+    assert (await health(commune, source_id))["leased_by"] is None
+    assert await listener.look() is not None  # devices go on with what there is while another replica takes over
+
+
+async def test_a_reader_whose_relay_point_was_killed_ends_by_itself(station: Station) -> None:
+    station.programmes["/vov1"] = live(melody(30))
+    options = Options(
+        url=station.url("/vov1"), hosts=(), networks=("127.0.0.0/8",), segment_ms=500, timeout_s=1.0, memory_mib=512
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-m', 'services.control.relay_reader', sys.argv[1]], stdout=subprocess.PIPE)\n"
+        "time.sleep(60)",
+        json.dumps(asdict(options)),
+    )
+
+    async def is_reading() -> bool:
+        return len(readers(station.url("/vov1"))) == 1
+
+    async def is_gone() -> bool:
+        return not readers(station.url("/vov1"))
+
+    try:
+        await eventually(is_reading)
+    finally:
+        parent.kill()
+        await parent.wait()
+    await eventually(is_gone)
 
 
 async def test_a_changed_source_is_connected_to_anew(
