@@ -185,14 +185,22 @@ SELECT r.broadcast_id, r.occurrence_at, r.item, r.device_no, r.event_no, r.stand
 # The first plan that held the emission is the first one signed after it took its present form that reaches as far.
 _CIRCUMSTANCES = """
 SELECT k.place, s.last_heard_at, s.clock_state, s.time_source, held.issued_at,
-       coalesce(s.plan_serial >= held.serial, false)
-       OR EXISTS (SELECT
-                    FROM control.plan_answers a
-                   WHERE a.device_no = k.device_no
-                     AND a.is_accepted
-                     AND a.standing <> 'foreign'
-                     AND a.serial >= held.serial
-                     AND a.at < k.ends_at) AS has_plan,
+       EXISTS (SELECT
+                 FROM control.plan_answers a
+                WHERE a.device_no = k.device_no
+                  AND a.is_accepted
+                  AND a.standing <> 'foreign'
+                  AND a.serial >= held.serial
+                  AND a.at < k.ends_at)
+       OR coalesce(s.plan_serial >= held.serial, false)
+          -- A heartbeat of today says nothing about then, when the plan is known to have been taken only afterwards.
+          AND NOT EXISTS (SELECT
+                            FROM control.plan_answers a
+                           WHERE a.device_no = k.device_no
+                             AND a.is_accepted
+                             AND a.standing <> 'foreign'
+                             AND a.serial >= held.serial
+                             AND a.at >= k.ends_at) AS has_plan,
        refused.reason AS refusal, refused.standing AS refused_by,
        down.up_until, down.at AS up_again_at, down.is_mains OR coalesce(was.is_without_mains, false) AS is_of_mains,
        coalesce(newest.is_without_mains, false) AS is_without_mains

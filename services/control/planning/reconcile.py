@@ -308,7 +308,7 @@ def _weigh_ended(expected: Expected, ended: Ended, circumstances: Circumstances)
     elif is_in_time and _is_enough(sounded, length):
         outcome = Outcome.PLAYED if late_by is None else Outcome.LATE
     else:
-        outcome = Outcome.CUT if sounded > timedelta(0) else Outcome.MISSED
+        outcome = Outcome.CUT if sounded > timedelta(0) or _was_cut_off(ended) else Outcome.MISSED
         if not is_in_time:
             reason = Reason.TOO_LATE
         elif fallback and _is_enough(heard, length):
@@ -327,6 +327,11 @@ def _weigh_ended(expected: Expected, ended: Ended, circumstances: Circumstances)
         is_resumed=_is_resumed(ended),
         fallback=fallback if expected.is_relay else None,
     )
+
+
+def _was_cut_off(ended: Ended) -> bool:
+    """Whether it sounded and lost its power: how much is not known then, because nothing was written down in time."""
+    return ended.outcome is PlayOutcome.FAILED and ended.interruptions > 0
 
 
 def _is_resumed(ended: Ended) -> bool | None:

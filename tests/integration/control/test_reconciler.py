@@ -231,6 +231,20 @@ async def test_a_plan_that_was_taken_in_time_but_told_of_late_is_weighed_again(
     )  # it had its plan after all, so nobody knows before its journal is here
 
 
+async def test_a_plan_that_was_taken_after_the_slot_explains_nothing(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    past = await a_past(province, keyring)
+    await past.classify()
+    back = past.start + 5 * MINUTE
+    await province.heard("loa-1", at=back, plan_serial=2)
+    await province.event(
+        "loa-1",
+        PlanAccepted(device_at_ms=to_ms(back), clock=ClockState.SYNCHRONISED, serial=2, emissions=1, media_missing=0),
+    )
+    await past.follow()
+    await past.check("loa-1", "missed", "no_plan")
+
+
 async def test_mains_lost_is_told_from_a_device_that_is_merely_offline(province: Province, keyring: Keyring) -> None:
     for device in ("dark", "dim", "off"):
         await province.device(f"loa-{device}", "a1")

@@ -258,6 +258,8 @@ def test_a_player_that_lost_its_power_has_not_failed() -> None:
     ended = an_end(60 * SECOND, outcome=PlayOutcome.FAILED, interruptions=1)
     assert weighed([ended], HEALTHY) == (Outcome.CUT, Reason.PLAYER_FAILED)
     assert weighed([ended], replace(HEALTHY, outage=DARK)) == (Outcome.CUT, Reason.MAINS_LOST)
+    cut_off = an_end(timedelta(0), outcome=PlayOutcome.FAILED, interruptions=1)
+    assert weighed([cut_off], replace(HEALTHY, outage=DARK)) == (Outcome.CUT, Reason.MAINS_LOST)
     missed = a_miss(MissReason.POWERED_OFF)
     assert weighed([missed], HEALTHY) == (Outcome.MISSED, "powered_off")
     assert weighed([missed], replace(HEALTHY, outage=DARK)) == (Outcome.MISSED, Reason.MAINS_LOST)
