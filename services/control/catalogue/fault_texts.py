@@ -341,6 +341,18 @@ FAULTS: dict[str, Parts] = {
         ),
         ("Thêm một dòng cho đơn vị này vào tệp ánh xạ.", "Add a line for this unit to the mapping."),
     ),
+    # --- proof sheets
+    "unit_not_in_month": _fault(
+        ("Đơn vị không có trong cây vào ngày nào của tháng {month}.", "The unit was in the tree on no day of {month}."),
+        (
+            "Chọn tháng khác, hoặc đơn vị cũ hay mới tương ứng.",
+            "Choose another month, or the unit before or after it.",
+        ),
+    ),
+    "not_a_digest": _fault(
+        ("Không phải mã kiểm tra.", "This is no digest."),
+        ("Nhập 64 chữ số hệ 16 in ở cuối bảng.", "Enter the 64 hexadecimal digits printed on the sheet."),
+    ),
     "no_tree_before": _fault(
         ("Trước ngày này chưa có cây đơn vị nào.", "There is no tree of units before this day."),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.control.catalogue.quarantine_texts import QUARANTINE
+from services.control.catalogue.sheet_texts import SHEETS
 
 PAGES: dict[str, tuple[str, str]] = {
     # --- frame
@@ -270,4 +271,5 @@ PAGES: dict[str, tuple[str, str]] = {
     "error.retry": ("Thử lại", "Try again"),
     # --- quarantine
     **QUARANTINE,
+    **SHEETS,
 }

@@ -14,7 +14,11 @@ from services.control.pages.wording import Wording
 
 _HERE = Path(__file__).parent
 
-STATIC_TYPES = {"loa.css": "text/css; charset=utf-8", "loa.js": "text/javascript; charset=utf-8"}
+STATIC_TYPES = {
+    "loa.css": "text/css; charset=utf-8",
+    "loa.js": "text/javascript; charset=utf-8",
+    "sheet.css": "text/css; charset=utf-8",
+}
 
 
 @dataclass(frozen=True, slots=True)

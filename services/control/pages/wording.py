@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 from services.control.catalogue.texts import TEXTS, Language, text
 
+_VIETNAMESE_NUMBERS = str.maketrans(",.", ".,")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
@@ -53,6 +55,11 @@ class Wording:
             return self.text("instant.today", time=time)
         return self.text("instant.other", time=time, day=self.day(local.date()))
 
+    def stamp(self, at: datetime) -> str:
+        """A moment in full, for paper: the day and the second with its offset."""
+        local = at.astimezone(self.zone)
+        return f"{local:%H:%M:%S} {self.day(local.date())} (UTC{local:%z})"
+
     def clock(self) -> str:
         """Local time of now, to the second."""
         return self.now.astimezone(self.zone).strftime("%H:%M:%S")
@@ -60,6 +67,10 @@ class Wording:
     def day(self, day: date) -> str:
         """A day as it is written here."""
         return day.strftime("%d/%m/%Y" if self.language is Language.VIETNAMESE else "%Y-%m-%d")
+
+    def last_day(self, end: date) -> str:
+        """The last day before `end`."""
+        return self.day(end - timedelta(days=1))
 
     def span(self, length: timedelta | None) -> str:
         """A length of time."""
@@ -75,6 +86,19 @@ class Wording:
     def milliseconds(self, length_ms: int | None) -> str:
         """A length of time given in milliseconds."""
         return self.span(timedelta(milliseconds=length_ms) if length_ms is not None else None)
+
+    def minutes(self, length_ms: int) -> str:
+        """A length of time in minutes, to a tenth; nothing at all as nothing."""
+        return self.decimal(length_ms / 60_000) if length_ms else ""
+
+    def share(self, value: float | None) -> str:
+        """A part of a whole as a percentage, to a tenth."""
+        return self.text("value.none") if value is None else f"{self.decimal(100 * value)}%"
+
+    def decimal(self, value: float) -> str:
+        """A number to a tenth, with the separators that are used here."""
+        text = f"{value:,.1f}"
+        return text.translate(_VIETNAMESE_NUMBERS) if self.language is Language.VIETNAMESE else text
 
     def percent(self, value: int | None) -> str:
         """A percentage."""

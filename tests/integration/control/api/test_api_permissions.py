@@ -57,6 +57,8 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/units/tree": SEEING,
     "GET /api/v1/units/{unit_id}": SEEING,
     "GET /api/v1/units/{unit_id}/status": SEEING,
+    "GET /api/v1/units/{unit_id}/proof-sheet": SEEING,
+    "GET /api/v1/units/{unit_id}/proof-sheet/check": SEEING,
     "POST /api/v1/units/import": set(),  # nobody whose unit is not the root
     "POST /api/v1/units/reform": set(),
     "GET /api/v1/accounts": {Role.ADMINISTRATOR},
@@ -279,6 +281,18 @@ async def _(api: Api, unit: str) -> Ask:
 @example("GET", "/api/v1/units/{unit_id}/status")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(f"/api/v1/units/{api.units[unit]}/status")
+
+
+@example("GET", "/api/v1/units/{unit_id}/proof-sheet")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/proof-sheet", {"params": {"month": "2026-03", "format": "csv"}})
+
+
+@example("GET", "/api/v1/units/{unit_id}/proof-sheet/check")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(
+        f"/api/v1/units/{api.units[unit]}/proof-sheet/check", {"params": {"month": "2026-03", "digest": "0" * 64}}
+    )
 
 
 @example("POST", "/api/v1/units/import")

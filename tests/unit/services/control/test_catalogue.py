@@ -20,6 +20,7 @@ from services.control.catalogue.page_texts import PAGES
 from services.control.catalogue.problem_texts import PROBLEMS
 from services.control.catalogue.texts import TEXTS, Language, preferred, text
 from services.control.measurement import Refusal as MediaRefusal
+from services.control.planning.model import ProblemKind
 from services.control.planning.policies import FaultCode as PolicyFault
 from services.control.planning.policies import Rule
 from services.control.planning.reconcile import Reason
@@ -210,6 +211,10 @@ def test_every_reason_of_a_verdict_is_translated() -> None:
 
 def test_every_trouble_of_a_relay_is_translated() -> None:
     assert [each.value for each in Trouble if f"relay.trouble.{each.value}" not in PAGES] == []
+
+
+def test_every_problem_of_planning_is_translated() -> None:
+    assert [kind.value for kind in ProblemKind if f"problem_of.{kind.value}" not in PAGES] == []
 
 
 def test_every_quantity_that_has_a_unit_has_a_name() -> None:
