@@ -220,6 +220,9 @@ def _react(turn: Turn, happened: inputs.Input) -> None:
         case inputs.MediaRejected(sha256=sha256, detail=detail):
             _failed(turn, sha256, f"media: {detail}")
             turn.refuse(MessageKind.MEDIA, Refusal(reason=RefusalReason.WRONG_HASH, detail=detail))
+        case inputs.MediaUnreadable(sha256=sha256, detail=detail):
+            shelf = media.unreadable(turn.state.shelf, sha256)
+            turn.state = replace(turn.state, shelf=shelf, last_error=f"media: {detail}"[:160])
         case inputs.SourceSounds(source_id=source_id):
             if source_id in turn.state.tuned:
                 turn.state = replace(turn.state, heard=turn.state.heard | {source_id})

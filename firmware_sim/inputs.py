@@ -68,6 +68,14 @@ class MediaFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MediaUnreadable:
+    """The decoder, which looks at files as they come in, can make nothing of this one, though its hash is right."""
+
+    sha256: bytes
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlaybackStarted:
     """The first sample of a part left the decoder at `at_ms` (device time), or the screen has shown it since then."""
 
@@ -161,6 +169,7 @@ Input = (
     | MediaFetched
     | MediaRejected
     | MediaFailed
+    | MediaUnreadable
     | PlaybackStarted
     | PlaybackFinished
     | PlaybackStopped

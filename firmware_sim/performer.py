@@ -335,9 +335,16 @@ class Performer:
         else:
             happened = inputs.MediaFetched(sha256=sha256, size=effect.media.size)
             family = effect.media.mime.partition("/")[0]
-            self._workshop.player.prepare(sha256, wanted.file, _FAMILIES.get(family, Medium.SOUND))
+            medium = _FAMILIES.get(family, Medium.SOUND)
+            self._workshop.player.prepare(
+                sha256, wanted.file, medium, unreadable=lambda detail: self._unreadable(sha256, detail)
+            )
         self._fetching.discard(sha256)
         self.feed(happened)
+
+    def _unreadable(self, sha256: bytes, detail: str) -> None:
+        # After what is being dealt with: a file that is known already to be unreadable has just come in.
+        self._workshop.loop.call_soon(self.feed, inputs.MediaUnreadable(sha256=sha256, detail=detail))
 
     # --- uplink ------------------------------------------------------------------------------------------------------
 

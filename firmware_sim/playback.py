@@ -159,18 +159,16 @@ class _Turn:
     def close(self, play: Play, outcome: PlayOutcome, ended_at_ms: int) -> None:
         """End a play for good; told at once when the player holds no part of it."""
         self.settle(play.reference)
-        programme = self.programme
+        programme, closing = self.programme, Closing(play=play, outcome=outcome, ended_at_ms=ended_at_ms)
         self.programme = replace(
             programme,
             sounding=None if programme.sounding == play else programme.sounding,
             suspended=tuple(each for each in programme.suspended if each != play),
+            closing=programme.closing if play.token is None else (*programme.closing, closing),
         )
         if play.token is None:
-            self.tell_end(Closing(play=play, outcome=outcome, ended_at_ms=ended_at_ms))
-            return
-        closing = Closing(play=play, outcome=outcome, ended_at_ms=ended_at_ms)
-        self.programme = replace(self.programme, closing=(*self.programme.closing, closing))
-        if play.paused_at_ms is None:
+            self.tell_end(closing)
+        elif play.paused_at_ms is None:
             self.directives.append(Stop(token=play.token))
 
     def tell_end(self, closing: Closing) -> None:

@@ -176,6 +176,13 @@ class _Showing:
         self.timer: asyncio.TimerHandle | None = None
 
 
+def _complain(decoding: Decoding, unreadable: Callable[[str], None]) -> bool:
+    """Tell of a file without a single sample; whether it needs no further look."""
+    if decoding.is_over and not decoding.samples:
+        unreadable(decoding.error or "no samples in it")
+    return decoding.is_over or decoding.samples > 0
+
+
 class Player:
     """Output of a whole fleet. Keys of parts are (device, token)."""
 
@@ -201,12 +208,20 @@ class Player:
         """Parts under way."""
         return sum(1 for showing in self._parts.values() if showing.began is not None)
 
-    def prepare(self, sha256: bytes, file: Path, medium: Medium) -> None:
-        """Begin to decode a file before it is needed, so that its first sample is there when it is."""
+    def prepare(
+        self, sha256: bytes, file: Path, medium: Medium, *, unreadable: Callable[[str], None] | None = None
+    ) -> None:
+        """Begin to decode a file before it is needed, so that its first sample is there when it is.
+
+        `unreadable` is told when there is none: a device that knows that in time cuts nothing for such a file.
+        """
         if sha256 not in self._decodings:
             self._decodings[sha256] = Decoding(file, medium)
             self._waiting[sha256] = []
             self._decode(sha256)
+        if unreadable is not None:
+            decoding = self._decodings[sha256]
+            self._when_decoded(sha256, lambda: _complain(decoding, unreadable))
 
     async def decode(self, sha256: bytes, content: bytes) -> Decoding:
         """Decode a short piece of sound to its end: once for everybody who holds the same verified bytes."""

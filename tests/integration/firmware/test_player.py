@@ -149,6 +149,23 @@ async def test_what_cannot_be_decoded_never_begins(player: Player, tmp_path: Pat
     assert detail
 
 
+async def test_file_that_came_in_unreadable_is_told_of_before_anybody_plays_it(player: Player, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp3").write_bytes(b"not a sound at all")
+    make_sound(tmp_path / "good.mp3", seconds=0.5)
+    told: asyncio.Queue[str] = asyncio.Queue()
+    bad, good = a_part(tmp_path / "bad.mp3"), a_part(tmp_path / "good.mp3")
+    for part in (good, bad):
+        assert part.sha256 is not None
+        assert part.file is not None
+        player.prepare(part.sha256, part.file, Medium.SOUND, unreadable=told.put_nowait)
+    assert await asyncio.wait_for(told.get(), 10)
+    assert bad.sha256 is not None
+    assert bad.file is not None
+    player.prepare(bad.sha256, bad.file, Medium.SOUND, unreadable=told.put_nowait)  # by the next device
+    assert told.get_nowait()
+    assert told.empty()
+
+
 async def test_file_that_is_gone_never_begins(player: Player, tmp_path: Path) -> None:
     make_sound(tmp_path / "a.mp3", seconds=0.5)
     part = a_part(tmp_path / "a.mp3")

@@ -288,6 +288,14 @@ class TestCut:
         assert self.song_of(bench).interruptions is None
         assert [event.reason for event in bench.told_of(PlayMissed)] == [MissReason.MEDIA_MISSING]
 
+    def test_content_known_to_be_undecodable_cuts_nothing(self) -> None:
+        bench = Bench()
+        bench.ready(an_emission("song"), an_emission("siren", at_ms=START + 10 * SECOND, rank=a_rank(Level.EMERGENCY)))
+        bench.feed(inputs.MediaUnreadable(sha256=a_file("siren").sha256, detail="no samples in it"))
+        bench.advance(3 * MINUTE)
+        assert self.song_of(bench).interruptions is None
+        assert [event.reason for event in bench.told_of(PlayMissed)] == [MissReason.MEDIA_CORRUPT]
+
     def test_undecodable_content_gives_the_slot_back(self) -> None:
         bench = Bench(corrupt={a_file("siren").sha256})
         bench.ready(an_emission("song"), an_emission("siren", at_ms=START + 10 * SECOND, rank=a_rank(Level.EMERGENCY)))
