@@ -279,6 +279,16 @@ class TestCut:
             20 * SECOND,
         )
 
+    def test_priority_items_sound_in_the_order_their_unit_gave_them(self) -> None:
+        """The unit's word goes before severity, issuer and age (R-17)."""
+        bench = Bench()
+        later = a_rank(Level.PRIORITY, place=2, severity=4, depth=0, issued_at_ms=T0 - DAY)
+        siren = an_emission("siren", duration_ms=20 * SECOND, rank=a_rank(Level.PRIORITY, place=1))
+        bench.ready(an_emission("song", rank=later), siren)
+        bench.advance(3 * MINUTE)
+        assert (self.siren_of(bench).started_at_ms, self.siren_of(bench).interruptions) == (START, None)
+        assert self.song_of(bench).started_at_ms == START + 20 * SECOND
+
     def test_absent_content_cuts_nothing(self) -> None:
         bench = Bench(delivers=False)
         bench.stored = {a_file("song").sha256: 1}
