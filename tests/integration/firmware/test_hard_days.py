@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
+from schemas.configuration import Fallback
 from schemas.events import (
     Booted,
     BootReason,
@@ -14,15 +17,17 @@ from schemas.events import (
     MediaFailed,
     MissReason,
     PlanAccepted,
+    PlanExpired,
     PlayEnded,
     PlayMissed,
     PlayOutcome,
     PlayStarted,
 )
+from schemas.fields import PlayReference, PlaySource
 from schemas.plans import Emission
 from schemas.topics import DownlinkKind
 from tests.integration.firmware.centre import Centre, Simulator, eventually, make_sound, now_ms
-from tests.unit.firmware_sim.builders import a_plan, an_emission, signed
+from tests.unit.firmware_sim.builders import a_configuration, a_plan, an_emission, signed
 
 pytestmark = pytest.mark.integration
 
@@ -160,3 +165,37 @@ def test_media_that_never_comes_is_missed_by_that_reason(centre: Centre) -> None
         assert len(centre.told(cluster).of(MediaFailed)) == 1  # told once, though tried again and again
     assert simulator.status()["downloads_spoilt"] >= len(CLUSTERS)
     assert centre.media.requests == []
+
+
+def test_plan_that_runs_out_is_told_and_the_fallback_sounds_at_its_time(centre: Centre) -> None:
+    cluster = CLUSTERS[0]
+    sound = centre.folder / "notice.mp3"
+    samples = make_sound(sound, seconds=1.0)
+    notice = centre.media.offer(sound)
+    centre.provision({cluster: "cluster"})
+    centre.greet(cluster)
+    centre.start()
+    centre.wait(cluster, Booted)
+    due_ms = (now_ms() // 1_000 + 6) * 1_000
+    fallback = Fallback(fallback_id=uuid.uuid4(), media=notice, at_s=(due_ms // 1_000 % 86_400,))
+    configuration = a_configuration(
+        device=cluster,
+        serial=centre.next_serial(cluster, "config"),
+        at_ms=now_ms(),
+        heartbeat_s=1,
+        media_base_url=centre.media.url,
+        fallback=fallback,
+    )
+    centre.send(cluster, DownlinkKind.CONFIG, signed(configuration))
+    plan = a_plan(device=cluster, at_ms=now_ms(), valid_for_ms=3_000)
+    centre.send(cluster, DownlinkKind.PLAN, signed(plan))
+
+    (expired,) = centre.wait(cluster, PlanExpired)
+    assert (expired.serial, expired.valid_until_ms) == (plan.serial, plan.valid_until_ms)
+    beat = centre.wait_heartbeat(cluster, lambda each: each.last_error is not None)
+    assert beat.last_error.startswith("plan 1 has run out")
+    (ended,) = centre.wait(cluster, PlayEnded)
+    assert ended.reference == PlayReference(source=PlaySource.FALLBACK, id=fallback.fallback_id)
+    assert 0 <= ended.started_at_ms - due_ms < 500
+    assert (ended.outcome, ended.samples, ended.media) == (PlayOutcome.COMPLETED, samples, notice.sha256)
+    assert len(centre.told(cluster).of(PlanExpired)) == 1
