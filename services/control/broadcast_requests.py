@@ -168,6 +168,7 @@ class Facts:
     groups: Mapping[uuid.UUID, Group] = field(default_factory=dict)
     sources: Mapping[uuid.UUID, Source] = field(default_factory=dict)
     policies: Policies
+    lent: frozenset[uuid.UUID] = frozenset()  # bulletins and sources that come with an offer, whoever may see them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +286,7 @@ def _says_something(item: ItemWish, facts: Facts) -> bool:
 
 def _bulletin_faults(field_name: str, bulletin_id: uuid.UUID, facts: Facts) -> Iterator[Fault]:
     bulletin = facts.bulletins.get(bulletin_id)
-    if bulletin is None or bulletin.unit_id not in facts.readable:
+    if bulletin is None or (bulletin.unit_id not in facts.readable and bulletin_id not in facts.lent):
         yield Fault(field_name, "unknown_bulletin", {"id": str(bulletin_id)})
     elif bulletin.state != "approved":
         yield Fault(field_name, "bulletin_not_approved", {"title": bulletin.title, "state": bulletin.state})
@@ -611,6 +612,14 @@ def _expansion(wish: Wish, begins: recurrence.SessionBegins, first: date, end: d
 
 def _day_of(value: date | datetime) -> date:
     return value.date() if isinstance(value, datetime) else value
+
+
+def next_occurrence(wish: Wish, facts: Facts, *, now: datetime) -> Occurrence | None:
+    """When what was accepted before begins next; None when it is over. Of the facts only units and policies count."""
+    zone = recurrence.zone(wish.time_zone)
+    if zone is None:
+        return None
+    return _first_occurrence(wish, _session_begins(wish, facts), now.astimezone(zone).date(), now=now)
 
 
 def active_until(wish: Wish) -> date | None:

@@ -266,6 +266,19 @@ async def sources_by_id(connection: Connection, source_ids: Iterable[uuid.UUID])
     return {row["source_id"]: Source(**dict(row)) for row in rows}
 
 
+async def content_of(connection: Connection, broadcast_id: BroadcastId) -> frozenset[uuid.UUID]:
+    """The bulletins and relay sources that a broadcast holds."""
+    rows = await connection.fetch(
+        """
+        SELECT coalesce(bulletin_id, relay_source_id) AS id
+          FROM control.broadcast_items
+         WHERE broadcast_id = $1 AND pause_ms IS NULL
+        """,
+        broadcast_id,
+    )
+    return frozenset(row["id"] for row in rows)
+
+
 async def withdraw_broadcast(connection: Connection, broadcast_id: BroadcastId, *, by: uuid.UUID, at: datetime) -> None:
     """Note that nothing more of it is to sound."""
     await connection.execute(
@@ -284,6 +297,14 @@ async def broadcast(connection: Connection, broadcast_id: uuid.UUID) -> StoredBr
     """One broadcast. Raises `NotFound`."""
     row = await connection.fetchrow(_COLUMNS + " WHERE broadcast_id = $1", broadcast_id)
     return (await _whole(connection, [_found(row, broadcast_id)]))[0]
+
+
+async def broadcasts_by_id(
+    connection: Connection, broadcast_ids: Iterable[uuid.UUID]
+) -> dict[uuid.UUID, StoredBroadcast]:
+    """The broadcasts among these ids that exist."""
+    rows = await connection.fetch(_COLUMNS + " WHERE broadcast_id = ANY ($1)", list(broadcast_ids))
+    return {each.broadcast_id: each for each in await _whole(connection, rows)}
 
 
 async def broadcast_for_update(connection: Connection, broadcast_id: uuid.UUID) -> StoredBroadcast:

@@ -84,7 +84,7 @@ async def create(
     Raises `Forbidden` for targets beyond own rights, else `Invalid` with every fault, or with every rule of a policy
     that it breaks and nobody may let pass. `offer_of` is the broadcast from above that a unit schedules itself.
     """
-    verdict, device_nos = await _judged(connection, wish, rights=rights, now=now)
+    verdict, device_nos = await _judged(connection, wish, offer_of=offer_of, rights=rights, now=now)
     broadcast = StoredBroadcast(
         broadcast_id=BroadcastId(uuid.uuid4()),
         wish=wish,
@@ -125,7 +125,7 @@ async def replace(
     _check_stands(stored)
     if wish.unit_id != stored.wish.unit_id:
         raise Invalid(Fault("unit_id", "issuing_unit_is_fixed"))
-    verdict, device_nos = await _judged(connection, wish, rights=rights, now=now)
+    verdict, device_nos = await _judged(connection, wish, offer_of=stored.offer_of, rights=rights, now=now)
     await broadcast_store.replace_broadcast(
         connection, stored.broadcast_id, wish, device_nos, active_until=verdict.active_until, issued_at=now
     )
@@ -201,9 +201,9 @@ def _check_stands(stored: StoredBroadcast) -> None:
 
 
 async def _judged(
-    connection: Connection, wish: Wish, *, rights: Rights, now: datetime
+    connection: Connection, wish: Wish, *, offer_of: BroadcastId | None, rights: Rights, now: datetime
 ) -> tuple[Verdict, dict[str, DeviceNo]]:
-    facts = await _facts(connection, wish, rights=rights, now=now)
+    facts = await _facts(connection, wish, offer_of=offer_of, rights=rights, now=now)
     verdict = broadcast_requests.judge(wish, facts, now=now)
     if verdict.outside:
         raise Forbidden("target_outside_own_subtree", faults=verdict.outside[:_MAX_FAULTS])
@@ -213,7 +213,9 @@ async def _judged(
     return verdict, {device_id: device.device_no for device_id, device in facts.devices.items() if device_id in named}
 
 
-async def _facts(connection: Connection, wish: Wish, *, rights: Rights, now: datetime) -> Facts:
+async def _facts(
+    connection: Connection, wish: Wish, *, offer_of: BroadcastId | None, rights: Rights, now: datetime
+) -> Facts:
     groups = await group_store.groups_by_id(
         connection, [target.group_id for target in wish.targets if isinstance(target, GroupWish)]
     )
@@ -235,6 +237,7 @@ async def _facts(connection: Connection, wish: Wish, *, rights: Rights, now: dat
             connection, [item.source_id for item in wish.items if isinstance(item, RelayWish)]
         ),
         policies=Policies(await policy_store.load_policies(connection)),
+        lent=frozenset() if offer_of is None else await broadcast_store.content_of(connection, offer_of),
     )
 
 

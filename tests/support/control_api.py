@@ -17,8 +17,16 @@ import argon2
 import httpx
 from prometheus_client import CollectorRegistry
 
-from schemas.identifiers import BulletinId, DeviceId, UnitId
-from services.control import account_store, accounts, bulletin_store, bulletins, device_store, unit_directory
+from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
+from services.control import (
+    account_store,
+    accounts,
+    broadcast_store,
+    bulletin_store,
+    bulletins,
+    device_store,
+    unit_directory,
+)
 from services.control.account_store import Account
 from services.control.api.app import create_api
 from services.control.api.context import Services
@@ -329,6 +337,16 @@ async def add_source(api: Api, unit: str, *, is_direct: bool = False) -> str:
         await _somebody(api),
     )
     return str(source_id)
+
+
+async def add_offer(api: Api, unit: str, *, by: str = "24", **changes: Any) -> str:
+    """A normal broadcast of a unit above with its bulletin, as offered to the unit; its id."""
+    await add_device(api, unit)
+    broadcast = await add_broadcast(api, by, targets=[{"unit_id": str(api.units[unit])}], **changes)
+    broadcast_id = BroadcastId(uuid.UUID(broadcast["broadcast_id"]))
+    async with api.database.transaction() as connection:
+        await broadcast_store.offer(connection, [(broadcast_id, api.units[unit])], at=api.clock.now)
+    return str(broadcast["broadcast_id"])
 
 
 async def add_awaiting_broadcast(api: Api, unit: str, *, against: tuple[str, ...] = ()) -> str:

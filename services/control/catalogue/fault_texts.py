@@ -952,6 +952,11 @@ FAULTS: dict[str, Parts] = {
             "Export it again as WAV or FLAC; make a film shorter, or its pictures smaller.",
         ),
     ),
+    # --- offers
+    "not_a_month": _fault(
+        ("Không phải tháng hợp lệ.", "This is no month."),
+        ("Viết theo dạng NĂM-THÁNG, ví dụ 2026-03.", "Write YEAR-MONTH, such as 2026-03."),
+    ),
     # --- policies
     "policy_crosses_midnight": _fault(
         ("Khung giờ vắt qua nửa đêm.", "The session crosses midnight."),

@@ -408,6 +408,31 @@ PROBLEMS: dict[str, Parts] = {
             "Who made or changed a broadcast does not except from policies for it; ask another approver.",
         ),
     ),
+    "offer_not_found": _problem(
+        ("Không có lời mời phát này", "No such offer"),
+        ("Lịch phát {id} không được gửi cho đơn vị này.", "Broadcast {id} was not offered to this unit."),
+    ),
+    "offer_is_over": _problem(
+        ("Lịch phát từ cấp trên đã qua", "The offer is over"),
+        (
+            "“{title}” không còn lần phát nào, hoặc đã bị rút; quyết định giữ nguyên.",
+            "Nothing of “{title}” is to come any more, or it was taken back; the decision stays.",
+        ),
+    ),
+    "offer_on_air": _problem(
+        ("Đang phát", "It is on the air"),
+        (
+            "“{title}” đang phát trong đơn vị. Hãy đổi quyết định khi lần phát này kết thúc.",
+            "“{title}” is on the air in the unit. Change the decision when this occurrence is over.",
+        ),
+    ),
+    "offer_scheduled_already": _problem(
+        ("Đơn vị đã xếp lịch rồi", "The unit has scheduled it already"),
+        (
+            "Lịch phát của đơn vị là {id}; hãy sửa hoặc rút lịch đó.",
+            "The unit's own broadcast is {id}: change that one, or withdraw it.",
+        ),
+    ),
     "policy_invalid": _problem(
         ("Quy định phát chưa hợp lệ", "The policy is not valid"),
         ("Quy định chưa được lưu; xem từng lỗi bên dưới.", "The policy was not stored; see each error below."),

@@ -328,6 +328,11 @@ def _described(stored: StoredBroadcast) -> dict[str, Any]:
     }
 
 
+def broadcast_view(stored: StoredBroadcast) -> BroadcastView:
+    """A broadcast."""
+    return BroadcastView(**_described(stored))
+
+
 def _seconds(length: timedelta | None) -> float | None:
     return None if length is None else length.total_seconds()
 

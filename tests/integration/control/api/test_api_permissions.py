@@ -26,6 +26,7 @@ from tests.support.control_api import (
     add_device,
     add_group,
     add_media,
+    add_offer,
     broadcast_body,
     group_body,
 )
@@ -107,6 +108,11 @@ MAY: dict[str, set[Role]] = {
     "PUT /api/v1/relay-sources/{relay_source_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/relay-sources/{relay_source_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /api/v1/units/{unit_id}/policy": SEEING,
+    "GET /api/v1/offers": SEEING,
+    "GET /api/v1/offers/counts": SEEING,
+    "POST /api/v1/offers/{broadcast_id}/{unit_id}/accept": {Role.OFFICER},
+    "POST /api/v1/offers/{broadcast_id}/{unit_id}/decline": {Role.OFFICER},
+    "POST /api/v1/offers/{broadcast_id}/{unit_id}/schedule": {Role.OFFICER},
     "GET /api/v1/policy-exceptions": SEEING,
     "POST /api/v1/broadcasts/{broadcast_id}/approve": {Role.APPROVER},
     "POST /api/v1/broadcasts/{broadcast_id}/reject": {Role.APPROVER},
@@ -145,6 +151,8 @@ EVERYWHERE = {
     "GET /api/v1/groups",
     "GET /api/v1/relay-sources",
     "GET /api/v1/relay-sources/{relay_source_id}",
+    "GET /api/v1/offers",
+    "GET /api/v1/offers/counts",
     "GET /api/v1/policy-exceptions",
     "GET /api/v1/totals",
     "GET /api/v1/audit",
@@ -216,6 +224,8 @@ for listed in (
     "broadcasts",
     "groups",
     "relay-sources",
+    "offers",
+    "offers/counts",
     "policy-exceptions",
     "totals",
     "audit",
@@ -494,6 +504,23 @@ async def _(api: Api, unit: str) -> Ask:
         "max_day_s": 3_600,
     }
     return Ask(f"/api/v1/units/{api.units[unit]}/policy", {"json": body, "headers": {"If-Match": "*"}})
+
+
+def _of_offer(verb: str, make_body: Callable[[Api], Any] | None = None) -> None:
+    @example("POST", f"/api/v1/offers/{{broadcast_id}}/{{unit_id}}/{verb}")
+    async def _(api: Api, unit: str) -> Ask:
+        broadcast_id = await add_offer(api, unit)
+        send = {"json": make_body(api)} if make_body else {}
+        return Ask(f"/api/v1/offers/{broadcast_id}/{api.units[unit]}/{verb}", send)
+
+
+def _own_times(api: Api) -> Any:
+    return {"starts_on": "2026-03-12", "local_times": ["17:30"]}
+
+
+_of_offer("accept")
+_of_offer("decline")
+_of_offer("schedule", _own_times)
 
 
 def _of_exception(verb: str) -> None:

@@ -1,0 +1,186 @@
+"""SQL of offers: normal broadcasts from above that a unit decides about (R-17), and how they were taken up."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from asyncpg import Record
+
+from schemas.identifiers import BroadcastId, UnitId
+from services.control.errors import NotFound
+from services.shared.database.pool import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A broadcast from above, and what a unit decided about it; `scheduled_as` is the unit's own broadcast of it."""
+
+    broadcast_id: BroadcastId
+    unit_id: UnitId
+    state: str
+    offered_at: datetime
+    decided_at: datetime | None
+    decided_by: uuid.UUID | None
+    note: str | None
+    scheduled_as: BroadcastId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uptake:
+    """What became of what was offered to a unit in some time."""
+
+    unit_id: UnitId
+    offered: int
+    accepted: int
+    declined: int
+    scheduled: int
+
+    @property
+    def undecided(self) -> int:
+        """Offers nobody has decided about."""
+        return self.offered - self.accepted - self.declined - self.scheduled
+
+
+_OFFERS = """
+SELECT broadcast_id, unit_id, state, offered_at, decided_at, decided_by, note, scheduled_as
+  FROM control.offers
+"""
+
+
+async def offers_of(
+    connection: Connection,
+    unit_ids: Iterable[UnitId],
+    *,
+    state: str | None,
+    before: datetime | None,
+    limit: int,
+) -> tuple[Offer, ...]:
+    """Offers to the units, newest first."""
+    rows = await connection.fetch(
+        _OFFERS
+        + """
+         WHERE unit_id = ANY ($1)
+           AND ($2::text IS NULL OR state = $2)
+           AND ($3::timestamptz IS NULL OR offered_at < $3)
+         ORDER BY offered_at DESC, broadcast_id, unit_id
+         LIMIT $4
+        """,
+        list(unit_ids),
+        state,
+        before,
+        limit,
+    )
+    return tuple(map(_offer, rows))
+
+
+async def offer_for_update(connection: Connection, broadcast_id: uuid.UUID, unit_id: UnitId) -> Offer:
+    """One offer, locked until the transaction ends. Raises `NotFound`."""
+    row = await connection.fetchrow(
+        _OFFERS + " WHERE broadcast_id = $1 AND unit_id = $2 FOR UPDATE", broadcast_id, unit_id
+    )
+    if row is None:
+        raise NotFound("offer_not_found", facts={"id": str(broadcast_id)})
+    return _offer(row)
+
+
+async def decide(
+    connection: Connection,
+    offer: Offer,
+    state: str,
+    *,
+    scheduled_as: BroadcastId | None,
+    note: str | None,
+    by: uuid.UUID,
+    at: datetime,
+) -> Offer:
+    """Note what the unit decided."""
+    row = await connection.fetchrow(
+        """
+        UPDATE control.offers
+           SET state = $3, scheduled_as = $4, note = $5, decided_by = $6, decided_at = $7
+         WHERE broadcast_id = $1 AND unit_id = $2
+        RETURNING broadcast_id, unit_id, state, offered_at, decided_at, decided_by, note, scheduled_as
+        """,
+        offer.broadcast_id,
+        offer.unit_id,
+        state,
+        scheduled_as,
+        note,
+        by,
+        at,
+    )
+    assert row is not None
+    return _offer(row)
+
+
+async def is_on_air(
+    connection: Connection, broadcast_id: BroadcastId, unit_ids: Iterable[UnitId], *, now: datetime
+) -> bool:
+    """Whether the broadcast is to sound now on a device of the units."""
+    found: bool = await connection.fetchval(
+        """
+        SELECT EXISTS (SELECT
+                         FROM control.emissions
+                        WHERE broadcast_id = $1
+                          AND occurrence_at > $3::timestamptz - interval '1 day'
+                          AND occurrence_at <= $3
+                          AND ends_at > $3
+                          AND unit_id = ANY ($2)
+                          AND withdrawn_at IS NULL
+                          AND stopped_at IS NULL)
+        """,
+        broadcast_id,
+        list(unit_ids),
+        now,
+    )
+    return found
+
+
+async def uptake(
+    connection: Connection, unit_ids: Iterable[UnitId], *, since: datetime, until: datetime
+) -> tuple[Uptake, ...]:
+    """What became of what was offered to each of the units in [`since`, `until`); units with no offer are left out."""
+    rows = await connection.fetch(
+        """
+        SELECT unit_id,
+               count(*) AS offered,
+               count(*) FILTER (WHERE state = 'accepted') AS accepted,
+               count(*) FILTER (WHERE state = 'declined') AS declined,
+               count(*) FILTER (WHERE state = 'scheduled') AS scheduled
+          FROM control.offers
+         WHERE unit_id = ANY ($1)
+           AND offered_at >= $2
+           AND offered_at < $3
+         GROUP BY unit_id
+        """,
+        list(unit_ids),
+        since,
+        until,
+    )
+    return tuple(
+        Uptake(
+            unit_id=UnitId(row["unit_id"]),
+            offered=row["offered"],
+            accepted=row["accepted"],
+            declined=row["declined"],
+            scheduled=row["scheduled"],
+        )
+        for row in rows
+    )
+
+
+def _offer(row: Record) -> Offer:
+    scheduled_as = row["scheduled_as"]
+    return Offer(
+        broadcast_id=BroadcastId(row["broadcast_id"]),
+        unit_id=UnitId(row["unit_id"]),
+        state=row["state"],
+        offered_at=row["offered_at"],
+        decided_at=row["decided_at"],
+        decided_by=row["decided_by"],
+        note=row["note"],
+        scheduled_as=BroadcastId(scheduled_as) if scheduled_as is not None else None,
+    )
