@@ -170,6 +170,11 @@ class TestFallback:
         bench.until(MIDNIGHT + 18 * HOUR)
         assert [begun for begun, _, _ in self.fallbacks(bench)] == [17 * HOUR]
 
+    def test_time_at_which_the_plan_still_held_is_the_plans(self) -> None:
+        bench = a_bench(valid_for_ms=17 * HOUR + 10 * SECOND)
+        bench.until(MIDNIGHT + 18 * HOUR)
+        assert self.fallbacks(bench) == []
+
     def test_is_fetched_long_before_it_is_needed(self) -> None:
         bench = a_bench()
         assert NOTICE.media.sha256 in bench.stored
