@@ -534,9 +534,9 @@ def _session_faults(wish: Wish, facts: Facts, day: date) -> Iterator[Fault]:
 
 
 def _session_begins(wish: Wish, facts: Facts) -> recurrence.SessionBegins:
-    def begins(code: str, day: date) -> time | None:
+    def begins(code: str, day: date) -> time | ProblemKind:
         held = policies.session(facts.policies.at(wish.unit_id, facts.history.on(day)), code, day)
-        return held.begin if isinstance(held, policies.Held) else None
+        return held.begin if isinstance(held, policies.Held) else ProblemKind.UNKNOWN_SESSION
 
     return begins
 
@@ -551,7 +551,7 @@ def _once_faults(wish: Wish, begins: recurrence.SessionBegins, *, now: datetime)
     expansion = _expansion(wish, begins, wish.starts_on, wish.starts_on + timedelta(days=1))
     fields = {local_time: f"local_times[{position}]" for position, local_time in enumerate(wish.local_times)}
     for position, code in enumerate(wish.sessions):
-        if (at := begins(code, wish.starts_on)) is not None:
+        if isinstance(at := begins(code, wish.starts_on), time):
             fields.setdefault(at, f"sessions[{position}]")
     for occurrence in expansion.occurrences:
         if occurrence.at <= now:

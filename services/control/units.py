@@ -24,6 +24,9 @@ from itertools import pairwise
 
 from schemas.identifiers import UnitId
 
+# The one level whose word means something to us: which unit decides about content from above. How deep it lies does not.
+COMMUNE = "commune"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitVersion:
@@ -76,6 +79,7 @@ class UnitTree:
 
     __slots__ = (
         "_children",
+        "_deciding",
         "_depth",
         "_first",
         "_followers",
@@ -115,6 +119,7 @@ class UnitTree:
         self._first: dict[UnitId, int] = {}
         self._last: dict[UnitId, int] = {}
         self._depth: dict[UnitId, int] = {}
+        self._deciding: dict[UnitId, UnitId] = {}
         self._walk(children[None])
         self.roots: tuple[UnitVersion, ...] = tuple(children[None])
         self.detached: tuple[UnitVersion, ...] = tuple(
@@ -233,6 +238,14 @@ class UnitTree:
     def depth(self, unit_id: UnitId) -> int | None:
         """Levels below the root (0: the root); None when it is not in the tree."""
         return self._depth.get(self.standing(unit_id) or unit_id)
+
+    def deciding(self, unit_id: UnitId) -> UnitId:
+        """The unit that decides about content from above for what stands in `unit_id` (R-17): its commune, else itself."""
+        found = self._deciding.get(unit_id)
+        if found is None:
+            communes = (each for each in self.path(unit_id) if self._units[each].level == COMMUNE)
+            found = self._deciding[unit_id] = next(communes, self.standing(unit_id) or unit_id)
+        return found
 
 
 class UnitHistory:

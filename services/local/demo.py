@@ -343,6 +343,8 @@ async def schedule(officer: Desk, approver: Desk, province: Province, length: ti
         {
             "unit_id": host,
             "title": "Thử toàn đơn vị",
+            # What a district says normally is offered to its communes; what has priority enters their programme.
+            "level": "priority",
             "recurrence": "once",
             "starts_on": starts_at.date().isoformat(),
             "local_times": [starts_at.strftime("%H:%M:%S")],

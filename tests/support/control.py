@@ -194,12 +194,15 @@ class Province:
         times: Sequence[time] | None = None,
         daily: bool = False,
         to: Iterable[str] = (),
-        level: str = "normal",
+        level: str = "priority",
         issued_at: datetime | None = None,
         requested_at: datetime | None = None,
         volume_percent: int | None = None,
     ) -> BroadcastId:
-        """A broadcast that begins at `at`, to units and devices by their names (default: the unit itself)."""
+        """A broadcast that begins at `at`, to units and devices by their names (default: the unit itself).
+
+        Priority content enters everywhere; normal content from above would have to be accepted first (R-17).
+        """
         broadcast_id = BroadcastId(uuid.uuid4())
         now = utc_now()
         starts = at or now + timedelta(hours=1)

@@ -21,7 +21,9 @@ from services.control.planning.model import (
     Item,
     Media,
     Recurrence,
+    RelaySource,
     Snapshot,
+    SourceId,
     Target,
     UnitTarget,
     Window,
@@ -82,8 +84,18 @@ def a_device(no: int, unit: int = 11, kind: DeviceKind = DeviceKind.CLUSTER, **c
     return DeviceRef(**(values | changes))  # type: ignore[arg-type]
 
 
-def a_media(seconds: float = 60, n: int = 1) -> Media:
-    return Media(sha256=bytes([n]) * 32, size=480_000, mime="audio/mpeg", duration=timedelta(seconds=seconds))
+def a_media(seconds: float | None = 60, n: int = 1, *, mime: str = "audio/mpeg") -> Media:
+    duration = timedelta(seconds=seconds) if seconds is not None else None
+    return Media(sha256=bytes([n]) * 32, size=480_000, mime=mime, duration=duration)
+
+
+def source_id(n: int) -> SourceId:
+    return SourceId(number(5, n))
+
+
+def a_relay(n: int = 1, **changes: object) -> RelaySource:
+    values: dict[str, object] = {"source_id": source_id(n), "name": f"Nguồn {n}", "path": f"relays/{n}"}
+    return RelaySource(**(values | changes))  # type: ignore[arg-type]
 
 
 def a_bulletin(n: int = 1, seconds: float | None = 60, **changes: object) -> Bulletin:
@@ -150,12 +162,14 @@ def a_snapshot(
     bulletins: Iterable[Bulletin] | None = None,
     devices: Iterable[DeviceRef] | None = None,
     units: UnitHistory = PROVINCE,
+    **others: object,
 ) -> Snapshot:
     return Snapshot(
         broadcasts=tuple(broadcasts if broadcasts is not None else (a_broadcast(),)),
         bulletins=tuple(bulletins if bulletins is not None else (a_bulletin(),)),
         devices=tuple(devices if devices is not None else (a_device(1),)),
         units=units,
+        **others,  # type: ignore[arg-type]
     )
 
 

@@ -414,11 +414,11 @@ class ProblemKind(enum.StrEnum):
     CANNOT_PLAY = "cannot_play"  # a device that was named cannot put this content out
     NO_DEVICE = "no_device"
     BAD_RECURRENCE = "bad_recurrence"  # detail: which fault of `recurrence`
-    UNKNOWN_SESSION = "unknown_session"  # the policy of that day has no slot of this code
+    UNKNOWN_SESSION = "unknown_session"  # by the policy of that day no session of this code takes place
     EXPIRED = "expired"
     PLAYS_USED_UP = "plays_used_up"  # the bulletin has been in as many occurrences as it may
     NO_ROOM = "no_room"  # what does not fit is left out
-    TOO_MANY_ITEMS = "too_many_items"  # filled up by repeating, there are more items than can be numbered
+    JINGLE_ALONE = "jingle_alone"  # nothing is left that it could frame
     SOURCE_MISSING = "source_missing"
     RELAY_NOT_ALLOWED = "relay_not_allowed"  # taken directly, and a policy is against it
     GROUP_CLOSED = "group_closed"
@@ -435,6 +435,9 @@ class ProblemKind(enum.StrEnum):
     LOCAL_TIME_SKIPPED = "local_time_skipped"  # the clock jumps over it: emitted as much later as the clock jumps
     LOCAL_TIME_REPEATED = "local_time_repeated"  # the clock shows it twice: emitted the first time
     SHORTENED = "shortened"  # cut at the end of its session
+    TOO_MANY_ITEMS = (
+        "too_many_items"  # filled up by repeating, it has more items than can be numbered: the rest is silent
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

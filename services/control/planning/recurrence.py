@@ -49,13 +49,13 @@ EARLIEST_START, LATEST_START = date(1970, 1, 1), date(8999, 1, 1)
 _NOT_EMITTED = frozenset({ProblemKind.SAME_INSTANT, ProblemKind.LOCAL_DAY_SKIPPED})
 _MIDNIGHT = time(0)
 
-# When a session slot begins on a local day; None when the policy of that day has none of that code.
-SessionBegins = Callable[[str, date], time | None]
+# When the session slot of a code begins on a local day, or why it does not take place.
+SessionBegins = Callable[[str, date], time | ProblemKind]
 
 
-def no_sessions(_code: str, _day: date) -> time | None:
+def no_sessions(_code: str, _day: date) -> time | ProblemKind:
     """Where no policy names a session."""
-    return None
+    return ProblemKind.UNKNOWN_SESSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,23 +178,19 @@ def expand(broadcast: Broadcast, window: Window, session_begins: SessionBegins =
     if (wrong := fault(recurrence, zone_info)) is not None:
         return _nothing(broadcast, ProblemKind.BAD_RECURRENCE, wrong.code)
     wanted: dict[date, dict[time, str | None]] = defaultdict(dict)
-    unknown: dict[date, set[str]] = defaultdict(set)
+    problems: dict[Problem, None] = {}
     for each in _asked_for(recurrence, window, zone_info, session_begins):
-        if each.at is None:
-            assert each.session is not None
-            unknown[each.day].add(each.session)
+        if isinstance(each.at, ProblemKind):
+            detail = (each.session or "")[:64]
+            kind, broadcast_id = each.at, broadcast.broadcast_id
+            problems[Problem(kind=kind, broadcast_id=broadcast_id, local_day=each.day, detail=detail)] = None
         elif wanted[each.day].get(each.at) is None:
             wanted[each.day][each.at] = each.session
-    problems = [
-        Problem(kind=ProblemKind.UNKNOWN_SESSION, broadcast_id=broadcast.broadcast_id, local_day=day, detail=code[:64])
-        for day in sorted(unknown)
-        for code in sorted(unknown[day])
-    ]
     occurrences: list[Occurrence] = []
     for day in sorted(wanted):
         expansion = _expand_day(broadcast, day, wanted[day], zone_info)
         occurrences.extend(expansion.occurrences)
-        problems.extend(expansion.problems)
+        problems |= dict.fromkeys(expansion.problems)
     return Expansion(occurrences=tuple(occurrences), problems=tuple(problems))
 
 
@@ -204,10 +200,10 @@ def _nothing(broadcast: Broadcast, kind: ProblemKind, detail: str) -> Expansion:
 
 
 class _Wanted(NamedTuple):
-    """Something to begin on a local day; without a time when it is in a session slot that nobody knows."""
+    """Something to begin on a local day, or in a session that does not take place then."""
 
     day: date
-    at: time | None
+    at: time | ProblemKind
     session: str | None = None
 
 
@@ -229,7 +225,7 @@ def _asked_for(
     def in_sessions(day: date) -> Iterator[_Wanted]:
         for code in recurrence.sessions:
             begins = session_begins(code, day)
-            yield _Wanted(day, begins if begins is None else _truncated_time(begins), code)
+            yield _Wanted(day, begins if isinstance(begins, ProblemKind) else _truncated_time(begins), code)
 
     def all_of_it() -> Iterator[_Wanted]:
         for moment in _by_rule(recurrence, recurrence.times, first, end, zone_info):
@@ -245,7 +241,9 @@ def _asked_for(
                     yield from on(each)
 
     for each in all_of_it():
-        if each.day not in left_out and (each.at is None or datetime.combine(each.day, each.at) not in left_out):
+        if each.day not in left_out and (
+            isinstance(each.at, ProblemKind) or datetime.combine(each.day, each.at) not in left_out
+        ):
             yield each
 
 

@@ -1,0 +1,273 @@
+"""What one occurrence of a broadcast consists of, and when each part of it begins: items, placed one after another.
+
+What cannot be emitted takes no time, so it leaves no silence behind. A relay with a fixed start waits for nobody: it
+begins then, and what is before it gives way by the broadcast's own rule for what does not fit (`Fit`):
+
+- WHOLE: sounds to its end, and the relay is joined late;
+- TRIM: is cut where the relay begins;
+- DROP: is left out.
+
+The same rule holds at the end of the broadcast's length and, unless it is WHOLE, at the end of the session it is in.
+`Fill.REPEAT` plays the items again, in order, while there is time; it never runs past the end of a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple, assert_never
+
+from schemas.fields import DeviceKind
+from schemas.identifiers import BulletinId
+from schemas.plans import ContentKind
+from services.control.planning.model import (
+    Broadcast,
+    Bulletin,
+    BulletinItem,
+    Fill,
+    Fit,
+    Item,
+    Media,
+    Pause,
+    ProblemKind,
+    RelayItem,
+    RelaySource,
+    SourceId,
+)
+
+# How long a board shows what has no length of its own, nor a sound to last as long as.
+TEXT_LENGTH = timedelta(minutes=1)
+# Items are numbered in a byte on the wire.
+MAX_ITEM_NUMBER = 255
+_NOTHING = timedelta(0)
+_SHORTEST = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a kind of device puts out of something."""
+
+    content: ContentKind
+    length: timedelta | None = None  # None: as long as its piece
+    media: Media | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A bulletin or a relay at its place. `item` is its number in this round, `asked` the one it was asked for by."""
+
+    item: int
+    asked: int
+    offset: timedelta
+    length: timedelta
+    source: Bulletin | RelaySource
+
+    def form(self, kind: DeviceKind) -> Form | None:
+        """What a device of this kind puts out of it; None when it cannot."""
+        if isinstance(self.source, RelaySource):
+            return Form(content=ContentKind.RELAY) if kind is DeviceKind.CLUSTER else None
+        return bulletin_form(self.source, kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineup:
+    """The parts of an occurrence in order of time; what is missing from it; and whether its session cut it short."""
+
+    pieces: tuple[Piece, ...]
+    gaps: tuple[tuple[int, ProblemKind], ...]
+    length: timedelta
+    is_shortened: bool = False
+    is_overfull: bool = False  # there was time to repeat more items than can be numbered
+    has_direct_relay: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """What items name."""
+
+    bulletins: Mapping[BulletinId, Bulletin]
+    relays: Mapping[SourceId, RelaySource]
+
+
+def bulletin_form(bulletin: Bulletin, kind: DeviceKind) -> Form | None:
+    """What a device of this kind puts out of a bulletin: clusters sound, boards show; None when it is nothing."""
+    if kind is DeviceKind.CLUSTER and bulletin.media is not None and not _is_seen(bulletin.media):
+        return Form(content=ContentKind.AUDIO, media=bulletin.media, length=bulletin.media.duration)
+    if kind is DeviceKind.BOARD:
+        if bulletin.board_media is not None:
+            shown = _SHOWN.get(bulletin.board_media.mime.partition("/")[0])
+            if shown is None:
+                return None
+            return Form(content=shown, media=bulletin.board_media, length=bulletin.board_media.duration)
+        if bulletin.board_text:
+            return Form(content=bulletin.board_style, text=bulletin.board_text)
+    return None
+
+
+_SHOWN = {"image": ContentKind.IMAGE, "video": ContentKind.VIDEO}
+
+
+def _is_seen(media: Media) -> bool:
+    return media.mime.partition("/")[0] in _SHOWN
+
+
+def bulletin_length(bulletin: Bulletin) -> timedelta:
+    """How long a bulletin takes: as long as what has a length in it, else as boards are to show it."""
+    files = (bulletin.media, bulletin.board_media)
+    own = [each.duration for each in files if each is not None and each.duration is not None]
+    return max((length for length in own if length > _NOTHING), default=bulletin.board_length or TEXT_LENGTH)
+
+
+def line_up(
+    broadcast: Broadcast,
+    stock: Stock,
+    *,
+    left_out: Mapping[int, ProblemKind] | None = None,
+    closes: timedelta | None = None,
+) -> Lineup:
+    """Place the items of `broadcast`.
+
+    `left_out` names items that are not in this occurrence, and why; `closes` is when the session ends that the occurrence
+    begins in, counted from its beginning.
+    """
+    gaps: dict[int, ProblemKind] = {}
+    usable: list[_Usable] = []
+    for item in broadcast.items:
+        found = (left_out or {}).get(item.number) or _look_up(item, stock)
+        if isinstance(found, ProblemKind):
+            gaps[item.number] = found
+        else:
+            usable.append(found)
+    if any(_can_be_framed(item) for item in broadcast.items) and not any(
+        each.source is not None and not _is_jingle(each.item) for each in usable
+    ):
+        # Nothing is left for the jingles to frame: a signature tune by itself tells nobody anything.
+        gaps |= {each.item.number: ProblemKind.JINGLE_ALONE for each in usable if _is_jingle(each.item)}
+        usable = [each for each in usable if not _is_jingle(each.item)]
+    placing = _Placing(broadcast.fit, length=broadcast.length, closes=closes)
+    for position, each in enumerate(usable):
+        pins = (later.pin for later in usable[position + 1 :] if later.pin is not None)
+        if not placing.place(each, before=next(pins, None)):
+            gaps[each.item.number] = ProblemKind.NO_ROOM
+    if broadcast.fill is Fill.REPEAT and placing.pieces:
+        placing.repeat([each for each in usable if each.pin is None], stride=broadcast.items[-1].number + 1)
+    return Lineup(
+        pieces=tuple(placing.pieces),
+        gaps=tuple(sorted(gaps.items())),
+        length=placing.offset,
+        is_shortened=placing.is_shortened,
+        is_overfull=placing.is_overfull,
+        has_direct_relay=any(
+            isinstance(piece.source, RelaySource) and piece.source.is_direct for piece in placing.pieces
+        ),
+    )
+
+
+class _Usable(NamedTuple):
+    """An item that can be placed; without a source it is a pause."""
+
+    item: Item
+    source: Bulletin | RelaySource | None
+    length: timedelta
+    pin: timedelta | None = None
+
+
+def _look_up(item: Item, stock: Stock) -> _Usable | ProblemKind:
+    if item.number > MAX_ITEM_NUMBER:
+        return ProblemKind.TOO_MANY_ITEMS
+    match item:
+        case Pause(length=length):
+            return _Usable(item, None, max(length, _NOTHING))
+        case BulletinItem(bulletin_id=bulletin_id):
+            bulletin = stock.bulletins.get(bulletin_id)
+            if bulletin is None:
+                return ProblemKind.BULLETIN_MISSING
+            if not bulletin.is_approved:
+                return ProblemKind.BULLETIN_NOT_APPROVED
+            return _Usable(item, bulletin, bulletin_length(bulletin))
+        case RelayItem(source_id=source_id, length=length, starts_after=starts_after):
+            source = stock.relays.get(source_id)
+            if source is None:
+                return ProblemKind.SOURCE_MISSING
+            return _Usable(item, source, length, starts_after)
+        case _:
+            assert_never(item)
+
+
+def _is_jingle(item: Item) -> bool:
+    return isinstance(item, BulletinItem) and item.is_jingle
+
+
+def _can_be_framed(item: Item) -> bool:
+    """Whether the item is something that a jingle could frame."""
+    return not isinstance(item, Pause) and not _is_jingle(item)
+
+
+class _Placing:
+    """Where the next item would begin, and what has been placed before it."""
+
+    def __init__(self, fit: Fit, *, length: timedelta | None, closes: timedelta | None) -> None:
+        self._fit = fit
+        self._length = length
+        self._closes = closes
+        self.offset = _NOTHING
+        self.pieces: list[Piece] = []
+        self.is_shortened = False
+        self.is_overfull = False
+
+    def place(self, each: _Usable, *, before: timedelta | None) -> bool:
+        """Place an item of the first round, which gives way to what begins at `before`; False when it has no room."""
+        begin = self.offset if each.pin is None else max(self.offset, each.pin)
+        end = (begin if each.pin is None else each.pin) + each.length
+        if each.source is None:
+            # Silence gives way to whatever comes.
+            self.offset = end if before is None else max(begin, min(end, before))
+            return True
+        if self._fit is not Fit.WHOLE:
+            limit = min((each for each in (before, self._length, self._closes) if each is not None), default=end)
+            if end > limit:
+                if self._fit is Fit.DROP or limit - begin < _SHORTEST:
+                    return False
+                self.is_shortened |= limit == self._closes != self._length
+                end = limit
+        if end - begin < _SHORTEST:
+            return False
+        self._add(each.item.number, each, begin, end)
+        return True
+
+    def repeat(self, items: Sequence[_Usable], *, stride: int) -> None:
+        """Place the items again and again, as long as there is time and numbers for them."""
+        until = min((each for each in (self._length, self._closes) if each is not None), default=_NOTHING)
+        shift, placed = stride, len(self.pieces)
+        while True:
+            cursor = self.offset
+            for each in items:
+                end = cursor + each.length
+                if each.source is None:
+                    cursor = end
+                    continue
+                if each.length < _SHORTEST:
+                    continue
+                if cursor >= until or (end > until and not self._may_pass(end)):
+                    return
+                if each.item.number + shift > MAX_ITEM_NUMBER:
+                    self.is_overfull = True
+                    return
+                self._add(each.item.number + shift, each, cursor, end if self._fit is Fit.WHOLE else min(end, until))
+                cursor = self.offset
+            if len(self.pieces) == placed:
+                return
+            shift, placed = shift + stride, len(self.pieces)
+
+    def _may_pass(self, end: timedelta) -> bool:
+        """Whether what is repeated may begin although it would end after the time that is to be filled."""
+        return self._fit is Fit.TRIM or (self._fit is Fit.WHOLE and (self._closes is None or end <= self._closes))
+
+    def _add(self, number: int, each: _Usable, begin: timedelta, end: timedelta) -> None:
+        assert each.source is not None
+        self.pieces.append(
+            Piece(item=number, asked=each.item.number, offset=begin, length=end - begin, source=each.source)
+        )
+        self.offset = end
