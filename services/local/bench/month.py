@@ -57,15 +57,15 @@ VIRTUAL = (
     " jump, and forget the time",
     "virtual: the network; no broker, no TLS: messages take 4G's time, stall, get lost and come twice, plans and"
     " configurations are retained",
-    "virtual: downloads and the output; no file is made or decoded, a part's first sample comes 6 to 20 ms after it is"
-    " asked for",
+    "virtual: downloads, live sources and the output; no file is made or decoded, a part's first sample comes 6 to 20 ms"
+    " after it is asked for, and a source has sound or has none",
     "virtual: the database; the record, the queue of changes and the queries of the proof are dictionaries and lists",
     "thinned out: heartbeats, one in six hours and one with every session instead of one a minute, and notes of being"
     " alive",
-    "real: recurrence, planning, comparing with the record, deciding who needs an order, signing every plan,"
-    " configuration and command (Ed25519)",
-    "real: the device's pure core, with verification of every order, arbitration, resume policies, shelf and notes;"
-    " and its journal, with repeats until the receipt",
+    "real: recurrence, offers, the communes' order of priority content, quiet hours, planning, comparing with the record,"
+    " deciding who needs an order, signing every plan, configuration and command (Ed25519)",
+    "real: the device's pure core, with verification of every order, arbitration, resume policies, relays and what fills"
+    " in for them, the notice when a plan has run out, shelf and notes; and its journal, with repeats until the receipt",
     "real: every event encoded, enveloped, decoded, entered in the ledger and receipted by ingest's own arithmetic",
     "real: the weighing of every emission, when its time is up and again when all reports have come",
     "apart from all this: the oracle, which imports neither arbitration nor planning nor the device",
@@ -218,7 +218,7 @@ def _live_part(request: Request, part: int) -> Tally:
         with _timed(tally, "devices"):
             story = month_device.live(shared, site, downlinks)
         with _timed(tally, "oracle"):
-            _judge(month, site, downlinks, story, tally)
+            _judge(month.seen_from(site), site, downlinks, story, tally)
         with _timed(tally, "proof"):
             tally.proof.add(month_proof.prove(site, rows[site.number], downlinks, story))
         _count(site, rows[site.number], downlinks, story, tally)
@@ -237,6 +237,7 @@ def _count(
     tally.events_lost += story.events_left
     tally.turns += story.turns
     tally.faults.update(site.luck.kinds)
+    tally.faults.update(story.faults)
 
 
 def _judge(month: Month, site: Site, downlinks: Sequence[Downlink], story: Story, tally: Tally) -> None:
@@ -247,6 +248,7 @@ def _judge(month: Month, site: Site, downlinks: Sequence[Downlink], story: Story
         sent=[each.sent for each in downlinks],
         came=story.came,
         stocked=story.stocked,
+        tuned=story.tuned,
         since_ms=month.began_ms - OPENED_BEFORE_MS,
         until_ms=month.ends_ms + DRAINED_MS,
     )

@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +34,7 @@ from schemas.receipts import Receipt
 from schemas.topics import DownlinkKind
 from services.ingest import ledger
 from services.local.bench import month_facts
-from services.local.bench.month_facts import DAY, SECOND, Came, Clock, Month, Site, Sound, Span, Stocked
+from services.local.bench.month_facts import DAY, SECOND, Came, Clock, Month, Site, Sound, Source, Span, Stocked, Tuned
 from services.local.bench.month_office import OPENED_BEFORE_MS, Downlink, clip_sha256
 
 # Thinned out from one a minute: nothing but the proof of silence rests on heartbeats, and connecting sends one as well.
@@ -51,6 +51,7 @@ LOST_SHARE, DOUBLED_SHARE = 0.01, 0.003  # uplinks that never come, or come twic
 DOWNLOAD_BYTES_PER_MS = 250  # 2 Mbit/s
 FAILED_SHARE = 0.02  # downloads that break off
 TIMEOUT_MS = 20 * SECOND  # of a download that brings nothing
+NOTICED_MS = 4 * SECOND  # how long a device listens before it knows that a live source has sound, or has none
 DECODER_MS, DECODER_JITTER_MS = 6.0, 14.0  # from the order to play to the first sample
 RATE_HZ = 44_100
 COMPARED_MS = 120 * SECOND  # after which a plan that a heartbeat shows to be missing is published again
@@ -83,11 +84,12 @@ class Story:
     sounded: list[Sound] = field(default_factory=list)
     came: list[Came] = field(default_factory=list)
     stocked: list[Stocked] = field(default_factory=list)
+    tuned: list[Tuned] = field(default_factory=list)
     arrived: list[Arrived] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
     turns: int = 0
     events: int = 0
-    doubled: int = 0
+    faults: Counter[str] = field(default_factory=Counter)  # of the network, as they came
     events_left: int = 0  # never received by the centre
 
 
@@ -162,6 +164,9 @@ class _Device:
         self._luck = luck
         self._downlinks = downlinks
         self._clips = shared.clips
+        self._sources = {source.source: source for source in month.sources}
+        self._tuned: set[int] = set()
+        self._sounding: set[int] = set()
         self._lengths = month.clips
         self._draw = random.Random(f"device/{month.seed}/{site.number}").random  # noqa: S311 - bad luck, not secrets
         self._profile = Profile(
@@ -258,6 +263,9 @@ class _Device:
         for at_ms, step_ms, previous in self._clock.changes(least_ms=device.STEP_WORTH_TELLING_MS):
             happened = inputs.ClockSet(previous=ClockState(previous), step_ms=step_ms)
             self._at(at_ms, _CLOCK, partial(self._feed, happened))
+        for source in self._sources.values():
+            for at_ms in {at_ms for span in (*source.silent, *self.story.sessions) for at_ms in span}:
+                self._at(at_ms + NOTICED_MS, _MESSAGE, partial(self._listen, source))
         for downlink in self._downlinks:
             self._at(downlink.sent.at_ms, _MESSAGE, partial(self._publish, downlink))
 
@@ -287,6 +295,8 @@ class _Device:
     def _lose_power(self) -> None:
         for token in tuple(self._parts):
             self._silence(token)
+        for source in self._sources.values():
+            self._untune(source)
         self._state = None
         self._inbox.clear()
         self._wake_ms = None
@@ -375,8 +385,12 @@ class _Device:
                     self.story.stocked.append(Stocked(at_ms=self._now_ms, clip=self._clips[sha256], is_there=False))
                 case effects.Send(message=message):
                     self._beat(message)
-                case effects.Reboot() | effects.Tune() | effects.Untune():
-                    raise AssertionError(f"nobody asks for this in a month: {effect}")
+                case effects.Tune(source=source):
+                    self._tune(self._sources[source.source_id])
+                case effects.Untune(source_id=source_id):
+                    self._untune(self._sources[source_id])
+                case effects.Reboot():
+                    raise AssertionError("nobody orders a reboot in a month")
                 case _:
                     assert_never(effect)
 
@@ -384,11 +398,16 @@ class _Device:
 
     def _play(self, effect: effects.StartPlayback) -> None:
         """Begin a part: its first sample comes a little later, as from any decoder."""
-        assert effect.media is not None
         sounding = self.state.programme.sounding
         assert sounding is not None
         assert sounding.token == effect.token
-        self._parts[effect.token] = _Playing(sounding.reference, effect.media, effect.position_ms)
+        if effect.relay is not None:
+            playing = _Playing(sounding.reference, self._sources[effect.relay.source_id].clip, 0, None)
+        else:
+            assert effect.media is not None
+            clip = self._clips[effect.media]
+            playing = _Playing(sounding.reference, clip, effect.position_ms, self._lengths[clip])
+        self._parts[effect.token] = playing
         delay_ms = round(DECODER_MS + self._draw() * DECODER_JITTER_MS)
         self._at(self._now_ms + delay_ms, _OUTPUT, partial(self._begin, effect.token), life=self._life)
 
@@ -402,14 +421,15 @@ class _Device:
         playing = self._parts.get(token)
         if playing is None:
             return
-        left_ms = self._lengths[self._clips[playing.sha256]] - playing.position_ms
-        if left_ms <= 0:
+        left_ms = playing.left_ms
+        if left_ms is not None and left_ms <= 0:
             del self._parts[token]
             self._feed(inputs.PlaybackFinished(token=token, figures=Figures(sounded_ms=0)))
             return
         playing.began_ms = self._now_ms
-        ends_ms = self._now_ms + math.ceil(left_ms / self._clock.speed)
-        self._at(ends_ms, _OUTPUT, partial(self._finish, token), life=self._life)
+        if left_ms is not None:
+            ends_ms = self._now_ms + math.ceil(left_ms / self._clock.speed)
+            self._at(ends_ms, _OUTPUT, partial(self._finish, token), life=self._life)
         self._feed(inputs.PlaybackStarted(token=token, at_ms=self._now().at_ms))
 
     def _finish(self, token: int) -> None:
@@ -424,15 +444,45 @@ class _Device:
         self.story.sounded.append(
             Sound(
                 key=(playing.reference.id, playing.reference.occurrence_at_ms, playing.reference.item),
-                clip=self._clips[playing.sha256],
+                clip=playing.clip,
                 position_ms=playing.position_ms,
                 from_ms=playing.began_ms,
                 to_ms=self._now_ms,
             )
         )
-        left_ms = self._lengths[self._clips[playing.sha256]] - playing.position_ms
-        sounded_ms = min(left_ms, int((self._now_ms - playing.began_ms) * self._clock.speed))
+        sounded_ms = int((self._now_ms - playing.began_ms) * self._clock.speed)
+        if playing.left_ms is not None:
+            sounded_ms = min(playing.left_ms, sounded_ms)
         return Figures(sounded_ms=sounded_ms, samples=sounded_ms * RATE_HZ // SECOND, sample_rate_hz=RATE_HZ)
+
+    # --- live sources ------------------------------------------------------------------------------------------------
+
+    def _tune(self, source: Source) -> None:
+        self._tuned.add(source.number)
+        self._at(self._now_ms + NOTICED_MS, _MESSAGE, partial(self._listen, source), life=self._life)
+
+    def _untune(self, source: Source) -> None:
+        self._tuned.discard(source.number)
+        self._hear(source, is_heard=False)
+
+    def _listen(self, source: Source) -> None:
+        """Notice whether a source that is listened to has sound."""
+        if source.number not in self._tuned:
+            return
+        is_silent = not self._is_online or month_facts.holds(source.silent, self._now_ms)
+        if is_silent == (source.number in self._sounding):
+            self._hear(source, is_heard=not is_silent)
+            self.story.faults["source_silent"] += is_silent
+            self._feed(
+                inputs.SourceSilent(source_id=source.source, detail="nothing came")
+                if is_silent
+                else inputs.SourceSounds(source_id=source.source)
+            )
+
+    def _hear(self, source: Source, *, is_heard: bool) -> None:
+        if is_heard != (source.number in self._sounding):
+            (self._sounding.add if is_heard else self._sounding.discard)(source.number)
+            self.story.tuned.append(Tuned(at_ms=self._now_ms, source=source.number, is_heard=is_heard))
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -457,6 +507,7 @@ class _Device:
         self._feed(inputs.MediaFetched(sha256=sha256, size=size))
 
     def _failed(self, sha256: bytes, detail: str) -> None:
+        self.story.faults["download_failed"] += 1
         self._feed(inputs.MediaFailed(sha256=sha256, detail=detail))
 
     # --- the network -------------------------------------------------------------------------------------------------
@@ -464,7 +515,10 @@ class _Device:
     def _path_ms(self) -> int:
         """How long a message takes, once the radio lets it go."""
         draw = self._draw
-        stalled_ms = STALLED_MS * draw() if draw() < STALLED_SHARE else 0
+        stalled_ms = 0.0
+        if draw() < STALLED_SHARE:
+            stalled_ms = STALLED_MS * draw()
+            self.story.faults["message_stalled"] += 1
         return round(PATH_MS - PATH_JITTER_MS * math.log(1 - draw()) + stalled_ms)
 
     def _connect(self) -> None:
@@ -519,10 +573,12 @@ class _Device:
         uptime_ms = self._now().uptime_ms
         for entry in journal.due(uptime_ms=uptime_ms):
             journal.published(entry, uptime_ms=uptime_ms, draw=self._profile.phase)
-            if self._draw() >= LOST_SHARE:
+            if self._draw() < LOST_SHARE:
+                self.story.faults["event_lost_on_its_way"] += 1
+                continue
+            self._send_up(entry)
+            if self._draw() < DOUBLED_SHARE:
                 self._send_up(entry)
-                if self._draw() < DOUBLED_SHARE:
-                    self._send_up(entry)
 
     def _send_up(self, entry: Entry) -> None:
         payload = codec.encode(EventEnvelope(journal=self._journal.id, sequence=entry.sequence, body=entry.body))
@@ -532,7 +588,7 @@ class _Device:
         """The centre stores an event that it has not got yet, and says what it has."""
         envelope = codec.decode(EventEnvelope, payload)
         if ledger.contains(self._received, envelope.sequence):
-            self.story.doubled += 1
+            self.story.faults["event_came_twice"] += 1
         else:
             self._received = ledger.entered(self._received, envelope.sequence)
             self.story.arrived.append(Arrived(at_ms=self._now_ms, body=envelope.body))
@@ -570,9 +626,14 @@ class _Device:
 
 @dataclass(slots=True)
 class _Playing:
-    """A part under way; without a first sample so far while `began_ms` is None."""
+    """A part under way; without a first sample so far while `began_ms` is None, without an end while `length_ms` is."""
 
     reference: PlayReference
-    sha256: bytes
+    clip: int
     position_ms: int
+    length_ms: int | None
     began_ms: int | None = None
+
+    @property
+    def left_ms(self) -> int | None:
+        return None if self.length_ms is None else self.length_ms - self.position_ms

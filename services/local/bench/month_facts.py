@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import uuid
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -31,11 +31,17 @@ Span = tuple[int, int]  # [from, to)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One item of a broadcast: a clip, or silence of a length where `clip` is None."""
+    """One item of a broadcast: a clip, a live source for a length, or silence where there is neither."""
 
     number: int
     clip: int | None
     length_ms: int
+    source: int | None = None
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether nothing is wanted for its length."""
+        return self.clip is None and self.source is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +49,8 @@ class Ask:
     """What somebody asked for, from the moment it was asked until it was changed or withdrawn.
 
     `broadcast` is the same before and after a change. `days` are those of the month, counted from 0; `times_ms` are
-    local times of day. `units` are those whose whole subtree is meant, except `not_devices`.
+    local times of day. `units` are those whose whole subtree is meant, except `not_devices`. An item may begin for
+    `patience_ms` (None: until half of it is over).
     """
 
     broadcast: uuid.UUID
@@ -58,6 +65,8 @@ class Ask:
     not_devices: frozenset[int] = frozenset()
     asked_ms: int
     until_ms: int | None = None
+    severity: int = 0
+    patience_ms: int | None = None
 
     def stands_at(self, at_ms: int) -> bool:
         """Whether this is what the platform has been told at an instant."""
@@ -80,6 +89,54 @@ class Speech:
     length_ms: int
     level: int
     depth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A live source: when it gives nothing, and the clip that fills in for it then."""
+
+    number: int
+    source: uuid.UUID
+    silent: tuple[Span, ...]
+    fallback: int | None
+
+    @property
+    def clip(self) -> int:
+        """What its sound is called where clips are numbered."""
+        return -1 - self.number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a commune says to a normal broadcast from above, from an instant on (R-17)."""
+
+    broadcast: uuid.UUID
+    unit: str
+    at_ms: int
+    is_accepted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandBy:
+    """What every device sounds when its plan has run out: a notice of the station, at these times of the UTC day."""
+
+    order: uuid.UUID
+    clip: int
+    times_ms: tuple[int, ...]
+
+    def last_ms(self, shown_ms: int) -> int:
+        """The newest of its instants by then."""
+        day_ms = shown_ms // DAY * DAY
+        return max(
+            at_ms for day in (day_ms - DAY, day_ms) for each in self.times_ms if (at_ms := day + each) <= shown_ms
+        )
+
+    def next_ms(self, shown_ms: int) -> int:
+        """The first of its instants after that."""
+        day_ms = shown_ms // DAY * DAY
+        return min(
+            at_ms for day in (day_ms, day_ms + DAY) for each in self.times_ms if (at_ms := day + each) > shown_ms
+        )
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
@@ -143,11 +200,58 @@ class Month:
     asks: tuple[Ask, ...]
     speeches: tuple[Speech, ...]
     clips: tuple[int, ...]  # lengths, by number
+    decisions: tuple[Decision, ...] = ()
+    places: Mapping[tuple[str, uuid.UUID], int] = field(default_factory=dict)  # of priority broadcasts, by commune
+    quiet: Mapping[str, Span] = field(default_factory=dict)  # local times of day, from the evening until the morning
+    stand_by: StandBy | None = None
+    sources: tuple[Source, ...] = ()
 
     @property
     def ends_ms(self) -> int:
         """The first instant after the month."""
         return self.began_ms + self.days * DAY
+
+    def seen_from(self, site: Site) -> Month:
+        """The same month with only those wishes and decisions that concern a device: all others cost time."""
+        return replace(
+            self,
+            sites=(site,),
+            asks=tuple(ask for ask in self.asks if ask.is_for(site.number, site.path)),
+            decisions=tuple(each for each in self.decisions if each.unit == site.path[-1]),
+        )
+
+    def wishes_at(self, site: Site, at_ms: int) -> Iterator[tuple[Ask, int]]:
+        """What is wanted on a device as things stand at an instant, each with the instant since when it is.
+
+        Normal content from above is only wanted where the commune has accepted it (R-17).
+        """
+        commune = site.path[-1]
+        for ask in self.asks:
+            if not ask.stands_at(at_ms) or not ask.is_for(site.number, site.path):
+                continue
+            if ask.level != NORMAL or ask.unit == commune:
+                yield ask, ask.asked_ms
+                continue
+            said = [
+                each
+                for each in self.decisions
+                if each.at_ms <= at_ms and each.unit == commune and each.broadcast == ask.broadcast
+            ]
+            if said and (last := max(said, key=lambda each: each.at_ms)).is_accepted:
+                yield ask, max(ask.asked_ms, last.at_ms)
+
+    def is_quiet(self, site: Site, from_ms: int, to_ms: int) -> bool:
+        """Whether a span touches the quiet hours of any unit above a device."""
+        for unit in site.path:
+            if unit in self.quiet:
+                evening_ms, morning_ms = self.quiet[unit]
+                first = (from_ms - self.began_ms) // DAY - 1
+                last = (to_ms - self.began_ms) // DAY
+                for day in range(first, last + 1):
+                    begins_ms = self.began_ms + day * DAY + evening_ms
+                    if from_ms < begins_ms + (morning_ms - evening_ms) % DAY and begins_ms < to_ms:
+                        return True
+        return False
 
 
 # --- what came of it -------------------------------------------------------------------------------------------------
@@ -160,8 +264,8 @@ class Sound:
     """A stretch of sound on one device: from the first sample of a part until its last one."""
 
     key: Key
-    clip: int
-    position_ms: int  # in the clip, at its beginning
+    clip: int  # `Source.clip` of a live source
+    position_ms: int  # in the clip, at its beginning; 0 of a live source
     from_ms: int
     to_ms: int
 
@@ -195,6 +299,15 @@ class Stocked:
     is_there: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """A device has sound of a live source from now on, or has none any more."""
+
+    at_ms: int
+    source: int
+    is_heard: bool
+
+
 # --- the uplink ------------------------------------------------------------------------------------------------------
 
 
@@ -223,21 +336,30 @@ def _from(span: Span) -> int:
 
 
 def asked_for(month: Month, site: Site) -> list[Span]:
-    """When somebody wants anything to sound on a device: wishes as they stand when an occurrence begins."""
+    """When something is wanted to sound on a device: wishes as they stand when an occurrence begins."""
     spans: list[Span] = []
-    for ask in month.asks:
-        if not ask.is_for(site.number, site.path):
-            continue
-        for day in ask.days:
-            for time_ms in ask.times_ms:
-                at_ms = month.began_ms + day * DAY + time_ms
-                if not ask.stands_at(at_ms):
-                    continue
-                for part in ask.parts:
-                    if part.clip is not None:
-                        spans.append((at_ms, at_ms + part.length_ms))
-                    at_ms += part.length_ms
+    for day in range(month.days):
+        for time_ms in {
+            time_ms for ask in month.asks if ask.is_for(site.number, site.path) for time_ms in ask.times_ms
+        }:
+            begins_ms = month.began_ms + day * DAY + time_ms
+            for ask, since_ms in month.wishes_at(site, begins_ms):
+                if day in ask.days and time_ms in ask.times_ms and since_ms <= begins_ms:
+                    spans.extend(parts_of(month, site, ask, begins_ms))
     return united(spans)
+
+
+def parts_of(month: Month, site: Site, ask: Ask, begins_ms: int) -> list[Span]:
+    """When the parts of an occurrence sound, one after the other; nothing but an emergency passes quiet hours (R-18)."""
+    spans: list[Span] = []
+    at_ms = begins_ms
+    for part in ask.parts:
+        if not part.is_silence:
+            spans.append((at_ms, at_ms + part.length_ms))
+        at_ms += part.length_ms
+    if ask.level != EMERGENCY and any(month.is_quiet(site, *span) for span in spans):
+        return []
+    return spans
 
 
 def united(spans: Iterable[Span]) -> list[Span]:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from schemas import signing
 from schemas.commands import Action, Command
-from schemas.configuration import Ownership
+from schemas.configuration import Fallback, Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.keys import KeySet, SigningKey
@@ -39,21 +39,26 @@ from services.control.planning.model import (
     DeviceNo,
     DeviceRef,
     DeviceTarget,
+    Item,
     Media,
     Pause,
     Recurrence,
+    RelayItem,
+    RelaySource,
     Slot,
     Snapshot,
+    SourceId,
     UnitTarget,
     Window,
     from_ms,
     to_ms,
 )
+from services.control.planning.policies import Policy, Quiet
 from services.control.planning.programme import plan
 from services.control.trust.keyring import Keyring, parse_key_set
 from services.control.units import UnitHistory, UnitVersion
 from services.local.bench import month_facts
-from services.local.bench.month_facts import DAY, MINUTE, SECOND, ZONE_MS, Ask, Month, Sent, Speech
+from services.local.bench.month_facts import DAY, MINUTE, SECOND, ZONE_MS, Ask, Month, Part, Sent, Speech
 
 ASKED_TO_PLANNED_MS = 2 * SECOND  # from an officer's save to the signed plan, as `services.control.planner` is woken
 OPENED_BEFORE_MS = 2 * DAY  # the platform runs for so long before the month begins
@@ -144,6 +149,7 @@ def make_keys(*, now_ms: int) -> Keys:
 def turns(month: Month) -> tuple[int, ...]:
     """The instants at which the programme is planned: after every change, and every night."""
     changed = {at_ms for ask in month.asks for at_ms in (ask.asked_ms, ask.until_ms) if at_ms is not None}
+    changed |= {each.at_ms for each in month.decisions}
     opened_ms = month.began_ms - OPENED_BEFORE_MS
     nights = range(opened_ms, month.ends_ms + DAY, DAY)
     return tuple(sorted({at_ms + ASKED_TO_PLANNED_MS for at_ms in changed if at_ms > opened_ms} | set(nights)))
@@ -183,6 +189,7 @@ class Office:
                 volume_percent=VOLUME,
                 volume_cap_percent=VOLUME_CAP,
                 heartbeat_interval=timedelta(seconds=60),
+                fallback=_fallback(month),
             )
             for device in self._devices
         )
@@ -193,6 +200,16 @@ class Office:
         self._commands: dict[int, int] = defaultdict(lambda: FIRST_COMMAND)
         units = {unit for site in sites for unit in site.path}
         self._asks = tuple(ask for ask in month.asks if units.intersection(ask.units))
+        self._decisions = sorted((each for each in month.decisions if each.unit in units), key=lambda each: each.at_ms)
+        self._places = {
+            (unit_id(unit), BroadcastId(broadcast)): place
+            for (unit, broadcast), place in month.places.items()
+            if unit in units
+        }
+        self._policies = {
+            unit_id(unit): Policy(unit_id=unit_id(unit), quiet=(Quiet(begin=_time(evening), end=_time(morning)),))
+            for unit, (evening, morning) in month.quiet.items()
+        }
         self._fingerprints = fingerprinter()
         self.rows: dict[EmissionKey, Row] = {}
         self.downlinks: dict[int, list[Downlink]] = {site.number: [] for site in sites}
@@ -208,7 +225,9 @@ class Office:
                 self._plan(self._asks_at(at_ms), None, at_ms=at_ms, asked_ms=at_ms)
                 self._issue(self._addressees, at_ms=at_ms)
                 continue
-            touched = frozenset(ask.broadcast for ask in self._asks if _is_news(ask, at_ms))
+            touched = frozenset(ask.broadcast for ask in self._asks if _is_news(ask, at_ms)).union(
+                each.broadcast for each in self._decisions if each.at_ms + ASKED_TO_PLANNED_MS == at_ms
+            )
             if touched:
                 about = [ask for ask in self._asks_at(at_ms) if ask.broadcast in touched]
                 applied = self._plan(about, touched, at_ms=at_ms, asked_ms=at_ms - ASKED_TO_PLANNED_MS)
@@ -237,10 +256,18 @@ class Office:
         )
         standing = list(asks)
         snapshot = Snapshot(
-            broadcasts=tuple(_broadcast(ask, self._month.began_ms) for ask in standing),
+            broadcasts=tuple(_broadcast(ask, self._month) for ask in standing),
             bulletins=_bulletins(standing, self._month.clips),
             devices=self._devices,
             units=self._units,
+            relays=_relays(self._month),
+            offers={
+                (BroadcastId(each.broadcast), unit_id(each.unit)): each.is_accepted
+                for each in self._decisions
+                if each.at_ms <= at_ms
+            },
+            places=self._places,
+            policies=self._policies,
         )
         applied = changes(
             plan(snapshot, window), self._recorded(touched, min(now, asked_at)), now=now, asked_at=asked_at
@@ -373,19 +400,12 @@ class Office:
                 }
             )
         else:
-            sha256 = clip_sha256(speech.clip)
             order = Command.model_validate(
                 common
                 | {
                     "command_id": speech.order,
                     "action": Action.PLAY,
-                    "media": MediaReference(
-                        sha256=sha256,
-                        size=clip_bytes(self._month.clips[speech.clip]),
-                        mime="audio/mpeg",
-                        path=orders.media_path(sha256),
-                        duration_ms=self._month.clips[speech.clip],
-                    ),
+                    "media": _media_reference(speech.clip, self._month.clips),
                     "duration_ms": speech.length_ms,
                     "rank": Rank(
                         level=Level(speech.level), live=True, issuer_depth=speech.depth, issued_at_ms=speech.at_ms
@@ -410,6 +430,28 @@ class Office:
 # --- from plain words to values of planning --------------------------------------------------------------------------
 
 
+def _fallback(month: Month) -> Fallback | None:
+    stand_by = month.stand_by
+    if stand_by is None:
+        return None
+    return Fallback(
+        fallback_id=stand_by.order,
+        media=_media_reference(stand_by.clip, month.clips),
+        at_s=tuple(each // SECOND for each in stand_by.times_ms),
+    )
+
+
+def _media_reference(clip: int, clips: Sequence[int]) -> MediaReference:
+    sha256 = clip_sha256(clip)
+    return MediaReference(
+        sha256=sha256,
+        size=clip_bytes(clips[clip]),
+        mime="audio/mpeg",
+        path=orders.media_path(sha256),
+        duration_ms=clips[clip],
+    )
+
+
 def _history(month: Month) -> UnitHistory:
     since = _local_day(month.began_ms) - timedelta(days=365)
     words = ("province", "district", "commune")
@@ -430,8 +472,8 @@ def _history(month: Month) -> UnitHistory:
     return UnitHistory(versions)
 
 
-def _broadcast(ask: Ask, began_ms: int) -> Broadcast:
-    first = _local_day(began_ms) + timedelta(days=ask.days.start)
+def _broadcast(ask: Ask, month: Month) -> Broadcast:
+    first = _local_day(month.began_ms) + timedelta(days=ask.days.start)
     return Broadcast(
         broadcast_id=BroadcastId(ask.broadcast),
         unit_id=unit_id(ask.unit),
@@ -439,23 +481,50 @@ def _broadcast(ask: Ask, began_ms: int) -> Broadcast:
         level=Level(ask.level),
         recurrence=Recurrence(
             starts_on=first,
-            ends_on=_local_day(began_ms) + timedelta(days=ask.days.stop),
+            ends_on=_local_day(month.began_ms) + timedelta(days=ask.days.stop),
             times=tuple(_time(each) for each in ask.times_ms),
             rrule=f"FREQ=DAILY;INTERVAL={ask.days.step}",
         ),
         time_zone=month_facts.ZONE,
-        items=tuple(
-            Pause(number=part.number, length=timedelta(milliseconds=part.length_ms))
-            if part.clip is None
-            else BulletinItem(number=part.number, bulletin_id=_bulletin_id(part.clip))
-            for part in ask.parts
-        ),
+        items=tuple(_item(part, month) for part in ask.parts),
         targets=(
             *(UnitTarget(unit_id=unit_id(unit)) for unit in ask.units),
             *(DeviceTarget(device_no=DeviceNo(number), is_excluded=True) for number in sorted(ask.not_devices)),
         ),
         issued_at=from_ms(ask.asked_ms),
         resume=ResumePolicy(ask.resume),
+        severity=ask.severity,
+        patience=None if ask.patience_ms is None else timedelta(milliseconds=ask.patience_ms),
+    )
+
+
+def _item(part: Part, month: Month) -> Item:
+    length = timedelta(milliseconds=part.length_ms)
+    if part.source is not None:
+        return RelayItem(number=part.number, source_id=SourceId(month.sources[part.source].source), length=length)
+    if part.clip is None:
+        return Pause(number=part.number, length=length)
+    return BulletinItem(number=part.number, bulletin_id=_bulletin_id(part.clip))
+
+
+def _relays(month: Month) -> tuple[RelaySource, ...]:
+    return tuple(
+        RelaySource(
+            source_id=SourceId(each.source),
+            name=f"source {each.number}",
+            path=f"relays/{each.source}",
+            fallback=None if each.fallback is None else _media(each.fallback, month.clips),
+        )
+        for each in month.sources
+    )
+
+
+def _media(clip: int, clips: Sequence[int]) -> Media:
+    return Media(
+        sha256=clip_sha256(clip),
+        size=clip_bytes(clips[clip]),
+        mime="audio/mpeg",
+        duration=timedelta(milliseconds=clips[clip]),
     )
 
 
@@ -470,12 +539,7 @@ def _bulletins(asks: Iterable[Ask], clips: Sequence[int]) -> tuple[Bulletin, ...
             bulletin_id=_bulletin_id(clip),
             title=f"clip {clip}",
             is_approved=True,
-            media=Media(
-                sha256=clip_sha256(clip),
-                size=clip_bytes(clips[clip]),
-                mime="audio/mpeg",
-                duration=timedelta(milliseconds=clips[clip]),
-            ),
+            media=_media(clip, clips),
         )
         for clip in used
     )

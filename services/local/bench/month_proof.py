@@ -113,6 +113,7 @@ def prove(site: Site, rows: Mapping[EmissionKey, Row], downlinks: Sequence[Downl
             latest_start_at=row.slot.latest_start_at,
             media_sha256=row.slot.media.sha256 if row.slot.media is not None else None,
             is_stopped=row.stopped_at is not None,
+            is_relay=row.slot.relay is not None,
         )
         received = read.reports.get((key[0], to_ms(key[1]), key[2]), [])
         first, last = _verdicts(expected, received, told, row)
@@ -163,7 +164,7 @@ def _doubt(
         return "no verdict"
     if last.outcome in {Outcome.PLAYED, Outcome.LATE} and is_silent:
         return "played, they say, and nothing sounded"
-    if last.outcome in {Outcome.MISSED, Outcome.REFUSED} and not is_silent and not _counts_as_nothing(last, row, site):
+    if last.outcome in {Outcome.MISSED, Outcome.REFUSED} and not is_silent and not _counts_as_nothing(last, row):
         return "missed, they say, and something sounded"
     if last.outcome is not Outcome.UNKNOWN:
         return None
@@ -175,12 +176,9 @@ def _doubt(
     return None
 
 
-def _counts_as_nothing(verdict: Verdict, row: Row, site: Site) -> bool:
-    """Whether what sounded was too late to count, or was cut off with the power before anybody could write it down."""
-    if verdict.reason == Reason.TOO_LATE:
-        return True
-    starts_ms, ends_ms = to_ms(row.slot.starts_at), to_ms(row.slot.ends_at)
-    return any(down.from_ms < ends_ms and starts_ms < down.to_ms for down in site.luck.downs)
+def _counts_as_nothing(verdict: Verdict, row: Row) -> bool:
+    """Whether what sounded began too late to count, or was not the source of a relay."""
+    return verdict.reason == Reason.TOO_LATE or (row.slot.relay is not None and verdict.reason == Reason.SOURCE_SILENT)
 
 
 def _had_trouble(site: Site, story: Story, span: Span) -> bool:

@@ -25,17 +25,21 @@ from services.local.bench.month_facts import (
     RESUME,
     SECOND,
     Ask,
+    Decision,
     Down,
     Jump,
     Luck,
     Month,
     Part,
     Site,
+    Source,
     Span,
     Speech,
+    StandBy,
 )
 
 BEGAN_MS = 1_772_298_000_000  # 2026-03-01 00:00 in the zone: whatever year it is, equal seeds are equal months
+DECIDED_MS = BEGAN_MS - 2 * DAY - HOUR  # when communes have said what they want of what was asked for before
 CLUSTERS_PER_COMMUNE = 10
 COMMUNES_PER_DISTRICT = 21  # 209 communes in 10 districts, as the province was until 2025
 PROVINCE = "province"
@@ -46,6 +50,7 @@ MONTHLY_POWER_CUTS = 3.0
 COLD_SHARE = 0.3  # of power cuts after which the clock has forgotten the time
 THREE_DAYS_SHARE, BEYOND_HORIZON_SHARE = 0.05, 0.02  # devices that are away for so long, once
 JUMP_SHARE, WITHHELD_SHARE, HUSHED_SHARE, REBOOT_SHARE = 0.06, 0.05, 0.03, 0.15
+SILENT_SHARE = 0.3  # of days on which a live source falls silent while it is relayed
 AWAY_BEYOND_HORIZON = 9 * DAY
 REBOOT_MS = 20 * SECOND
 MID_ITEM = ((5, 31), (5, 46), (11, 2), (17, 3), (17, 16), (23, 58))  # times of day at which something usually sounds
@@ -55,6 +60,7 @@ def month(*, clusters: int, days: int, seed: int, within: range | None = None) -
     """A month of so many clusters and days, with only those clusters whose index is in `within`."""
     draw = random.Random(f"month/{seed}/{clusters}/{days}")  # noqa: S311 - bad luck, not secrets
     office = _Office(draw, days)
+    office.go_on_air()
     communes = -(-clusters // CLUSTERS_PER_COMMUNE)
     districts = min(communes, max(2, -(-communes // COMMUNES_PER_DISTRICT)))
     units: list[tuple[str, str | None]] = [(PROVINCE, None)]
@@ -73,6 +79,8 @@ def month(*, clusters: int, days: int, seed: int, within: range | None = None) -
     for number in range(districts):
         office.district(f"district-{number}")
     office.province([f"district-{number}" for number in range(districts)])
+    for commune in range(communes):
+        office.decide(f"commune-{commune}", f"district-{commune % districts}")
     return Month(
         began_ms=BEGAN_MS,
         days=days,
@@ -82,6 +90,11 @@ def month(*, clusters: int, days: int, seed: int, within: range | None = None) -
         asks=tuple(office.asks),
         speeches=tuple(office.speeches),
         clips=tuple(office.clips),
+        decisions=tuple(office.decisions),
+        places=office.places,
+        quiet=office.quiet,
+        stand_by=office.stand_by,
+        sources=tuple(office.sources),
     )
 
 
@@ -102,6 +115,24 @@ class _Office:
         self.asks: list[Ask] = []
         self.speeches: list[Speech] = []
         self.clips: list[int] = []
+        self.decisions: list[Decision] = []
+        self.places: dict[tuple[str, uuid.UUID], int] = {}
+        self.quiet: dict[str, Span] = {}
+        self.sources: list[Source] = []
+        self.stand_by = StandBy(
+            order=self._id(), clip=self._clip(40, 60), times_ms=(HOUR, 11 * HOUR)
+        )  # at 08:00, 18:00
+
+    def go_on_air(self) -> None:
+        """The live sources of the month: one with something to fill in for it, one without, both silent now and then."""
+        draw = self._draw
+        for number, fallback in enumerate((self._clip(25, 45), None)):
+            silent: list[Span] = []
+            for day in range(self._days):
+                if draw.random() < SILENT_SHARE:
+                    begins = _at(day, 6, draw.randrange(26, 40)) + draw.randrange(60 * SECOND)
+                    silent.append((begins, begins + draw.choice([20 * SECOND, 3 * MINUTE, 15 * MINUTE])))
+            self.sources.append(Source(number=number, source=self._id(), silent=tuple(silent), fallback=fallback))
 
     def commune(self, unit: str, devices: tuple[int, ...]) -> tuple[int, ...]:
         """What a commune asks for in the month; returns the clips of its morning."""
@@ -121,9 +152,12 @@ class _Office:
             pause = Part(number=1, clip=None, length_ms=20 * SECOND)
             parts = (self._part(0, self._clip(60, 120)), pause, self._part(2, self._clip(60, 120)))
             self._asked_later(unit, 2, PRIORITY, RESUME, [_clock(5, 35)], parts, share=0.5)
+        if draw.random() < 0.4:
+            relay = Part(number=1, clip=None, length_ms=draw.randrange(5, 12) * MINUTE, source=draw.randrange(2))
+            self._ask(unit, 2, NORMAL, RESUME, [_clock(6, 30)], (jingle, relay))
         if draw.random() < 0.6:
             self._speech(devices, NORMAL if draw.random() < 0.8 else EMERGENCY)
-        return tuple(part.clip for part in self.asks[-1].parts if part.clip is not None)[:1] + self._clips_of(morning)
+        return self._clips_of(morning)
 
     def district(self, unit: str) -> None:
         """What a district asks for."""
@@ -140,37 +174,66 @@ class _Office:
         draw = self._draw
         self._ask(PROVINCE, 0, NORMAL, RESUME, [_clock(17, 15)], (self._news(0, 8, 10),))
         self._asked_later(PROVINCE, 0, PRIORITY, RESTART, [_clock(5, 50), _clock(17, 20)], (self._news(0, 3, 6),))
+        self.asks[-1] = replace(self.asks[-1], patience_ms=2 * MINUTE)
         midnight = self._ask(PROVINCE, 0, PRIORITY, RESUME, [_clock(23, 55)], (self._news(0, 9, 11),))
         self.asks[-1] = replace(midnight, days=range(min(1, self._days - 1), self._days, 5))
         for number in range(max(1, self._days // 9)):
             day = draw.randrange(self._days)
-            hour = draw.choice([5, 11, 17])
+            hour = draw.choice([5, 6, 11, 17])
             asked_ms = _at(day, hour, 2) + draw.randrange(60 * SECOND)
-            first = _clock(hour, draw.choice([5, 10]))
-            self.asks.append(
-                Ask(
-                    broadcast=self._id(),
-                    unit=PROVINCE,
-                    depth=0,
-                    level=EMERGENCY,
-                    resume=RESUME,
-                    days=range(day, day + 1),
-                    times_ms=(first, first + 10 * MINUTE, first + 20 * MINUTE),
-                    parts=(self._part(0, self._clip(60, 150)),),
-                    units=(PROVINCE,)
-                    if number % 2 == 0
-                    else tuple(draw.sample(districts, max(1, len(districts) // 3))),
-                    asked_ms=asked_ms,
-                )
+            first = _clock(hour, draw.choice([5, 10, 15]))
+            emergency = Ask(
+                broadcast=self._id(),
+                unit=PROVINCE,
+                depth=0,
+                level=EMERGENCY,
+                resume=RESUME,
+                days=range(day, day + 1),
+                times_ms=(first, first + 10 * MINUTE, first + 20 * MINUTE),
+                parts=(self._part(0, self._clip(60, 150)),),
+                units=(PROVINCE,) if number % 2 == 0 else tuple(draw.sample(districts, max(1, len(districts) // 3))),
+                asked_ms=asked_ms,
+                severity=draw.randrange(1, 5),
             )
+            self.asks.append(emergency)
+            if number % 2:
+                # A graver one at the same time, asked for later: severity goes before the time of asking.
+                graver = replace(
+                    emergency, broadcast=self._id(), severity=4, asked_ms=asked_ms + SECOND, units=(PROVINCE,),
+                    times_ms=(first,), parts=(self._part(0, self._clip(60, 90)),),
+                )  # fmt: skip
+                self.asks.append(graver)
+
+    def decide(self, commune: str, district: str) -> None:
+        """What a commune says to what comes from above (R-17), and when it wants quiet (R-18)."""
+        draw = self._draw
+        above = {ask.broadcast: ask for ask in self.asks if ask.unit in (PROVINCE, district)}
+        for ask in above.values():
+            if ask.level == NORMAL:
+                lot = draw.random()
+                if lot < 0.87:
+                    self._decided(ask, commune, DECIDED_MS, is_accepted=lot < 0.78)
+                if 0.72 <= lot < 0.78:
+                    self._decided(ask, commune, self._moment(draw.choice([9, 17]), 12), is_accepted=False)
+                elif 0.80 <= lot < 0.94:
+                    self._decided(ask, commune, self._moment(draw.choice([9, 17]), 12), is_accepted=True)
+        if draw.random() < 0.4:
+            priority = [ask for ask in above.values() if ask.level == PRIORITY]
+            draw.shuffle(priority)
+            self.places.update({(commune, ask.broadcast): place for place, ask in enumerate(priority, start=1)})
+        if draw.random() < 0.15:
+            self.quiet[commune] = (_clock(22), _clock(5))
+
+    def _decided(self, ask: Ask, commune: str, at_ms: int, *, is_accepted: bool) -> None:
+        self.decisions.append(Decision(broadcast=ask.broadcast, unit=commune, at_ms=at_ms, is_accepted=is_accepted))
 
     # --- one wish ----------------------------------------------------------------------------------------------------
 
     def _ask(
         self, unit: str, depth: int, level: int, resume: int, times_ms: Iterable[int], parts: tuple[Part, ...]
     ) -> Ask:
-        """Every day of the month, asked for some days before it begins."""
-        asked_ms = BEGAN_MS - 3 * DAY + self._draw.randrange(2 * DAY // SECOND) * SECOND
+        """Every day of the month, asked for before anything was decided about it."""
+        asked_ms = DECIDED_MS - HOUR - self._draw.randrange(DAY // SECOND) * SECOND
         ask = Ask(
             broadcast=self._id(),
             unit=unit,
@@ -219,7 +282,7 @@ class _Office:
             Speech(
                 order=self._id(),
                 devices=devices,
-                at_ms=self._moment(self._draw.choice([5, 11, 17, 20]), self._draw.randrange(1, 50)),
+                at_ms=self._moment(self._draw.choice([5, 6, 11, 17, 20]), self._draw.randrange(1, 50)),
                 valid_ms=60 * SECOND,
                 clip=(clip := self._clip(120, 240)),
                 length_ms=self.clips[clip],

@@ -9,7 +9,7 @@ import pytest
 from services.local.bench import command, month
 from services.local.bench.month import Request, Tally, live_part
 
-SMALL = Request(clusters=14, days=4, seed=1)
+SMALL = Request(clusters=14, days=4, seed=6)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def test_equal_seeds_are_equal_months(lived: Tally) -> None:
 
 
 def test_a_tie_break_turned_round_is_noticed() -> None:
-    request = Request(clusters=14, days=4, seed=1, breaks=month.TIE_BREAK)
+    request = Request(clusters=14, days=4, seed=6, breaks=month.TIE_BREAK)
     report = month.empty_report(request)
 
     month.fill_in(live_part(request, 0), report)
 
     assert report["wrong_plays"] > 0
     assert any("wrong plays: month-" in problem for problem in report["problems"])
-    assert live_part(Request(clusters=3, days=1, seed=1), 0).wrong == {}  # and is in order again afterwards
+    assert live_part(Request(clusters=3, days=1, seed=6), 0).wrong == {}  # and is in order again afterwards
 
 
 def test_parts_of_a_province_add_up_to_it(monkeypatch: pytest.MonkeyPatch, lived: Tally) -> None:

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.local.bench import month_oracle
 from services.local.bench.month_facts import (
+    DAY,
     DROP,
     EMERGENCY,
     HOUR,
@@ -22,6 +24,7 @@ from services.local.bench.month_facts import (
     Ask,
     Came,
     Clock,
+    Decision,
     Down,
     Key,
     Luck,
@@ -30,8 +33,11 @@ from services.local.bench.month_facts import (
     Sent,
     Site,
     Sound,
+    Source,
     Speech,
+    StandBy,
     Stocked,
+    Tuned,
 )
 
 TOP = Path(__file__).parents[5]
@@ -86,11 +92,21 @@ def sounds_of(
     clips: tuple[int, ...] = (NEWS, SIREN, OTHER),
     came: tuple[Came, ...] = (),
     plan_ms: int = ISSUED_MS,
+    plan_ends_ms: int = BEGAN_MS + 100 * HOUR,
+    decisions: tuple[Decision, ...] = (),
+    places: dict[tuple[str, uuid.UUID], int] | None = None,
+    quiet: dict[str, tuple[int, int]] | None = None,
+    stand_by: StandBy | None = None,
+    tuned: tuple[Tuned, ...] = (),
+    sources: tuple[Source, ...] = (),
 ) -> list[tuple[int, int, int, int]]:
     """What may sound: number of the ask, from and to in seconds of its hour, and the position in the clip."""
     month = Month(began_ms=BEGAN_MS, days=1, seed=1, units=(), sites=(), asks=asks, speeches=(), clips=CLIPS)
-    site = Site(number=1, path=("province", "commune"), luck=luck or Luck())
-    plan = Sent(at_ms=plan_ms, issued_ms=plan_ms, valid_until_ms=BEGAN_MS + 100 * HOUR, is_plan=True)
+    month = replace(
+        month, decisions=decisions, places=places or {}, quiet=quiet or {}, stand_by=stand_by, sources=sources
+    )
+    site = Site(number=1, path=("province", "district", "commune"), luck=luck or Luck())
+    plan = Sent(at_ms=plan_ms, issued_ms=plan_ms, valid_until_ms=plan_ends_ms, is_plan=True)
     opinion = month_oracle.opine(
         month,
         site,
@@ -98,6 +114,7 @@ def sounds_of(
         sent=(plan,),
         came=(Came(at_ms=plan_ms + 1, sent=plan), *came),
         stocked=tuple(Stocked(at_ms=ISSUED_MS, clip=clip, is_there=True) for clip in clips),
+        tuned=tuned,
         since_ms=ISSUED_MS - HOUR,
         until_ms=BEGAN_MS + 5 * HOUR,
     )
@@ -204,11 +221,100 @@ def test_silence_by_order_stops_what_sounds_for_good() -> None:
     assert sounds_of(an_ask(1), other, came=came) == [(1, 0, 60, 0), (2, 120, 700, 20)]
 
 
-def test_a_clock_set_back_a_little_does_not_stop_what_sounds() -> None:
+@pytest.mark.parametrize(
+    ("back_ms", "expected"),
+    [(5_900, [(1, 0, 600, 0)]), (35_000, [(1, 0, 5, 0), (1, 35, 635, 0)])],
+    ids=["a_second_before_its_start", "half_a_minute_before_its_start"],
+)
+def test_a_clock_set_back_before_the_start_of_what_sounds(back_ms: int, expected: list[tuple[int, ...]]) -> None:
     clock = right_clock()
     at_ms = BEGAN_MS + HOUR + 5 * SECOND
-    clock.begin(at_ms, at_ms - 30 * SECOND, 0, is_off=False, set_ms=at_ms)
-    assert sounds_of(an_ask(1), clock=clock) == [(1, 0, 600, 0)]
+    clock.begin(at_ms, at_ms - back_ms, 0, is_off=False, set_ms=at_ms)
+    assert sounds_of(an_ask(1), clock=clock) == expected
+
+
+FROM_ABOVE = replace(an_ask(1, depth=1), unit="district", units=("district",))
+
+
+def said(at_ms: int, *, is_accepted: bool) -> Decision:
+    return Decision(broadcast=uuid.UUID(int=1), unit="commune", at_ms=at_ms, is_accepted=is_accepted)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "sounds"),
+    [
+        ((), False),
+        ((said(ISSUED_MS - 2, is_accepted=True),), True),
+        ((said(ISSUED_MS - 2, is_accepted=False),), False),
+        ((said(ISSUED_MS - 1, is_accepted=False), said(ISSUED_MS - 2, is_accepted=True)), False),
+        ((said(ISSUED_MS + 1, is_accepted=True),), False),
+    ],
+    ids=["undecided", "accepted", "declined", "taken_back", "accepted_after_the_plan"],
+)
+def test_normal_content_from_above_sounds_where_it_was_accepted(decisions: tuple[Decision, ...], sounds: bool) -> None:
+    assert bool(sounds_of(FROM_ABOVE, decisions=decisions)) is sounds
+
+
+def test_priority_from_above_enters_and_the_commune_orders_it() -> None:
+    one, other = (replace(FROM_ABOVE, level=PRIORITY), replace(an_ask(2, clip=OTHER, depth=0, level=PRIORITY)))
+    assert sounds_of(one, other)[0][0] == 2
+    places = {("commune", one.broadcast): 1, ("commune", other.broadcast): 2}
+    assert sounds_of(one, other, places=places)[0][0] == 1
+
+
+def test_the_graver_emergency_goes_first_however_late_it_was_asked_for() -> None:
+    lesser, graver = (
+        an_ask(1, level=EMERGENCY, asked_ms=ISSUED_MS - 2 * HOUR),
+        replace(an_ask(2, clip=OTHER, level=EMERGENCY), severity=3),
+    )
+    assert sounds_of(lesser, graver) == [(2, 0, 600, 0)]
+
+
+@pytest.mark.parametrize(("level", "sounds"), [(NORMAL, False), (PRIORITY, False), (EMERGENCY, True)])
+@pytest.mark.parametrize("quiet", [(22 * HOUR, 2 * HOUR), (HOUR + 5 * MINUTE, HOUR + 6 * MINUTE)])
+def test_quiet_hours_are_passed_by_emergencies_alone(level: int, sounds: bool, quiet: tuple[int, int]) -> None:
+    assert bool(sounds_of(an_ask(1, level=level), quiet={"province": quiet})) is sounds
+
+
+def test_patience_is_how_late_an_item_may_begin() -> None:
+    ask = replace(an_ask(1), patience_ms=MINUTE)
+    assert sounds_of(ask, plan_ms=BEGAN_MS + HOUR + 59 * SECOND) == [(1, 59, 600, 59)]
+    assert sounds_of(ask, plan_ms=BEGAN_MS + HOUR + 61 * SECOND) == []
+
+
+def test_when_the_plan_has_run_out_a_notice_stands_in_for_it() -> None:
+    at_ms = (BEGAN_MS + HOUR) % DAY
+    stand_by = StandBy(order=uuid.UUID(int=7), clip=SIREN, times_ms=(at_ms,))
+    assert sounds_of(stand_by=stand_by) == []
+    assert sounds_of(stand_by=stand_by, plan_ends_ms=BEGAN_MS) == [(7, 0, 120, 0)]
+    speech = Speech(
+        order=uuid.UUID(int=5), devices=(1,), at_ms=BEGAN_MS + HOUR + MINUTE, valid_ms=MINUTE, clip=OTHER,
+        length_ms=SECOND, level=NORMAL, depth=2,
+    )  # fmt: skip
+    sent = Sent(at_ms=speech.at_ms, issued_ms=speech.at_ms, valid_until_ms=speech.at_ms + MINUTE, speech=speech)
+    came = (Came(at_ms=speech.at_ms, sent=sent),)
+    assert sounds_of(stand_by=stand_by, plan_ends_ms=BEGAN_MS, came=came) == [(7, 0, 60, 0), (5, 60, 61, 0)]
+
+
+@pytest.mark.parametrize(
+    ("fallback", "expected"),
+    [
+        (None, [(1, 0, 60, 0), (1, 180, 600, 0)]),
+        (SIREN, [(1, 0, 60, 0), (1, 60, 120, 60), (1, 120, 180, 0), (1, 180, 600, 0)]),
+    ],
+    ids=["nothing_fills_in", "a_clip_fills_in_where_it_would_be_by_now"],
+)
+def test_a_source_that_gives_nothing(fallback: int | None, expected: list[tuple[int, ...]]) -> None:
+    source = Source(number=0, source=uuid.UUID(int=3), silent=(), fallback=fallback)
+    relay = replace(an_ask(1), parts=(Part(number=0, clip=None, length_ms=10 * MINUTE, source=0),))
+    tuned = tuple(
+        Tuned(at_ms=BEGAN_MS + HOUR + at_s * SECOND, source=0, is_heard=is_heard)
+        for at_s, is_heard in ((-5, True), (60, False), (180, True))
+    )
+    assert sounds_of(relay, sources=(source,), tuned=tuned) == expected
+    other = an_ask(2, clip=OTHER, depth=3)  # would be silenced by a relay that sounds
+    heard = [number for number, *_ in sounds_of(relay, other, sources=(source,), tuned=tuned[:0])]
+    assert heard == ([2] if fallback is None else [1] * 5)
 
 
 # --- changes that should have been sent ------------------------------------------------------------------------------
@@ -225,7 +331,15 @@ def unsent_after(*sent_ms: int) -> int:
     )
     site = Site(number=1, path=("commune",), luck=Luck())
     return month_oracle.opine(
-        month, site, right_clock(), sent=plans, came=(), stocked=(), since_ms=ISSUED_MS, until_ms=BEGAN_MS + HOUR
+        month,
+        site,
+        right_clock(),
+        sent=plans,
+        came=(),
+        stocked=(),
+        tuned=(),
+        since_ms=ISSUED_MS,
+        until_ms=BEGAN_MS + HOUR,
     ).unsent
 
 
