@@ -54,7 +54,11 @@ class Invalid(Refusal):
 
 
 class Unauthenticated(Refusal):
-    """Nobody, or nobody known, is asking."""
+    """Nobody, or nobody known, is asking. With `takes_basic` HTTP Basic may be tried too."""
+
+    def __init__(self, code: str, *, takes_basic: bool = False) -> None:
+        super().__init__(code)
+        self.takes_basic = takes_basic
 
 
 class Forbidden(Refusal):

@@ -4,11 +4,14 @@
 `PUBLIC`; a test compares both with the routes there are.
 
 A session cookie counts for unsafe methods only together with its CSRF token; a bearer token needs none, because no
-browser sends it by itself.
+browser sends it by itself. Where a route says so, an API token may also come as the password of HTTP Basic beside the
+account's login: calendar programs can send nothing else. Such routes only read, so what is stored in a calendar program
+in this form opens nothing more.
 """
 
 from __future__ import annotations
 
+import base64
 import enum
 import uuid
 from datetime import datetime
@@ -73,16 +76,17 @@ class Scope(enum.StrEnum):
 class Requirement:
     """The declared permission of a route; as a dependency it gives the caller or raises."""
 
-    def __init__(self, permission: Permission, scope: Scope) -> None:
+    def __init__(self, permission: Permission, scope: Scope, *, takes_basic: bool = False) -> None:
         self.permission = permission
         self.scope = scope
+        self.takes_basic = takes_basic
 
     async def __call__(self, request: Request) -> Caller:
         """Who asks. Raises `Unauthenticated`, `Forbidden`, or `NotFound` for what the path names."""
         services = services_of(request)
         now = services.clock()
         async with services.database.connection() as connection:
-            actor, csrf_token = await _authenticated(request, connection, services, now)
+            actor, csrf_token = await self._authenticated(request, connection, services, now)
             tree = await services.directory.tree(connection, now=now)
             rights = Rights(actor.grants, tree, now=now)
             caller = Caller(actor=actor, rights=rights, origin=origin_of(request), now=now, csrf_token=csrf_token)
@@ -90,6 +94,19 @@ class Requirement:
                 raise Forbidden("not_permitted", facts={"permission": self.permission.value})
             await self._check(request.path_params, connection, caller, services)
         return caller
+
+    async def _authenticated(
+        self, request: Request, connection: Connection, services: Services, now: datetime
+    ) -> tuple[Actor, str | None]:
+        if not self.takes_basic:
+            return await _authenticated(request, connection, services, now)
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        try:
+            if scheme.lower() == "basic":
+                return await _actor_of_basic(connection, given, now), None
+            return await _authenticated(request, connection, services, now)
+        except Unauthenticated as error:
+            raise Unauthenticated(error.code, takes_basic=True) from None
 
     async def _check(self, path: dict[str, Any], connection: Connection, caller: Caller, services: Services) -> None:
         match self.scope:
@@ -121,6 +138,23 @@ class Requirement:
 def requires(permission: Permission, scope: Scope) -> Any:
     """The dependency that lets only those in who hold `permission` where `scope` says."""
     return Depends(Requirement(permission, scope))
+
+
+def requires_of_calendars(permission: Permission, scope: Scope) -> Any:
+    """The same for routes that only read, and are read by programs that know nothing but HTTP Basic."""
+    return Depends(Requirement(permission, scope, takes_basic=True))
+
+
+async def _actor_of_basic(connection: Connection, given: str, now: datetime) -> Actor:
+    """Who login and API token stand for (RFC 7617); the login must be the account's own."""
+    try:
+        login, _, token = base64.b64decode(given.strip(), validate=True).decode("utf-8").partition(":")
+    except ValueError:
+        raise Unauthenticated("token_not_valid") from None
+    actor = await account_store.actor_of_token(connection, credentials.stored_form(token), now=now)
+    if actor is None or actor.login != login.strip().lower():
+        raise Unauthenticated("token_not_valid")
+    return actor
 
 
 async def _authenticated(

@@ -17,6 +17,7 @@ from services.control.api.routes import (
     accounts,
     broadcasts,
     bulletins,
+    calendars,
     devices,
     exceptions,
     groups,
@@ -43,6 +44,7 @@ _ROUTERS = (
     accounts.router,
     units.router,
     proof_sheets.router,
+    calendars.router,
     devices.router,
     media.router,
     bulletins.router,
@@ -123,10 +125,17 @@ def document(app: FastAPI) -> dict[str, Any]:
         components["securitySchemes"] = {
             "token": {"type": "http", "scheme": "bearer"},
             "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            "basic": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "the account's login, and an API token as password; only for calendars",
+            },
         }
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
                 if (method.upper(), path) not in PUBLIC:
                     operation["security"] = [{"token": []}, {"session": []}]
+                if path.endswith(calendars.SUFFIX):
+                    operation["security"].append({"basic": []})
         app.openapi_schema = schema
     return app.openapi_schema

@@ -147,6 +147,9 @@ def _headers(error: Refusal) -> dict[str, str]:
             return {"Retry-After": str(seconds)}
         case Busy():
             return {"Retry-After": "5"}
+        case Unauthenticated(takes_basic=True):
+            # Calendar programs ask for a password only when they are told that one helps.
+            return {"WWW-Authenticate": 'Basic realm="loa", charset="UTF-8", Bearer realm="loa"'}
         case Unauthenticated():
             return {"WWW-Authenticate": 'Bearer realm="loa"'}
         case VersionMismatch(members={"etag": str(etag)}):

@@ -55,6 +55,12 @@ class Wording:
             return self.text("instant.today", time=time)
         return self.text("instant.other", time=time, day=self.day(local.date()))
 
+    def month(self, offset: int) -> str:
+        """The month of now, or one so many months away, as the API writes it."""
+        local = self.now.astimezone(self.zone)
+        months = local.year * 12 + local.month - 1 + offset
+        return f"{months // 12:04}-{months % 12 + 1:02}"
+
     def stamp(self, at: datetime) -> str:
         """A moment in full, for paper: the day and the second with its offset."""
         local = at.astimezone(self.zone)

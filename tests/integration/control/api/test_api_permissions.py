@@ -60,6 +60,8 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/units/{unit_id}/status": SEEING,
     "GET /api/v1/units/{unit_id}/proof-sheet": SEEING,
     "GET /api/v1/units/{unit_id}/proof-sheet/check": SEEING,
+    "GET /api/v1/units/{unit_id}/calendar.ics": SEEING,
+    "GET /api/v1/devices/{device_id}/calendar.ics": SEEING,
     "POST /api/v1/units/import": set(),  # nobody whose unit is not the root
     "POST /api/v1/units/reform": set(),
     "GET /api/v1/accounts": {Role.ADMINISTRATOR},
@@ -303,6 +305,16 @@ async def _(api: Api, unit: str) -> Ask:
     return Ask(
         f"/api/v1/units/{api.units[unit]}/proof-sheet/check", {"params": {"month": "2026-03", "digest": "0" * 64}}
     )
+
+
+@example("GET", "/api/v1/units/{unit_id}/calendar.ics")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/calendar.ics")
+
+
+@example("GET", "/api/v1/devices/{device_id}/calendar.ics")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/devices/{await add_device(api, unit)}/calendar.ics")
 
 
 @example("POST", "/api/v1/units/import")

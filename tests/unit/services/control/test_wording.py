@@ -64,3 +64,26 @@ def test_numbers_and_days_follow_the_language() -> None:
 
 def test_a_word_the_catalogue_does_not_know_is_shown_as_it_is() -> None:
     assert VI.word("quantity", "radon") == "radon"
+
+
+@pytest.mark.parametrize(
+    ("now", "offset", "expected"),
+    [
+        ("2026-10-31T17:30:00+00:00", 0, "2026-11"),  # it is November already in Việt Nam
+        ("2026-01-05T00:00:00+00:00", -1, "2025-12"),
+        ("2026-12-05T00:00:00+00:00", 1, "2027-01"),
+    ],
+)
+def test_months_are_those_of_the_zone(now: str, offset: int, expected: str) -> None:
+    words = Wording(language=Language.ENGLISH, zone=ZoneInfo("Asia/Ho_Chi_Minh"), now=datetime.fromisoformat(now))
+    assert words.month(offset) == expected
+
+
+def test_numbers_on_paper_are_written_as_they_are_here() -> None:
+    zone, now = ZoneInfo("Asia/Ho_Chi_Minh"), datetime(2026, 11, 2, 3, tzinfo=UTC)
+    vietnamese = Wording(language=Language.VIETNAMESE, zone=zone, now=now)
+    english = Wording(language=Language.ENGLISH, zone=zone, now=now)
+    assert (vietnamese.decimal(12345.67), english.decimal(12345.67)) == ("12.345,7", "12,345.7")
+    assert (vietnamese.share(0.5), english.share(None)) == ("50,0%", english.text("value.none"))
+    assert (vietnamese.minutes(0), vietnamese.minutes(90_000)) == ("", "1,5")
+    assert vietnamese.stamp(now) == "10:00:00 02/11/2026 (UTC+0700)"
