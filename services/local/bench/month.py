@@ -113,18 +113,20 @@ async def run(request: Request, report: Report) -> None:
     """Live through the month, filling in `report`; what went wrong stands in its `problems`."""
     began_at = time.monotonic()
     report["machine"] = usage.machine()
+    total = Tally()
     async with reported(report, deadline=DEADLINE, mend="; ask for fewer clusters or days"):
-        total = await _live(request)
+        await _live(request, total)
+    if total.devices:
         fill_in(total, report)
     report["elapsed_s"] = round(time.monotonic() - began_at, 1)
 
 
-async def _live(request: Request) -> Tally:
-    """Share the sites out over processes and add up what comes back."""
-    total = Tally()
+async def _live(request: Request, total: Tally) -> None:
+    """Share the sites out over processes and add up in `total` what comes back."""
     parts = range(-(-request.clusters // SITES_AT_ONCE))
     if len(parts) == 1:
-        return live_part(request, 0)
+        total.add(live_part(request, 0))
+        return
     loop = asyncio.get_running_loop()
     with _workers(min(len(parts), usage.cores())) as pool:
         waiting = [loop.run_in_executor(pool, live_part, request, part) for part in parts]
@@ -132,7 +134,6 @@ async def _live(request: Request) -> Tally:
             total.add(await each)
             if done * 10 // len(parts) > (done - 1) * 10 // len(parts):
                 say(f"{done * 100 // len(parts)} % of {request.clusters:,} clusters lived through")
-    return total
 
 
 @contextmanager

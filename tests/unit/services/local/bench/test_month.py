@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import multiprocessing
 from dataclasses import asdict
+from datetime import timedelta
 
 import pytest
 
@@ -106,3 +108,15 @@ def test_processes_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert report["problems"] == []
     assert report["devices"] == month.SITES_AT_ONCE + 1
+
+
+def test_a_month_that_takes_too_long_ends_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(month, "DEADLINE", timedelta(seconds=2))
+    request = Request(clusters=5_000, days=30, seed=1)
+    report = month.empty_report(request)
+
+    asyncio.run(month.run(request, report))
+
+    assert report["problems"] == ["not finished after 2 s; ask for fewer clusters or days"]
+    assert report["wrong_plays"] is None
+    assert multiprocessing.active_children() == []
