@@ -26,6 +26,7 @@ class Device:
     name: str
     technology: str
     ownership: str
+    public_share_minutes: int | None = None  # a day
     latitude: float | None
     longitude: float | None
     volume_percent: int
@@ -42,6 +43,8 @@ class Device:
             "kind": self.kind,
             "unit_id": str(self.unit_id),
             "name": self.name,
+            "ownership": self.ownership,
+            "public_share_minutes": self.public_share_minutes,
             "volume_percent": self.volume_percent,
             "volume_cap_percent": self.volume_cap_percent,
             "gateway_id": self.gateway_id,
@@ -59,6 +62,7 @@ class NewDevice:
     name: str
     technology: str = "ip"
     ownership: str = "public"
+    public_share_minutes: int | None = None
     latitude: float | None = None
     longitude: float | None = None
     volume_percent: int = 30
@@ -68,7 +72,8 @@ class NewDevice:
 
 
 _COLUMNS = """
-       d.device_no, d.device_id, d.kind, d.unit_id, d.name, d.technology, d.ownership, d.latitude, d.longitude,
+       d.device_no, d.device_id, d.kind, d.unit_id, d.name, d.technology, d.ownership, d.public_share_minutes,
+       d.latitude, d.longitude,
        d.volume_percent, d.volume_cap_percent, d.heartbeat_interval, d.registered_at, d.retired_at,
        g.device_id AS gateway_id
 """
@@ -128,10 +133,10 @@ async def add_devices(connection: Connection, devices: Sequence[NewDevice], *, a
         WITH added AS (
             INSERT INTO control.devices
                    (device_id, kind, unit_id, name, technology, ownership, latitude, longitude, volume_percent,
-                    volume_cap_percent, heartbeat_interval, registered_at)
-            SELECT n.*, $12
+                    volume_cap_percent, heartbeat_interval, public_share_minutes, registered_at)
+            SELECT n.*, $13
               FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::float8[],
-                          $8::float8[], $9::int2[], $10::int2[], $11::interval[]) AS n
+                          $8::float8[], $9::int2[], $10::int2[], $11::interval[], $12::int2[]) AS n
             RETURNING device_id, device_no
         )
         SELECT added.device_no
@@ -150,6 +155,7 @@ async def add_devices(connection: Connection, devices: Sequence[NewDevice], *, a
         [each.volume_percent for each in devices],
         [each.volume_cap_percent for each in devices],
         [each.heartbeat_interval for each in devices],
+        [each.public_share_minutes for each in devices],
         at,
     )
     return tuple(DeviceNo(row["device_no"]) for row in rows)
@@ -195,12 +201,12 @@ async def assigned_to(connection: Connection, gateway_no: DeviceNo) -> tuple[Dev
 
 
 async def update_device(connection: Connection, device: Device) -> None:
-    """Store what may change of a device: unit, name, place, volumes, interval."""
+    """Store what may change of a device: unit, name, place, volumes, interval, whose it is."""
     await connection.execute(
         """
         UPDATE control.devices
            SET unit_id = $2, name = $3, latitude = $4, longitude = $5, volume_percent = $6, volume_cap_percent = $7,
-               heartbeat_interval = $8
+               heartbeat_interval = $8, ownership = $9, public_share_minutes = $10
          WHERE device_no = $1
         """,
         device.device_no,
@@ -211,6 +217,8 @@ async def update_device(connection: Connection, device: Device) -> None:
         device.volume_percent,
         device.volume_cap_percent,
         device.heartbeat_interval,
+        device.ownership,
+        device.public_share_minutes,
     )
 
 

@@ -19,6 +19,7 @@ from services.control.planning.model import DeviceNo
 from services.shared.database.pool import Connection
 
 MAX_AT_ONCE = 10_000
+SHARED = "private_with_public_share"  # of a board whose owner has agreed to a share of its day for the public (R-15)
 _MAX_FAULTS = 100
 
 
@@ -106,6 +107,8 @@ def _faults(
             first[each.device_id] = position
         if each.volume_percent > each.volume_cap_percent:
             fault("volume_percent", "volume_above_cap", cap=each.volume_cap_percent)
+        if each.public_share_minutes is not None and each.ownership != SHARED:
+            fault("public_share_minutes", "share_without_agreement")
         if (each.latitude is None) != (each.longitude is None):
             fault("latitude" if each.latitude is None else "longitude", "position_incomplete")
         if each.gateway_id is None:
@@ -181,10 +184,12 @@ async def move(
 async def update(
     connection: Connection, device: Device, wanted: Device, *, actor: Actor, origin: str | None, now: datetime
 ) -> Device:
-    """Store new settings of a device. Raises `Invalid` when the volume lies above its cap."""
+    """Store new settings of a device. Raises `Invalid` when they do not fit together, as a volume above its cap."""
     _check_in_service(device)
     if wanted.volume_percent > wanted.volume_cap_percent:
         raise Invalid(Fault("volume_percent", "volume_above_cap", {"cap": wanted.volume_cap_percent}))
+    if wanted.public_share_minutes is not None and wanted.ownership != SHARED:
+        raise Invalid(Fault("public_share_minutes", "share_without_agreement"))
     if (wanted.latitude is None) != (wanted.longitude is None):
         raise Invalid(Fault("latitude" if wanted.latitude is None else "longitude", "position_incomplete"))
     await device_store.update_device(connection, wanted)

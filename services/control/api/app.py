@@ -29,6 +29,7 @@ from services.control.api.routes import (
     proof_sheets,
     quarantine,
     relays,
+    requisitions,
     sessions,
     units,
 )
@@ -51,6 +52,7 @@ _ROUTERS = (
     broadcasts.router,
     groups.router,
     relays.router,
+    requisitions.router,
     offers.router,
     policies.router,
     exceptions.router,

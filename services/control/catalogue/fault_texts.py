@@ -952,6 +952,29 @@ FAULTS: dict[str, Parts] = {
             "Export it again as WAV or FLAC; make a film shorter, or its pictures smaller.",
         ),
     ),
+    # --- private boards
+    "share_without_agreement": _fault(
+        (
+            "Chỉ bảng tin tư nhân có thỏa thuận mới có thời lượng công cộng.",
+            "Only a private board with an agreement has a public share.",
+        ),
+        (
+            "Đặt ownership là “private_with_public_share”, hoặc gửi public_share_minutes là null.",
+            "Set ownership to “private_with_public_share”, or send null for public_share_minutes.",
+        ),
+    ),
+    "not_a_private_board": _fault(
+        ("{id} không phải bảng tin tư nhân.", "{id} is no private board."),
+        ("Chỉ huy động bảng tin không thuộc sở hữu công.", "Requisition boards that somebody else owns."),
+    ),
+    "requisition_is_not_of_one_thing": _fault(
+        ("Lệnh huy động áp dụng cho một đơn vị hoặc một bảng tin.", "A requisition is of a unit or of one board."),
+        ("Gửi đúng một trong unit_id và device_id.", "Send exactly one of unit_id and device_id."),
+    ),
+    "expires_before_valid": _fault(
+        ("Lệnh hết hạn trước khi có hiệu lực.", "The order expires before it is valid."),
+        ("Đặt expires_at sau valid_from.", "Let expires_at lie after valid_from."),
+    ),
     # --- offers
     "not_a_month": _fault(
         ("Không phải tháng hợp lệ.", "This is no month."),

@@ -433,6 +433,17 @@ PROBLEMS: dict[str, Parts] = {
             "The unit's own broadcast is {id}: change that one, or withdraw it.",
         ),
     ),
+    "requisition_not_found": _problem(
+        ("Không tìm thấy lệnh huy động", "No such requisition"),
+        ("Không có lệnh huy động {id}.", "There is no requisition {id}."),
+    ),
+    "requisition_over": _problem(
+        ("Lệnh huy động đã hết hiệu lực", "The requisition is over"),
+        (
+            "Lệnh số {number} đã hết hiệu lực từ {ended}.",
+            "Order {number} has given no right since {ended}.",
+        ),
+    ),
     "policy_invalid": _problem(
         ("Quy định phát chưa hợp lệ", "The policy is not valid"),
         ("Quy định chưa được lưu; xem từng lỗi bên dưới.", "The policy was not stored; see each error below."),

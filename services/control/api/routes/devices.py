@@ -31,6 +31,8 @@ from services.control.permissions import Permission
 router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
 
 Kind = Literal["cluster", "board", "sensor", "gateway"]
+Ownership = Literal["public", "private", "private_with_public_share"]
+ShareMinutes = Annotated[int, Field(ge=0, le=1_440)]
 Liveness = Literal["online", "offline", "never"]
 
 Lister = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.ANYWHERE)]
@@ -48,7 +50,10 @@ class DeviceBody(Body):
     unit_id: uuid.UUID
     name: Name
     technology: Literal["ip", "fm", "wired", "lora"] = "ip"
-    ownership: Literal["public", "private", "private_with_public_share"] = "public"
+    ownership: Ownership = "public"
+    public_share_minutes: ShareMinutes | None = Field(
+        default=None, description="a day, of a private board whose owner has agreed to it (R-15)"
+    )
     latitude: Latitude | None = None
     longitude: Longitude | None = None
     volume_percent: Percent = 30
@@ -73,6 +78,7 @@ class DeviceView(Answer):
     name: str
     technology: str
     ownership: str
+    public_share_minutes: int | None
     latitude: float | None
     longitude: float | None
     volume_percent: int
@@ -105,6 +111,8 @@ class DeviceChange(Body):
     volume_percent: Percent | None = None
     volume_cap_percent: Percent | None = None
     heartbeat_interval_s: int | None = Field(default=None, ge=1, le=86_400)
+    ownership: Ownership | None = Field(default=None, description="needs the right to register devices")
+    public_share_minutes: ShareMinutes | None = Field(default=None, description="needs the same right")
 
 
 class Move(Body):
@@ -134,6 +142,7 @@ def _new(body: DeviceBody) -> NewDevice:
         name=body.name,
         technology=body.technology,
         ownership=body.ownership,
+        public_share_minutes=body.public_share_minutes,
         latitude=body.latitude,
         longitude=body.longitude,
         volume_percent=body.volume_percent,
@@ -153,6 +162,7 @@ def device_view(device: Device) -> DeviceView:
         name=device.name,
         technology=device.technology,
         ownership=device.ownership,
+        public_share_minutes=device.public_share_minutes,
         latitude=device.latitude,
         longitude=device.longitude,
         volume_percent=device.volume_percent,
@@ -254,18 +264,24 @@ async def explain(
 
 @router.patch("/{device_id}", responses=documented([401, 403, 404, 409, 422]))
 async def change_device(device_id: str, body: DeviceChange, caller: Operator, services: Parts) -> DeviceView:
-    """Change volume, cap, name, position or heartbeat interval; the device gets a new signed configuration."""
+    """Change volume, cap, name, position, heartbeat interval or ownership; the device gets a new signed configuration."""
     async with services.database.transaction() as connection:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
+        for field in body.model_fields_set & {"ownership", "public_share_minutes"}:
+            # Whose screen it is decides who may use it: not an operator's everyday affair.
+            caller.demand(Permission.REGISTER_DEVICES, device.unit_id, field=field)
         changed = await devices.update(
             connection, device, _changed(device, body), actor=caller.actor, origin=caller.origin, now=caller.now
         )
     return device_view(changed)
 
 
+_MAY_BE_NULL = frozenset({"latitude", "longitude", "public_share_minutes"})
+
+
 def _changed(device: Device, body: DeviceChange) -> Device:
     values = body.model_dump(exclude_unset=True, exclude={"heartbeat_interval_s"})
-    nulls = [name for name, value in values.items() if value is None and name not in ("latitude", "longitude")]
+    nulls = [name for name, value in values.items() if value is None and name not in _MAY_BE_NULL]
     if nulls:
         raise Invalid(*(Fault(name, "field_missing") for name in nulls))
     if body.heartbeat_interval_s is not None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query
 from pydantic import Field
@@ -31,6 +29,7 @@ from services.control.api.fields import (
     SessionCode,
     Title,
 )
+from services.control.api.months import month_of
 from services.control.api.routes.broadcasts import BroadcastView, TargetBody, broadcast_view
 from services.control.api.views import UnitRef, unit_ref
 from services.control.broadcast_requests import BulletinWish, Wish
@@ -39,7 +38,6 @@ from services.control.bulletin_store import Bulletin
 from services.control.errors import Fault, Invalid
 from services.control.offer_store import Offer
 from services.control.permissions import Permission
-from services.control.planning import recurrence
 
 router = APIRouter(prefix="/api/v1/offers", tags=["offers"])
 
@@ -53,7 +51,6 @@ _STATES: dict[str, State] = {
     "declined": "declined",
     "scheduled": "scheduled",
 }
-_MONTH = re.compile(r"(2\d{3})-(0[1-9]|1[0-2])", re.ASCII)
 
 
 class OfferDecision(Body):
@@ -256,9 +253,9 @@ async def count_offers(
 ) -> list[UptakeView]:
     """How what came from above in a month was taken up, per unit; in order of the tree."""
     units = _units(caller, unit)
-    since, until = month_of(month, services.directory.zone, now=caller.now)
+    asked = month_of(month, services.directory.zone, now=caller.now)
     async with services.database.connection() as connection:
-        found = await offer_store.uptake(connection, units, since=since, until=until)
+        found = await offer_store.uptake(connection, units, since=asked.since, until=asked.until)
     tree = caller.rights.tree
     by_unit = {each.unit_id: each for each in found}
     return [
@@ -273,19 +270,6 @@ async def count_offers(
         for version in tree
         if (each := by_unit.get(version.unit_id)) is not None
     ]
-
-
-def month_of(text: str | None, zone: ZoneInfo, *, now: datetime) -> tuple[datetime, datetime]:
-    """A local month as [since, until); None: the one that `now` lies in. Raises `Invalid`."""
-    if text is None:
-        first = now.astimezone(zone).date().replace(day=1)
-    else:
-        match = _MONTH.fullmatch(text)
-        if match is None:
-            raise Invalid(Fault("month", "not_a_month"))
-        first = date(int(match.group(1)), int(match.group(2)), 1)
-    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
-    return recurrence.start_of(first, zone), recurrence.start_of(following, zone)
 
 
 @router.post("/{broadcast_id}/{unit_id}/accept", responses=documented([401, 403, 404, 409, 422]))

@@ -110,6 +110,10 @@ MAY: dict[str, set[Role]] = {
     "PUT /api/v1/relay-sources/{relay_source_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/relay-sources/{relay_source_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /api/v1/units/{unit_id}/policy": SEEING,
+    "GET /api/v1/requisitions": SEEING,
+    "POST /api/v1/requisitions": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /api/v1/requisitions/{requisition_id}/revoke": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /api/v1/devices/{device_id}/public-share": SEEING,
     "GET /api/v1/offers": SEEING,
     "GET /api/v1/offers/counts": SEEING,
     "POST /api/v1/offers/{broadcast_id}/{unit_id}/accept": {Role.OFFICER},
@@ -153,6 +157,7 @@ EVERYWHERE = {
     "GET /api/v1/groups",
     "GET /api/v1/relay-sources",
     "GET /api/v1/relay-sources/{relay_source_id}",
+    "GET /api/v1/requisitions",
     "GET /api/v1/offers",
     "GET /api/v1/offers/counts",
     "GET /api/v1/policy-exceptions",
@@ -226,6 +231,7 @@ for listed in (
     "broadcasts",
     "groups",
     "relay-sources",
+    "requisitions",
     "offers",
     "offers/counts",
     "policy-exceptions",
@@ -370,6 +376,7 @@ async def _gateway(api: Api, unit: str) -> Any:
 _of_device("GET")
 _of_device("GET", "/status")
 _of_device("GET", "/explanation")
+_of_device("GET", "/public-share")
 _of_device("PATCH", "", _volume)
 _of_device("POST", "/move", _same_unit)
 _of_device("PUT", "/gateway", _gateway)
@@ -516,6 +523,28 @@ async def _(api: Api, unit: str) -> Ask:
         "max_day_s": 3_600,
     }
     return Ask(f"/api/v1/units/{api.units[unit]}/policy", {"json": body, "headers": {"If-Match": "*"}})
+
+
+def _order(api: Api, unit: str) -> dict[str, Any]:
+    return {
+        "unit_id": str(api.units[unit]),
+        "order_number": "12/QĐ-UBND",
+        "issuer": "UBND tỉnh",
+        "valid_from": "2026-03-10T00:00:00+07:00",
+        "expires_at": "2026-03-20T00:00:00+07:00",
+    }
+
+
+@example("POST", "/api/v1/requisitions")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/requisitions", {"json": _order(api, unit)}, 201)
+
+
+@example("POST", "/api/v1/requisitions/{requisition_id}/revoke")
+async def _(api: Api, unit: str) -> Ask:
+    operator = await api.person((Role.OPERATOR, "24"))
+    made = await api.client.post("/api/v1/requisitions", json=_order(api, unit), headers=operator)
+    return Ask(f"/api/v1/requisitions/{made.json()['requisition_id']}/revoke")
 
 
 def _of_offer(verb: str, make_body: Callable[[Api], Any] | None = None) -> None:
