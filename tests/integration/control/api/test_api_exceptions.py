@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.control import programme_store
 from services.control.permissions import Role
+from services.control.planning.model import Window
 from services.control.settings import PolicySettings
 from tests.support.control_api import Api, add_awaiting_broadcast, add_device, an_api, broadcast_body
 from tests.support.database import TestDatabase
@@ -32,6 +35,46 @@ async def state_of(api: Api, broadcast_id: str) -> str:
         "SELECT state FROM control.broadcasts WHERE broadcast_id = $1", uuid.UUID(broadcast_id)
     )
     return state
+
+
+async def test_what_breaks_quiet_hours_waits_for_the_approver_of_the_unit_and_is_planned_then(api: Api) -> None:
+    await set_policy(api, "11", quiet=[{"begin": "21:00", "end": "06:00"}], exceptions_by_approver=True)
+    officer, approver = await api.person((Role.OFFICER, "1")), await api.person((Role.APPROVER, "11"))
+    body = await broadcast_body(api, "11", level="priority")
+    made = await api.client.post("/api/v1/broadcasts", json=body, headers=officer)
+    assert (made.status_code, made.json()["state"]) == (201, "awaiting_approval"), made.text
+    broadcast_id = made.json()["broadcast_id"]
+    (waiting,) = (await api.client.get("/api/v1/policy-exceptions", headers=approver)).json()
+    assert (waiting["broadcast_id"], waiting["rules"], waiting["state"]) == (broadcast_id, ["quiet_hours"], "open")
+    assert ([each["code"] for each in waiting["units"]], waiting["may_decide"]) == (["11"], True)
+    (seen,) = (await api.client.get("/api/v1/policy-exceptions", headers=officer)).json()
+    assert seen["may_decide"] is False
+    await api.execute("DELETE FROM control.planning_requests")
+    allowed = await decide(
+        api, broadcast_id, "approve", {**approver, "If-Match": '"1"'}, json={"note": "Lễ khai mạc sớm"}
+    )
+    assert allowed.status_code == 200, allowed.text
+    assert (allowed.json()["state"], allowed.json()["note"]) == ("allowed", "Lễ khai mạc sớm")
+    assert (await state_of(api, broadcast_id), allowed.headers["etag"]) == ("scheduled", '"1"')
+    assert str(await api.fetchval("SELECT broadcast_id FROM control.planning_requests")) == broadcast_id
+    tomorrow = api.clock.now.date() + timedelta(days=1)
+    async with api.database.connection() as connection:
+        window = Window(first=tomorrow, end=tomorrow + timedelta(days=1))
+        snapshot = await programme_store.load_snapshot(connection, window, there_after=api.clock.now)
+    assert [each.allowed_rules for each in snapshot.broadcasts] == [frozenset({"quiet_hours"})]
+    audited = await api.fetchval(
+        "SELECT after FROM control.audit WHERE action = 'broadcast_approved' AND before ->> 'state' = $1",
+        "awaiting_approval",
+    )
+    assert (audited["state"], audited["rules"], audited["note"]) == ("scheduled", ["quiet_hours"], "Lễ khai mạc sớm")
+
+
+async def test_where_no_exception_is_granted_nobody_can_let_it_pass(api: Api) -> None:
+    await set_policy(api, "11", quiet=[{"begin": "21:00", "end": "06:00"}])
+    officer = await api.person((Role.OFFICER, "11"))
+    made = await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11"), headers=officer)
+    assert (made.status_code, made.json()["code"]) == (422, "broadcast_against_policy")
+    assert await api.fetchval("SELECT count(*) FROM control.policy_exceptions") == 0
 
 
 async def test_a_level_may_want_an_approver_s_word_every_time(api: Api) -> None:
