@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from asyncpg import Record
@@ -18,8 +18,8 @@ from schemas.fields import Level, PlayReference, PlaySource
 from schemas.identifiers import BroadcastId, BulletinId, UnitId
 from schemas.orders import Rank
 from services.control import programme_store
-from services.control.planning.model import DeviceNo, Problem, to_ms
-from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
+from services.control.planning.model import DeviceNo, Problem, ProblemKind, to_ms
+from services.control.planning.programme import MAX_OCCURRENCE_LENGTH, TEXT_LENGTH
 from services.control.planning.reconcile import VERDICT_WITHIN, Reason
 from services.shared.database.pool import Connection
 
@@ -108,6 +108,51 @@ _BY_UNIT = "SELECT e.unit_id AS of," + _COUNTS + " GROUP BY 1 ORDER BY 1"
 _BY_DAY = "SELECT (e.starts_at AT TIME ZONE $6)::date AS of," + _COUNTS + " GROUP BY 1 ORDER BY 1"
 
 
+# Problems of broadcasts that mean a device: whose issuer stands above it, and one of whose targets names it, its group,
+# its kind or a unit above it, and none leaves it out.
+_PROBLEMS_ON = """
+SELECT p.problem, p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device_no, p.detail
+  FROM control.planning_problems p
+  JOIN control.broadcasts c USING (broadcast_id)
+ CROSS JOIN LATERAL (
+       SELECT bool_or(NOT t.is_excluded) AND NOT bool_or(t.is_excluded) AS is_meant
+         FROM control.broadcast_targets t
+         LEFT JOIN control.device_group_members m ON m.group_id = t.group_id AND m.device_no = $1
+        WHERE t.broadcast_id = p.broadcast_id
+          AND (t.device_no = $1 OR m.device_no IS NOT NULL OR t.device_kind = $2 OR t.unit_id = ANY ($3))) t
+ WHERE c.unit_id = ANY ($3)
+   AND t.is_meant
+   AND p.occurrence_at > $4::timestamptz - $5::interval
+   AND p.occurrence_at <= $4
+   AND (p.device_no IS NULL OR p.device_no = $1)
+   AND p.problem <> $6
+ ORDER BY p.occurrence_at, p.broadcast_id, p.item NULLS FIRST, p.problem, p.detail
+"""
+
+# How long one occurrence lasts: as asked for, or as long as its items.
+_DETAILS = """
+SELECT c.broadcast_id, c.title,
+       coalesce(c.length_ms, sum(coalesce(i.pause_ms, i.length_ms, m.duration_ms, v.duration_ms, b.board_length_ms,
+                                          $2::integer)))::bigint AS length_ms
+  FROM control.broadcasts c
+  LEFT JOIN control.broadcast_items i USING (broadcast_id)
+  LEFT JOIN control.bulletins b USING (bulletin_id)
+  LEFT JOIN control.media m ON m.sha256 = b.media_sha256
+  LEFT JOIN control.media v ON v.sha256 = b.board_media_sha256
+ WHERE c.broadcast_id = ANY ($1)
+ GROUP BY c.broadcast_id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroadcastDetails:
+    """What a broadcast is called, and about how long one occurrence of it lasts."""
+
+    broadcast_id: BroadcastId
+    title: str
+    length: timedelta | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Airing:
     """An emission as people read about it, with what it ranks by."""
@@ -192,23 +237,13 @@ async def on_air_now(
 ) -> dict[DeviceNo, Airing]:
     """What should sound on each device now, by plan and arbitration; devices that should be silent are left out."""
     best: dict[DeviceNo, Airing] = {}
-    for airing in await _on_air(connection, device_nos, at=now):
+    too_late = Reason.PLANNED_TOO_LATE.value
+    rows = await connection.fetch(_ON_AIR, list(device_nos), now, MAX_OCCURRENCE_LENGTH, too_late)
+    for airing in map(_airing, rows):
         held = best.get(airing.device_no)
         if held is None or precedence(airing.contender) < precedence(held.contender):
             best[airing.device_no] = airing
     return best
-
-
-async def explain(connection: Connection, device_no: DeviceNo, *, at: datetime) -> tuple[Airing, ...]:
-    """Every emission that wants to sound on a device at an instant, the winner first."""
-    airings = await _on_air(connection, [device_no], at=at)
-    return tuple(sorted(airings, key=lambda airing: precedence(airing.contender)))
-
-
-async def _on_air(connection: Connection, device_nos: Sequence[DeviceNo], *, at: datetime) -> list[Airing]:
-    too_late = Reason.PLANNED_TOO_LATE.value
-    rows = await connection.fetch(_ON_AIR, list(device_nos), at, MAX_OCCURRENCE_LENGTH, too_late)
-    return [_airing(row) for row in rows]
 
 
 async def next_emissions(
@@ -294,6 +329,34 @@ async def proof_by_day(
 async def problems(connection: Connection, broadcast_id: BroadcastId) -> tuple[Problem, ...]:
     """What stands in the way of a broadcast, in order of days."""
     return await programme_store.load_problems(connection, broadcast_id)
+
+
+async def problems_on(
+    connection: Connection, device_no: DeviceNo, kind: str, path: Sequence[UnitId], *, at: datetime
+) -> tuple[Problem, ...]:
+    """What planning noted about occurrences that may hold an instant, of broadcasts that mean a device.
+
+    `path` leads from the root to the device's unit. That some broadcast found no device at all says nothing about it.
+    """
+    rows = await connection.fetch(
+        _PROBLEMS_ON, device_no, kind, list(path), at, MAX_OCCURRENCE_LENGTH, ProblemKind.NO_DEVICE.value
+    )
+    return tuple(map(programme_store.problem, rows))
+
+
+async def broadcast_details(
+    connection: Connection, broadcast_ids: Iterable[BroadcastId]
+) -> dict[BroadcastId, BroadcastDetails]:
+    """Titles and lengths of broadcasts."""
+    rows = await connection.fetch(_DETAILS, list(broadcast_ids), TEXT_LENGTH // timedelta(milliseconds=1))
+    return {
+        BroadcastId(row["broadcast_id"]): BroadcastDetails(
+            broadcast_id=BroadcastId(row["broadcast_id"]),
+            title=row["title"],
+            length=None if row["length_ms"] is None else timedelta(milliseconds=row["length_ms"]),
+        )
+        for row in rows
+    }
 
 
 def _filters(

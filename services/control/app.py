@@ -122,6 +122,7 @@ def make_services(
         relays=settings.relays,
         sessions=settings.sessions,
         policy=settings.policy,
+        horizon_days=settings.planning.horizon_days,
         registry=registry,
         broker_is_connected=broker_is_connected,
         clock=clock,

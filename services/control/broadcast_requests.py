@@ -536,7 +536,7 @@ def _session_faults(wish: Wish, facts: Facts, day: date) -> Iterator[Fault]:
 def _session_begins(wish: Wish, facts: Facts) -> recurrence.SessionBegins:
     def begins(code: str, day: date) -> time | ProblemKind:
         held = policies.session(facts.policies.at(wish.unit_id, facts.history.on(day)), code, day)
-        return held.begin if isinstance(held, policies.Held) else ProblemKind.UNKNOWN_SESSION
+        return held.begin if isinstance(held, policies.Held) else ProblemKind(held.value)
 
     return begins
 
@@ -551,8 +551,12 @@ def _once_faults(wish: Wish, begins: recurrence.SessionBegins, *, now: datetime)
     expansion = _expansion(wish, begins, wish.starts_on, wish.starts_on + timedelta(days=1))
     fields = {local_time: f"local_times[{position}]" for position, local_time in enumerate(wish.local_times)}
     for position, code in enumerate(wish.sessions):
-        if isinstance(at := begins(code, wish.starts_on), time):
+        at = begins(code, wish.starts_on)
+        if isinstance(at, time):
             fields.setdefault(at, f"sessions[{position}]")
+        else:  # it has a name, and does not take place on that day
+            day = wish.starts_on.isoformat()
+            yield Fault(f"sessions[{position}]", "session_not_held", {"code": code, "day": day})
     for occurrence in expansion.occurrences:
         if occurrence.at <= now:
             text = occurrence.local_time.isoformat("minutes")
@@ -562,11 +566,6 @@ def _once_faults(wish: Wish, begins: recurrence.SessionBegins, *, now: datetime)
             assert problem.local_time is not None
             text = problem.local_time.isoformat("minutes")
             yield Fault(fields[problem.local_time], "time_does_not_exist", {"time": text})
-        elif problem.kind is ProblemKind.UNKNOWN_SESSION:
-            # The session has a name and does not take place on that day.
-            position = wish.sessions.index(problem.detail)
-            day = wish.starts_on.isoformat()
-            yield Fault(f"sessions[{position}]", "session_not_held", {"code": problem.detail, "day": day})
 
 
 def _first_occurrence(wish: Wish, begins: recurrence.SessionBegins, today: date, *, now: datetime) -> Occurrence | None:

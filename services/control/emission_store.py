@@ -11,6 +11,7 @@ from asyncpg import Record
 
 from schemas.identifiers import UnitId
 from services.control.planning.model import DeviceNo
+from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import START_TOLERANCE, Outcome
 from services.shared.database.pool import Connection
 
@@ -36,6 +37,7 @@ class EmissionRecord:
     starts_at: datetime
     ends_at: datetime
     withdrawn_at: datetime | None
+    stopped_at: datetime | None
     outcome: str | None
     reason: str | None
     evidence: str | None
@@ -68,8 +70,8 @@ class Place:
 _COLUMNS = """
 SELECT e.broadcast_id, c.title AS broadcast_title, c.unit_id AS issuer_id, e.occurrence_at, e.item, e.device_no, d.device_id,
        d.name AS device_name, e.unit_id, e.bulletin_id, e.relay_source_id, coalesce(b.title, s.name) AS title, e.level,
-       e.content, e.starts_at, e.ends_at, e.withdrawn_at, e.outcome, e.reason, e.evidence, e.started_at, e.ended_at,
-       e.sounded_ms, e.fallback_ms, e.cut_by_source, e.cut_by, e.is_resumed
+       e.content, e.starts_at, e.ends_at, e.withdrawn_at, e.stopped_at, e.outcome, e.reason, e.evidence, e.started_at,
+       e.ended_at, e.sounded_ms, e.fallback_ms, e.cut_by_source, e.cut_by, e.is_resumed
   FROM control.emissions e
   JOIN control.devices d USING (device_no)
   LEFT JOIN control.bulletins b USING (bulletin_id)
@@ -128,6 +130,21 @@ async def past_of_device(
         since,
         until,
         limit,
+    )
+    return tuple(map(_record, rows))
+
+
+async def around(connection: Connection, device_no: DeviceNo, *, at: datetime) -> tuple[EmissionRecord, ...]:
+    """Emissions of a device whose slots hold an instant, also those that were taken back, in order of start."""
+    rows = await connection.fetch(
+        _COLUMNS
+        + """
+         WHERE e.device_no = $1 AND e.starts_at <= $2 AND e.starts_at > $2 - $3::interval AND e.ends_at > $2
+         ORDER BY e.starts_at, e.broadcast_id, e.item
+        """,
+        device_no,
+        at,
+        MAX_OCCURRENCE_LENGTH,
     )
     return tuple(map(_record, rows))
 

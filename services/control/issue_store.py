@@ -200,6 +200,13 @@ async def load_addressees(
     )
 
 
+async def load_sounds(connection: Connection, bulletin_ids: Iterable[BulletinId]) -> dict[BulletinId, Media]:
+    """The sound of the bulletins among these that are approved and have one."""
+    rows = await connection.fetch(_BULLETINS + " AND b.state = 'approved'", list(bulletin_ids))
+    sounds = {BulletinId(row["bulletin_id"]): programme_store.media(row) for row in rows}
+    return {bulletin_id: sound for bulletin_id, sound in sounds.items() if sound is not None}
+
+
 async def load_standing(connection: Connection, device_nos: Sequence[DeviceNo]) -> dict[tuple[DeviceNo, str], Standing]:
     """What stands issued, by device and kind."""
     return {

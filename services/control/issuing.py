@@ -10,16 +10,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
-from schemas.configuration import Configuration
+from schemas.configuration import Configuration, Fallback
+from schemas.fields import DeviceKind
+from schemas.identifiers import BulletinId
 from schemas.plans import Emission
 from schemas.topics import Downlink, DownlinkKind, format_topic
 from services.control import orders
 from services.control.orders import Addressee
-from services.control.planning.model import DeviceNo, Slot
+from services.control.planning.model import DeviceNo, Media, Slot
+from services.control.planning.policies import Fallback as WantedFallback
+from services.control.planning.policies import Policies
 from services.control.planning.targets import PLAYS
 from services.control.trust.keyring import Keyring
 from services.control.units import UnitTree
@@ -84,6 +89,41 @@ class Issue:
     message: bytes
     emissions: int = 0
     old_topic: str | None = None
+
+
+def with_fallbacks(
+    addressees: Sequence[Addressee],
+    policies: Policies,
+    tree: UnitTree,
+    media: Mapping[BulletinId, Media],
+    *,
+    zone: ZoneInfo,
+    today: date,
+) -> tuple[Addressee, ...]:
+    """Give each device that sounds what its policies have it sound when its plan has run out (R-26).
+
+    `media` holds the sound of the bulletins that policies name, where they are approved. Devices count in UTC: the times
+    are those of `today`, and where the zone's clock changes the configuration goes out again.
+    """
+    return tuple(
+        replace(each, fallback=_fallback(policies.at(each.unit_id, tree).fallback, media, zone=zone, today=today))
+        if each.kind is DeviceKind.CLUSTER
+        else each
+        for each in addressees
+    )
+
+
+def _fallback(
+    wanted: WantedFallback | None, media: Mapping[BulletinId, Media], *, zone: ZoneInfo, today: date
+) -> Fallback | None:
+    if wanted is None or wanted.bulletin_id not in media:
+        return None
+    instants = (datetime.combine(today, each, tzinfo=zone).astimezone(UTC) for each in wanted.times)
+    return Fallback(
+        fallback_id=wanted.bulletin_id,
+        media=orders.media_reference(media[wanted.bulletin_id]),
+        at_s=tuple(sorted({at.hour * 3600 + at.minute * 60 + at.second for at in instants})),
+    )
 
 
 Standings = Mapping[tuple[DeviceNo, str], Standing]

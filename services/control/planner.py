@@ -22,19 +22,30 @@ from zoneinfo import ZoneInfo
 
 from schemas.identifiers import BroadcastId, UnitId
 from schemas.topics import parse_topic
-from services.control import broadcast_store, issue_store, issuing, planning_queue, programme_store, unit_store
+from services.control import (
+    broadcast_store,
+    issue_store,
+    issuing,
+    planning_queue,
+    policy_store,
+    programme_store,
+    unit_store,
+)
 from services.control.delivery import outbox
 from services.control.engine_settings import PlanningSettings
 from services.control.issuing import CONFIG, PLAN, Issue, Need, Terms
 from services.control.metrics import ControlMetrics
+from services.control.orders import Addressee
 from services.control.planning.changes import Changes, Recorded, changes
 from services.control.planning.model import DeviceNo, Problem, Snapshot, Window
-from services.control.planning.programme import plan
+from services.control.planning.policies import Policies
+from services.control.planning.programme import Planning, begin, plan
 from services.control.planning.recurrence import local_day, start_of
 from services.control.planning_queue import Scope
 from services.control.programme_store import Reach
 from services.control.trust.keyring import Keyring
 from services.control.turns import take_turns_listening
+from services.control.units import UnitTree
 from services.shared.clock import utc_now
 from services.shared.database.pool import Connection, Database
 from services.shared.settings import DatabaseSettings
@@ -154,8 +165,7 @@ class Planner:
 
     async def _plan(self, connection: Connection, scope: Scope, *, now: datetime) -> Changes:
         window = self._window(scope, now=now)
-        parts = await self._parts(connection, scope, window, now=now)
-        decisions = await asyncio.to_thread(_decide, parts, window, now=now, asked_at=scope.asked_at)
+        decisions = await self._decisions(connection, scope, window, now=now)
         for decision in decisions:
             await programme_store.apply(connection, decision.changes, now=now)
             await programme_store.replace_problems(
@@ -172,6 +182,14 @@ class Planner:
         applied = _together([decision.changes for decision in decisions])
         self._note(scope, applied, [problem for decision in decisions for problem in decision.problems])
         return applied
+
+    async def _decisions(
+        self, connection: Connection, scope: Scope, window: Window, *, now: datetime
+    ) -> tuple[_Decision, ...]:
+        if not scope.is_everything and await programme_store.is_time_granted(connection):
+            return (await self._decide_sharing(connection, scope, window, now=now),)
+        parts = await self._parts(connection, scope, window, now=now)
+        return await asyncio.to_thread(_decide, parts, window, now=now, asked_at=scope.asked_at)
 
     def _window(self, scope: Scope, *, now: datetime) -> Window:
         today = local_day(now, self._zone)
@@ -228,6 +246,31 @@ class Planner:
             )
         return tuple(parts)
 
+    async def _decide_sharing(
+        self, connection: Connection, scope: Scope, window: Window, *, now: datetime
+    ) -> _Decision:
+        """Decide where policies and owners grant devices time: there a change reaches whatever draws on the same grants.
+
+        Everything is planned, but only the devices on which that happens are compared with the record as a whole.
+        """
+        ends_after = min(now, scope.asked_at)
+        broadcasts = set(scope.broadcasts)
+        if scope.devices:
+            broadcasts.update(await programme_store.broadcasts_without_devices(connection, since=window.first))
+        of_broadcasts = Reach(is_everything=False, broadcasts=sorted(broadcasts))
+        recorded = await programme_store.load_recorded(connection, of_broadcasts, ends_after=ends_after)
+        snapshot = await programme_store.load_snapshot(
+            connection, window, there_after=start_of(window.first, self._zone) - LOOK_AHEAD
+        )
+        planning = await asyncio.to_thread(begin, snapshot, window)
+        devices = sharing_devices(planning, broadcasts, recorded) | set(scope.devices)
+        of_devices = Reach(is_everything=False, devices=sorted(devices))
+        others = await programme_store.load_recorded(connection, of_devices, ends_after=ends_after)
+        recorded += [each for each in others if each.broadcast_id not in broadcasts]
+        return await asyncio.to_thread(
+            _decide_shared, planning, scope, broadcasts, devices, recorded, now=now, asked_at=scope.asked_at
+        )
+
     def _note(self, scope: Scope, applied: Changes, problems: Sequence[Problem]) -> None:
         counts = {name: len(getattr(applied, name)) for name in ("add", "lapsed", "withdraw", "stop", "keep")}
         for name, count in counts.items():
@@ -272,14 +315,14 @@ class Planner:
         return len(device_nos)
 
     async def _issue(self, connection: Connection, device_nos: Sequence[DeviceNo], terms: Terms) -> tuple[Issue, ...]:
-        addressees = await issue_store.load_addressees(connection, device_nos, now=terms.now)
+        tree = (await unit_store.load_units(connection)).on(local_day(terms.now, self._zone))
+        addressees = await self._addressees(connection, device_nos, tree, now=terms.now)
         standings = await issue_store.load_standing(connection, device_nos)
         programmes = await issue_store.load_slots(
             connection,
             issuing.lookback(addressees, standings, now=terms.now),
             starts_before=terms.horizon_at,
         )
-        tree = (await unit_store.load_units(connection)).on(local_day(terms.now, self._zone))
         needs = await asyncio.to_thread(issuing.needs, addressees, standings, programmes, tree, self._keyring, terms)
         serials = {
             kind: await issue_store.next_serials(
@@ -301,6 +344,19 @@ class Planner:
         await issue_store.put(connection, issues, now=terms.now)
         await outbox.enqueue(connection, _publishes(issues), at=terms.now)
         return issues
+
+    async def _addressees(
+        self, connection: Connection, device_nos: Sequence[DeviceNo], tree: UnitTree, *, now: datetime
+    ) -> tuple[Addressee, ...]:
+        addressees = await issue_store.load_addressees(connection, device_nos, now=now)
+        policies = await policy_store.load_policies(connection)
+        named = {policy.fallback.bulletin_id for policy in policies.values() if policy.fallback is not None}
+        if not named:
+            return addressees
+        sounds = await issue_store.load_sounds(connection, named)
+        return issuing.with_fallbacks(
+            addressees, Policies(policies), tree, sounds, zone=self._zone, today=local_day(now, self._zone)
+        )
 
     def _horizon_at(self, *, now: datetime) -> datetime:
         """The end of the last local day that is planned."""
@@ -327,15 +383,65 @@ def _decide_part(part: _Part, window: Window, *, now: datetime, asked_at: dateti
         # Seen from a few devices, most broadcasts reach nobody: only what is wrong with these devices is news.
         about = set(part.reach.devices)
         problems = tuple(problem for problem in problems if problem.device_no in about)
-    issued = {broadcast.broadcast_id: broadcast.issued_at for broadcast in part.snapshot.broadcasts}
-    in_service = {device.device_no for device in part.snapshot.devices if device.is_there(now)}
-    recorded = [each for each in part.recorded if not _goes_on(each, issued, in_service)]
     return _Decision(
         reach=part.reach,
-        changes=changes(planned, recorded, now=now, asked_at=asked_at),
+        changes=changes(planned, _not_history(part.recorded, part.snapshot, now=now), now=now, asked_at=asked_at),
         problems=problems,
         offers=planned.offers,
     )
+
+
+def sharing_devices(
+    planning: Planning, broadcasts: AbstractSet[BroadcastId], recorded: Sequence[Recorded]
+) -> set[DeviceNo]:
+    """The devices on which some broadcasts draw, or drew, on time that is granted: others may gain or lose there."""
+    devices = {each.device_no for each in recorded if each.broadcast_id in broadcasts}
+    for broadcast_id in broadcasts:
+        if broadcast_id in planning.drafts:
+            devices.update(no for share in planning.drafts[broadcast_id].shares for no in share.devices)
+    return {no for no in devices if any(share.is_limited for share in planning.shares.get(no, ()))}
+
+
+def _decide_shared(
+    planning: Planning,
+    scope: Scope,
+    broadcasts: AbstractSet[BroadcastId],
+    devices: AbstractSet[DeviceNo],
+    recorded: Sequence[Recorded],
+    *,
+    now: datetime,
+    asked_at: datetime,
+) -> _Decision:
+    """Whole broadcasts on every device, and whole devices with every broadcast, out of a plan of everything."""
+    whole = planning.plan
+    programmes = {
+        no: programme if no in devices else tuple(slot for slot in programme if slot.broadcast_id in broadcasts)
+        for no, programme in whole.programmes.items()
+        if no in devices or any(slot.broadcast_id in broadcasts for slot in programme)
+    }
+    about = set(broadcasts)
+    for no in devices:
+        for share in planning.shares.get(no, ()):
+            if share.is_limited:
+                about.update(part.occurrence.broadcast_id for part in share.parts)
+    asked = set(scope.devices)
+    return _Decision(
+        reach=Reach(is_everything=False, broadcasts=sorted(about), devices=sorted(asked)),
+        changes=changes(
+            replace(whole, programmes=programmes),
+            _not_history(recorded, planning.snapshot, now=now),
+            now=now,
+            asked_at=asked_at,
+        ),
+        problems=tuple(each for each in whole.problems if each.broadcast_id in about or each.device_no in asked),
+        offers=whole.offers,
+    )
+
+
+def _not_history(recorded: Sequence[Recorded], snapshot: Snapshot, *, now: datetime) -> list[Recorded]:
+    issued = {broadcast.broadcast_id: broadcast.issued_at for broadcast in snapshot.broadcasts}
+    in_service = {device.device_no for device in snapshot.devices if device.is_there(now)}
+    return [each for each in recorded if not _goes_on(each, issued, in_service)]
 
 
 def _goes_on(recorded: Recorded, issued: Mapping[BroadcastId, datetime], in_service: AbstractSet[DeviceNo]) -> bool:

@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from uuid import UUID
 
 from schemas.fields import Level
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import broadcast_store, policy_store, programme_store
+from services.control import broadcast_store, programme_store
 from services.control.broadcast_store import PolicyException, StoredBroadcast
 from services.control.errors import Fault, Invalid
+from services.control.planning.explanation import unit_of
 from services.control.planning.model import Plan, Problem, ProblemKind, Snapshot, Window
 from services.control.planning.policies import Policies, Rule
 from services.control.planning.programme import plan
@@ -27,8 +27,7 @@ from services.shared.database.pool import Connection
 TRIAL = timedelta(days=8)
 # What a named approver decides where a policy wants that for every broadcast of a level; no rule is broken.
 APPROVAL_REQUIRED = "approval_required"
-# A session that is not held on a day is no breach: nothing begins on that day.
-_RULES = frozenset(ProblemKind(rule.value) for rule in Rule) - {ProblemKind.UNKNOWN_SESSION}
+_RULES = frozenset(ProblemKind(rule.value) for rule in Rule)
 _MAX_FAULTS = 100
 
 
@@ -68,20 +67,18 @@ async def hold(
 
 
 async def _company(connection: Connection, stored: StoredBroadcast) -> list[BroadcastId] | None:
-    """The broadcasts it is planned together with: by itself, unless a policy has them share minutes."""
-    limits = (await policy_store.load_policies(connection)).values()
-    if any(policy.max_day is not None or policy.max_session is not None for policy in limits):
-        return None
-    return [stored.broadcast_id]
+    """The broadcasts it is planned together with: by itself, unless they share what is granted."""
+    return None if await programme_store.is_time_granted(connection) else [stored.broadcast_id]
 
 
 def _breaches(stored: StoredBroadcast, planned: Plan, snapshot: Snapshot) -> list[Breach]:
     """Each rule of each unit once, in order of planning's problems."""
     found: dict[tuple[ProblemKind, UnitId], Breach] = {}
     for problem in planned.problems:
-        if problem.broadcast_id != stored.broadcast_id or problem.kind not in _RULES:
+        unit_id = unit_of(problem)
+        # A session that is not held on a day is noted by the same rules and is no breach: nothing begins on that day.
+        if problem.broadcast_id != stored.broadcast_id or problem.kind not in _RULES or unit_id is None:
             continue
-        unit_id = UnitId(UUID(problem.detail))
         policy = snapshot.policies.get(unit_id)
         is_excusable = policy is not None and policy.exceptions_by_approver
         breach = Breach(rule=problem.kind, unit_id=unit_id, problem=problem, is_excusable=is_excusable)

@@ -116,6 +116,13 @@ SELECT g.group_id, coalesce(array_agg(m.device_no) FILTER (WHERE m.device_no IS 
  GROUP BY g.group_id
 """
 
+_SHARED_BOARDS = """
+SELECT EXISTS (SELECT
+                 FROM control.devices
+                WHERE ownership = 'private_with_public_share'
+                  AND retired_at IS NULL)
+"""
+
 _OFFERS = """
 SELECT broadcast_id, unit_id, state = 'accepted' AS is_accepted
   FROM control.offers
@@ -360,6 +367,14 @@ async def load_snapshot(
     )
 
 
+async def is_time_granted(connection: Connection) -> bool:
+    """Whether broadcasts share anything: minutes that a policy grants devices, or the public share of a private board."""
+    limits = (await policy_store.load_policies(connection)).values()
+    if any(policy.max_day is not None or policy.max_session is not None for policy in limits):
+        return True
+    return bool(await connection.fetchval(_SHARED_BOARDS))
+
+
 async def load_sources(
     connection: Connection, source_ids: Iterable[uuid.UUID], *, with_retired: bool = False
 ) -> dict[SourceId, RelaySource]:
@@ -498,21 +513,23 @@ async def ask_to_issue_to_all(connection: Connection, *, at: datetime) -> None:
 
 async def load_problems(connection: Connection, broadcast_id: BroadcastId) -> tuple[Problem, ...]:
     """What stands in the way of a broadcast, in order of days."""
-    return tuple(
-        Problem(
-            kind=ProblemKind(row["problem"]),
-            broadcast_id=row["broadcast_id"],
-            local_day=row["local_day"],
-            occurrence_at=row["occurrence_at"],
-            item=row["item"],
-            device_no=row["device_no"],
-            detail=row["detail"],
-        )
-        for row in await connection.fetch(_PROBLEMS_OF, broadcast_id)
-    )
+    return tuple(map(problem, await connection.fetch(_PROBLEMS_OF, broadcast_id)))
 
 
 # --- rows to values --------------------------------------------------------------------------------------------------
+
+
+def problem(row: Record) -> Problem:
+    """A problem as it was noted."""
+    return Problem(
+        kind=ProblemKind(row["problem"]),
+        broadcast_id=BroadcastId(row["broadcast_id"]),
+        local_day=row["local_day"],
+        occurrence_at=row["occurrence_at"],
+        item=row["item"],
+        device_no=row["device_no"],
+        detail=row["detail"],
+    )
 
 
 def _broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record]) -> Broadcast:

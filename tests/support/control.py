@@ -198,6 +198,7 @@ class Province:
         issued_at: datetime | None = None,
         requested_at: datetime | None = None,
         volume_percent: int | None = None,
+        relays: Mapping[uuid.UUID, timedelta] | None = None,
     ) -> BroadcastId:
         """A broadcast that begins at `at`, to units and devices by their names (default: the unit itself).
 
@@ -230,6 +231,13 @@ class Province:
                 [(broadcast_id, place, bulletin_id) for place, bulletin_id in enumerate(items)],
             )
             await connection.executemany(
+                "INSERT INTO control.broadcast_items (broadcast_id, item, relay_source_id, length_ms) VALUES ($1, $2, $3, $4)",
+                [
+                    (broadcast_id, place, source_id, length // timedelta(milliseconds=1))
+                    for place, (source_id, length) in enumerate((relays or {}).items(), start=len(items))
+                ],
+            )
+            await connection.executemany(
                 """
                 INSERT INTO control.broadcast_targets (broadcast_id, position, unit_id, device_no)
                 VALUES ($1, $2, $3, $4)
@@ -241,6 +249,52 @@ class Province:
             )
             await planning_queue.request_broadcast(connection, broadcast_id, at=requested_at or now)
         return broadcast_id
+
+    async def source(self, name: str, *, fallback: BulletinId | None = None) -> uuid.UUID:
+        """A relay source of the root at the relay point."""
+        source_id = uuid.uuid4()
+        await self.execute(
+            """
+            INSERT INTO control.relay_sources
+                   (source_id, unit_id, name, kind, url, is_direct, fallback_bulletin_id, created_at, created_by)
+            VALUES ($1, $2, $3, 'stream', 'https://source.test/live', false, $4, now(), $5)
+            """,
+            source_id,
+            next(iter(self.units.values())),
+            name,
+            fallback,
+            self.account_id,
+        )
+        return source_id
+
+    async def policy(self, unit: str, **body: Any) -> None:
+        """What a unit says for its ground, in the words of its document."""
+        async with self.control.transaction() as connection:
+            await connection.execute(
+                """
+                INSERT INTO control.policies (unit_id, body, changed_at, changed_by) VALUES ($1, $2, now(), $3)
+                    ON CONFLICT (unit_id) DO UPDATE SET body = excluded.body
+                """,
+                self.units[unit],
+                body,
+                self.account_id,
+            )
+            await planning_queue.request_everything(connection, at=utc_now())
+
+    async def decide(self, broadcast_id: BroadcastId, unit: str, state: str) -> None:
+        """As if somebody in the unit had decided on an offer."""
+        async with self.control.transaction() as connection:
+            await connection.execute(
+                """
+                UPDATE control.offers SET state = $3, decided_at = now(), decided_by = $4
+                 WHERE broadcast_id = $1 AND unit_id = $2
+                """,
+                broadcast_id,
+                self.units[unit],
+                state,
+                self.account_id,
+            )
+            await planning_queue.request_broadcast(connection, broadcast_id, at=utc_now())
 
     async def withdraw(self, broadcast_id: BroadcastId) -> None:
         now = utc_now()

@@ -171,6 +171,7 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "relays": RelaySettings(),
             "sessions": SessionSettings(token_lifetime=timedelta(days=4_000)),
             "policy": PolicySettings(),
+            "horizon_days": 7,
             "registry": registry,
             "broker_is_connected": lambda: True,
             "clock": clock,

@@ -42,6 +42,7 @@ class Services:
     relays: RelaySettings
     sessions: SessionSettings
     policy: PolicySettings
+    horizon_days: int
     registry: CollectorRegistry
     broker_is_connected: Callable[[], bool]
     clock: Clock

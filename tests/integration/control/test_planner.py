@@ -557,3 +557,116 @@ async def test_the_loop_is_woken_and_survives_the_loss_of_its_connections(
         await province.broadcast("p", [await province.bulletin()])
         await eventually(lambda: has_plan(2), what="a second plan after the connections were lost")
         loop.cancel()
+
+
+# --- offers, places, relays, policies ----------------------------------------------------------------------------------
+
+
+async def test_a_normal_broadcast_from_above_is_offered_and_sounds_once_accepted(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a2")
+    broadcast = await province.broadcast("a", [await province.bulletin()], at=utc_now() + HOUR, level="normal")
+    await settle(province, keyring)
+    assert await province.emissions(broadcast) == []
+    offers = await province.rows("SELECT unit_id, state FROM control.offers WHERE broadcast_id = $1", broadcast)
+    assert {(each["unit_id"], each["state"]) for each in offers} == {
+        (province.units["a1"], "offered"),
+        (province.units["a2"], "offered"),
+    }
+
+    await province.decide(broadcast, "a1", "accepted")
+    await province.decide(broadcast, "a2", "declined")
+    await settle(province, keyring)
+
+    assert [row["device_id"] for row in await province.emissions(broadcast)] == ["loa-1"]
+    problems = await province.rows("SELECT problem, detail FROM control.planning_problems")
+    assert problems == [{"problem": "offer_declined", "detail": str(province.units["a2"])}]
+
+
+async def test_a_unit_s_own_order_of_priority_broadcasts_goes_out(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a2")
+    broadcast = await province.broadcast("p", [await province.bulletin()], at=utc_now() + HOUR)
+    await province.execute(
+        "INSERT INTO control.priority_places VALUES ($1, $2, 7, now(), $3)",
+        province.units["a1"],
+        broadcast,
+        province.account_id,
+    )
+    await settle(province, keyring)
+    plans = await sent(province, keyring, Plan)
+    assert {topic: plan.emissions[0].rank.place for topic, plan in plans.items()} == {
+        plan_topic("loa-1"): 7,
+        plan_topic("loa-2"): None,
+    }
+    assert {row["device_id"]: row["place"] for row in await province.emissions(broadcast)} == {
+        "loa-1": 7,
+        "loa-2": None,
+    }
+
+
+async def test_a_relay_goes_out_with_its_source_and_its_fallback(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = (utc_now() + HOUR).replace(microsecond=0)
+    fallback = await province.bulletin(seconds=30)
+    source = await province.source("VOV1", fallback=fallback)
+    broadcast = await province.broadcast("p", [], at=start, relays={source: timedelta(minutes=10)})
+    await settle(province, keyring)
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    (emission,) = plan.emissions
+    assert (emission.content, emission.title, emission.duration_ms) == (ContentKind.RELAY, "VOV1", 600_000)
+    assert emission.relay is not None
+    assert emission.relay.path == f"relays/{source}"
+    assert [medium.sha256 for medium in plan.media] == [emission.fallback]
+    (row,) = await province.emissions(broadcast)
+    assert (row["relay_source_id"], row["bulletin_id"], row["content"]) == (source, None, "relay")
+
+
+async def test_policies_cap_volume_and_name_what_sounds_without_a_plan(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = (utc_now() + HOUR).replace(microsecond=0)
+    notice = await province.bulletin(seconds=20)
+    around = [{"begin": "00:00", "end": "12:00", "percent": 15}, {"begin": "12:00", "end": "00:00", "percent": 15}]
+    fallback = {"bulletin_id": str(notice), "times": ["05:30"]}
+    await province.policy("p", volume_caps=around, fallback=fallback)
+    broadcast = await province.broadcast("p", [await province.bulletin()], at=start, volume_percent=90)
+    await settle(province, keyring)
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert [emission.volume_percent for emission in plan.emissions] == [15]
+    assert [row["volume_percent"] for row in await province.emissions(broadcast)] == [15]
+    (configuration,) = (await sent(province, keyring, Configuration)).values()
+    assert configuration.fallback is not None
+    assert (configuration.fallback.fallback_id, configuration.fallback.at_s) == (notice, (22 * 3600 + 1800,))
+
+
+async def test_time_that_a_broadcast_gives_back_goes_to_the_next_one(province: Province, keyring: Keyring) -> None:
+    """Where minutes are granted, a change of one broadcast reaches others on the devices they share, and no further."""
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a2")
+    await province.device("loa-3", "b1")
+    await province.policy("a", max_day_s=300)
+    start = (utc_now() + timedelta(days=1)).replace(hour=3, minute=0, second=0, microsecond=0)
+    early = utc_now() - timedelta(days=2)
+    first = await province.broadcast("p", [await province.bulletin(seconds=200)], at=start, to=["a1"], issued_at=early)
+    second = await province.broadcast("p", [await province.bulletin(seconds=200)], at=start + HOUR)
+    await settle(province, keyring)
+    assert [row["device_id"] for row in await province.emissions(second)] == ["loa-2", "loa-3"]
+    problems = await province.rows("SELECT broadcast_id, problem, detail, device_no FROM control.planning_problems")
+    assert problems == [
+        {
+            "broadcast_id": second,
+            "problem": "day_full",
+            "detail": str(province.units["a"]),
+            "device_no": province.devices["loa-1"],
+        }
+    ]
+    await sent(province, keyring, Plan)
+
+    await province.withdraw(first)
+    await settle(province, keyring)
+
+    assert [row["device_id"] for row in await province.emissions(second)] == ["loa-1", "loa-2", "loa-3"]
+    assert await province.rows("SELECT FROM control.planning_problems") == []
+    assert set(await sent(province, keyring, Plan)) == {plan_topic("loa-1")}

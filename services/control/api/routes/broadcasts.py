@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import uuid
 from datetime import date, datetime, time, timedelta
+from http import HTTPStatus
 from typing import Annotated, Any, Literal, Self, assert_never
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field, model_validator
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import airing_store, broadcast_requests, broadcast_store, broadcasts, emission_store
+from services.control import airing_store, broadcast_requests, broadcast_store, broadcasts, emission_store, rehearsal
 from services.control.airing_store import ProofCounts
+from services.control.api import what_if
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -30,6 +32,7 @@ from services.control.api.fields import (
 )
 from services.control.api.places import format_place, parse_place
 from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
+from services.control.api.what_if import DetailAfter, DetailLimit, DetailUnit, DryRun, OutlookView
 from services.control.broadcast_requests import (
     BulletinWish,
     DeviceWish,
@@ -46,6 +49,7 @@ from services.control.broadcast_store import StoredBroadcast
 from services.control.broadcasts import Accepted
 from services.control.errors import Fault, Invalid
 from services.control.permissions import Permission
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1/broadcasts", tags=["broadcasts"])
 
@@ -262,6 +266,17 @@ class AcceptedView(BroadcastView):
     exception: ExceptionView | None
 
 
+class RehearsedView(Answer):
+    """What saving would come to: the state it would have, and what it would do to what people hear."""
+
+    state: str
+    devices: int | None = None
+    duration_s: float | None = None
+    starts_at: datetime | None = None
+    exception: ExceptionView | None = None
+    outlook: OutlookView
+
+
 class BroadcastWithProof(BroadcastView):
     """A broadcast and what became of it so far."""
 
@@ -376,6 +391,18 @@ def _accepted_view(accepted: Accepted) -> AcceptedView:
     )
 
 
+def _rehearsed_view(accepted: Accepted, outlook: OutlookView) -> RehearsedView:
+    view = _accepted_view(accepted)
+    return RehearsedView(
+        state=view.state,
+        devices=view.devices,
+        duration_s=view.duration_s,
+        starts_at=view.starts_at,
+        exception=view.exception,
+        outlook=outlook,
+    )
+
+
 def _with_etag(response: Response, stored: StoredBroadcast) -> None:
     response.headers["ETag"] = broadcasts.etag(stored)
 
@@ -397,23 +424,47 @@ async def list_broadcasts(
 
 
 @router.post("", status_code=201, responses=documented([401, 403, 422]))
-async def create_broadcast(body: BroadcastBody, caller: Maker, response: Response, services: Parts) -> AcceptedView:
-    """Ask for a broadcast. Everything wrong with it is named at once; nothing is half stored."""
+async def create_broadcast(
+    body: BroadcastBody,
+    caller: Maker,
+    response: Response,
+    services: Parts,
+    dry_run: DryRun = False,
+    detail_unit: DetailUnit = None,
+    detail_after: DetailAfter = "",
+    detail_limit: DetailLimit = 50,
+) -> AcceptedView | RehearsedView:
+    """Ask for a broadcast. Everything wrong with it is named at once; nothing is half stored.
+
+    Where a policy is against it and lets an approver except from that, it is stored and waits (`awaiting_approval`).
+    """
     unit_id = UnitId(body.unit_id)
     if unit_id not in caller.rights.tree:
         raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
     caller.demand(Permission.MAKE_BROADCASTS, unit_id, field="unit_id")
-    async with services.database.transaction() as connection:
-        accepted = await broadcasts.create(
-            connection,
-            body.wish(),
-            rights=caller.rights,
-            actor=caller.actor,
-            origin=caller.origin,
-            now=caller.now,
+
+    async def save(connection: Connection) -> Accepted:
+        return await broadcasts.create(
+            connection, body.wish(), rights=caller.rights, actor=caller.actor, origin=caller.origin, now=caller.now
         )
+
+    if dry_run:
+        accepted, outlook = await rehearsal.rehearse(
+            services.database, save, stage=what_if.stage(services, unit_id), now=caller.now, first_day=_first_day
+        )
+        response.status_code = HTTPStatus.OK
+        return _rehearsed_view(
+            accepted,
+            what_if.outlook_view(outlook, caller, detail_unit=detail_unit, after=detail_after, limit=detail_limit),
+        )
+    async with services.database.transaction() as connection:
+        accepted = await save(connection)
     _with_etag(response, accepted.broadcast)
     return _accepted_view(accepted)
+
+
+def _first_day(accepted: Accepted) -> date:
+    return accepted.first_day
 
 
 async def _proof(services: Parts, broadcast_id: uuid.UUID, *, now: datetime) -> ProofCounts:
@@ -442,12 +493,17 @@ async def replace_broadcast(
     response: Response,
     services: Parts,
     if_match: IfMatch = None,
-) -> AcceptedView:
+    dry_run: DryRun = False,
+    detail_unit: DetailUnit = None,
+    detail_after: DetailAfter = "",
+    detail_limit: DetailLimit = 50,
+) -> AcceptedView | RehearsedView:
     """Put another wish in its place; If-Match must name the version one has read. What is on the air goes on as it was."""
-    async with services.database.transaction() as connection:
+
+    async def save(connection: Connection) -> Accepted:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         _check_version(stored, if_match, given=body.model_dump(mode="json"))
-        accepted = await broadcasts.replace(
+        return await broadcasts.replace(
             connection,
             stored,
             body.wish(),
@@ -456,6 +512,18 @@ async def replace_broadcast(
             origin=caller.origin,
             now=caller.now,
         )
+
+    if dry_run:
+        stage = what_if.stage(services, UnitId(body.unit_id))
+        accepted, outlook = await rehearsal.rehearse(
+            services.database, save, stage=stage, now=caller.now, first_day=_first_day
+        )
+        return _rehearsed_view(
+            accepted,
+            what_if.outlook_view(outlook, caller, detail_unit=detail_unit, after=detail_after, limit=detail_limit),
+        )
+    async with services.database.transaction() as connection:
+        accepted = await save(connection)
     _with_etag(response, accepted.broadcast)
     return _accepted_view(accepted)
 
@@ -467,16 +535,34 @@ def _check_version(stored: StoredBroadcast, if_match: str | None, *, given: Any)
 
 @router.post("/{broadcast_id}/withdraw", responses=documented([401, 403, 404, 409, 412]))
 async def withdraw_broadcast(
-    broadcast_id: uuid.UUID, caller: Changer, response: Response, services: Parts, if_match: IfMatch = None
-) -> BroadcastView:
+    broadcast_id: uuid.UUID,
+    caller: Changer,
+    response: Response,
+    services: Parts,
+    if_match: IfMatch = None,
+    dry_run: DryRun = False,
+    detail_unit: DetailUnit = None,
+    detail_after: DetailAfter = "",
+    detail_limit: DetailLimit = 50,
+) -> BroadcastView | RehearsedView:
     """Withdraw a broadcast: what has not started does not start any more. If-Match is looked at when it is there."""
-    async with services.database.transaction() as connection:
+
+    async def save(connection: Connection) -> StoredBroadcast:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         if if_match is not None:
             _check_version(stored, if_match, given={"state": broadcasts.WITHDRAWN})
-        withdrawn = await broadcasts.withdraw(
-            connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now
+        return await broadcasts.withdraw(connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now)
+
+    if dry_run:
+        async with services.database.connection() as connection:
+            unit_id = await broadcast_store.unit_of(connection, broadcast_id)
+        withdrawn, outlook = await rehearsal.rehearse(
+            services.database, save, stage=what_if.stage(services, unit_id), now=caller.now
         )
+        view = what_if.outlook_view(outlook, caller, detail_unit=detail_unit, after=detail_after, limit=detail_limit)
+        return RehearsedView(state=withdrawn.state, outlook=view)
+    async with services.database.transaction() as connection:
+        withdrawn = await save(connection)
     _with_etag(response, withdrawn)
     return BroadcastView(**_described(withdrawn))
 

@@ -11,16 +11,14 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from schemas.identifiers import DeviceId, UnitId
-from services.control import airing_store, device_store, devices, fleet
+from services.control import device_store, devices, fleet
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import AfterDevice, Answer, Body, DeviceIdText, Latitude, Longitude, Name, Percent
 from services.control.api.views import (
-    AiringView,
     DeviceHistoryView,
     DeviceStatusView,
-    airing_view,
     device_history_view,
     device_status_view,
 )
@@ -125,13 +123,6 @@ class GatewayAssignment(Body):
     """Which gateway speaks for a device from now on; null: it speaks for itself."""
 
     gateway_id: DeviceIdText | None
-
-
-class ExplanationView(Answer):
-    """What contends for a device at an instant, the winner first."""
-
-    at: datetime
-    contenders: list[AiringView]
 
 
 def _new(body: DeviceBody) -> NewDevice:
@@ -243,23 +234,6 @@ async def device_status(device_id: str, caller: Watcher, services: Parts) -> Dev
     """What is on, what is next, and what was played on the device in the last seven days."""
     async with services.database.connection() as connection:
         return device_history_view(await fleet.device_history(connection, device_id, now=caller.now))
-
-
-@router.get("/{device_id}/explanation", responses=documented([401, 403, 404, 422]))
-async def explain(
-    device_id: str,
-    caller: Watcher,
-    services: Parts,
-    at: Annotated[datetime | None, Query(description="an instant with its offset; default: now")] = None,
-) -> ExplanationView:
-    """What should sound on the device at an instant, and what lost to it."""
-    instant = at or caller.now
-    if instant.tzinfo is None:
-        raise Invalid(Fault("at", "not_an_instant"))
-    async with services.database.connection() as connection:
-        device = await device_store.device(connection, device_id, now=caller.now)
-        contenders = await airing_store.explain(connection, device.device_no, at=instant)
-    return ExplanationView(at=instant, contenders=[airing_view(each) for each in contenders])
 
 
 @router.patch("/{device_id}", responses=documented([401, 403, 404, 409, 422]))

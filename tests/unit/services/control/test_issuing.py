@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from datetime import timedelta
+from datetime import time, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from schemas.configuration import Fallback
 from schemas.fields import DeviceKind
-from schemas.identifiers import DeviceId
+from schemas.identifiers import BulletinId, DeviceId
 from schemas.topics import format_topic
 from services.control import orders
-from services.control.issuing import CONFIG, KEYS, PLAN, Need, PlannedSlot, Standing, Terms, issue, lookback, needs
+from services.control.issuing import (
+    CONFIG,
+    KEYS,
+    PLAN,
+    Need,
+    PlannedSlot,
+    Standing,
+    Terms,
+    issue,
+    lookback,
+    needs,
+    with_fallbacks,
+)
 from services.control.orders import Addressee
 from services.control.planning.changes import fingerprint
-from services.control.planning.model import DeviceNo
+from services.control.planning.model import DeviceNo, Media
+from services.control.planning.policies import Fallback as WantedFallback
+from services.control.planning.policies import Policies, Policy
 from services.control.planning.programme import plan
 from services.control.trust.keyring import Keyring
 from tests.support.control import a_keyring
@@ -24,8 +40,10 @@ from tests.support.planning import (
     PROVINCE,
     a_broadcast,
     a_bulletin,
+    a_media,
     a_snapshot,
     an_addressee,
+    bulletin_id,
     daily,
     days,
     local,
@@ -201,3 +219,56 @@ def test_keys_come_first_and_the_old_place_is_named(keyring: Keyring) -> None:
     assert [each.kind for each in first] == [KEYS, CONFIG, PLAN]
     assert first[0].content_hash == hashlib.sha256(keyring.announced.message).digest()
     assert first[2].content_hash == orders.plan_hash(planned.fingerprint for planned in programme)
+
+
+# --- what sounds when a plan has run out -------------------------------------------------------------------------------
+
+NOTICE = bulletin_id(1)
+
+
+def fallback_for(addressee: Addressee, *policies: Policy, media: dict[BulletinId, Media], zone: str) -> Fallback | None:
+    holding = Policies({policy.unit_id: policy for policy in policies})
+    (given,) = with_fallbacks([addressee], holding, TREE, media, zone=ZoneInfo(zone), today=DAY)
+    return given.fallback
+
+
+def a_policy(unit: int, *times: str) -> Policy:
+    return Policy(
+        unit_id=unit_id(unit),
+        fallback=WantedFallback(bulletin_id=NOTICE, times=tuple(time.fromisoformat(each) for each in times)),
+    )
+
+
+def test_devices_are_told_in_utc_what_to_sound_without_a_plan() -> None:
+    found = fallback_for(
+        an_addressee(), a_policy(11, "17:00", "05:30"), media={NOTICE: a_media(20)}, zone="Asia/Ho_Chi_Minh"
+    )
+    assert found is not None
+    assert (found.fallback_id, found.media.sha256) == (NOTICE, a_media(20).sha256)
+    assert found.at_s == (10 * 3600, 22 * 3600 + 1800)
+
+
+@pytest.mark.parametrize(
+    ("addressee", "media"),
+    [
+        (an_addressee(kind=DeviceKind.BOARD), {NOTICE: a_media(20)}),
+        (an_addressee(unit_id=unit_id(2)), {NOTICE: a_media(20)}),  # another unit's notice
+        (an_addressee(), {}),  # withdrawn, or without sound
+    ],
+)
+def test_who_has_nothing_to_fall_back_on_is_told_nothing(addressee: Addressee, media: dict[BulletinId, Media]) -> None:
+    assert fallback_for(addressee, a_policy(11, "05:30"), media=media, zone="UTC") is None
+
+
+def test_another_fallback_is_another_configuration(keyring: Keyring) -> None:
+    programme = a_programme("05:30")
+    standings = standing_for(an_addressee(), programme, keyring)
+    (given,) = with_fallbacks(
+        [an_addressee()],
+        Policies({unit_id(11): a_policy(11, "05:30")}),
+        TREE,
+        {NOTICE: a_media(20)},
+        zone=ZoneInfo("UTC"),
+        today=DAY,
+    )
+    assert needed(given, standings, programme, keyring) == {CONFIG}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -8,20 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import codec, limits
-from schemas.configuration import Configuration, Ownership
+from schemas.configuration import Configuration, Fallback, Ownership
 from schemas.errors import EncodeError
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
 from schemas.orders import Order
-from schemas.plans import Plan
+from schemas.plans import ContentKind, Plan
 from services.control import orders
 from services.control.orders import SignedOrder
-from services.control.planning.model import DeviceNo, Slot, to_ms
+from services.control.planning.model import DeviceNo, Media, RelaySource, Slot, SourceId, to_ms
 from services.control.planning.programme import plan
 from tests.support.planning import (
     a_broadcast,
     a_bulletin,
     a_device,
+    a_media,
     a_snapshot,
     an_addressee,
     bulletins,
@@ -124,6 +127,48 @@ def test_what_the_wire_cannot_hold_is_cut_to_what_it_can() -> None:
     assert (len(emission.title or ""), len(emission.text or "")) == (200, 2000)
 
 
+def a_source(**changes: object) -> RelaySource:
+    values: dict[str, object] = {"source_id": SourceId(uuid.UUID(int=7)), "name": "VOV1", "path": "relays/7"}
+    return RelaySource(**(values | changes))  # type: ignore[arg-type]
+
+
+def a_relay(source: RelaySource) -> Slot:
+    return replace(
+        slots("05:30", count=1)[0],
+        content=ContentKind.RELAY,
+        bulletin_id=None,
+        media=None,
+        text=None,
+        relay=source,
+        title=source.name,
+    )
+
+
+def test_a_relay_is_told_by_its_source_and_what_fills_in() -> None:
+    fallback = a_media(30, n=9)
+    _, message = signed((a_relay(a_source(fallback=fallback)),))
+    (emission,) = message.emissions
+    assert emission.relay is not None
+    assert (emission.relay.source_id, emission.relay.path, emission.relay.url) == (uuid.UUID(int=7), "relays/7", None)
+    assert (emission.content, emission.media, emission.bulletin_id) == (ContentKind.RELAY, None, None)
+    assert emission.fallback == fallback.sha256
+    assert [medium.sha256 for medium in message.media] == [fallback.sha256]
+
+
+def test_a_source_taken_directly_keeps_its_own_address() -> None:
+    emission = orders.wire_emission(a_relay(a_source(path=None, url="https://vov.example/1")))
+    assert emission.relay is not None
+    assert (emission.relay.path, emission.relay.url, emission.fallback) == (None, "https://vov.example/1", None)
+    assert not emission.relay.is_authenticated
+
+
+def test_a_picture_is_media_without_a_length() -> None:
+    picture = Media(sha256=bytes(32), size=9_000, mime="image/png")
+    slot = replace(slots("05:30", count=1)[0], content=ContentKind.IMAGE, media=picture, text=None)
+    _, message = signed((slot,))
+    assert [(medium.mime, medium.duration_ms) for medium in message.media] == [("image/png", None)]
+
+
 def test_a_plans_hash_is_of_its_content_in_whatever_order() -> None:
     assert orders.plan_hash([b"a", b"b"]) == orders.plan_hash([b"b", b"a"])
     assert orders.plan_hash([b"a"]) != orders.plan_hash([b"b"])
@@ -142,6 +187,10 @@ def a_configuration(
     )
 
 
+def a_fallback(at_s: int) -> Fallback:
+    return Fallback(fallback_id=uuid.UUID(int=1), media=orders.media_reference(a_media(10)), at_s=(at_s,))
+
+
 def test_a_configurations_hash_covers_everything_but_serial_and_times() -> None:
     plain = orders.configuration_hash(a_configuration())
     assert orders.configuration_hash(a_configuration(serial=9, issued_at=HORIZON_AT)) == plain
@@ -153,6 +202,8 @@ def test_a_configurations_hash_covers_everything_but_serial_and_times() -> None:
         a_configuration(latitude=21.0),
         a_configuration(ownership=Ownership.PRIVATE),
         a_configuration(latitude=None),
+        a_configuration(fallback=a_fallback(3_600)),
+        a_configuration(fallback=a_fallback(7_200)),
     ]
     assert len({plain, *map(orders.configuration_hash, others)}) == len(others) + 1
 

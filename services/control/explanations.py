@@ -1,0 +1,106 @@
+"""Why a device sounds what it sounds, at any instant: of what is on record as it was recorded, of later days as planned.
+
+Up to the end of the horizon the record *is* the plan, so it is asked first; what lies beyond is planned on demand for
+this one device, by the same function. What the device really did is told beside it, never instead of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from schemas.identifiers import BroadcastId
+from services.control import airing_store, emission_store, issue_store, programme_store, unit_store
+from services.control.device_store import Device
+from services.control.emission_store import EmissionRecord
+from services.control.planning import explanation, targets
+from services.control.planning.explanation import Explanation
+from services.control.planning.model import Plan, Problem, ProblemKind, Snapshot, Window
+from services.control.planning.programme import MAX_OCCURRENCE_LENGTH, plan
+from services.control.planning.recurrence import local_day, start_of
+from services.shared.database.pool import Connection
+
+# Seen from one device, most broadcasts find none for something: that says nothing about this one.
+_SAYS_NOTHING = frozenset({ProblemKind.NO_DEVICE})
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An explanation. `is_recorded`: it rests on the record and not on a plan made for the question.
+
+    `records` are the emissions whose slots hold the instant, also those taken back, with what became of them; `titles`
+    are those of the broadcasts that are named.
+    """
+
+    explanation: Explanation
+    is_recorded: bool
+    records: tuple[EmissionRecord, ...]
+    titles: Mapping[BroadcastId, str]
+
+
+async def explain(
+    connection: Connection, device: Device, *, at: datetime, now: datetime, zone: ZoneInfo, horizon_days: int
+) -> Told:
+    """Explain what sounds on a device at an instant, or will, or was to."""
+    history = await unit_store.load_units(connection)
+    path = history.on(local_day(at, zone)).path(device.unit_id)
+    is_recorded = at < start_of(local_day(now, zone) + (horizon_days + 1) * _DAY, zone)
+    if is_recorded:
+        # A day's look-back holds everything that can have cut, or been cut by, what sounds now.
+        recorded = await issue_store.load_slots(
+            connection, {device.device_no: at - 2 * MAX_OCCURRENCE_LENGTH}, starts_before=at + MAX_OCCURRENCE_LENGTH
+        )
+        programme = tuple(each.slot for each in recorded[device.device_no])
+        problems = await airing_store.problems_on(connection, device.device_no, device.kind, path, at=at)
+    else:
+        planned, problems = await _foreseen(connection, device, at=at, zone=zone)
+        programme = planned.programmes.get(device.device_no, ())
+    named = {slot.broadcast_id for slot in programme} | {problem.broadcast_id for problem in problems}
+    details = await airing_store.broadcast_details(connection, named)
+    told = explanation.explain(
+        programme,
+        at,
+        device_no=device.device_no,
+        path=path,
+        problems=problems,
+        lengths={each.broadcast_id: each.length for each in details.values() if each.length is not None},
+    )
+    return Told(
+        explanation=told,
+        is_recorded=is_recorded,
+        records=await emission_store.around(connection, device.device_no, at=at),
+        titles={each.broadcast_id: each.title for each in details.values()},
+    )
+
+
+async def _foreseen(
+    connection: Connection, device: Device, *, at: datetime, zone: ZoneInfo
+) -> tuple[Plan, tuple[Problem, ...]]:
+    """The programme of one device around an instant beyond the horizon, and what is wrong with what means it."""
+    day = local_day(at, zone)
+    window = Window(first=day - 2 * _DAY, end=day + 2 * _DAY)
+    snapshot = await programme_store.load_snapshot(
+        connection, window, there_after=at - 2 * _DAY, devices=[device.device_no], around=device.unit_id
+    )
+    planned = await asyncio.to_thread(plan, snapshot, window)
+    meant = _meaning(snapshot, device, window)
+    return planned, tuple(
+        problem for problem in planned.problems if problem.broadcast_id in meant and problem.kind not in _SAYS_NOTHING
+    )
+
+
+def _meaning(snapshot: Snapshot, device: Device, window: Window) -> frozenset[BroadcastId]:
+    """The broadcasts whose targets mean the device on one of the days."""
+    fleet = targets.Fleet(snapshot.devices)
+    trees = [snapshot.units.on(first) for first, _ in snapshot.units.spans(window.first, window.end)]
+    meant: set[BroadcastId] = set()
+    for broadcast in snapshot.broadcasts:
+        for tree in trees:
+            found = targets.resolve(broadcast.targets, broadcast.unit_id, tree, fleet, snapshot.groups)
+            if any(each.device_no == device.device_no for devices in found.audience.values() for each in devices):
+                meant.add(broadcast.broadcast_id)
+    return frozenset(meant)
