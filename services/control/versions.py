@@ -7,12 +7,12 @@ from typing import Any
 from services.control.errors import VersionMismatch, VersionRequired
 
 
-def etag(version: int) -> str:
+def etag(version: int | str) -> str:
     """The version as an entity tag."""
     return f'"{version}"'
 
 
-def check(version: int, if_match: str | None, present: Any, *, given: Any) -> None:
+def check(version: int | str, if_match: str | None, present: Any, *, given: Any) -> None:
     """Raise unless `if_match` names the stored version.
 
     Without it `VersionRequired`; with another one `VersionMismatch`, showing what is stored (`present`) beside what the

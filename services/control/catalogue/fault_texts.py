@@ -952,6 +952,22 @@ FAULTS: dict[str, Parts] = {
             "Export it again as WAV or FLAC; make a film shorter, or its pictures smaller.",
         ),
     ),
+    # --- the order of priority content
+    "priority_not_here": _fault(
+        ("Lịch ưu tiên {id} không phát tại đơn vị này.", "No priority broadcast {id} sounds in this unit."),
+        ("Chỉ xếp các lịch ưu tiên có trong danh sách của đơn vị.", "Order those that the unit's list shows."),
+    ),
+    "priority_repeated": _fault(
+        ("Lịch ưu tiên này xuất hiện hai lần.", "This priority broadcast stands twice."),
+        ("Mỗi lịch chỉ ghi một lần.", "Write each of them once."),
+    ),
+    "priority_left_out": _fault(
+        ("Thiếu lịch ưu tiên “{title}”.", "The priority broadcast “{title}” is left out."),
+        (
+            "Đơn vị xếp thứ tự chứ không được bỏ: hãy ghi đủ mọi lịch ưu tiên.",
+            "A unit orders priority content and does not drop it: write down all of it.",
+        ),
+    ),
     # --- private boards
     "share_without_agreement": _fault(
         (

@@ -444,6 +444,13 @@ PROBLEMS: dict[str, Parts] = {
             "Order {number} has given no right since {ended}.",
         ),
     ),
+    "unit_does_not_decide": _problem(
+        ("Đơn vị này không xếp thứ tự ưu tiên", "This unit does not order priority content"),
+        (
+            "Thứ tự ưu tiên do {unit} quyết định.",
+            "The order of priority content is {unit}'s to decide.",
+        ),
+    ),
     "policy_invalid": _problem(
         ("Quy định phát chưa hợp lệ", "The policy is not valid"),
         ("Quy định chưa được lưu; xem từng lỗi bên dưới.", "The policy was not stored; see each error below."),

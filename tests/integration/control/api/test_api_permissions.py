@@ -110,6 +110,8 @@ MAY: dict[str, set[Role]] = {
     "PUT /api/v1/relay-sources/{relay_source_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/relay-sources/{relay_source_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /api/v1/units/{unit_id}/policy": SEEING,
+    "GET /api/v1/units/{unit_id}/priority-order": SEEING,
+    "PUT /api/v1/units/{unit_id}/priority-order": {Role.OFFICER},
     "GET /api/v1/requisitions": SEEING,
     "POST /api/v1/requisitions": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/requisitions/{requisition_id}/revoke": {Role.OPERATOR, Role.ADMINISTRATOR},
@@ -523,6 +525,17 @@ async def _(api: Api, unit: str) -> Ask:
         "max_day_s": 3_600,
     }
     return Ask(f"/api/v1/units/{api.units[unit]}/policy", {"json": body, "headers": {"If-Match": "*"}})
+
+
+@example("GET", "/api/v1/units/{unit_id}/priority-order")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/priority-order")
+
+
+@example("PUT", "/api/v1/units/{unit_id}/priority-order")
+async def _(api: Api, unit: str) -> Ask:
+    send = {"json": {"order": []}, "headers": {"If-Match": "*"}}
+    return Ask(f"/api/v1/units/{api.units[unit]}/priority-order", send)
 
 
 def _order(api: Api, unit: str) -> dict[str, Any]:

@@ -1,0 +1,121 @@
+"""The order in which a unit wants the priority broadcasts that sound in it (R-17)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
+from pydantic import Field
+
+from schemas.identifiers import BroadcastId, UnitId
+from services.control import priorities, priority_store, versions
+from services.control.api.access import Scope, requires
+from services.control.api.context import Caller, Parts
+from services.control.api.errors import documented
+from services.control.api.fields import Answer, Body
+from services.control.api.views import UnitRef, unit_ref
+from services.control.permissions import Permission
+from services.control.priority_store import PriorityBroadcast
+
+router = APIRouter(prefix="/api/v1/units/{unit_id}/priority-order", tags=["priorities"])
+
+Reader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.UNIT)]
+Orderer = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.UNIT)]
+IfMatch = Annotated[str | None, Header(description="ETag of the order that is meant")]
+
+
+class PriorityOrder(Body):
+    """Every priority broadcast that sounds in the unit, the first to win first."""
+
+    order: list[uuid.UUID] = Field(max_length=priorities.MAX_ORDERED)
+
+
+class PriorityView(Answer):
+    """A priority broadcast that sounds in the unit."""
+
+    broadcast_id: uuid.UUID
+    title: str
+    issued_by: UnitRef
+    issued_at: datetime
+    next_at: datetime | None = Field(description="when it begins next, as far as it is planned")
+    place: int | None = Field(
+        description="that the unit has given it; null: none yet, it stands behind those that have"
+    )
+
+
+class PriorityOrderView(Answer):
+    """The priority broadcasts that sound in a unit, the first to win first."""
+
+    unit: UnitRef
+    order: list[PriorityView]
+
+
+@router.get("", responses=documented([401, 403, 404, 409]))
+async def get_priority_order(
+    unit_id: uuid.UUID, caller: Reader, response: Response, services: Parts
+) -> PriorityOrderView:
+    """In which order priority broadcasts win over one another here. The ETag is what If-Match wants."""
+    async with services.database.connection() as connection:
+        order = await priorities.ordered(connection, UnitId(unit_id), **_when(caller, services))
+    return _answer(response, UnitId(unit_id), order, caller)
+
+
+@router.put("", responses=documented([401, 403, 404, 409, 412, 422, 428]))
+async def put_priority_order(
+    unit_id: uuid.UUID,
+    body: PriorityOrder,
+    caller: Orderer,
+    response: Response,
+    services: Parts,
+    if_match: IfMatch = None,
+) -> PriorityOrderView:
+    """Order them all anew; none can be left out. 412 when another one has come in since it was read."""
+    unit = UnitId(unit_id)
+    async with services.database.transaction() as connection:
+        await priority_store.lock(connection, unit)
+        present = await priorities.ordered(connection, unit, **_when(caller, services))
+        shown = _view(unit, present, caller).model_dump(mode="json")
+        versions.check(priorities.version(present), if_match, shown, given=body.model_dump(mode="json"))
+        await priorities.put(
+            connection,
+            unit,
+            present,
+            [BroadcastId(each) for each in body.order],
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+        order = await priorities.ordered(connection, unit, **_when(caller, services))
+    return _answer(response, unit, order, caller)
+
+
+def _when(caller: Caller, services: Parts) -> dict[str, Any]:
+    return {"tree": caller.rights.tree, "today": services.directory.today(now=caller.now), "now": caller.now}
+
+
+def _answer(
+    response: Response, unit_id: UnitId, order: Sequence[PriorityBroadcast], caller: Caller
+) -> PriorityOrderView:
+    response.headers["ETag"] = versions.etag(priorities.version(order))
+    return _view(unit_id, order, caller)
+
+
+def _view(unit_id: UnitId, order: Sequence[PriorityBroadcast], caller: Caller) -> PriorityOrderView:
+    tree = caller.rights.tree
+    return PriorityOrderView(
+        unit=unit_ref(tree, unit_id),
+        order=[
+            PriorityView(
+                broadcast_id=each.broadcast_id,
+                title=each.title,
+                issued_by=unit_ref(tree, each.unit_id),
+                issued_at=each.issued_at,
+                next_at=each.next_at,
+                place=each.place,
+            )
+            for each in order
+        ],
+    )
