@@ -195,7 +195,8 @@ class _Device:
         self._is_online = False
         self._agenda: list[tuple[int, int, int, int | None, Callable[[], None]]] = []
         self._count = itertools.count()
-        self._wake_ms: int | None = None
+        self._duty_ms: int | None = None  # when the core wants to be woken
+        self._repeat_ms: int | None = None  # when the journal wants to
         self._free_ms = 0  # messages do not overtake each other
         self._retained: dict[DownlinkKind, Downlink] = {}
         self._received: ledger.Ranges = ledger.NOTHING
@@ -217,13 +218,23 @@ class _Device:
                 if life is None or life == self._life:
                     happen()
             elif wake_ms is not None and wake_ms <= self._until_ms:
-                self._now_ms = wake_ms
-                self._wake_ms = None
-                self._feed(inputs.Tick(journal_pending=len(self._journal.entries)))
+                self._wake(wake_ms)
             else:
                 break
         self.story.events_left = len(self._journal.entries)
         return self.story
+
+    @property
+    def _wake_ms(self) -> int | None:
+        return min((each for each in (self._duty_ms, self._repeat_ms) if each is not None), default=None)
+
+    def _wake(self, at_ms: int) -> None:
+        self._now_ms = at_ms
+        if self._duty_ms is not None and self._duty_ms <= at_ms:
+            self._duty_ms = None
+            self._feed(inputs.Tick(journal_pending=len(self._journal.entries)))
+        else:
+            self._pump()
 
     def _corrected(self) -> bool:
         """Take in a small correction of the clock while something sounds, if that comes next.
@@ -235,7 +246,8 @@ class _Device:
             return False
         at_ms = clock.since[piece]
         step_ms = clock.shown[piece] - clock.read(at_ms, piece - 1)
-        ahead_ms = min(self._agenda[0][0], at_ms if self._wake_ms is None else self._wake_ms)
+        wake_ms = self._wake_ms
+        ahead_ms = min(self._agenda[0][0], at_ms if wake_ms is None else wake_ms)
         if (
             at_ms > ahead_ms
             or abs(step_ms) >= device.STEP_WORTH_TELLING_MS
@@ -299,7 +311,7 @@ class _Device:
             self._untune(source)
         self._state = None
         self._inbox.clear()
-        self._wake_ms = None
+        self._duty_ms = self._repeat_ms = None
         self._life += 1
         self._is_online = False
 
@@ -339,24 +351,20 @@ class _Device:
         self._settle()
 
     def _settle(self) -> None:
+        """Publish what the journal owes, and find out when the core wants to be woken."""
         if self._state is None:
             return
-        if self._is_online:
-            self._pump()
+        self._pump()
         now = self._now()
         # A clock below the floor comes to be trusted as time passes: then the device has to look as often as ever.
         is_below = self._state.trusted_since_ms is None and now.clock is not ClockState.UNSYNCHRONISED
         wait_ms = (device.next_wake_ms if is_below else device.next_duty_ms)(self._state, now=now)
         if wait_ms is None:
-            self._wake_ms = None
+            self._duty_ms = None
         elif is_below or self._state.programme.orders:
-            self._wake_ms = self._now_ms + max(1, math.ceil(wait_ms / self._clock.speed))
+            self._duty_ms = self._now_ms + max(1, math.ceil(wait_ms / self._clock.speed))
         else:
-            shown_ms = now.at_ms + wait_ms
-            self._wake_ms = self._clock.when(shown_ms, after_ms=self._now_ms + 1)
-        if self._is_online and (due_ms := self._journal.next_due_ms(uptime_ms=now.uptime_ms)) is not None:
-            repeat_ms = self._now_ms + max(1, math.ceil(due_ms / self._clock.speed))
-            self._wake_ms = repeat_ms if self._wake_ms is None else min(self._wake_ms, repeat_ms)
+            self._duty_ms = self._clock.when(now.at_ms + wait_ms, after_ms=self._now_ms + 1)
 
     def _carry_out(self, wanted: Iterable[effects.Effect]) -> None:
         for effect in wanted:
@@ -567,8 +575,10 @@ class _Device:
     # --- the uplink --------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
+        """Publish what is due, and find out when the next is."""
         journal = self._journal
-        if not journal.entries:
+        self._repeat_ms = None
+        if not self._is_online or not journal.entries:
             return
         uptime_ms = self._now().uptime_ms
         for entry in journal.due(uptime_ms=uptime_ms):
@@ -579,6 +589,9 @@ class _Device:
             self._send_up(entry)
             if self._draw() < DOUBLED_SHARE:
                 self._send_up(entry)
+        due_ms = journal.next_due_ms(uptime_ms=uptime_ms)
+        assert due_ms is not None
+        self._repeat_ms = self._now_ms + max(1, math.ceil(due_ms / self._clock.speed))
 
     def _send_up(self, entry: Entry) -> None:
         payload = codec.encode(EventEnvelope(journal=self._journal.id, sequence=entry.sequence, body=entry.body))
@@ -597,7 +610,7 @@ class _Device:
 
     def _receipted(self, receipt: Receipt) -> None:
         if self._state is not None and self._is_online and self._journal.acknowledge(receipt):
-            self._settle()
+            self._pump()
 
     def _beat(self, message: Heartbeat | Reading) -> None:
         assert not isinstance(message, Reading)
