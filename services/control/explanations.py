@@ -7,18 +7,25 @@ this one device, by the same function. What the device really did is told beside
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from schemas.identifiers import BroadcastId
-from services.control import airing_store, emission_store, issue_store, programme_store, unit_store
+from services.control import (
+    airing_store,
+    device_media_store,
+    emission_store,
+    issue_store,
+    programme_store,
+    unit_store,
+)
 from services.control.device_store import Device
 from services.control.emission_store import EmissionRecord
 from services.control.planning import explanation, targets
 from services.control.planning.explanation import Explanation
-from services.control.planning.model import Plan, Problem, ProblemKind, Snapshot, Window
+from services.control.planning.model import Plan, Problem, ProblemKind, Slot, Snapshot, Window
 from services.control.planning.programme import MAX_OCCURRENCE_LENGTH, plan
 from services.control.planning.recurrence import local_day, start_of
 from services.shared.database.pool import Connection
@@ -61,6 +68,7 @@ async def explain(
         programme = planned.programmes.get(device.device_no, ())
     named = {slot.broadcast_id for slot in programme} | {problem.broadcast_id for problem in problems}
     details = await airing_store.broadcast_details(connection, named)
+    absent = await _absent(connection, device, programme) if at >= now else frozenset[bytes]()
     told = explanation.explain(
         programme,
         at,
@@ -68,6 +76,7 @@ async def explain(
         path=path,
         problems=problems,
         lengths={each.broadcast_id: each.length for each in details.values() if each.length is not None},
+        absent=absent,
     )
     return Told(
         explanation=told,
@@ -75,6 +84,13 @@ async def explain(
         records=await emission_store.around(connection, device.device_no, at=at),
         titles={each.broadcast_id: each.title for each in details.values()},
     )
+
+
+async def _absent(connection: Connection, device: Device, programme: Sequence[Slot]) -> frozenset[bytes]:
+    """The media of a programme that the device does not hold, if it has ever said what it holds."""
+    files = {slot.media.sha256 for slot in programme if slot.media is not None}
+    held = await device_media_store.held(connection, [device.device_no], files)
+    return frozenset(files - held[device.device_no]) if device.device_no in held else frozenset()
 
 
 async def _foreseen(

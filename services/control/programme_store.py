@@ -315,13 +315,15 @@ async def load_snapshot(
     broadcasts: Sequence[BroadcastId] | None = None,
     devices: Sequence[DeviceNo] | None = None,
     around: UnitId | None = None,
+    ground: Snapshot | None = None,
 ) -> Snapshot:
     """What `plan` looks at: scheduled broadcasts with occurrences on the days of `window`, and devices in service.
 
     `broadcasts` and `devices` narrow it down; `around` a unit to the devices that lie below it on one of the days, and
-    to the broadcasts that can reach them. Devices that were retired by `there_after` are left out.
+    to the broadcasts that can reach them. Devices that were retired by `there_after` are left out. Devices and units are
+    taken from `ground`, if there is one: read a moment ago, and known to be the same.
     """
-    units = await unit_store.load_units(connection)
+    units = await unit_store.load_units(connection) if ground is None else ground.units
     issuers, grounds = (None, None) if around is None else _surroundings(around, units, window)
     rows = await connection.fetch(
         _BROADCASTS, window.first, window.end, None if broadcasts is None else list(broadcasts), issuers
@@ -330,19 +332,15 @@ async def load_snapshot(
     items = _grouped(await connection.fetch(_ITEMS, ids))
     targets = _grouped(await connection.fetch(_TARGETS, ids))
     wanted = _named(items, "bulletin_id")
-    device_rows = await connection.fetch(
-        _DEVICES,
-        list(_named(targets, "device_no")),
-        there_after,
-        None if devices is None else list(devices),
-        grounds,
-    )
+    named = list(_named(targets, "device_no"))
     return Snapshot(
         broadcasts=tuple(
             _broadcast(row, items.get(row["broadcast_id"], ()), targets.get(row["broadcast_id"], ())) for row in rows
         ),
         bulletins=tuple(_bulletin(row) for row in await connection.fetch(_BULLETINS, list(wanted))),
-        devices=tuple(_device(row) for row in device_rows),
+        devices=await _load_devices(connection, named, there_after, devices, grounds)
+        if ground is None
+        else ground.devices,
         units=units,
         relays=tuple((await load_sources(connection, _named(items, "relay_source_id"))).values()),
         groups=await _load_groups(connection, _named(targets, "group_id")),
@@ -381,6 +379,19 @@ async def load_sources(
     """The relay sources among these ids, as planning sees them."""
     rows = await connection.fetch(_SOURCES, list(source_ids), with_retired)
     return {SourceId(row["source_id"]): _source(row) for row in rows}
+
+
+async def _load_devices(
+    connection: Connection,
+    named: Sequence[DeviceNo],
+    there_after: datetime,
+    devices: Sequence[DeviceNo] | None,
+    grounds: Sequence[UnitId] | None,
+) -> tuple[DeviceRef, ...]:
+    rows = await connection.fetch(
+        _DEVICES, list(named), there_after, None if devices is None else list(devices), grounds
+    )
+    return tuple(_device(row) for row in rows)
 
 
 async def _load_groups(connection: Connection, group_ids: Iterable[uuid.UUID]) -> dict[GroupId, frozenset[DeviceNo]]:

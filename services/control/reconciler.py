@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from schemas.events import EventType, MessageKind, RefusalReason
-from services.control import report_store
+from services.control import device_media_store, report_store
 from services.control.engine_settings import ProofSettings
 from services.control.metrics import ControlMetrics
 from services.control.planning.changes import EmissionKey
@@ -30,7 +30,9 @@ from services.shared.settings import DatabaseSettings
 CHANNEL = "telemetry_committed"
 PLAN_ACCEPTED = EventType.PLAN_ACCEPTED.name.lower()
 REFUSED = EventType.REFUSED.name.lower()
-READ = PLAYS | {PLAN_ACCEPTED, REFUSED, BOOTED, POWER_CHANGED}
+MEDIA_STORED = EventType.MEDIA_STORED.name.lower()
+MEDIA_FAILED = EventType.MEDIA_FAILED.name.lower()
+READ = PLAYS | {PLAN_ACCEPTED, REFUSED, BOOTED, POWER_CHANGED, MEDIA_STORED, MEDIA_FAILED}
 
 # What explains a silence explains slots that lie this far back at most: a plan is no older, and neither is an outage that
 # anybody asks about.
@@ -103,6 +105,7 @@ class Reconciler:
         await report_store.keep_answers(connection, answers)
         power = _power(events)
         await report_store.keep_power(connection, power)
+        await device_media_store.note(connection, _media(events))
         verdicts = await self._weigh_named(connection, reports, now=now)
         verdicts += await self._weigh_silent(connection, [*answers, *power], now=now)
         await report_store.move_cursor(connection, events[-1].place)
@@ -203,6 +206,21 @@ class Reconciler:
     def _count_verdicts(self, verdicts: Sequence[tuple[EmissionKey, Verdict]]) -> None:
         for _, verdict in verdicts:
             self._metrics.verdicts.labels(verdict.outcome, verdict.evidence or "none").inc()
+
+
+def _media(events: Sequence[FollowedEvent]) -> dict[device_media_store.File, datetime | None]:
+    """What was last said about each media file on each device: when it was stored, or that it could not be fetched."""
+    told: dict[device_media_store.File, datetime | None] = {}
+    for event in events:
+        if event.kind not in (MEDIA_STORED, MEDIA_FAILED) or event.body is None:
+            continue
+        if event.standing in (Standing.DEVICE, Standing.GATEWAY):
+            try:
+                sha256 = bytes.fromhex(event.body["media"])
+            except (KeyError, TypeError, ValueError):
+                continue  # a newer ingest may write it otherwise
+            told[event.device_no, sha256] = event.received_at if event.kind == MEDIA_STORED else None
+    return told
 
 
 def _power(events: Sequence[FollowedEvent]) -> list[PowerTold]:

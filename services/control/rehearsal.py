@@ -5,7 +5,8 @@ it. Then the transaction ends, nothing was kept and nobody was woken, and the tw
 event loop: no lock is held while that computes. Emissions on record are not looked at; what they say follows from the
 plan before.
 
-Only what lies below one unit is planned, with every broadcast that reaches devices there: nothing else can change.
+What can be rehearsed is what people ask for and decide: devices and units stay as they are. Only what lies below one
+unit is planned, with every broadcast that reaches devices there: nothing else can change.
 """
 
 from __future__ import annotations
@@ -13,18 +14,31 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import programme_store
+from services.control import device_media_store, programme_store
 from services.control.broadcast_requests import MAX_AHEAD
 from services.control.planning import impact, programme
 from services.control.planning.changes import fingerprinter
 from services.control.planning.impact import Ground, Impact
-from services.control.planning.model import DeviceNo, DeviceRef, Plan, Problem, Programme, Slot, Snapshot, Window
+from services.control.planning.model import (
+    BulletinItem,
+    DeviceNo,
+    DeviceRef,
+    Media,
+    Plan,
+    Problem,
+    Programme,
+    RelayItem,
+    Slot,
+    Snapshot,
+    Window,
+)
 from services.control.planning.policies import Policies
 from services.shared.database.pool import Connection, Database
 
@@ -65,11 +79,17 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal(Generic[ResultT]):
-    """What a change answered, and what planning would have looked at before and after it."""
+    """What a change answered, and what planning would have looked at before and after it.
+
+    `touched` are the broadcasts that are not the same in both; `stored` says which of their media devices hold, of
+    those devices that have said so.
+    """
 
     result: ResultT
     before: Snapshot
     after: Snapshot
+    touched: frozenset[BroadcastId]
+    stored: Mapping[DeviceNo, frozenset[bytes]]
 
 
 async def rehearse(
@@ -102,8 +122,10 @@ async def _carried_out(
     today = now.astimezone(stage.zone).date()
     everything = Window(first=today - _LOOK_BACK, end=today + MAX_AHEAD)
 
-    async def look(connection: Connection) -> Snapshot:
-        return await programme_store.load_snapshot(connection, everything, there_after=now, around=stage.unit_id)
+    async def look(connection: Connection, ground: Snapshot | None = None) -> Snapshot:
+        return await programme_store.load_snapshot(
+            connection, everything, there_after=now, around=stage.unit_id, ground=ground
+        )
 
     async with database.connection() as connection:
         # What stood before and what will be are read as of one instant: nobody else's change is told as this one's.
@@ -112,7 +134,12 @@ async def _carried_out(
         try:
             before = await look(connection)
             result = await change(connection)
-            return Rehearsal(result=result, before=before, after=await look(connection))
+            after = await look(connection, before)
+            touched = touched_broadcasts(before, after)
+            stored = await device_media_store.held(
+                connection, [device.device_no for device in after.devices], _files(after, touched)
+            )
+            return Rehearsal(result=result, before=before, after=after, touched=touched, stored=stored)
         finally:
             await transaction.rollback()
 
@@ -123,9 +150,8 @@ async def _carried_out(
 def look_ahead(rehearsed: Rehearsal[ResultT], window: Window, stage: Stage, now: datetime) -> Outlook:
     """Plan both and compare them, as far as what has not ended goes."""
     before, after = rehearsed.before, rehearsed.after
-    touched = touched_broadcasts(before, after)
     standing = programme.begin(before, window)
-    coming = programme.replan(standing, after, touched)
+    coming = programme.replan(standing, after, rehearsed.touched)
     trimmed = _Trimmer(now, {each.broadcast_id: each.issued_at for each in after.broadcasts})
     old, new = trimmed.plan(standing.plan), trimmed.plan(coming.plan)
     devices = {device.device_no: device for device in (*before.devices, *after.devices)}
@@ -134,7 +160,9 @@ def look_ahead(rehearsed: Rehearsal[ResultT], window: Window, stage: Stage, now:
         before=old,
         after=new,
         tally=tally(old, new, now=now),
-        impact=impact.compare(old, new, grounds=_grounds(devices, after, window), zone=stage.zone),
+        impact=impact.compare(
+            old, new, grounds=_grounds(devices, after, window), zone=stage.zone, stored=rehearsed.stored
+        ),
         devices=devices,
     )
 
@@ -164,6 +192,27 @@ def touched_broadcasts(before: Snapshot, after: Snapshot) -> frozenset[Broadcast
         (broadcast_id for broadcast_id, _ in _differing(before.offers, after.offers)),
         (broadcast_id for _, broadcast_id in _differing(before.places, after.places)),
     )
+
+
+def _files(snapshot: Snapshot, touched: AbstractSet[BroadcastId]) -> frozenset[bytes]:
+    """The files that the change may bring to a device: those of its broadcasts.
+
+    Where time is granted, what it gives back may bring others into the programme, so those count too.
+    """
+    limits = snapshot.policies.values()
+    is_granted = any(policy.max_day is not None or policy.max_session is not None for policy in limits) or any(
+        device.public_share is not None for device in snapshot.devices
+    )
+    bulletins = {bulletin.bulletin_id: bulletin for bulletin in snapshot.bulletins}
+    sources = {source.source_id: source for source in snapshot.relays}
+    found: set[Media | None] = set()
+    for broadcast in snapshot.broadcasts:
+        for item in broadcast.items if is_granted or broadcast.broadcast_id in touched else ():
+            if isinstance(item, BulletinItem) and item.bulletin_id in bulletins:
+                found |= {bulletins[item.bulletin_id].media, bulletins[item.bulletin_id].board_media}
+            elif isinstance(item, RelayItem) and item.source_id in sources:
+                found.add(sources[item.source_id].fallback)
+    return frozenset(media.sha256 for media in found if media is not None)
 
 
 KeyT = TypeVar("KeyT")

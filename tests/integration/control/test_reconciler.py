@@ -12,6 +12,8 @@ import pytest
 from schemas.events import (
     Booted,
     BootReason,
+    MediaFailed,
+    MediaStored,
     MessageKind,
     MissReason,
     PlanAccepted,
@@ -25,6 +27,7 @@ from schemas.events import (
 )
 from schemas.fields import ClockState, PlayReference, PlaySource, PowerSource
 from schemas.identifiers import BroadcastId
+from services.control import device_media_store
 from services.control.planning.model import to_ms
 from services.control.planning.reconcile import PATIENCE
 from services.control.reconciler import Reconciler, run_reconciler
@@ -309,6 +312,30 @@ async def test_what_was_cut_says_whether_it_went_on(province: Province, keyring:
     await past.follow()
     assert (await past.check("loa-on", "cut", "interrupted", "device"))["is_resumed"] is True
     assert (await past.check("loa-gone", "cut", "outranked", "device"))["is_resumed"] is False
+
+
+async def test_what_devices_hold_is_kept_as_they_last_said(province: Province, keyring: Keyring) -> None:
+    for device_id in ("loa-1", "loa-2"):
+        await province.device(device_id, "a1")
+    await province.device("gw-1", "b1", "gateway")
+    past = await a_past(province, keyring)
+    at = to_ms(past.start)
+    one, two = bytes([1]) * 32, bytes([2]) * 32
+    said: list[tuple[str, MediaStored | MediaFailed]] = [
+        ("loa-1", MediaStored(device_at_ms=at, clock=ClockState.SYNCHRONISED, media=one, size=9)),
+        ("loa-1", MediaStored(device_at_ms=at, clock=ClockState.SYNCHRONISED, media=two, size=9)),
+        ("loa-2", MediaStored(device_at_ms=at, clock=ClockState.SYNCHRONISED, media=one, size=9)),
+        ("loa-1", MediaFailed(device_at_ms=at, clock=ClockState.SYNCHRONISED, media=two, detail="404")),
+    ]
+    for device_id, event in said:
+        await province.event(device_id, event)
+    await province.event("loa-2", said[1][1], principal="gw-1")  # which does not speak for it
+    await past.follow()
+    numbers = [province.devices[each] for each in ("loa-1", "loa-2")]
+    async with province.control.connection() as connection:
+        held = await device_media_store.held(connection, numbers, [one, two])
+        assert held == {number: frozenset({one}) for number in numbers}
+        assert await device_media_store.held(connection, numbers, []) == {}
 
 
 async def test_the_word_of_the_own_gateway_is_evidence_of_its_own_class(province: Province, keyring: Keyring) -> None:

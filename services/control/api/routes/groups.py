@@ -10,15 +10,18 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
 from schemas.identifiers import UnitId
-from services.control import group_store, groups, versions
+from services.control import group_store, groups, rehearsal, versions
+from services.control.api import what_if
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, DeviceIdText, Name
+from services.control.api.what_if import DetailAfter, DetailLimit, DetailUnit, DryRun, OutlookView
 from services.control.errors import Fault, Invalid
 from services.control.group_store import Group
 from services.control.groups import GroupWish
 from services.control.permissions import Permission
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1/groups", tags=["groups"])
 
@@ -52,6 +55,12 @@ class GroupView(Answer):
     created_at: datetime
     created_by: uuid.UUID
     closed_at: datetime | None
+
+
+class RehearsedGroup(Answer):
+    """What saving a group would do to what people hear."""
+
+    outlook: OutlookView
 
 
 def group_view(group: Group) -> GroupView:
@@ -113,9 +122,14 @@ async def replace_group(
     response: Response,
     services: Parts,
     if_match: IfMatch = None,
-) -> GroupView:
+    dry_run: DryRun = False,
+    detail_unit: DetailUnit = None,
+    detail_after: DetailAfter = "",
+    detail_limit: DetailLimit = 50,
+) -> GroupView | RehearsedGroup:
     """Change name and members; what is broadcast to the group reaches the new members from its next occurrence on."""
-    async with services.database.transaction() as connection:
+
+    async def save(connection: Connection) -> Group:
         stored = await group_store.group_for_update(connection, group_id)
         versions.check(
             stored.version,
@@ -123,7 +137,7 @@ async def replace_group(
             group_view(stored).model_dump(mode="json"),
             given=body.model_dump(mode="json"),
         )
-        changed = await groups.change(
+        return await groups.change(
             connection,
             stored,
             body.wish(),
@@ -132,6 +146,14 @@ async def replace_group(
             origin=caller.origin,
             now=caller.now,
         )
+
+    if dry_run:
+        stage = what_if.stage(services, UnitId(body.unit_id))
+        _, outlook = await rehearsal.rehearse(services.database, save, stage=stage, now=caller.now)
+        view = what_if.outlook_view(outlook, caller, detail_unit=detail_unit, after=detail_after, limit=detail_limit)
+        return RehearsedGroup(outlook=view)
+    async with services.database.transaction() as connection:
+        changed = await save(connection)
     return _answer(response, changed)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.control.permissions import Role
+from tests.support.control import a_keyring, a_planner
 from tests.support.control_api import (
     Api,
     add_broadcast,
@@ -312,6 +313,114 @@ async def test_every_change_is_written_down_with_before_and_after(api: Api) -> N
     assert {entry["login"] for entry in about} == {officer.login}
     assert {entry["origin"] for entry in about} == {"203.0.113.7"}
     assert (about[1]["before"]["title"], about[1]["after"]["title"]) == ("Bản tin sáng", "Bản tin chiều")
+
+
+# --- what policies are against -----------------------------------------------------------------------------------------
+
+
+async def set_policy(api: Api, unit: str, **body: Any) -> None:
+    await api.execute(
+        """
+        INSERT INTO control.policies (unit_id, body, changed_at, changed_by)
+        SELECT $1, $2, $3, account_id FROM control.accounts LIMIT 1
+        """,
+        api.units[unit],
+        body,
+        api.clock.now,
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "field", "code"),
+    [
+        ({"quiet": [{"begin": "22:00", "end": "06:00"}]}, {}, "local_times", "against_quiet_hours"),
+        (
+            {"sessions": [{"code": "chieu", "begin": "17:00", "end": "18:00"}]},
+            {},
+            "local_times",
+            "against_outside_session",
+        ),
+        ({"weekdays": [1, 2]}, {}, "starts_on", "against_weekday_not_allowed"),  # the eleventh is a Wednesday
+        ({"max_session_s": 20}, {}, "items", "against_session_too_long"),
+        ({"max_day_s": 20}, {}, "items", "against_day_full"),
+        ({"max_day_s": 50}, {"local_times": ["05:30", "17:00"]}, "items", "against_day_full"),
+        ({"allows_direct_relays": False}, {"items": "direct"}, "items", "against_relay_not_allowed"),
+    ],
+)
+async def test_what_a_policy_is_against_is_refused_by_rule_and_unit(
+    api: Api, policy: dict[str, Any], changes: dict[str, Any], field: str, code: str
+) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    await set_policy(api, "1", **policy)  # the district's: it holds in the commune below
+    if changes.get("items") == "direct":
+        source = await add_source(api, "24", is_direct=True)
+        changes = {"items": [{"relay_source_id": source, "length_s": 60}]}
+    response = await create(api, officer, **changes)
+    assert (response.status_code, response.json()["code"]) == (422, "broadcast_against_policy")
+    (error,) = response.json()["errors"]
+    assert (error["field"], error["code"]) == (field, code)
+    assert "Huyện Bắc" in error["message"]
+    assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 0
+
+
+async def test_other_broadcasts_use_up_the_minutes_of_a_day(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    await add_device(api, "11")
+    await set_policy(api, "11", max_day_s=50)
+    target = [{"unit_id": str(api.units["11"])}]
+    first = await create(api, officer, targets=target)
+    assert first.status_code == 201
+    api.clock.forward(minutes=1)  # of two alike the earlier one comes first
+    second = await create(api, officer, targets=target, local_times=["17:00"])
+    assert [error["code"] for error in second.json()["errors"]] == ["against_day_full"]
+    more_urgent = await create(api, officer, targets=target, local_times=["17:00"], level="priority")
+    assert more_urgent.status_code == 201, more_urgent.text
+
+
+async def test_where_an_approver_may_except_it_waits_and_is_not_planned(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    await set_policy(api, "11", quiet=[{"begin": "22:00", "end": "06:00"}], exceptions_by_approver=True)
+    target = [await a_device(api, "11")]
+    made = await create(api, officer, targets=target)
+    assert (made.status_code, made.json()["state"]) == (201, "awaiting_approval")
+    assert made.json()["exception"] == {"rules": ["quiet_hours"], "unit_ids": [str(api.units["11"])]}
+    planner = a_planner(api.database, a_keyring())
+    await planner.plan_once(now=api.clock.now)
+    assert await api.fetchval("SELECT count(*) FROM control.emissions") == 0
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+
+    # Put right, it needs nobody; and what was asked for about the first version holds for that one only.
+    body = await broadcast_body(api, "11", targets=target, local_times=["06:30"])
+    changed = await api.client.put(path, json=body, headers={**officer, "If-Match": '"1"'})
+    assert (changed.json()["state"], changed.json()["exception"]) == ("scheduled", None)
+    await planner.plan_once(now=api.clock.now)
+    assert await api.fetchval("SELECT count(*) FROM control.emissions") == 1
+
+
+async def test_a_level_that_needs_an_approver_waits_although_no_rule_is_broken(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    await set_policy(api, "1", approved_levels=["priority"])
+    normal = await create(api, officer)
+    priority = await create(api, officer, level="priority")
+    assert [each.json()["state"] for each in (normal, priority)] == ["scheduled", "awaiting_approval"]
+    assert priority.json()["exception"] == {"rules": ["approval_required"], "unit_ids": [str(api.units["1"])]}
+
+
+async def test_a_change_takes_back_what_units_decided_about_an_offer(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "24"))
+    broadcast = await add_broadcast(api, "24", targets=[{"unit_id": str(api.units["11"])}, await a_device(api, "11")])
+    offers = "SELECT string_agg(state, ' ' ORDER BY state) FROM control.offers"
+    assert await api.fetchval(offers) == "offered"
+    await api.execute("UPDATE control.offers SET state = 'accepted', decided_at = $1", api.clock.now)
+    path = f"/api/v1/broadcasts/{broadcast['broadcast_id']}"
+    body = await broadcast_body(api, "24", targets=[{"unit_id": str(api.units["11"])}], local_times=["06:00"])
+    changed = await api.client.put(path, json=body, headers={**officer, "If-Match": '"1"'})
+    assert changed.status_code == 200, changed.text
+    assert await api.fetchval(offers) == "offered"
+
+
+async def a_device(api: Api, unit: str) -> dict[str, Any]:
+    return {"device_id": await add_device(api, unit)}
 
 
 # --- proof -----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,15 @@ from services.control.planning.changes import Changes, fingerprint
 from services.control.rehearsal import Outlook
 from services.shared.database.pool import Connection, connect
 from tests.support.control import a_keyring, a_planner
-from tests.support.control_api import Api, add_bulletin, add_device, broadcast_body
+from tests.support.control_api import (
+    Api,
+    add_broadcast,
+    add_bulletin,
+    add_device,
+    add_group,
+    broadcast_body,
+    group_body,
+)
 from tests.support.database import TestDatabase
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -179,6 +187,48 @@ async def test_a_dry_run_needs_the_version_that_was_read_as_the_save_does(api: A
     for headers, status in (({}, 428), ({"If-Match": '"9"'}, 412), ({"If-Match": '"1"'}, 200)):
         tried = await api.client.put(path, params={"dry_run": "true"}, json=body, headers={**officer, **headers})
         assert tried.status_code == status, tried.text
+
+
+async def test_a_change_of_a_group_can_be_tried_too(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    group, newcomer = await add_group(api, "11"), await add_device(api, "11")
+    path = f"/api/v1/groups/{group['group_id']}"
+    await add_broadcast(api, "11", targets=[{"group_id": group["group_id"]}])
+    before = await everything(api)
+    body = await group_body(api, "11", members=[newcomer])
+    query = {"dry_run": "true", "detail_unit": str(api.units["11"])}
+    tried = await api.client.put(path, params=query, json=body, headers={**officer, "If-Match": '"1"'})
+    assert tried.status_code == 200, tried.text
+    outlook = tried.json()["outlook"]
+    assert (outlook["add"], outlook["withdraw"], outlook["counts"]) == (1, 1, {"added": 1, "removed": 1})
+    assert {each["device_id"]: each["changes"][0]["kind"] for each in outlook["detail"]["devices"]} == {
+        group["members"][0]: "removed",
+        newcomer: "added",
+    }
+    assert await everything(api) == before
+    assert (await api.client.get(path, headers=officer)).json() == group
+
+
+async def test_media_that_are_not_on_the_device_yet_are_counted(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    device_ids = [await add_device(api, "11") for _ in range(3)]
+    bulletin = await add_bulletin(api, "11")
+    sha256 = await api.fetchval("SELECT media_sha256 FROM control.bulletins WHERE bulletin_id::text = $1", bulletin)
+    for device_id, file in ((device_ids[0], sha256), (device_ids[1], bytes(32))):
+        await api.execute(
+            """
+            INSERT INTO control.device_media (device_no, sha256, stored_at)
+            SELECT device_no, $2, $3 FROM control.devices WHERE device_id = $1
+            """,
+            device_id,
+            file,
+            api.clock.now,
+        )
+    target = [{"unit_id": str(api.units["11"])}]
+    body = await broadcast_body(api, "11", items=[{"bulletin_id": bulletin}], targets=target)
+    tried = await api.client.post("/api/v1/broadcasts", params={"dry_run": "true"}, json=body, headers=officer)
+    (unit,) = tried.json()["outlook"]["units"]
+    assert [unit[name] for name in ("devices", "lacking_devices", "unknown_devices")] == [3, 1, 1]
 
 
 # --- many changes, as they come --------------------------------------------------------------------------------------
