@@ -140,19 +140,19 @@ class _Office:
         jingle = self._part(0, self._clip(12, 20))
         morning = self._ask(unit, 2, NORMAL, RESUME, [_clock(5, 30)], (jingle, self._news(1, 4, 8)))
         self._changed(morning, times_ms=(_clock(5, 30 + draw.choice([0, 5]))), parts=(jingle, self._news(1, 4, 8)))
-        times = [_clock(11), _clock(17)] if draw.random() < 0.3 else [_clock(17)]
+        times = [_clock(11), _clock(17)] if draw.random() < 0.2 else [_clock(17)]
         evening = self._ask(unit, 2, NORMAL, draw.choice([RESUME, RESTART]), times, (self._news(0, 6, 12),))
         if draw.random() < 0.2:
             self._end(evening, self._moment(17, 2))  # while it sounds
         else:
             self._changed(evening, times_ms=None, parts=(self._news(0, 5, 9),))
         notice = self._part(0, self._clip(90, 200))
-        self._asked_later(unit, 2, NORMAL, draw.choice([DROP, RESUME]), [_clock(17, 5)], (notice,))
+        self._asked_later(unit, 2, NORMAL, draw.choice([DROP, RESUME]), [_clock(17, 5)], (notice,), share=0.2)
         if draw.random() < 0.4:
             pause = Part(number=1, clip=None, length_ms=20 * SECOND)
             parts = (self._part(0, self._clip(60, 120)), pause, self._part(2, self._clip(60, 120)))
-            self._asked_later(unit, 2, PRIORITY, RESUME, [_clock(5, 35)], parts, share=0.5)
-        if draw.random() < 0.4:
+            self._asked_later(unit, 2, PRIORITY, RESUME, [_clock(5, 35)], parts, share=0.3)
+        if draw.random() < 0.3:
             relay = Part(number=1, clip=None, length_ms=draw.randrange(5, 12) * MINUTE, source=draw.randrange(2))
             self._ask(unit, 2, NORMAL, RESUME, [_clock(6, 30)], (jingle, relay))
         if draw.random() < 0.6:
@@ -162,7 +162,7 @@ class _Office:
     def district(self, unit: str) -> None:
         """What a district asks for."""
         draw = self._draw
-        times = [_clock(5, 45), _clock(17, 10)] if draw.random() < 0.5 else [_clock(17, 10)]
+        times = [_clock(5, 45), _clock(17, 10)] if draw.random() < 0.3 else [_clock(17, 10)]
         daily = self._ask(unit, 1, NORMAL, draw.choice([RESUME, RESTART]), times, (self._news(0, 8, 14),))
         self._changed(daily, times_ms=_clock(17, 10), parts=(self._news(0, 6, 12),))
         # Three at one instant: who issued it earlier goes first.
