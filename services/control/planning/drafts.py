@@ -58,11 +58,16 @@ _COUNTED_DAYS = 64
 # --- what is asked for -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+# Whose grant it is (None: the owner's), the local day, and the session or None for all of the day.
+GrantKey = tuple[UnitId | None, date, str | None]
+_NOTHING = timedelta(0)
+_MS = timedelta(milliseconds=1)
+
+
+class Grant(NamedTuple):
     """Time that an occurrence draws on, together with others that have the same key on the same device."""
 
-    key: tuple[UnitId | None, date, str | None]
+    key: GrantKey
     limit: timedelta
     wanted: timedelta
     kind: ProblemKind  # what it is when the grant does not suffice
@@ -71,34 +76,36 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """One occurrence, as one class of devices puts it out."""
+    """One occurrence, as one class of devices puts it out; `precedence` is who is served first where time is granted."""
 
     occurrence: Occurrence
     slots: tuple[Slot, ...]
     grants: tuple[Grant, ...] = ()
-
-    @property
-    def precedence(self) -> Precedence:
-        """Who is served first where time is granted: by the same order that decides who sounds."""
-        reference = PlayReference(
-            source=PlaySource.EMISSION,
-            id=self.occurrence.broadcast_id,
-            occurrence_at_ms=to_ms(self.occurrence.at),
-            item=self.slots[0].item,
-        )
-        return precedence(Contender(reference=reference, rank=self.slots[0].rank))
+    precedence: Precedence | None = None  # by the order that decides who sounds; None without grants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Share:
-    """What a class of devices gets of a broadcast."""
+    """What a class of devices gets of a broadcast; `wants` is what all of it draws on grants, with their limits."""
 
     devices: tuple[DeviceNo, ...]
     parts: tuple[Part, ...]
-    is_limited: bool = field(init=False)
+    slots: tuple[Slot, ...] = field(init=False, repr=False)
+    wants: Mapping[GrantKey, tuple[timedelta, timedelta]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_limited", any(part.grants for part in self.parts))
+        wants: dict[GrantKey, tuple[timedelta, timedelta]] = {}
+        for part in self.parts:
+            for grant in part.grants:
+                before = wants[grant.key][0] if grant.key in wants else _NOTHING
+                wants[grant.key] = (before + grant.wanted, grant.limit)
+        object.__setattr__(self, "wants", wants)
+        object.__setattr__(self, "slots", tuple(slot for part in self.parts for slot in part.slots))
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any of it draws on time that is granted."""
+        return bool(self.wants)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +123,13 @@ class Draft:
 class Traits(NamedTuple):
     """Everything about a device that makes a difference here.
 
-    `volume` counts only where a policy caps it, and a private board is always by itself.
+    `above` is the highest volume cap of its policies that it is set louder than, and a private board is always by itself.
     """
 
     kind: DeviceKind
     deciding: UnitId
     policy: EffectivePolicy
-    volume: int | None
+    above: int
     private: DeviceNo | None
 
 
@@ -186,26 +193,29 @@ class Ground:
     def sorted_out(self, devices: Iterable[DeviceRef], tree: UnitTree) -> tuple[Crowd, ...]:
         """Devices that can put something out, by their traits."""
         alike: dict[Traits, tuple[list[DeviceNo], list[DeviceRef]]] = {}
+        homes: dict[UnitId, tuple[UnitId, EffectivePolicy, tuple[int, ...]]] = {}
         for device in devices:
             if device.kind not in PLAYS:
                 continue
-            steady, passing = alike.setdefault(self._traits(device, tree), ([], []))
+            home = homes.get(device.unit_id)
+            if home is None:
+                policy = self.policies.at(device.unit_id, tree)
+                home = homes[device.unit_id] = (tree.deciding(device.unit_id), policy, _caps(policy))
+            deciding, policy, caps = home
+            is_private = device.kind is DeviceKind.BOARD and device.ownership is not Ownership.PUBLIC
+            traits = Traits(
+                kind=device.kind,
+                deciding=deciding,
+                policy=policy,
+                above=max((cap for cap in caps if cap < device.volume_percent), default=0),
+                private=device.device_no if is_private else None,
+            )
+            steady, passing = alike.setdefault(traits, ([], []))
             if device.is_there(self._first) and device.is_there(self._end):
                 steady.append(device.device_no)
             else:
                 passing.append(device)
         return tuple(Crowd(traits, tuple(steady), tuple(passing)) for traits, (steady, passing) in alike.items())
-
-    def _traits(self, device: DeviceRef, tree: UnitTree) -> Traits:
-        policy = self.policies.at(device.unit_id, tree)
-        is_private = device.kind is DeviceKind.BOARD and device.ownership is not Ownership.PUBLIC
-        return Traits(
-            kind=device.kind,
-            deciding=tree.deciding(device.unit_id),
-            policy=policy,
-            volume=device.volume_percent if any(each.volume_caps for each in policy.policies) else None,
-            private=device.device_no if is_private else None,
-        )
 
     def is_requisitioned(self, device: DeviceRef, tree: UnitTree, begin: datetime, end: datetime) -> bool:
         """Whether a private board may be used from `begin` to `end` by somebody's order."""
@@ -223,6 +233,10 @@ class Ground:
         )
 
 
+def _caps(policy: EffectivePolicy) -> tuple[int, ...]:
+    return tuple({cap.percent for each in policy.policies for cap in each.volume_caps})
+
+
 # --- who is meant ----------------------------------------------------------------------------------------------------
 
 
@@ -231,7 +245,7 @@ class _Class(NamedTuple):
 
     kind: DeviceKind
     policy: EffectivePolicy
-    volume: int | None
+    above: int
     place: int | None
     private: DeviceNo | None
 
@@ -242,7 +256,7 @@ class _Audience:
 
     depth: int
     choice: Choice
-    classes: Mapping[_Class, tuple[tuple[DeviceNo, ...], tuple[DeviceRef, ...]]]
+    classes: tuple[tuple[_Class, tuple[DeviceNo, ...], tuple[DeviceRef, ...]], ...]
     undecided: tuple[tuple[ProblemKind, UnitId], ...]
     offered: frozenset[UnitId]
     waiting: frozenset[DeviceKind]  # kinds of devices that do not get it because of the offer
@@ -268,13 +282,13 @@ def _audience(broadcast: Broadcast, ground: Ground, snapshot: Snapshot, tree: Un
         place = None
         if broadcast.level is Level.PRIORITY:
             place = snapshot.places.get((traits.deciding, broadcast.broadcast_id))
-        steady, passing = members[_Class(traits.kind, traits.policy, traits.volume, place, traits.private)]
+        steady, passing = members[_Class(traits.kind, traits.policy, traits.above, place, traits.private)]
         steady.extend(crowd.devices)
         passing.extend(crowd.passing)
     return _Audience(
         depth=depth,
         choice=choice,
-        classes={each: (tuple(steady), tuple(passing)) for each, (steady, passing) in members.items()},
+        classes=tuple((each, tuple(steady), tuple(passing)) for each, (steady, passing) in members.items()),
         undecided=tuple(sorted(undecided)),
         offered=frozenset(offered),
         waiting=frozenset(waiting),
@@ -305,11 +319,18 @@ class _Ruling(NamedTuple):
     caps: tuple[int | None, ...] | None = None  # of the volume of each piece; None: nobody caps any
 
 
+class _Cast(NamedTuple):
+    """What one kind of device makes of a line-up: pieces by their position, and the numbers they were asked for by."""
+
+    forms: tuple[tuple[int, Piece, Form], ...]
+    asked: frozenset[int]
+
+
 class _Drafting:
     """The making of one draft; holds what its occurrences have in common."""
 
     def __init__(self, broadcast: Broadcast, ground: Ground, snapshot: Snapshot, stock: Stock) -> None:
-        self._broadcast = broadcast
+        self.broadcast = broadcast
         self._ground = ground
         self._snapshot = snapshot
         self._stock = stock
@@ -320,82 +341,114 @@ class _Drafting:
         self._offered: set[UnitId] = set()
         self._audiences: dict[int, _Audience] = {}
         self._lineups: dict[tuple[tuple[tuple[int, ProblemKind], ...], timedelta | None], Lineup] = {}
+        # By the id of a line-up, which `_lineups` keeps.
+        self._casts: dict[tuple[int, DeviceKind], _Cast] = {}
         self._ranks: dict[tuple[int, int | None], Rank] = {}
         self._perishables = self._find_perishables()
 
     def draft(self) -> Draft:
-        expansion = recurrence.expand(self._broadcast, self._ground.window, self._session_begins)
+        expansion = recurrence.expand(self.broadcast, self._ground.window, self._session_begins)
         self._problems.update(expansion.problems)
         for occurrence in expansion.occurrences:
             self._plan(occurrence)
         return Draft(
-            shares=tuple(Share(devices=self._devices[key], parts=tuple(parts)) for key, parts in self._parts.items()),
+            shares=self._shares(),
             problems=tuple(sorted(self._problems, key=lambda each: each.order)),
             offers=frozenset(self._offered),
         )
+
+    def _shares(self) -> tuple[Share, ...]:
+        """Classes that came to the same parts, whatever made them classes, share them."""
+        alike: dict[tuple[Part, ...], list[DeviceNo]] = defaultdict(list)
+        for key, parts in self._parts.items():
+            alike[tuple(parts)].extend(self._devices[key])
+        return tuple(Share(devices=tuple(devices), parts=parts) for parts, devices in alike.items())
 
     # --- one occurrence ----------------------------------------------------------------------------------------------
 
     def _plan(self, occurrence: Occurrence) -> None:
         tree = self._ground.units.on(occurrence.local_day)
-        depth = tree.depth(self._broadcast.unit_id)
-        if occurrence.at < self._broadcast.issued_at:
-            self._say(ProblemKind.BEFORE_ISSUE, occurrence)
+        depth = tree.depth(self.broadcast.unit_id)
+        if occurrence.at < self.broadcast.issued_at:
+            self.say(ProblemKind.BEFORE_ISSUE, occurrence)
             return
         if depth is None:
-            self._say(ProblemKind.ISSUER_CLOSED, occurrence)
+            self.say(ProblemKind.ISSUER_CLOSED, occurrence)
             return
         # One tree object stands for all days between two changes of the tree (UnitHistory.on).
         audience = self._audiences.get(id(tree))
         if audience is None:
-            audience = _audience(self._broadcast, self._ground, self._snapshot, tree, depth)
+            audience = _audience(self.broadcast, self._ground, self._snapshot, tree, depth)
             self._audiences[id(tree)] = audience
         self._offered |= audience.offered
         for kind, unit_id in audience.undecided:
-            self._say(kind, occurrence, detail=str(unit_id))
+            self.say(kind, occurrence, detail=str(unit_id))
         for fault in audience.choice.faults:
-            self._say(fault.kind, occurrence, device_no=fault.device_no, detail=fault.detail)
+            self.say(fault.kind, occurrence, device_no=fault.device_no, detail=fault.detail)
         self._deal(occurrence, audience, tree)
 
     def _deal(self, occurrence: Occurrence, audience: _Audience, tree: UnitTree) -> None:
         """Give every class of the audience what it is to put out."""
-        left_out = tuple((number, kind) for number, kind, since in self._perishables if occurrence.at >= since)
-        whole = self._line_up(left_out, None)
-        rulings: dict[EffectivePolicy, _Ruling] = {}
+        left_out = tuple((item, kind) for item, kind, since in self._perishables if occurrence.at >= since)
+        whole = self.line_up(left_out, None)
+        hearing = _Hearing(self, occurrence, left_out, whole)
         known: dict[tuple[object, ...], tuple[Slot, ...]] = {}
-        reached = {piece.asked for piece in whole.pieces for kind in audience.waiting if piece.form(kind) is not None}
-        for each, (steady, passing) in audience.classes.items():
-            ruling = rulings.get(each.policy)
-            if ruling is None:
-                ruling = rulings[each.policy] = self._rule(occurrence, each.policy, left_out, whole)
+        parts: dict[tuple[int, int, tuple[Grant, ...]], Part] = {}
+        reached: set[int] = set()
+        for kind in audience.waiting:
+            reached |= self._cast(whole, kind).asked
+        for number, (each, steady, passing) in enumerate(audience.classes):
+            ruling = hearing.ruling(each.policy)
             lineup = ruling.lineup
             if lineup is None:
-                reached.update(piece.asked for piece in whole.pieces if piece.form(each.kind))
+                reached |= self._cast(whole, each.kind).asked
                 continue
-            key = (id(lineup), each.kind, each.place, each.volume if ruling.caps is not None else None, ruling.caps)
+            cast = self._cast(lineup, each.kind)
+            if not cast.forms:
+                continue
+            volumes = self._volumes(ruling.caps, each.above, len(lineup.pieces))
+            key = (id(lineup), each.kind, each.place, volumes)
             slots = known.get(key)
             if slots is None:
-                slots = known[key] = self._slots(occurrence, lineup, each, ruling.caps, audience.depth)
-            if not slots:
-                continue
-            grants = ruling.grants
+                rank = self._rank(audience.depth, each.place)
+                slots = known[key] = tuple(
+                    self._slot(occurrence, piece, form, rank, volumes[position] if volumes else None)
+                    for position, piece, form in cast.forms
+                )
+            owned: tuple[Grant, ...] = ()
             if each.private is not None:
-                owned = self._owned(occurrence, self._ground.fleet.by_no[each.private], slots, lineup, audience, tree)
-                if owned is None:
-                    reached.update(piece.asked for piece in lineup.pieces if piece.form(each.kind))
+                given = self._owned(occurrence, self._ground.fleet.by_no[each.private], slots, lineup, audience, tree)
+                if given is None:
+                    reached |= cast.asked
                     continue
-                grants += owned
+                owned = given
+            grants = ruling.grants + owned
             if steady:
-                reached.update(piece.asked for piece in lineup.pieces if piece.form(each.kind))
-                self._give((id(audience), each), steady, Part(occurrence=occurrence, slots=slots, grants=grants))
+                reached |= cast.asked
+                part = parts.get((id(slots), id(ruling.grants), owned))
+                if part is None:
+                    part = parts[id(slots), id(ruling.grants), owned] = hearing.part(slots, grants)
+                self._give((id(audience), number), steady, part)
             for device in passing:
                 some = tuple(slot for slot in slots if device.is_there(slot.starts_at))
                 if some:
                     begun = {slot.item for slot in some}
-                    reached.update(piece.asked for piece in lineup.pieces if piece.item in begun)
-                    part = Part(occurrence=occurrence, slots=some, grants=grants)
-                    self._give((id(audience), each, device.device_no), (device.device_no,), part)
-        self._name_gaps(occurrence, whole, [each.lineup for each in rulings.values()], audience, reached)
+                    reached.update(piece.asked for _, piece, _ in cast.forms if piece.item in begun)
+                    one = (device.device_no,)
+                    self._give((id(audience), number, device.device_no), one, hearing.part(some, grants))
+        self._name_gaps(occurrence, whole, hearing.lineups, audience, reached)
+
+    def _cast(self, lineup: Lineup, kind: DeviceKind) -> _Cast:
+        found = self._casts.get((id(lineup), kind))
+        if found is None:
+            forms = tuple(
+                (position, piece, form)
+                for position, piece in enumerate(lineup.pieces)
+                if (form := piece.form(kind)) is not None
+            )
+            found = _Cast(forms, frozenset(piece.asked for _, piece, _ in forms))
+            self._casts[id(lineup), kind] = found
+        return found
 
     def _give(self, key: object, devices: tuple[DeviceNo, ...], part: Part) -> None:
         self._devices[key] = devices
@@ -405,20 +458,21 @@ class _Drafting:
         self,
         occurrence: Occurrence,
         whole: Lineup,
-        lineups: Sequence[Lineup | None],
+        made: Sequence[Lineup],
         audience: _Audience,
         reached: set[int],
     ) -> None:
         """What of this occurrence is not emitted although somebody asked for it."""
-        made = [each for each in lineups if each is not None]
+        named: set[int] = set()
         for lineup in made or [whole]:
             for item, kind in lineup.gaps:
-                self._say(kind, occurrence, item=item)
+                self.say(kind, occurrence, item=item)
+                named.add(item)
             if lineup.is_overfull:
-                self._say(ProblemKind.TOO_MANY_ITEMS, occurrence)
+                self.say(ProblemKind.TOO_MANY_ITEMS, occurrence)
         for piece in whole.pieces:
-            if piece.asked not in reached and piece.asked == piece.item:
-                self._say(ProblemKind.NO_DEVICE, occurrence, item=piece.item)
+            if piece.asked == piece.item and piece.asked not in reached | named:
+                self.say(ProblemKind.NO_DEVICE, occurrence, item=piece.item)
         for device in audience.choice.named:
             for piece in whole.pieces:
                 if piece.asked != piece.item:
@@ -429,71 +483,11 @@ class _Drafting:
                     kind, detail = ProblemKind.TARGET_DEVICE_GONE, ""
                 else:
                     continue
-                self._say(kind, occurrence, item=piece.item, device_no=device.device_no, detail=detail)
+                self.say(kind, occurrence, item=piece.item, device_no=device.device_no, detail=detail)
         if not whole.pieces and not whole.gaps:
-            self._say(ProblemKind.BULLETIN_MISSING, occurrence)
+            self.say(ProblemKind.BULLETIN_MISSING, occurrence)
 
-    # --- what may sound ----------------------------------------------------------------------------------------------
-
-    def _rule(
-        self,
-        occurrence: Occurrence,
-        policy: EffectivePolicy,
-        left_out: tuple[tuple[int, ProblemKind], ...],
-        whole: Lineup,
-    ) -> _Ruling:
-        """What a policy makes of the occurrence, and say so where it refuses or shortens it."""
-        broadcast = self._broadcast
-        lineup = whole
-        if not policy.is_empty and (broadcast.fit is not Fit.WHOLE or broadcast.fill is Fill.REPEAT):
-            closes = self._closes(occurrence, policy)
-            lineup = self._line_up(left_out, closes)
-            if lineup.is_shortened:
-                self._say(ProblemKind.SHORTENED, occurrence, detail=str(policy.policies[-1].unit_id))
-        if lineup.length > MAX_OCCURRENCE_LENGTH:
-            self._say(ProblemKind.TOO_LONG, occurrence)
-            return _Ruling(None)
-        if policy.is_empty or broadcast.level is Level.EMERGENCY:
-            return _Ruling(lineup)
-        assert self._zone is not None, "nothing occurs without a zone"
-        local = policies.local_pieces(_spans(occurrence.at, lineup.pieces), self._zone)
-        breaches = policies.check(
-            policy,
-            local,
-            level=broadcast.level,
-            has_direct_relay=lineup.has_direct_relay,
-            allowed=broadcast.allowed_rules,
-        )
-        for breach in breaches:
-            self._say(ProblemKind(breach.rule.value), occurrence, detail=str(breach.unit_id))
-        if breaches:
-            return _Ruling(None)
-        budgets = policies.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
-        return _Ruling(lineup, _granted(budgets, occurrence), self._caps(occurrence, policy, lineup))
-
-    def _closes(self, occurrence: Occurrence, policy: EffectivePolicy) -> timedelta | None:
-        """When the session ends that the occurrence begins in, from its beginning on."""
-        begin_ms = _ms_of_day(occurrence.local_time)
-        ends = [policies.open_until(policy, occurrence.local_day, begin_ms)]
-        if occurrence.session is not None:
-            held = self._held(occurrence.session, occurrence.local_day)
-            if isinstance(held, policies.Held):
-                ends.append(_ms_of_day(held.end) or _DAY_MS)
-        known = [end - begin_ms for end in ends if end is not None and end > begin_ms]
-        return timedelta(milliseconds=min(known)) if known else None
-
-    def _caps(self, occurrence: Occurrence, policy: EffectivePolicy, lineup: Lineup) -> tuple[int | None, ...] | None:
-        if not any(each.volume_caps for each in policy.policies):
-            return None
-        assert self._zone is not None, "nothing occurs without a zone"
-        return tuple(
-            policies.volume_cap(
-                policy,
-                policies.local_pieces(_spans(occurrence.at, [piece]), self._zone),
-                level=self._broadcast.level,
-            )
-            for piece in lineup.pieces
-        )
+    # --- who gives what ----------------------------------------------------------------------------------------------
 
     def _owned(
         self,
@@ -511,7 +505,7 @@ class _Drafting:
         if device.ownership is Ownership.PRIVATE or not share:
             # Said of the unit; of the board itself only to who named it.
             is_named = device in audience.choice.named
-            self._say(
+            self.say(
                 ProblemKind.PRIVATE_BOARD,
                 occurrence,
                 device_no=device.device_no if is_named else None,
@@ -522,7 +516,7 @@ class _Drafting:
             Grant(
                 key=(None, occurrence.local_day, None),
                 limit=share,
-                wanted=sum((slot.ends_at - slot.starts_at for slot in slots), timedelta(0)),
+                wanted=sum((slot.ends_at - slot.starts_at for slot in slots), _NOTHING),
                 kind=ProblemKind.SHARE_USED_UP,
                 detail=str(device.unit_id),
             ),
@@ -530,23 +524,8 @@ class _Drafting:
 
     # --- slots -------------------------------------------------------------------------------------------------------
 
-    def _slots(
-        self,
-        occurrence: Occurrence,
-        lineup: Lineup,
-        each: _Class,
-        caps: tuple[int | None, ...] | None,
-        depth: int,
-    ) -> tuple[Slot, ...]:
-        rank = self._rank(depth, each.place)
-        return tuple(
-            self._slot(occurrence, piece, form, rank, self._volume(None if caps is None else caps[place], each.volume))
-            for place, piece in enumerate(lineup.pieces)
-            if (form := piece.form(each.kind)) is not None
-        )
-
     def _slot(self, occurrence: Occurrence, piece: Piece, form: Form, rank: Rank, volume_percent: int | None) -> Slot:
-        broadcast, source = self._broadcast, piece.source
+        broadcast, source = self.broadcast, piece.source
         length = piece.length if form.length is None else min(piece.length, form.length)
         starts_at = occurrence.at + piece.offset
         patience = length / JOINABLE_PARTS if broadcast.patience is None else min(broadcast.patience, length)
@@ -568,41 +547,41 @@ class _Drafting:
             resume=broadcast.resume,
         )
 
-    def _volume(self, cap: int | None, configured: int | None) -> int | None:
-        """How loud something is to be, by broadcast and cap; None where the device is to sound as it is configured."""
-        wanted = self._broadcast.volume_percent
-        if cap is None:
-            return wanted
+    def _volumes(self, caps: tuple[int | None, ...] | None, above: int, pieces: int) -> tuple[int | None, ...] | None:
+        """How loud each piece is to be, by broadcast and caps; None where a device is to sound as it is configured."""
+        wanted = self.broadcast.volume_percent
+        if caps is None:
+            return None if wanted is None else (wanted,) * pieces
         if wanted is None:
             # Only what is set louder than the cap is told anything: a cap must not make a quiet device louder.
-            return cap if configured is None or configured > cap else None
-        return min(cap, wanted)
+            return tuple(cap if cap is not None and above >= cap else None for cap in caps)
+        return tuple(wanted if cap is None else min(cap, wanted) for cap in caps)
 
     def _rank(self, depth: int, place: int | None) -> Rank:
         found = self._ranks.get((depth, place))
         if found is None:
             found = self._ranks[depth, place] = Rank(
-                level=self._broadcast.level,
-                severity=self._broadcast.severity,
+                level=self.broadcast.level,
+                severity=self.broadcast.severity,
                 issuer_depth=min(depth, MAX_ISSUER_DEPTH),
-                issued_at_ms=to_ms(self._broadcast.issued_at),
+                issued_at_ms=to_ms(self.broadcast.issued_at),
                 place=place,
             )
         return found
 
     # --- what occurrences have in common -----------------------------------------------------------------------------
 
-    def _line_up(self, left_out: tuple[tuple[int, ProblemKind], ...], closes: timedelta | None) -> Lineup:
+    def line_up(self, left_out: tuple[tuple[int, ProblemKind], ...], closes: timedelta | None) -> Lineup:
         found = self._lineups.get((left_out, closes))
         if found is None:
-            found = line_up(self._broadcast, self._stock, left_out=dict(left_out), closes=closes)
+            found = line_up(self.broadcast, self._stock, left_out=dict(left_out), closes=closes)
             self._lineups[left_out, closes] = found
         return found
 
     def _find_perishables(self) -> tuple[tuple[int, ProblemKind, datetime], ...]:
         """Items that are in no occurrence from an instant on: bulletins that expire, and that were in often enough."""
         found: list[tuple[int, ProblemKind, datetime]] = []
-        for item in self._broadcast.items:
+        for item in self.broadcast.items:
             bulletin = self._stock.bulletins.get(item.bulletin_id) if isinstance(item, BulletinItem) else None
             if bulletin is None:
                 continue
@@ -616,30 +595,35 @@ class _Drafting:
 
     def _used_up_at(self, plays: int) -> datetime | None:
         """When the occurrence after the first `plays` ones begins; None when that is not before the window has ended."""
-        first, end, days = self._broadcast.recurrence.starts_on, self._ground.window.end, _COUNTED_DAYS
+        first, end, days = self.broadcast.recurrence.starts_on, self._ground.window.end, _COUNTED_DAYS
         left = plays
         while first < end:
             until = min(first + timedelta(days=days), end)
-            span = recurrence.expand(self._broadcast, Window(first=first, end=until), self._session_begins)
+            span = recurrence.expand(self.broadcast, Window(first=first, end=until), self._session_begins)
             if left < len(span.occurrences):
                 return span.occurrences[left].at
             left -= len(span.occurrences)
             first, days = until, days * 2
         return None
 
+    def local_pieces(self, spans: Iterable[tuple[datetime, datetime]]) -> tuple[policies.Piece, ...]:
+        """What sounds in `spans`, in local days and times of the broadcast."""
+        assert self._zone is not None, "nothing occurs without a zone"
+        return policies.local_pieces(spans, self._zone)
+
     def _session_begins(self, code: str, day: date) -> time | ProblemKind:
-        held = self._held(code, day)
+        held = self.held(code, day)
         return held.begin if isinstance(held, policies.Held) else held
 
-    def _held(self, code: str, day: date) -> policies.Held | ProblemKind:
+    def held(self, code: str, day: date) -> policies.Held | ProblemKind:
         """A session of the issuing unit as it takes place on a day, or why it does not."""
         tree = self._ground.units.on(day)
-        if self._broadcast.unit_id not in tree:
+        if self.broadcast.unit_id not in tree:
             return ProblemKind.ISSUER_CLOSED
-        held = policies.session(self._ground.policies.at(self._broadcast.unit_id, tree), code, day)
+        held = policies.session(self._ground.policies.at(self.broadcast.unit_id, tree), code, day)
         return held if isinstance(held, policies.Held) else ProblemKind.UNKNOWN_SESSION
 
-    def _say(
+    def say(
         self,
         kind: ProblemKind,
         occurrence: Occurrence,
@@ -649,6 +633,128 @@ class _Drafting:
         detail: str = "",
     ) -> None:
         self._problems.add(problem(kind, occurrence, item=item, device_no=device_no, detail=detail))
+
+
+class _Hearing:
+    """What policies make of one occurrence, each asked once; and said where they refuse or shorten it."""
+
+    def __init__(
+        self,
+        drafting: _Drafting,
+        occurrence: Occurrence,
+        left_out: tuple[tuple[int, ProblemKind], ...],
+        whole: Lineup,
+    ) -> None:
+        self._drafting = drafting
+        self._broadcast = drafting.broadcast
+        self._occurrence = occurrence
+        self._left_out = left_out
+        self._whole = whole
+        # By the id of a policy: `Policies` keeps them, and hands out the same one for the same path.
+        self._rulings: dict[int, _Ruling] = {}
+        # By the id of a line-up; what is the same for all policies.
+        self._local: dict[int, tuple[policies.Piece, ...]] = {}
+        self._pieces: dict[int, tuple[tuple[policies.Piece, ...], ...]] = {}
+        self._caps: dict[tuple[int, ...], tuple[int | None, ...] | None] = {}
+        # By the id of a rank, which the draft keeps.
+        self._served: dict[int, Precedence] = {}
+
+    @property
+    def lineups(self) -> list[Lineup]:
+        """The line-ups of the policies that let something sound."""
+        return [each.lineup for each in self._rulings.values() if each.lineup is not None]
+
+    def ruling(self, policy: EffectivePolicy) -> _Ruling:
+        """What holds under a policy."""
+        found = self._rulings.get(id(policy))
+        if found is None:
+            found = self._rulings[id(policy)] = self._rule(policy)
+        return found
+
+    def _rule(self, policy: EffectivePolicy) -> _Ruling:
+        broadcast, occurrence = self._broadcast, self._occurrence
+        lineup = self._whole
+        if not policy.is_empty and (broadcast.fit is not Fit.WHOLE or broadcast.fill is Fill.REPEAT):
+            lineup = self._drafting.line_up(self._left_out, self._closes(policy))
+            if lineup.is_shortened:
+                self._drafting.say(ProblemKind.SHORTENED, occurrence, detail=str(policy.policies[-1].unit_id))
+        if lineup.length > MAX_OCCURRENCE_LENGTH:
+            self._drafting.say(ProblemKind.TOO_LONG, occurrence)
+            return _Ruling(None)
+        if policy.is_empty or broadcast.level is Level.EMERGENCY:
+            return _Ruling(lineup)
+        local = self._local.get(id(lineup))
+        if local is None:
+            local = self._local[id(lineup)] = self._drafting.local_pieces(_spans(occurrence.at, lineup.pieces))
+        breaches = policies.check(
+            policy,
+            local,
+            level=broadcast.level,
+            has_direct_relay=lineup.has_direct_relay,
+            allowed=broadcast.allowed_rules,
+        )
+        for breach in breaches:
+            self._drafting.say(ProblemKind(breach.rule.value), occurrence, detail=str(breach.unit_id))
+        if breaches:
+            return _Ruling(None)
+        budgets = policies.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
+        return _Ruling(lineup, _granted(budgets, occurrence), self._volume_caps(policy, lineup))
+
+    def _closes(self, policy: EffectivePolicy) -> timedelta | None:
+        """When the session ends that the occurrence begins in, from its beginning on."""
+        occurrence = self._occurrence
+        begin_ms = _ms_of_day(occurrence.local_time)
+        ends = [policies.open_until(policy, occurrence.local_day, begin_ms)]
+        if occurrence.session is not None:
+            held = self._drafting.held(occurrence.session, occurrence.local_day)
+            if isinstance(held, policies.Held):
+                ends.append(_ms_of_day(held.end) or _DAY_MS)
+        known = [end - begin_ms for end in ends if end is not None and end > begin_ms]
+        return timedelta(milliseconds=min(known)) if known else None
+
+    def _volume_caps(self, policy: EffectivePolicy, lineup: Lineup) -> tuple[int | None, ...] | None:
+        """The cap of each piece; None where there is none. Most units only have the caps of those above."""
+        said = [id(each) for each in policy.policies if each.volume_caps]
+        if not said:
+            return None
+        key = (id(lineup), *said)
+        if key not in self._caps:
+            pieces = self._pieces.get(id(lineup))
+            if pieces is None:
+                pieces = self._pieces[id(lineup)] = self._local_by_piece(lineup)
+            level = self._broadcast.level
+            caps = tuple(policies.volume_cap(policy, each, level=level) for each in pieces)
+            self._caps[key] = caps if any(cap is not None for cap in caps) else None
+        return self._caps[key]
+
+    def _local_by_piece(self, lineup: Lineup) -> tuple[tuple[policies.Piece, ...], ...]:
+        local, at = self._local[id(lineup)], self._occurrence.at
+        if len(local) == 1 and len(lineup.pieces) > 1:
+            # All of it without a break on one day: the clock on the wall runs evenly through it.
+            day, begin_ms = local[0].day, local[0].begin_ms
+            first = lineup.pieces[0].offset
+            spans = [
+                (begin_ms + (each.offset - first) // _MS, begin_ms + (each.offset + each.length - first) // _MS)
+                for each in lineup.pieces
+            ]
+            if spans[-1][1] == local[0].end_ms:
+                return tuple((policies.Piece(day, begin, end),) for begin, end in spans)
+        return tuple(self._drafting.local_pieces(_spans(at, [piece])) for piece in lineup.pieces)
+
+    def part(self, slots: tuple[Slot, ...], grants: tuple[Grant, ...]) -> Part:
+        """The occurrence, as a class of devices puts it out."""
+        occurrence = self._occurrence
+        if not grants:
+            return Part(occurrence=occurrence, slots=slots)
+        rank = slots[0].rank
+        served = self._served.get(id(rank))
+        if served is None:
+            # Nothing comes from outside here, so nothing is validated again.
+            reference = PlayReference.model_construct(
+                source=PlaySource.EMISSION, id=occurrence.broadcast_id, occurrence_at_ms=to_ms(occurrence.at), item=0
+            )
+            served = self._served[id(rank)] = precedence(Contender(reference=reference, rank=rank))
+        return Part(occurrence=occurrence, slots=slots, grants=grants, precedence=served)
 
 
 def problem(
@@ -687,10 +793,10 @@ def _granted(budgets: Iterable[policies.Budget], occurrence: Occurrence) -> tupl
     """Budgets as grants. What sounds after midnight counts for the day on which its occurrence begins, like all of it:
     so what a day holds is known from that day, and windows of days compose.
     """
-    merged: dict[tuple[UnitId | None, date, str | None], Grant] = {}
+    merged: dict[GrantKey, Grant] = {}
     for budget in budgets:
         key = (budget.unit_id, occurrence.local_day, budget.session)
-        before = merged[key].wanted if key in merged else timedelta(0)
+        before = merged[key].wanted if key in merged else _NOTHING
         merged[key] = Grant(
             key=key,
             limit=budget.limit,

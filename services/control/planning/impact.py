@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
+from operator import attrgetter
 
 from schemas.fields import Level, ResumePolicy
 from schemas.identifiers import BroadcastId, UnitId
@@ -183,7 +184,10 @@ class _Comparison:
         self._ranks = timeline.Ranks()
         self._stretches: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Change, ...]] = {}
         self._pieces: dict[tuple[datetime, datetime], tuple[Piece, ...]] = {}
-        self._use: dict[int, Mapping[date, timedelta]] = {}
+        self._use: dict[int, Mapping[date, int]] = {}
+        # By the id of a slot, which the plans keep: thousands of programmes share it.
+        self._counted: dict[int, tuple[tuple[date, int], ...]] = {}
+        self._reaches: dict[int, datetime] = {}
         self._reasons = _reasons(_new(after.problems, before.problems))
 
     def groups(self, grounds: Mapping[DeviceNo, Ground]) -> tuple[Group, ...]:
@@ -211,7 +215,7 @@ class _Comparison:
     # --- what changes on a device ---
 
     def _changes(self, old: Programme, new: Programme) -> Iterator[Change]:
-        for earlier, later in _stretches(old, new):
+        for earlier, later in _stretches(old, new, self._reaches):
             key = (tuple(map(id, earlier)), tuple(map(id, later)))
             changes = self._stretches.get(key)
             if changes is None:
@@ -242,8 +246,11 @@ class _Comparison:
         """The change as it is: what is gone although it is still asked for was refused."""
         if change.kind is not Kind.REMOVED:
             return change
+        reasons = self._reasons.get((change.slot.broadcast_id, change.slot.occurrence_at)) if self._reasons else None
+        if not reasons:
+            return change
         units = {ground.unit_id, *(policy.unit_id for policy in ground.policy.policies)}
-        for problem in self._reasons.get((change.slot.broadcast_id, change.slot.occurrence_at), ()):
+        for problem in reasons:
             unit_id = unit_of(problem)
             if (
                 problem.item in (None, change.slot.item)
@@ -300,15 +307,26 @@ class _Comparison:
         limited = [(policy.unit_id, policy.max_day) for policy in group.ground.policy.policies if policy.max_day]
         if not limited:
             return
-        days = {
-            piece.day
+        changed = {
+            id(told.slot): told.slot
             for change in group.changes
             for told in (change.before, change.after)
             if told is not None
-            for piece in self._local((told.slot.starts_at, told.slot.ends_at))
         }
-        old = self._planned(self._before.programmes.get(group.devices[0], ()))
-        new = self._planned(self._after.programmes.get(group.devices[0], ()))
+        days = {day for slot in changed.values() for day, _ in self._on_days(slot)}
+        earlier = self._before.programmes.get(group.devices[0], ())
+        later = self._after.programmes.get(group.devices[0], ())
+        old = self._planned(earlier)
+        # What both hold need not be added up again.
+        kept, stays = set(map(id, earlier)), set(map(id, later))
+        new = dict(old)
+        for sign, slots in (
+            (-1, [slot for slot in earlier if id(slot) not in stays]),
+            (1, [slot for slot in later if id(slot) not in kept]),
+        ):
+            for slot in slots:
+                for day, ms in self._counts(slot):
+                    new[day] = new.get(day, 0) + sign * ms
         for day in days:
             for unit_id, limit in limited:
                 assert limit is not None
@@ -316,21 +334,33 @@ class _Comparison:
                     day=day,
                     limit=limit,
                     limited_by=unit_id,
-                    before=old.get(day, timedelta(0)),
-                    after=new.get(day, timedelta(0)),
+                    before=timedelta(milliseconds=old.get(day, 0)),
+                    after=timedelta(milliseconds=new.get(day, 0)),
                 )
 
-    def _planned(self, programme: Programme) -> Mapping[date, timedelta]:
-        """What counts for the limit of each day: everything planned on it but emergencies."""
+    def _planned(self, programme: Programme) -> Mapping[date, int]:
+        """What counts for the limit of each day, in milliseconds: everything planned on it but emergencies."""
         use = self._use.get(id(programme))
         if use is None:
-            counted: Counter[date] = Counter()
+            use = defaultdict(int)
+            known = self._counted
             for slot in programme:
                 if slot.rank.level is not Level.EMERGENCY:
-                    for piece in self._local((slot.starts_at, slot.ends_at)):
-                        counted[piece.day] += piece.end_ms - piece.begin_ms
-            use = self._use[id(programme)] = {day: timedelta(milliseconds=ms) for day, ms in counted.items()}
+                    for day, ms in known.get(id(slot)) or self._on_days(slot):
+                        use[day] += ms
+            self._use[id(programme)] = use
         return use
+
+    def _counts(self, slot: Slot) -> tuple[tuple[date, int], ...]:
+        return () if slot.rank.level is Level.EMERGENCY else self._on_days(slot)
+
+    def _on_days(self, slot: Slot) -> tuple[tuple[date, int], ...]:
+        """The local days a slot is on, and for how many milliseconds."""
+        found = self._counted.get(id(slot))
+        if found is None:
+            pieces = self._local((slot.starts_at, slot.ends_at))
+            found = self._counted[id(slot)] = tuple((piece.day, piece.end_ms - piece.begin_ms) for piece in pieces)
+        return found
 
     def _local(self, interval: tuple[datetime, datetime]) -> tuple[Piece, ...]:
         pieces = self._pieces.get(interval)
@@ -342,8 +372,13 @@ class _Comparison:
 # --- where two programmes differ -------------------------------------------------------------------------------------
 
 
-def _stretches(old: Programme, new: Programme) -> Iterator[tuple[tuple[Slot, ...], tuple[Slot, ...]]]:
-    """The parts of two programmes around their differences, each wide enough that nothing outside touches it."""
+def _stretches(
+    old: Programme, new: Programme, reaches: dict[int, datetime]
+) -> Iterator[tuple[tuple[Slot, ...], tuple[Slot, ...]]]:
+    """The parts of two programmes around their differences, each wide enough that nothing outside touches it.
+
+    `reaches` remembers how far each slot reaches, by its id.
+    """
     was, becomes = {id(slot): slot for slot in old}, {id(slot): slot for slot in new}
     differing = was.keys() ^ becomes.keys()
     if not differing:
@@ -356,9 +391,14 @@ def _stretches(old: Programme, new: Programme) -> Iterator[tuple[tuple[Slot, ...
             if is_differing:
                 yield from _split(stretch, was, becomes)
             stretch, is_differing, until = [], False, None
-        until = _reach(slot) if until is None else max(until, _reach(slot))
-        stretch.append(id(slot))
-        is_differing = is_differing or id(slot) in differing
+        slot_id = id(slot)
+        reach = reaches.get(slot_id)
+        if reach is None:
+            reach = reaches[slot_id] = _reach(slot)
+        if until is None or reach > until:
+            until = reach
+        stretch.append(slot_id)
+        is_differing = is_differing or slot_id in differing
     if is_differing:
         yield from _split(stretch, was, becomes)
 
@@ -374,12 +414,8 @@ def _split(
         yield earlier, later
 
 
-def _begin(slot: Slot) -> datetime:
-    return slot.starts_at
-
-
-def _order(slot: Slot) -> tuple[datetime, bytes, datetime, int]:
-    return slot.order
+_begin = attrgetter("starts_at")
+_order = attrgetter("order")
 
 
 def _reach(slot: Slot) -> datetime:

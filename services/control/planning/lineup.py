@@ -94,13 +94,13 @@ class Stock:
 def bulletin_form(bulletin: Bulletin, kind: DeviceKind) -> Form | None:
     """What a device of this kind puts out of a bulletin: clusters sound, boards show; None when it is nothing."""
     if kind is DeviceKind.CLUSTER and bulletin.media is not None and not _is_seen(bulletin.media):
-        return Form(content=ContentKind.AUDIO, media=bulletin.media, length=bulletin.media.duration)
+        return Form(content=ContentKind.AUDIO, media=bulletin.media, length=_length(bulletin.media))
     if kind is DeviceKind.BOARD:
         if bulletin.board_media is not None:
             shown = _SHOWN.get(bulletin.board_media.mime.partition("/")[0])
             if shown is None:
                 return None
-            return Form(content=shown, media=bulletin.board_media, length=bulletin.board_media.duration)
+            return Form(content=shown, media=bulletin.board_media, length=_length(bulletin.board_media))
         if bulletin.board_text:
             return Form(content=bulletin.board_style, text=bulletin.board_text)
     return None
@@ -115,9 +115,15 @@ def _is_seen(media: Media) -> bool:
 
 def bulletin_length(bulletin: Bulletin) -> timedelta:
     """How long a bulletin takes: as long as what has a length in it, else as boards are to show it."""
-    files = (bulletin.media, bulletin.board_media)
-    own = [each.duration for each in files if each is not None and each.duration is not None]
-    return max((length for length in own if length > _NOTHING), default=bulletin.board_length or TEXT_LENGTH)
+    own = (_length(each) for each in (bulletin.media, bulletin.board_media))
+    return max((length for length in own if length is not None), default=bulletin.board_length or TEXT_LENGTH)
+
+
+def _length(media: Media | None) -> timedelta | None:
+    """How long a file lasts, where it has a length worth the name."""
+    if media is None or media.duration is None or media.duration < _SHORTEST:
+        return None
+    return media.duration
 
 
 def line_up(

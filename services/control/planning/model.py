@@ -373,16 +373,17 @@ class Slot:
     relay: RelaySource | None = None
     volume_percent: int | None = None
     resume: ResumePolicy = ResumePolicy.RESUME
+    # Where the slot stands in a programme; the order of emissions in a signed plan. Programmes are sorted all the time.
+    order: tuple[datetime, bytes, datetime, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        order = (self.starts_at, self.broadcast_id.bytes, self.occurrence_at, self.item)
+        object.__setattr__(self, "order", order)
 
     @property
     def key(self) -> SlotKey:
         """Identity of the slot; with a device it is the identity of an emission."""
         return (self.broadcast_id, self.occurrence_at, self.item)
-
-    @property
-    def order(self) -> tuple[datetime, bytes, datetime, int]:
-        """Where the slot stands in a programme; the order of emissions in a signed plan."""
-        return (self.starts_at, self.broadcast_id.bytes, self.occurrence_at, self.item)
 
 
 Programme = tuple[Slot, ...]

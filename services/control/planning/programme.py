@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import NamedTuple
 
 from schemas.identifiers import BroadcastId, UnitId
@@ -31,6 +32,7 @@ from services.control.planning.drafts import (
     MAX_OCCURRENCE_LENGTH,
     Draft,
     Grant,
+    GrantKey,
     Ground,
     Part,
     Share,
@@ -184,23 +186,43 @@ def _settled(
 
 
 def _settle(shares: Sequence[Share]) -> _Outcome:
-    """Serve the occurrences that draw on grants by precedence; each gets everything it wants, or is left out."""
+    """Put together what every share holds, without what time is not granted for."""
+    if _suffices(shares):
+        slots = [slot for share in shares for slot in share.slots]
+        slots.sort(key=_ORDER)
+        return _Outcome(tuple(slots), ())
     slots = [slot for share in shares for part in share.parts if not part.grants for slot in part.slots]
+    drawing = [part for share in shares for part in share.parts if part.grants]
+    drawing.sort(key=_PRECEDENCE)
     refusals: list[_Refusal] = []
-    if any(share.is_limited for share in shares):
-        drawing = [part for share in shares if share.is_limited for part in share.parts if part.grants]
-        drawing.sort(key=lambda part: part.precedence)
-        used: dict[object, timedelta] = defaultdict(timedelta)
-        for part in drawing:
-            scarce = next((each for each in part.grants if used[each.key] + each.wanted > each.limit), None)
-            if scarce is not None:
-                refusals.append(_Refusal(part, scarce))
-                continue
-            for grant in part.grants:
-                used[grant.key] += grant.wanted
-            slots.extend(part.slots)
-    slots.sort(key=lambda slot: slot.order)
+    used: dict[GrantKey, timedelta] = defaultdict(timedelta)
+    for part in drawing:
+        # Each gets everything it wants, or is left out.
+        scarce = next((each for each in part.grants if used[each.key] + each.wanted > each.limit), None)
+        if scarce is not None:
+            refusals.append(_Refusal(part, scarce))
+            continue
+        for grant in part.grants:
+            used[grant.key] += grant.wanted
+        slots.extend(part.slots)
+    slots.sort(key=_ORDER)
     return _Outcome(tuple(slots), tuple(refusals))
+
+
+def _suffices(shares: Iterable[Share]) -> bool:
+    """Whether what is granted suffices for everybody, so that nobody has to be served before another."""
+    wanted: dict[GrantKey, timedelta] = {}
+    for share in shares:
+        for key, (theirs, limit) in share.wants.items():
+            before = wanted.get(key)
+            wanted[key] = theirs if before is None else before + theirs
+            if wanted[key] > limit:
+                return False
+    return True
+
+
+_ORDER = attrgetter("order")
+_PRECEDENCE = attrgetter("precedence")
 
 
 # --- what is wrong, and what is offered ------------------------------------------------------------------------------

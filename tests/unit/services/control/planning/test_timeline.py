@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -158,8 +159,7 @@ def test_a_relay_goes_on_where_its_source_is_whatever_its_policy() -> None:
 
 
 def _as(slot: Slot, content: ContentKind) -> Slot:
-    values = {name: getattr(slot, name) for name in Slot.__dataclass_fields__}
-    return Slot(**(values | {"content": content}))
+    return replace(slot, content=content)
 
 
 def test_the_tie_break_is_named() -> None:
@@ -256,9 +256,14 @@ def test_what_lies_apart_does_not_matter(slots: tuple[Slot, ...], others: tuple[
 
 
 def _later(slot: Slot) -> Slot:
-    values = {name: getattr(slot, name) for name in Slot.__dataclass_fields__}
-    moved = {name: values[name] + timedelta(minutes=1) for name in ("starts_at", "ends_at", "latest_start_at")}
-    return Slot(**(values | moved | {"occurrence_at": values["occurrence_at"] + timedelta(minutes=1)}))
+    minute = timedelta(minutes=1)
+    return replace(
+        slot,
+        occurrence_at=slot.occurrence_at + minute,
+        starts_at=slot.starts_at + minute,
+        ends_at=slot.ends_at + minute,
+        latest_start_at=slot.latest_start_at + minute,
+    )
 
 
 def test_the_grace_is_the_devices_own() -> None:

@@ -34,6 +34,10 @@ from services.local.bench.traffic import Profile
         ("month", "--days", "32"),
         ("month", "--seed", "x"),
         ("month", "--break", "everything"),
+        ("planner", "--devices", "999"),
+        ("planner", "--devices", "300001"),
+        ("planner", "--days", "0"),
+        ("planner", "--days", "32"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,419 @@
+"""What may sound where: offers, order, policies, granted time, private boards, stale news, groups and kinds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, time, timedelta
+from typing import Any
+
+import pytest
+
+from schemas.configuration import Ownership
+from schemas.fields import DeviceKind, Level
+from schemas.plans import ContentKind
+from services.control.planning.model import (
+    Broadcast,
+    BulletinItem,
+    DeviceNo,
+    DeviceRef,
+    Fill,
+    Fit,
+    GroupId,
+    GroupTarget,
+    KindTarget,
+    Plan,
+    RelayItem,
+    Requisition,
+    Snapshot,
+    UnitTarget,
+)
+from services.control.planning.policies import Policy, Quiet, Session, VolumeCap
+from services.control.planning.programme import plan
+from services.control.units import UnitHistory
+from tests.support.planning import (
+    a_broadcast,
+    a_bulletin,
+    a_device,
+    a_media,
+    a_relay,
+    a_snapshot,
+    a_unit,
+    broadcast_id,
+    bulletin_id,
+    bulletins,
+    by_rule,
+    daily,
+    days,
+    local,
+    number,
+    once,
+    source_id,
+    to_devices,
+    to_units,
+    unit_id,
+)
+
+BOARD = DeviceKind.BOARD
+MINUTE = timedelta(minutes=1)
+TREE = UnitHistory(
+    (
+        a_unit(1, level="province"),
+        a_unit(10, 1, level="district"),
+        a_unit(11, 10),
+        a_unit(12, 10),
+        a_unit(111, 11, level="village"),
+    )
+)
+# In two communes, and in a village of one of them.
+FLEET = (a_device(1, 11), a_device(2, 12), a_device(3, 111))
+
+
+def province(
+    *broadcasts: Broadcast, devices: tuple[DeviceRef, ...] = FLEET, says: Any = None, **others: Any
+) -> Snapshot:
+    policies = {unit_id(n): Policy(unit_id=unit_id(n), **each) for n, each in (says or {}).items()}
+    return a_snapshot(broadcasts, devices=devices, units=TREE, policies=policies, **others)
+
+
+def heard(planned: Plan) -> dict[int, list[str]]:
+    """What each device puts out: broadcast, and day and time in Việt Nam."""
+    return {
+        no: [f"{slot.broadcast_id.int & 0xFF} {slot.starts_at + timedelta(hours=7):%d %H:%M}" for slot in programme]
+        for no, programme in planned.programmes.items()
+    }
+
+
+def wrong(planned: Plan) -> list[str]:
+    """What is wrong, with the unit, item and device it is about."""
+    units = {str(unit_id(n)): str(n) for n in (1, 10, 11, 12, 111)}
+    return [
+        " ".join(
+            [
+                each.kind.value,
+                *([units.get(each.detail, each.detail)] if each.detail else []),
+                *([f"item {each.item}"] if each.item is not None else []),
+                *([f"device {each.device_no}"] if each.device_no is not None else []),
+            ]
+        )
+        for each in planned.problems
+    ]
+
+
+# --- offers and order (R-17) -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "issuer", "answers", "expected", "problems"),
+    [
+        (Level.NORMAL, 1, {}, set(), ["offer_pending 11", "offer_pending 12"]),
+        (Level.NORMAL, 10, {11: True}, {1, 3}, ["offer_pending 12"]),
+        (Level.NORMAL, 10, {11: True, 12: False}, {1, 3}, ["offer_declined 12"]),
+        (Level.PRIORITY, 1, {11: False}, {1, 2, 3}, []),
+        (Level.EMERGENCY, 1, {}, {1, 2, 3}, []),
+        (Level.NORMAL, 11, {}, {1, 3}, ["target_outside_issuer 1"]),
+    ],
+)
+def test_normal_content_from_above_is_offered(
+    level: Level, issuer: int, answers: dict[int, bool], expected: set[int], problems: list[str]
+) -> None:
+    targets = to_units(1) if issuer == 11 else to_units(issuer)
+    asked = a_broadcast(1, once("05:30"), unit_id=unit_id(issuer), level=level, targets=(*targets, *to_units(11)))
+    snapshot = province(asked, offers={(broadcast_id(1), unit_id(n)): answer for n, answer in answers.items()})
+
+    planned = plan(snapshot, days(1))
+
+    assert {no for no, programme in planned.programmes.items() if programme} == expected
+    assert wrong(planned) == problems
+
+
+def test_every_deciding_unit_is_named_whatever_it_said_unless_it_takes_everything() -> None:
+    asked = a_broadcast(1, daily("05:30"))
+    snapshot = province(asked, says={12: {"accepts_normal": True}}, offers={(broadcast_id(1), unit_id(11)): False})
+
+    planned = plan(snapshot, days(2))
+
+    assert planned.offers == ((broadcast_id(1), unit_id(11)),)
+    assert heard(planned) == {1: [], 2: ["1 07 05:30", "1 08 05:30"], 3: []}
+
+
+def test_a_unit_orders_priority_content_and_nothing_else() -> None:
+    asked = [a_broadcast(n, once("05:30"), level=level) for n, level in ((1, Level.PRIORITY), (2, Level.EMERGENCY))]
+    places = {(unit_id(11), broadcast_id(n)): 7 for n in (1, 2)}
+
+    planned = plan(province(*asked, places=places), days(1))
+
+    found = {no: [slot.rank.place for slot in programme] for no, programme in planned.programmes.items()}
+    assert found == {1: [7, None], 2: [None, None], 3: [7, None]}
+
+
+# --- policies (R-18) -------------------------------------------------------------------------------------------------
+
+MORNING = Session(code="sang", name="Buổi sáng", begin=time(5), end=time(7))
+HELD: dict[str, Any] = {"sessions": (MORNING,)}
+
+
+@pytest.mark.parametrize(
+    ("at", "says", "expected"),
+    [
+        ("05:30", HELD, []),
+        ("07:00", HELD, ["outside_session 11"]),
+        ("05:30", {"quiet": (Quiet(begin=time(22), end=time(6)),)}, ["quiet_hours 11"]),
+        ("05:30", {"weekdays": frozenset({2, 3})}, ["weekday_not_allowed 11"]),
+        ("05:30", {"max_session": 2 * MINUTE}, []),
+        ("05:30", {"max_session": timedelta(seconds=59)}, ["session_too_long 11"]),
+        ("05:30", {"max_day": timedelta(seconds=59)}, ["day_full 11"]),
+    ],
+)
+@pytest.mark.parametrize("level", [Level.NORMAL, Level.PRIORITY, Level.EMERGENCY])
+def test_what_a_policy_refuses_is_named(at: str, says: Any, expected: list[str], level: Level) -> None:
+    asked = a_broadcast(1, once(at), unit_id=unit_id(11), targets=to_units(11), level=level)
+    planned = plan(province(asked, says={11: says}), days(1))
+    if level is Level.EMERGENCY:
+        expected = []
+    assert wrong(planned) == expected
+    assert [bool(planned.programmes[DeviceNo(no)]) for no in (1, 2, 3)] == [not expected, False, not expected]
+
+
+def test_a_rule_that_an_approver_let_pass_is_no_rule() -> None:
+    asked = a_broadcast(1, once("07:30"), unit_id=unit_id(11), targets=to_units(11))
+    allowed = replace(asked, allowed_rules=frozenset({"outside_session"}))
+    assert wrong(plan(province(allowed, says={11: HELD}), days(1))) == []
+
+
+def test_a_session_begins_when_its_policy_says_and_on_its_days() -> None:
+    session = replace(MORNING, weekdays=frozenset({1, 3}))
+    asked = a_broadcast(1, by_rule("FREQ=DAILY", sessions=("sang", "trua")), unit_id=unit_id(11), targets=to_units(11))
+    planned = plan(province(asked, says={11: {"sessions": (session,)}}), days(3))
+    assert heard(planned)[1] == ["1 07 05:00", "1 09 05:00"]
+    assert wrong(planned) == [
+        "unknown_session trua",
+        "unknown_session sang",
+        "unknown_session trua",
+        "unknown_session trua",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fit", "fill", "seconds", "problems"),
+    [
+        (Fit.WHOLE, Fill.NONE, [], ["outside_session 11"]),
+        (Fit.TRIM, Fill.NONE, [60, 30], ["shortened 11"]),
+        (Fit.DROP, Fill.NONE, [60], ["no_room item 1"]),
+        (Fit.DROP, Fill.REPEAT, [60], ["no_room item 1"]),
+    ],
+)
+def test_the_end_of_the_session_of_who_hears_it(fit: Fit, fill: Fill, seconds: list[int], problems: list[str]) -> None:
+    asked = a_broadcast(
+        1, once("06:58:30"), unit_id=unit_id(11), targets=to_units(11), items=bulletins(1, 1), fit=fit, fill=fill
+    )
+    planned = plan(province(asked, says={11: HELD}), days(1))
+    found = [(slot.ends_at - slot.starts_at).total_seconds() for slot in planned.programmes[DeviceNo(1)]]
+    assert (found, wrong(planned)) == (seconds, problems)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "configured", "expected"), [(None, 20, None), (None, 60, 40), (30, 60, 30), (50, 20, 40)]
+)
+def test_volume_by_time_makes_nobody_louder(wanted: int | None, configured: int, expected: int | None) -> None:
+    asked = a_broadcast(1, once("05:30", "12:00"), unit_id=unit_id(11), targets=to_units(11), volume_percent=wanted)
+    cap = VolumeCap(begin=time(5), end=time(6), percent=40)
+    fleet = (a_device(1, 11, volume_percent=configured),)
+
+    early, late = plan(province(asked, devices=fleet, says={11: {"volume_caps": (cap,)}}), days(1)).programmes[
+        DeviceNo(1)
+    ]
+
+    assert (early.volume_percent, late.volume_percent) == (expected, wanted)
+
+
+def test_a_source_taken_directly_needs_leave() -> None:
+    relay = RelayItem(number=0, source_id=source_id(2), length=MINUTE)
+    asked = [
+        a_broadcast(1, once("05:30"), unit_id=unit_id(10), level=Level.PRIORITY, targets=to_units(10), items=(relay,))
+    ]
+    source = a_relay(2, path=None, url="fm://102.7", fallback=a_media(30, 9))
+
+    planned = plan(province(*asked, relays=(source,), says={12: {"allows_direct_relays": False}}), days(1))
+
+    (slot,) = planned.programmes[DeviceNo(1)]
+    assert (slot.content, slot.relay, slot.bulletin_id, slot.title) == (ContentKind.RELAY, source, None, "Nguồn 2")
+    assert heard(planned)[2] == []
+    assert wrong(planned) == ["relay_not_allowed 12"]
+
+
+# --- granted time ----------------------------------------------------------------------------------------------------
+
+
+def test_minutes_of_a_day_go_to_who_outranks_the_others() -> None:
+    asked = [
+        a_broadcast(1, daily("05:00"), unit_id=unit_id(11), targets=to_units(11), level=Level.NORMAL),
+        a_broadcast(2, daily("06:00"), unit_id=unit_id(11), targets=to_units(11), level=Level.NORMAL, severity=2),
+        a_broadcast(3, daily("19:00"), unit_id=unit_id(10), targets=to_units(11), level=Level.PRIORITY),
+        a_broadcast(4, daily("20:00"), unit_id=unit_id(11), targets=to_units(11), level=Level.EMERGENCY),
+    ]
+    planned = plan(province(*asked, says={11: {"max_day": 2 * MINUTE}}), days(1))
+    assert heard(planned)[1] == ["2 07 06:00", "3 07 19:00", "4 07 20:00"]
+    assert wrong(planned) == ["day_full 11"]
+
+
+def test_a_day_that_is_full_on_some_devices_only_is_said_of_them() -> None:
+    asked = [
+        a_broadcast(1, once("05:00"), unit_id=unit_id(11), targets=to_units(11), severity=1),
+        a_broadcast(2, once("06:00"), unit_id=unit_id(11), targets=to_units(111), severity=2),
+    ]
+    planned = plan(province(*asked, says={11: {"max_day": MINUTE}}), days(1))
+    assert heard(planned) == {1: ["1 07 05:00"], 2: [], 3: ["2 07 06:00"]}
+    assert wrong(planned) == ["day_full 11 device 3"]
+
+
+def test_minutes_of_a_session_are_shared() -> None:
+    asked = [
+        a_broadcast(n, once(at), unit_id=unit_id(11), targets=to_units(11), severity=4 - n)
+        for n, at in ((1, "05:00"), (2, "06:00"), (3, "06:30"))
+    ]
+    planned = plan(province(*asked, says={11: HELD | {"max_session": 2 * MINUTE}}), days(1))
+    assert heard(planned)[1] == ["1 07 05:00", "2 07 06:00"]
+    assert wrong(planned) == ["session_too_long 11"]
+
+
+def test_what_sounds_after_midnight_counts_for_the_day_it_begins_on() -> None:
+    asked = [
+        a_broadcast(1, daily("23:59:30"), unit_id=unit_id(11), targets=to_units(11), severity=1),
+        a_broadcast(2, daily("00:00:30"), unit_id=unit_id(11), targets=to_units(11)),
+    ]
+    planned = plan(province(*asked, says={11: {"max_day": 2 * MINUTE}}), days(2))
+    assert heard(planned)[1] == ["2 07 00:00", "1 07 23:59", "2 08 00:00", "1 08 23:59"]
+    assert wrong(planned) == []
+
+
+# --- private boards (R-15) -------------------------------------------------------------------------------------------
+
+TEXT = a_bulletin(1, None, board_text="chữ")
+OURS = a_device(1, 11, BOARD)
+THEIRS = a_device(2, 11, BOARD, ownership=Ownership.PRIVATE)
+SHARED = a_device(3, 11, BOARD, ownership=Ownership.PRIVATE_WITH_PUBLIC_SHARE, public_share=MINUTE)
+BOARDS = (OURS, THEIRS, SHARED)
+
+
+def shown(*broadcasts: Broadcast, requisitions: tuple[Requisition, ...] = ()) -> Plan:
+    return plan(province(*broadcasts, devices=BOARDS, bulletins=[TEXT], requisitions=requisitions), days(1))
+
+
+def test_private_boards_show_their_public_share_and_no_more() -> None:
+    asked = a_broadcast(1, once("05:30", "06:30"), unit_id=unit_id(11), targets=to_units(11))
+    planned = shown(asked)
+    assert {no: len(programme) for no, programme in planned.programmes.items()} == {1: 2, 2: 0, 3: 1}
+    assert wrong(planned) == ["private_board 11", "private_board 11", "share_used_up 11 device 3"]
+
+
+def test_who_names_a_private_board_hears_of_it() -> None:
+    asked = a_broadcast(1, once("05:30"), unit_id=unit_id(11), targets=to_devices(2))
+    assert wrong(shown(asked)) == ["private_board 11 device 2"]
+
+
+@pytest.mark.parametrize("whose", [{"unit_id": unit_id(10)}, {"device_no": DeviceNo(2)}])
+def test_a_requisition_opens_a_private_board_while_it_lasts(whose: Any) -> None:
+    asked = a_broadcast(1, once("05:30", "06:30"), unit_id=unit_id(11), targets=to_devices(2))
+    order = Requisition(**whose, valid_from=local("2026-09-07 05:00"), expires_at=local("2026-09-07 05:31"))
+    planned = shown(asked, requisitions=(order,))
+    assert heard(planned)[2] == ["1 07 05:30"]
+    assert wrong(planned) == ["private_board 11 device 2"]
+
+
+def test_a_requisition_does_not_use_the_public_share_up() -> None:
+    asked = a_broadcast(1, once("05:30", "06:30"), unit_id=unit_id(11), targets=to_devices(3))
+    order = Requisition(
+        device_no=DeviceNo(3), valid_from=local("2026-09-07 05:00"), expires_at=local("2026-09-07 06:00")
+    )
+    assert wrong(shown(asked, requisitions=(order,))) == []
+
+
+# --- stale news ------------------------------------------------------------------------------------------------------
+
+
+def test_a_bulletin_that_expires_is_in_no_occurrence_from_then_on() -> None:
+    stock = [a_bulletin(1, 60, expires_at=local("2026-09-08 05:30")), a_bulletin(2, 30)]
+    asked = a_broadcast(1, daily("05:30"), unit_id=unit_id(11), targets=to_units(11), items=bulletins(1, 2))
+    planned = plan(province(asked, bulletins=stock), days(2))
+    assert [(slot.item, slot.starts_at) for slot in planned.programmes[DeviceNo(1)]] == [
+        (0, local("2026-09-07 05:30")),
+        (1, local("2026-09-07 05:31")),
+        (1, local("2026-09-08 05:30")),
+    ]
+    assert wrong(planned) == ["expired item 0"]
+
+
+@pytest.mark.parametrize(
+    ("starts_on", "times", "expected"),
+    [
+        (date(2026, 9, 7), ("05:30", "17:00"), ["1 07 05:30", "1 07 17:00", "1 08 05:30"]),
+        (date(2026, 9, 6), ("05:30",), ["1 07 05:30", "1 08 05:30"]),
+        (date(2006, 9, 6), ("05:30",), []),
+    ],
+)
+def test_a_bulletin_is_in_the_first_occurrences_of_a_broadcast(
+    starts_on: date, times: tuple[str, ...], expected: list[str]
+) -> None:
+    asked = a_broadcast(1, daily(*times, starts_on=starts_on), unit_id=unit_id(11), targets=to_units(11))
+    planned = plan(province(asked, bulletins=[a_bulletin(1, 60, max_plays=3)]), days(4))
+    assert heard(planned)[1] == expected
+    assert len(wrong(planned)) == 4 * len(times) - len(expected)
+    assert set(wrong(planned)) == {"plays_used_up item 0"}
+
+
+# --- groups, kinds, other items --------------------------------------------------------------------------------------
+
+GROUP = GroupId(number(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected", "problems"),
+    [
+        ((GroupTarget(group_id=GROUP),), {1, 2}, []),
+        ((GroupTarget(group_id=GroupId(number(4, 9))), *to_devices(1)), {1}, ["group_closed " + str(number(4, 9))]),
+        ((UnitTarget(unit_id=unit_id(10)), GroupTarget(group_id=GROUP, is_excluded=True)), {3}, []),
+        ((KindTarget(kind=DeviceKind.CLUSTER),), {1, 2, 3}, []),
+        ((KindTarget(kind=DeviceKind.CLUSTER), UnitTarget(unit_id=unit_id(11), is_excluded=True)), {2}, []),
+        ((UnitTarget(unit_id=unit_id(10)), KindTarget(kind=DeviceKind.CLUSTER, is_excluded=True)), set(), ["no_device item 0"]),
+    ],
+)  # fmt: skip
+def test_groups_and_kinds(targets: Any, expected: set[int], problems: list[str]) -> None:
+    asked = a_broadcast(1, once("05:30"), unit_id=unit_id(10), level=Level.PRIORITY, targets=targets)
+    groups = {GROUP: frozenset({DeviceNo(1), DeviceNo(2), DeviceNo(77)})}
+    planned = plan(province(asked, groups=groups), days(1))
+    assert {no for no, programme in planned.programmes.items() if programme} == expected
+    assert wrong(planned) == problems
+
+
+@pytest.mark.parametrize(
+    ("patience", "expected"), [(None, 30), (timedelta(0), 0), (timedelta(seconds=45), 45), (timedelta(hours=1), 60)]
+)
+def test_patience_is_how_late_an_item_may_begin(patience: timedelta | None, expected: int) -> None:
+    asked = a_broadcast(1, once("05:30"), unit_id=unit_id(11), targets=to_units(11), patience=patience)
+    (slot,) = plan(province(asked), days(1)).programmes[DeviceNo(1)]
+    assert slot.latest_start_at - slot.starts_at == timedelta(seconds=expected)
+
+
+def test_boards_show_what_they_can_beside_what_sounds() -> None:
+    stock = [
+        a_bulletin(1, 60, board_media=a_media(None, 50, mime="image/png")),
+        a_bulletin(2, 20, board_media=a_media(45, 51, mime="video/mp4")),
+    ]
+    asked = a_broadcast(
+        1,
+        once("05:30"),
+        unit_id=unit_id(11),
+        targets=to_units(11),
+        items=(*bulletins(1, 2), BulletinItem(number=5, bulletin_id=bulletin_id(1))),
+    )
+    planned = plan(province(asked, devices=(a_device(1, 11), a_device(2, 11, BOARD)), bulletins=stock), days(1))
+    start = local("2026-09-07 05:30")
+
+    def told(no: int) -> list[tuple[ContentKind, float, float]]:
+        return [
+            (slot.content, (slot.starts_at - start).total_seconds(), (slot.ends_at - start).total_seconds())
+            for slot in planned.programmes[DeviceNo(no)]
+        ]
+
+    assert told(1) == [(ContentKind.AUDIO, 0, 60), (ContentKind.AUDIO, 60, 80), (ContentKind.AUDIO, 105, 165)]
+    assert told(2) == [(ContentKind.IMAGE, 0, 60), (ContentKind.VIDEO, 60, 105), (ContentKind.IMAGE, 105, 165)]
