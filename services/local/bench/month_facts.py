@@ -414,15 +414,24 @@ class Clock:
 
     def begin(self, at_ms: int, shown_ms: int, state: int, *, is_off: bool, set_ms: int) -> None:
         """Add a piece; one that begins where the last one did takes its place."""
-        columns = (self.since, self.shown, self.state, self.is_off, self.set_ms)
         if self.since and self.since[-1] == at_ms:
-            for column in columns:
+            for column in (self.since, self.shown, self.state, self.is_off, self.set_ms):
                 column.pop()
         self.since.append(at_ms)
         self.shown.append(shown_ms)
         self.state.append(state)
         self.is_off.append(is_off)
         self.set_ms.append(set_ms)
+
+    def set_at(self, settings: Sequence[tuple[int, int]]) -> None:
+        """Add a piece for each of many settings from the network: the instant, and the error it is set with."""
+        (at_ms, error_ms), *rest = settings
+        self.begin(at_ms, at_ms + error_ms, SYNCHRONISED, is_off=False, set_ms=at_ms)
+        self.since += [at_ms for at_ms, _ in rest]
+        self.shown += [at_ms + error_ms for at_ms, error_ms in rest]
+        self.state += [SYNCHRONISED] * len(rest)
+        self.is_off += [False] * len(rest)
+        self.set_ms += [at_ms for at_ms, _ in rest]
 
     def piece(self, at_ms: int) -> int:
         """The piece that an instant lies in."""
@@ -454,21 +463,24 @@ class Clock:
     def _reached(self) -> list[float]:
         """The most it has shown by the end of each piece."""
         if len(self._most) != len(self.since):
-            ends = [self.read(at_ms - 1, place) for place, at_ms in enumerate(self.since[1:])]
+            ends = [
+                shown_ms + int((then_ms - 1 - since_ms) * self.speed)
+                for since_ms, then_ms, shown_ms in zip(self.since, self.since[1:], self.shown, strict=False)
+            ]
             self._most = list(accumulate((*ends, math.inf), max))
         return self._most
 
     def changes(self, *, least_ms: int) -> Iterator[tuple[int, int, int]]:
         """When, by how much, and what its state was before: moves by `least_ms` or more, and changes of its state."""
-        for place in range(1, len(self.since)):
-            at_ms = self.since[place]
-            step_ms = self.shown[place] - self.read(at_ms, place - 1)
-            if abs(step_ms) >= least_ms or self.state[place] != self.state[place - 1]:
-                yield at_ms, step_ms, self.state[place - 1]
+        since, shown, state = self.since, self.shown, self.state
+        for place in range(1, len(since)):
+            step_ms = shown[place] - shown[place - 1] - int((since[place] - since[place - 1]) * self.speed)
+            if not -least_ms < step_ms < least_ms or state[place] != state[place - 1]:
+                yield since[place], step_ms, state[place - 1]
 
 
 def clock(
-    luck: Luck, sessions: Sequence[Span], settings: Iterable[tuple[int, int]], *, since_ms: int, hears_after_ms: int
+    luck: Luck, sessions: Sequence[Span], settings: Sequence[tuple[int, int]], *, since_ms: int, hears_after_ms: int
 ) -> Clock:
     """The clock of a device that begins right at `since_ms`.
 
@@ -477,27 +489,45 @@ def clock(
     """
     made = Clock(speed=1 + luck.ppm / 1_000_000)
     made.begin(since_ms, since_ms, SYNCHRONISED, is_off=False, set_ms=since_ms)
-    errors = list(settings)
-    heard = [(from_ms + hears_after_ms, errors[index % len(errors)][1]) for index, (from_ms, _) in enumerate(sessions)]
-    happens: list[tuple[int, int, int, bool]] = [(at_ms, 2, error_ms, False) for at_ms, error_ms in (*errors, *heard)]
-    happens += [(jump.at_ms, 1, jump.by_ms, False) for jump in luck.jumps]
-    happens += [(down.to_ms, 0, 0, down.is_cold) for down in luck.downs]
-    deaf = [(jump.at_ms, jump.deaf_until_ms) for jump in luck.jumps]
-    set_ms = since_ms
-    for at_ms, kind, value, is_cold in sorted(happens):
+    happens: list[tuple[int, Down | Jump | Sequence[tuple[int, int]]]] = [(down.to_ms, down) for down in luck.downs]
+    happens += [(jump.at_ms, jump) for jump in luck.jumps]
+    for index, (from_ms, to_ms) in enumerate(_hearing(sessions, luck.jumps)):
+        heard_ms = from_ms + hears_after_ms
+        first = bisect_right(settings, (heard_ms, math.inf))
+        last = bisect_left(settings, (to_ms, -math.inf))
+        if heard_ms < to_ms:
+            heard = (heard_ms, settings[index % len(settings)][1])
+            happens.append((heard_ms, (heard, *settings[first:last])))
+    for at_ms, what in sorted(happens, key=_when):
+        set_ms = made.set_ms[-1]
         if made.state[-1] == SYNCHRONISED and at_ms > set_ms + HOLDS_FOR_MS:
             _doubt(made, set_ms)
-        shown_ms, is_off = made.read(at_ms), made.is_off[-1]
-        if kind == 0 and is_cold:
+        shown_ms, state, is_off = made.read(at_ms), made.state[-1], made.is_off[-1]
+        if isinstance(what, Down) and what.is_cold:
             made.begin(at_ms, 0, UNSYNCHRONISED, is_off=False, set_ms=set_ms)
-        elif kind == 0:
-            made.begin(at_ms, shown_ms, max(made.state[-1], HOLDOVER), is_off=is_off, set_ms=set_ms)
-        elif kind == 1 and made.state[-1] != UNSYNCHRONISED:
-            made.begin(at_ms, shown_ms + value, made.state[-1], is_off=True, set_ms=set_ms)
-        elif kind == 2 and holds(sessions, at_ms) and not any(start <= at_ms < end for start, end in deaf):
-            set_ms = at_ms
-            made.begin(at_ms, at_ms + value, SYNCHRONISED, is_off=False, set_ms=set_ms)
+        elif isinstance(what, Down):
+            made.begin(at_ms, shown_ms, max(state, HOLDOVER), is_off=is_off, set_ms=set_ms)
+        elif not isinstance(what, Jump):
+            made.set_at(what)
+        elif state != UNSYNCHRONISED:
+            made.begin(at_ms, shown_ms + what.by_ms, state, is_off=True, set_ms=set_ms)
     return made
+
+
+def _when(happening: tuple[int, object]) -> int:
+    return happening[0]
+
+
+def _hearing(sessions: Iterable[Span], jumps: Sequence[Jump]) -> Iterator[Span]:
+    """The sessions without the times after a jump in which the clock hears nothing of the right time."""
+    for from_ms, to_ms in sessions:
+        for jump in jumps:
+            if jump.at_ms < to_ms and from_ms < jump.deaf_until_ms:
+                if from_ms < jump.at_ms:
+                    yield from_ms, jump.at_ms
+                from_ms = jump.deaf_until_ms  # noqa: PLW2901 - what is left of it
+        if from_ms < to_ms:
+            yield from_ms, to_ms
 
 
 def _doubt(made: Clock, set_ms: int) -> None:
