@@ -60,6 +60,9 @@ async def reform(
     Saying it again for the same day takes the place of what was said before. Raises `Invalid` for faulty files, and
     `Conflict` when a newer tree is already there, or when a unit that only an earlier version of this reform held has
     devices or accounts of its own by now.
+
+    What is already on record for the days behind the reform stays in the unit it was planned in until it is planned
+    anew: whoever reads the record of such a day takes that unit for its heir.
     """
     rows = unit_files.parse(tree, field=TREE)
     ways = unit_mappings.parse(mapping)
@@ -107,7 +110,6 @@ async def reform(
         day_starts_at=day_starts_at,
         at=now,
     )
-    await unit_reform_store.hand_over_emissions(connection, valid_from=valid_from, now=now)
     digests = hashlib.sha256(tree).digest(), hashlib.sha256(mapping).digest()
     by = actor.account_id if actor else None
     await unit_store.record_import(

@@ -135,18 +135,6 @@ SELECT gen_random_uuid(), d.device_no, r.order_number, r.issuer, greatest(r.vali
                       AND same.valid_from = greatest(r.valid_from, $3))
 """
 
-# What is planned for the days behind the reform, and has not begun, is planned in the new unit.
-_HAND_OVER_EMISSIONS = """
-UPDATE control.emissions e
-   SET unit_id = h.heir_id
-  FROM control.devices d
-  JOIN control.unit_heirs h ON h.unit_id = d.unit_id AND h.valid_from = $1
- WHERE d.device_no = e.device_no
-   AND e.starts_at >= greatest(h.begins_at, $2)
-   AND e.unit_id <> h.heir_id
-   AND e.withdrawn_at IS NULL
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
@@ -261,11 +249,6 @@ async def carry_requisitions(
     await connection.execute(
         _CARRY_REQUISITIONS, [unit for unit, _ in below], [under for _, under in below], day_starts_at, at
     )
-
-
-async def hand_over_emissions(connection: Connection, *, valid_from: date, now: datetime) -> None:
-    """Put what is planned from the day on, and has not begun, on record in the new units."""
-    await connection.execute(_HAND_OVER_EMISSIONS, valid_from, now)
 
 
 async def record_reform(

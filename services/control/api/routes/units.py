@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 from starlette.datastructures import UploadFile
 
 from schemas.identifiers import UnitId
@@ -27,7 +28,7 @@ from services.control.errors import Fault, Invalid, NotFound, TooLarge, Unsuppor
 from services.control.permissions import Permission
 from services.control.unit_reform import Reformed
 from services.control.unit_reforms import PART
-from services.control.units import UnitTree
+from services.control.units import UnitHeir, UnitHistory, UnitTree
 
 router = APIRouter(prefix="/api/v1/units", tags=["units"])
 
@@ -332,6 +333,53 @@ async def get_unit(unit_id: uuid.UUID, caller: Reader, services: Parts, on: On =
     if not tree.stands(UnitId(unit_id)):
         raise NotFound("unit_not_found", facts={"id": str(unit_id)})
     return unit_view(tree, UnitId(unit_id))
+
+
+class HeirView(Answer):
+    """A unit that is taken for another from a day on, until a day (None: open)."""
+
+    unit: UnitRef
+    valid_from: date
+    valid_until: date | None
+    keeps_rights: bool = Field(description="rights over the closed unit are rights over the other")
+
+
+class LineageView(Answer):
+    """Where a unit came from in reforms, and where it went."""
+
+    unit: UnitRef
+    before: list[HeirView] = Field(description="closed units that are taken for this one")
+    after: list[HeirView] = Field(description="what this one is taken for since it was closed")
+
+
+@router.get("/{unit_id}/lineage", responses=documented([401, 403, 404, 422]))
+async def unit_lineage(unit_id: uuid.UUID, caller: Reader, services: Parts) -> LineageView:
+    """The units that went over into a unit in reforms, and those it went over into, by day: to compare old with new."""
+    del caller
+    async with services.database.connection() as connection:
+        history = await services.directory.history(connection)
+    if history.last(UnitId(unit_id)) is None:
+        raise NotFound("unit_not_found", facts={"id": str(unit_id)})
+    return LineageView(
+        unit=_last_ref(history, UnitId(unit_id)),
+        before=[_heir_view(history, heir, heir.unit_id) for heir in history.heirs if heir.heir_id == unit_id],
+        after=[_heir_view(history, heir, heir.heir_id) for heir in history.heirs if heir.unit_id == unit_id],
+    )
+
+
+def _heir_view(history: UnitHistory, heir: UnitHeir, shown: UnitId) -> HeirView:
+    return HeirView(
+        unit=_last_ref(history, shown),
+        valid_from=heir.valid_from,
+        valid_until=heir.valid_until,
+        keeps_rights=heir.keeps_rights,
+    )
+
+
+def _last_ref(history: UnitHistory, unit_id: UnitId) -> UnitRef:
+    """A unit as it was called last."""
+    unit = history.last(unit_id)
+    return UnitRef(unit_id=unit_id, code=unit.code if unit else None, name=unit.name if unit else str(unit_id))
 
 
 @router.get("/{unit_id}/status", responses=documented([401, 403, 404]))

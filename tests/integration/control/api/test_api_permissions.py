@@ -60,6 +60,7 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/units/{unit_id}/status": SEEING,
     "GET /api/v1/units/{unit_id}/proof-sheet": SEEING,
     "GET /api/v1/units/{unit_id}/proof-sheet/check": SEEING,
+    "GET /api/v1/units/{unit_id}/lineage": SEEING,
     "GET /api/v1/units/{unit_id}/calendar.ics": SEEING,
     "GET /api/v1/devices/{device_id}/calendar.ics": SEEING,
     "POST /api/v1/units/import": set(),  # nobody whose unit is not the root
@@ -150,6 +151,7 @@ EVERYWHERE = {
     "GET /api/v1/units",
     "GET /api/v1/units/tree",
     "GET /api/v1/units/{unit_id}",
+    "GET /api/v1/units/{unit_id}/lineage",
     "GET /api/v1/accounts",
     "GET /api/v1/devices",
     "GET /api/v1/media/{sha256}",
@@ -313,6 +315,11 @@ async def _(api: Api, unit: str) -> Ask:
     return Ask(
         f"/api/v1/units/{api.units[unit]}/proof-sheet/check", {"params": {"month": "2026-03", "digest": "0" * 64}}
     )
+
+
+@example("GET", "/api/v1/units/{unit_id}/lineage")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/lineage")
 
 
 @example("GET", "/api/v1/units/{unit_id}/calendar.ics")

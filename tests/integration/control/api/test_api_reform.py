@@ -158,15 +158,16 @@ async def test_the_real_tree_of_three_levels_becomes_the_real_one_of_two(api: Ap
     assert {each["code"] for each in done["rights_end"]} == {district}
     new = await codes(api, REFORM)
 
-    # Already planned days behind the reform are on record in the new units, and those before it in the old ones.
-    assert await heard_on(api, everywhere["broadcast_id"], REFORM) == {
-        device: new[mapping[code]] for code, device in devices.items()
-    }
+    # What is on record stays in the unit it was planned in; what is planned from now on is planned in the new ones.
     await plan(api)
     assert await heard_on(api, everywhere["broadcast_id"], before) == {
         device: old[code] for code, device in devices.items()
     }
-    assert await heard_on(api, everywhere["broadcast_id"], REFORM) == {
+    assert set(await heard_on(api, everywhere["broadcast_id"], REFORM)) == set(devices.values())
+    newer = await add_broadcast(api, "24", **daily, targets=[{"unit_id": str(api.units["24"])}])
+    await plan(api)
+    assert await heard_on(api, newer["broadcast_id"], before) == {device: old[code] for code, device in devices.items()}
+    assert await heard_on(api, newer["broadcast_id"], REFORM) == {
         device: new[mapping[code]] for code, device in devices.items()
     }
     # Targets follow to the new commune, a district's to the communes on its ground and not to the province.
@@ -209,6 +210,14 @@ async def test_the_real_tree_of_three_levels_becomes_the_real_one_of_two(api: Ap
     assert (await api.client.get(f"/api/v1/units/{old[merged]}", params=then, headers=administrator)).json()[
         "name"
     ] == names[merged]
+    lineage = await api.client.get(f"/api/v1/units/{new[mapping[merged]]}/lineage", headers=officer)
+    assert {each["unit"]["unit_id"] for each in lineage.json()["before"]} >= {
+        old[code] for code in mates if code not in going_on
+    }
+    went = await api.client.get(f"/api/v1/units/{old[merged]}/lineage", headers=officer)
+    assert [(each["unit"]["unit_id"], each["valid_from"]) for each in went.json()["after"]] == [
+        (new[mapping[merged]], REFORM.isoformat())
+    ]
     # The roll of the new day plans on in the new units and takes nothing back.
     await plan(api)
     assert set(await heard_on(api, local["broadcast_id"], REFORM)) == {devices[code] for code in mates}
@@ -272,9 +281,9 @@ async def test_a_split_commune_gives_one_device_to_another(api: Api) -> None:
     await plan(api)
     new, eve = await codes(api, REFORM), REFORM - timedelta(days=1)
     assert set(await heard_on(api, broadcast["broadcast_id"], eve)) == {staying, leaving}
-    assert await heard_on(api, broadcast["broadcast_id"], REFORM) == {staying: new["51"]}
+    assert await heard_on(api, broadcast["broadcast_id"], REFORM) == {staying: new["51"]}  # its rank is another now
     # The province meant the ground of the old commune, and still reaches it.
-    assert await heard_on(api, province["broadcast_id"], REFORM) == {staying: new["51"], leaving: new["52"]}
+    assert set(await heard_on(api, province["broadcast_id"], REFORM)) == {staying, leaving}
     api.clock.now = AFTERWARDS
     west = await api.client.get(
         "/api/v1/devices", params={"unit_id": new["52"]}, headers=await api.person((Role.VIEWER, "24"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.control.units import UnitHistory, UnitTree
+from services.control.units import UnitHeir, UnitHistory, UnitTree
 from tests.support.planning import DAY, PROVINCE, a_unit, unit_id
 
 
@@ -98,3 +98,77 @@ def test_subtree_path_and_covers_agree(parents: list[int], data: st.DataObject) 
             is_below = other.unit_id in path
             assert day_tree.covers(other.unit_id, unit.unit_id) == is_below
             assert (unit.unit_id in day_tree.subtree(other.unit_id)) == is_below
+
+
+# --- heirs -----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def reformed(draw: st.DrawFn) -> UnitHistory:
+    """Units 0 to 11 below one another in any way; some are closed on the day, and are taken for others or nobody."""
+    count = draw(st.integers(2, 12))
+    closed = draw(st.sets(st.integers(1, count - 1)))
+    standing = [n for n in range(count) if n not in closed]
+    versions = [
+        a_unit(
+            n,
+            draw(st.integers(0, n - 1)) if n else None,
+            **({"valid_until": DAY} if n in closed else {}),
+        )
+        for n in range(count)
+    ]
+    heirs = [
+        UnitHeir(
+            unit_id=unit_id(n),
+            heir_id=unit_id(draw(st.sampled_from(standing))),
+            valid_from=DAY,
+            keeps_rights=draw(st.booleans()),
+        )
+        for n in sorted(closed)
+        if draw(st.booleans())
+    ]
+    return UnitHistory(versions, heirs)
+
+
+@given(reformed())
+def test_closed_units_lie_exactly_where_their_heirs_lie(history: UnitHistory) -> None:
+    tree = history.on(DAY)
+    ids = {version.unit_id for version in history.versions}
+    for unit in ids:
+        over = tree.standing(unit)
+        assert (unit in tree) == (over is not None)
+        assert over is None or tree.stands(over)
+        assert tree.path(unit) == (tree.path(over) if over is not None else ())
+        assert tree.depth(unit) == (tree.depth(over) if over is not None else None)
+        assert tree.rights_in(unit) in {over, None}
+    for root in tree.roots:
+        below = tree.subtree(root.unit_id)
+        assert len(below) == len(set(below))
+        assert set(below) == {unit for unit in ids if unit in tree}
+    for top in ids:
+        assert set(tree.subtree(top)) == {unit for unit in ids if tree.covers(top, unit)}
+
+
+@given(reformed())
+def test_nothing_changes_on_the_days_before(history: UnitHistory) -> None:
+    eve = DAY - timedelta(days=1)
+    with_heirs, without = history.on(eve), UnitHistory(history.versions).on(eve)
+    for version in history.versions:
+        assert (
+            with_heirs.subtree(version.unit_id)
+            == without.subtree(version.unit_id)
+            == with_heirs.ground(version.unit_id)
+        )
+        assert with_heirs.path(version.unit_id) == without.path(version.unit_id)
+
+
+@given(reformed())
+def test_a_ground_never_holds_what_nobody_put_there(history: UnitHistory) -> None:
+    eve, tree = history.on(DAY - timedelta(days=1)), history.on(DAY)
+    for version in history.versions:
+        # Where what lay there may be by now: itself, and heirs of one level.
+        reach: set[object] = set()
+        for below in eve.subtree(version.unit_id):
+            over = tree.rights_in(below)
+            reach |= {below} | (set(tree.subtree(over)) if over is not None else set())
+        assert set(tree.ground(version.unit_id)) <= reach
