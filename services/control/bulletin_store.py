@@ -377,6 +377,22 @@ async def broadcasts_with(connection: Connection, bulletin_id: uuid.UUID) -> tup
     return tuple(BroadcastId(row["broadcast_id"]) for row in rows)
 
 
+async def issuers_with(connection: Connection, bulletin_id: uuid.UUID) -> tuple[UnitId, ...]:
+    """The unit of a bulletin, and those that issue the scheduled broadcasts that hold it."""
+    rows = await connection.fetch(
+        """
+        SELECT unit_id FROM control.bulletins WHERE bulletin_id = $1
+        UNION
+        SELECT b.unit_id
+          FROM control.broadcast_items i
+          JOIN control.broadcasts b USING (broadcast_id)
+         WHERE i.bulletin_id = $1 AND b.state = 'scheduled'
+        """,
+        bulletin_id,
+    )
+    return tuple(UnitId(row["unit_id"]) for row in rows)
+
+
 def _bulletin(row: Record) -> Bulletin:
     values = dict(row)
     values["bulletin_id"] = BulletinId(values["bulletin_id"])

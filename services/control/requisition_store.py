@@ -102,12 +102,19 @@ async def add(connection: Connection, requisition: StoredRequisition, device_no:
     )
 
 
+async def requisition(connection: Connection, requisition_id: uuid.UUID) -> StoredRequisition:
+    """One requisition. Raises `NotFound`."""
+    return _found(
+        await connection.fetchrow(_REQUISITIONS + " WHERE r.requisition_id = $1", requisition_id), requisition_id
+    )
+
+
 async def requisition_for_update(connection: Connection, requisition_id: uuid.UUID) -> StoredRequisition:
     """One requisition, locked until the transaction ends. Raises `NotFound`."""
-    row = await connection.fetchrow(_REQUISITIONS + " WHERE r.requisition_id = $1 FOR UPDATE OF r", requisition_id)
-    if row is None:
-        raise NotFound("requisition_not_found", facts={"id": str(requisition_id)})
-    return _requisition(row)
+    return _found(
+        await connection.fetchrow(_REQUISITIONS + " WHERE r.requisition_id = $1 FOR UPDATE OF r", requisition_id),
+        requisition_id,
+    )
 
 
 async def revoke(connection: Connection, requisition_id: uuid.UUID, *, by: uuid.UUID, at: datetime) -> None:
@@ -174,6 +181,12 @@ async def share_by_day(
         )
         for row in rows
     )
+
+
+def _found(row: Record | None, requisition_id: uuid.UUID) -> StoredRequisition:
+    if row is None:
+        raise NotFound("requisition_not_found", facts={"id": str(requisition_id)})
+    return _requisition(row)
 
 
 def _requisition(row: Record) -> StoredRequisition:

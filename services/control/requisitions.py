@@ -44,7 +44,7 @@ async def note(
     faults = [*_faults_of_time(order, now=now)]
     device_no: DeviceNo | None = None
     device_unit: UnitId | None = None
-    if order.unit_id is not None and order.unit_id not in rights.tree:
+    if order.unit_id is not None and not rights.tree.stands(order.unit_id):
         faults.append(Fault("unit_id", "unknown_unit", {"unit": str(order.unit_id)}))
     if order.device_id is not None:
         found = (await device_store.devices_by_id(connection, [order.device_id], now=now)).get(order.device_id)

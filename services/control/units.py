@@ -235,6 +235,12 @@ class UnitTree:
         """The units above `unit_id`, root first, itself not included."""
         return self.path(unit_id)[:-1]
 
+    def common(self, unit_ids: Iterable[UnitId]) -> UnitId | None:
+        """The lowest unit that covers all of them; None when there is none, or they are in no tree."""
+        paths = [path for path in map(self.path, unit_ids) if path]
+        shared = [same[0] for same in zip(*paths, strict=False) if len(set(same)) == 1]
+        return shared[-1] if shared else None
+
     def depth(self, unit_id: UnitId) -> int | None:
         """Levels below the root (0: the root); None when it is not in the tree."""
         return self._depth.get(self.standing(unit_id) or unit_id)

@@ -6,11 +6,11 @@ Every route that changes what sounds takes `dry_run`: then nothing is stored and
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import Field
 
 from schemas.identifiers import DeviceId, UnitId
@@ -19,12 +19,46 @@ from services.control.api.fields import AfterDevice, Answer
 from services.control.planning.impact import Change, DayUse, Finding, UnitImpact
 from services.control.planning.model import Slot
 from services.control.planning.timeline import Sounding
-from services.control.rehearsal import Outlook, Stage
+from services.control.rehearsal import Outlook, Stage, rehearse
+from services.shared.database.pool import Connection
 
 DryRun = Annotated[bool, Query(description="only tell what it would do; nothing is stored, nobody is woken")]
 DetailUnit = Annotated[uuid.UUID | None, Query(description="of a dry run: also device by device, in this unit")]
 DetailAfter = Annotated[AfterDevice, Query(description="`more_after` of the page before")]
 DetailLimit = Annotated[int, Query(ge=1, le=500)]
+
+
+ResultT = TypeVar("ResultT")
+
+
+class WhatIf:
+    """What a request asks for besides a change: to be told what it would do instead of doing it, and how much of that."""
+
+    def __init__(
+        self,
+        dry_run: DryRun = False,
+        detail_unit: DetailUnit = None,
+        detail_after: DetailAfter = "",
+        detail_limit: DetailLimit = 50,
+    ) -> None:
+        self.dry_run = dry_run
+        self._unit = detail_unit
+        self._after = detail_after
+        self._limit = detail_limit
+
+    async def carry_out(
+        self, services: Services, caller: Caller, save: Callable[[Connection], Awaitable[ResultT]], *, unit_id: UnitId
+    ) -> tuple[ResultT, OutlookView | None]:
+        """Save in a transaction; or save, undo it, and tell what it would have done below the unit."""
+        if not self.dry_run:
+            async with services.database.transaction() as connection:
+                return await save(connection), None
+        result, outlook = await rehearse(services.database, save, stage=stage(services, unit_id), now=caller.now)
+        view = outlook_view(outlook, caller, detail_unit=self._unit, after=self._after, limit=self._limit)
+        return result, view
+
+
+AskedWhatIf = Annotated[WhatIf, Depends()]
 
 
 class DayUseView(Answer):

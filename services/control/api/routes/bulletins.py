@@ -26,10 +26,12 @@ from services.control.api.fields import (
     Sha256Text,
     Title,
 )
+from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.bulletin_store import Bulletin, Content, Usage
 from services.control.errors import Fault, Invalid
 from services.control.permissions import Permission
 from services.control.units import UnitTree
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1", tags=["bulletins"])
 
@@ -146,6 +148,12 @@ class BulletinView(Answer):
     decision_note: str | None
 
 
+class WithdrawnView(BulletinView):
+    """A bulletin that was taken out of use."""
+
+    outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
+
+
 class SubjectFieldView(Answer):
     """A category of essential information."""
 
@@ -249,7 +257,7 @@ async def list_bulletins(
 async def create_bulletin(body: NewBulletin, caller: Maker, response: Response, services: Parts) -> BulletinView:
     """Submit a bulletin for approval: from here on its content is frozen. Or keep it as a draft."""
     unit_id = UnitId(body.unit_id)
-    if unit_id not in caller.rights.tree:
+    if not caller.rights.tree.stands(unit_id):
         raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
     caller.demand(Permission.MAKE_BULLETINS, unit_id, field="unit_id")
     async with services.database.transaction() as connection:
@@ -354,12 +362,20 @@ async def _decide(
 
 @router.post("/bulletins/{bulletin_id}/withdraw", responses=documented([401, 403, 404, 409]))
 async def withdraw_bulletin(
-    bulletin_id: uuid.UUID, caller: Editor, response: Response, services: Parts, body: Decision | None = None
-) -> BulletinView:
+    bulletin_id: uuid.UUID,
+    caller: Editor,
+    response: Response,
+    services: Parts,
+    what_if: AskedWhatIf,
+    body: Decision | None = None,
+) -> WithdrawnView:
     """Take a bulletin out of use, or give a draft up: what is planned with it is not played any more."""
-    async with services.database.transaction() as connection:
+    async with services.database.connection() as connection:
+        concerned = await bulletin_store.issuers_with(connection, bulletin_id)
+
+    async def save(connection: Connection) -> Bulletin:
         bulletin = await bulletin_store.bulletin_for_update(connection, bulletin_id)
-        withdrawn = await bulletins.withdraw(
+        return await bulletins.withdraw(
             connection,
             bulletin,
             note=body.note if body else None,
@@ -367,4 +383,10 @@ async def withdraw_bulletin(
             origin=caller.origin,
             now=caller.now,
         )
-    return _answer(response, withdrawn)
+
+    # Whoever broadcasts it: what is planned below the lowest unit above all of them is all that can change.
+    below = caller.rights.tree.common(concerned) or concerned[0]
+    withdrawn, outlook = await what_if.carry_out(services, caller, save, unit_id=below)
+    if outlook is None:
+        response.headers["ETag"] = versions.etag(withdrawn.version)
+    return WithdrawnView(**bulletin_view(withdrawn).model_dump(), outlook=outlook)

@@ -103,7 +103,7 @@ async def upload(request: Request, caller: Maker, services: Parts) -> MediaView:
         raise UnsupportedContent("form_expected")
     async with request.form(max_files=1, max_fields=4) as form:
         unit_id, file = _unit_id(form), _file(form)
-        if unit_id not in caller.rights.tree:
+        if not caller.rights.tree.stands(unit_id):
             raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
         caller.demand(Permission.MAKE_BULLETINS, unit_id, field="unit_id")
         media, is_new = await media_uploads.take(

@@ -32,12 +32,15 @@ from services.control.api.fields import (
 from services.control.api.months import month_of
 from services.control.api.routes.broadcasts import BroadcastView, TargetBody, broadcast_view
 from services.control.api.views import UnitRef, unit_ref
+from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
 from services.control.broadcast_requests import BulletinWish, Wish
 from services.control.broadcast_store import StoredBroadcast
 from services.control.bulletin_store import Bulletin
 from services.control.errors import Fault, Invalid
 from services.control.offer_store import Offer
+from services.control.offers import Scheduled
 from services.control.permissions import Permission
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1/offers", tags=["offers"])
 
@@ -137,6 +140,7 @@ class DecidedView(Answer):
     decided_by: uuid.UUID
     note: str | None
     scheduled_as: uuid.UUID | None
+    outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
 
 
 class ScheduledView(DecidedView):
@@ -274,18 +278,28 @@ async def count_offers(
 
 @router.post("/{broadcast_id}/{unit_id}/accept", responses=documented([401, 403, 404, 409, 422]))
 async def accept_offer(
-    broadcast_id: uuid.UUID, unit_id: uuid.UUID, caller: Decider, services: Parts, body: OfferDecision | None = None
+    broadcast_id: uuid.UUID,
+    unit_id: uuid.UUID,
+    caller: Decider,
+    services: Parts,
+    what_if: AskedWhatIf,
+    body: OfferDecision | None = None,
 ) -> DecidedView:
     """Have it sound in the unit as it was planned above. What the unit had scheduled of it is withdrawn."""
-    return await _decide(broadcast_id, unit_id, offers.ACCEPTED, body, caller, services)
+    return await _decide(broadcast_id, unit_id, offers.ACCEPTED, body, caller, services, what_if)
 
 
 @router.post("/{broadcast_id}/{unit_id}/decline", responses=documented([401, 403, 404, 409, 422]))
 async def decline_offer(
-    broadcast_id: uuid.UUID, unit_id: uuid.UUID, caller: Decider, services: Parts, body: OfferDecision | None = None
+    broadcast_id: uuid.UUID,
+    unit_id: uuid.UUID,
+    caller: Decider,
+    services: Parts,
+    what_if: AskedWhatIf,
+    body: OfferDecision | None = None,
 ) -> DecidedView:
     """Have it not sound in the unit. What the unit had scheduled of it is withdrawn."""
-    return await _decide(broadcast_id, unit_id, offers.DECLINED, body, caller, services)
+    return await _decide(broadcast_id, unit_id, offers.DECLINED, body, caller, services, what_if)
 
 
 async def _decide(
@@ -295,10 +309,11 @@ async def _decide(
     body: OfferDecision | None,
     caller: Caller,
     services: Parts,
+    what_if: WhatIf,
 ) -> DecidedView:
-    async with services.database.transaction() as connection:
+    async def save(connection: Connection) -> Offer:
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
-        decided = await offers.decide(
+        return await offers.decide(
             connection,
             offer,
             state,
@@ -308,17 +323,25 @@ async def _decide(
             origin=caller.origin,
             now=caller.now,
         )
-    return DecidedView(**_decided(decided))
+
+    decided, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(unit_id))
+    return DecidedView(**_decided(decided), outlook=outlook)
 
 
 @router.post("/{broadcast_id}/{unit_id}/schedule", responses=documented([401, 403, 404, 409, 422]))
 async def schedule_offer(
-    broadcast_id: uuid.UUID, unit_id: uuid.UUID, body: OwnTimes, caller: Decider, services: Parts
+    broadcast_id: uuid.UUID,
+    unit_id: uuid.UUID,
+    body: OwnTimes,
+    caller: Decider,
+    services: Parts,
+    what_if: AskedWhatIf,
 ) -> ScheduledView:
     """Put it on at times of the unit's own: a broadcast of the unit with the items that were offered."""
-    async with services.database.transaction() as connection:
+
+    async def save(connection: Connection) -> Scheduled:
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
-        scheduled = await offers.schedule(
+        return await offers.schedule(
             connection,
             offer,
             body.own,
@@ -328,10 +351,13 @@ async def schedule_offer(
             origin=caller.origin,
             now=caller.now,
         )
+
+    scheduled, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(unit_id))
     return ScheduledView(
         **_decided(scheduled.offer),
         broadcast=broadcast_view(scheduled.accepted.broadcast),
         starts_at=scheduled.accepted.first,
+        outlook=outlook,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Response
 from pydantic import Field
 
 from schemas.fields import Level
@@ -18,6 +18,8 @@ from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer
 from services.control.api.views import UnitRef, unit_ref
+from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
+from services.control.errors import NotFound
 from services.control.permissions import Permission
 from services.control.planning import policies as planning
 from services.control.planning.policies import Policies, Policy
@@ -32,7 +34,6 @@ router = APIRouter(prefix="/api/v1/units/{unit_id}/policy", tags=["policies"])
 Reader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.UNIT)]
 Setter = Annotated[Caller, requires(Permission.SET_POLICIES, Scope.UNIT)]
 IfMatch = Annotated[str | None, Header(description="ETag of the version that is meant")]
-DryRun = Annotated[bool, Query(description="say what it would come to, and store nothing")]
 
 _LOOSER_SHOWN = 50
 
@@ -115,11 +116,11 @@ class PolicyView(Answer):
 
 
 class SavedView(PolicyView):
-    """A policy just stored, or what storing it would come to."""
+    """A policy just stored; or, of a dry run, what storing it would come to."""
 
-    is_dry_run: bool
     looser_below: int = Field(description="how many units below state something looser, which counts no longer")
     looser_units: list[LooserView] = Field(description="the first of them")
+    outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
 
 
 @router.get("", responses=documented([401, 403, 404]))
@@ -139,11 +140,11 @@ async def put_policy(
     caller: Setter,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     if_match: IfMatch = None,
-    dry_run: DryRun = False,
 ) -> SavedView:
     """Say what holds on the unit's ground, within what holds above; If-Match names the version one has read."""
-    return await _put(UnitId(unit_id), body, caller, response, services, if_match, dry_run=dry_run)
+    return await _put(UnitId(unit_id), body, caller, response, services, what_if, if_match)
 
 
 @router.delete("", responses=documented([401, 403, 404, 412, 428]))
@@ -152,11 +153,11 @@ async def remove_policy(
     caller: Setter,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     if_match: IfMatch = None,
-    dry_run: DryRun = False,
 ) -> SavedView:
     """Say nothing any more: what holds above is all that holds."""
-    return await _put(UnitId(unit_id), NOTHING_SAID, caller, response, services, if_match, dry_run=dry_run)
+    return await _put(UnitId(unit_id), NOTHING_SAID, caller, response, services, what_if, if_match)
 
 
 async def _put(
@@ -165,47 +166,37 @@ async def _put(
     caller: Caller,
     response: Response,
     services: Parts,
+    what_if: WhatIf,
     if_match: str | None,
-    *,
-    dry_run: bool,
 ) -> SavedView:
-    async with services.database.connection() as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        try:
-            stored = await policy_store.policy_for_update(
-                connection, unit_id, by=caller.actor.account_id, at=caller.now
-            )
-            present = PolicyView(**await _view(connection, stored, caller, services)).model_dump(mode="json")
-            versions.check(stored.version, if_match, present, given=document.model_dump(mode="json"))
-            saved = await policy_changes.put(
-                connection,
-                stored,
-                document,
-                may_approve_own=services.policy.may_approve_own,
-                rights=caller.rights,
-                actor=caller.actor,
-                origin=caller.origin,
-                now=caller.now,
-            )
-            view = await _saved_view(connection, saved, caller, services, is_dry_run=dry_run)
-        except BaseException:
-            await transaction.rollback()
-            raise
-        await (transaction.rollback() if dry_run else transaction.commit())
-    response.headers["ETag"] = versions.etag(stored.version if dry_run else saved.policy.version)
-    return view
+    # A closed unit has no ground: what its heirs allow is theirs to say.
+    if not caller.rights.tree.stands(unit_id):
+        raise NotFound("unit_not_found", facts={"id": str(unit_id)})
 
+    async def save(connection: Connection) -> tuple[Saved, dict[str, Any]]:
+        stored = await policy_store.policy_for_update(connection, unit_id, by=caller.actor.account_id, at=caller.now)
+        present = PolicyView(**await _view(connection, stored, caller, services)).model_dump(mode="json")
+        versions.check(stored.version, if_match, present, given=document.model_dump(mode="json"))
+        saved = await policy_changes.put(
+            connection,
+            stored,
+            document,
+            may_approve_own=services.policy.may_approve_own,
+            rights=caller.rights,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+        return saved, await _view(connection, saved.policy, caller, services)
 
-async def _saved_view(
-    connection: Connection, saved: Saved, caller: Caller, services: Parts, *, is_dry_run: bool
-) -> SavedView:
-    tree = caller.rights.tree
+    (saved, view), outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id)
+    if outlook is None:
+        response.headers["ETag"] = versions.etag(saved.policy.version)
     return SavedView(
-        **await _view(connection, saved.policy, caller, services),
-        is_dry_run=is_dry_run,
+        **view,
         looser_below=len(saved.looser_below),
-        looser_units=[_looser_view(each, tree) for each in saved.looser_below[:_LOOSER_SHOWN]],
+        looser_units=[_looser_view(each, caller.rights.tree) for each in saved.looser_below[:_LOOSER_SHOWN]],
+        outlook=outlook,
     )
 
 

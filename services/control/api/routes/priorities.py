@@ -17,8 +17,10 @@ from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body
 from services.control.api.views import UnitRef, unit_ref
+from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.permissions import Permission
 from services.control.priority_store import PriorityBroadcast
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1/units/{unit_id}/priority-order", tags=["priorities"])
 
@@ -53,6 +55,12 @@ class PriorityOrderView(Answer):
     order: list[PriorityView]
 
 
+class OrderedView(PriorityOrderView):
+    """The order as it is now, or, of a dry run, as it would be."""
+
+    outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
+
+
 @router.get("", responses=documented([401, 403, 404, 409]))
 async def get_priority_order(
     unit_id: uuid.UUID, caller: Reader, response: Response, services: Parts
@@ -60,7 +68,8 @@ async def get_priority_order(
     """In which order priority broadcasts win over one another here. The ETag is what If-Match wants."""
     async with services.database.connection() as connection:
         order = await priorities.ordered(connection, UnitId(unit_id), **_when(caller, services))
-    return _answer(response, UnitId(unit_id), order, caller)
+    response.headers["ETag"] = versions.etag(priorities.version(order))
+    return _view(UnitId(unit_id), order, caller)
 
 
 @router.put("", responses=documented([401, 403, 404, 409, 412, 422, 428]))
@@ -70,11 +79,13 @@ async def put_priority_order(
     caller: Orderer,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     if_match: IfMatch = None,
-) -> PriorityOrderView:
+) -> OrderedView:
     """Order them all anew; none can be left out. 412 when another one has come in since it was read."""
     unit = UnitId(unit_id)
-    async with services.database.transaction() as connection:
+
+    async def save(connection: Connection) -> Sequence[PriorityBroadcast]:
         await priority_store.lock(connection, unit)
         present = await priorities.ordered(connection, unit, **_when(caller, services))
         shown = _view(unit, present, caller).model_dump(mode="json")
@@ -88,19 +99,17 @@ async def put_priority_order(
             origin=caller.origin,
             now=caller.now,
         )
-        order = await priorities.ordered(connection, unit, **_when(caller, services))
-    return _answer(response, unit, order, caller)
+        return await priorities.ordered(connection, unit, **_when(caller, services))
+
+    order, outlook = await what_if.carry_out(services, caller, save, unit_id=unit)
+    if outlook is None:
+        response.headers["ETag"] = versions.etag(priorities.version(order))
+    view = _view(unit, order, caller)
+    return OrderedView(unit=view.unit, order=view.order, outlook=outlook)
 
 
 def _when(caller: Caller, services: Parts) -> dict[str, Any]:
     return {"tree": caller.rights.tree, "today": services.directory.today(now=caller.now), "now": caller.now}
-
-
-def _answer(
-    response: Response, unit_id: UnitId, order: Sequence[PriorityBroadcast], caller: Caller
-) -> PriorityOrderView:
-    response.headers["ETag"] = versions.etag(priorities.version(order))
-    return _view(unit_id, order, caller)
 
 
 def _view(unit_id: UnitId, order: Sequence[PriorityBroadcast], caller: Caller) -> PriorityOrderView:

@@ -17,9 +17,11 @@ from services.control.api.errors import documented
 from services.control.api.faults import FieldFault
 from services.control.api.fields import Answer, Body, DeviceIdText, Limit, Name, PlannedInstant
 from services.control.api.months import month_of
+from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.permissions import Permission
 from services.control.requisition_store import ShareOfDay, StoredRequisition
 from services.control.requisitions import Order
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1", tags=["requisitions"])
 
@@ -71,6 +73,7 @@ class RequisitionView(Answer):
     created_by: uuid.UUID
     revoked_at: datetime | None
     revoked_by: uuid.UUID | None
+    outlook: OutlookView | None = Field(default=None, description="of a dry run: what it would do; nothing was stored")
 
 
 class ShareOfDayView(Answer):
@@ -99,7 +102,7 @@ class PublicShareView(Answer):
     days: list[ShareOfDayView]
 
 
-def _view(requisition: StoredRequisition, *, now: datetime) -> RequisitionView:
+def _view(requisition: StoredRequisition, *, now: datetime, outlook: OutlookView | None = None) -> RequisitionView:
     return RequisitionView(
         requisition_id=requisition.requisition_id,
         unit_id=requisition.unit_id,
@@ -113,6 +116,7 @@ def _view(requisition: StoredRequisition, *, now: datetime) -> RequisitionView:
         created_by=requisition.created_by,
         revoked_at=requisition.revoked_at,
         revoked_by=requisition.revoked_by,
+        outlook=outlook,
     )
 
 
@@ -134,15 +138,19 @@ async def list_requisitions(
 
 
 @router.post("/requisitions", status_code=201, responses=documented([401, 403, 404, 422]))
-async def note_requisition(body: RequisitionBody, caller: Maker, services: Parts) -> RequisitionView:
+async def note_requisition(
+    body: RequisitionBody, caller: Maker, services: Parts, what_if: AskedWhatIf
+) -> RequisitionView:
     """Note an order: from `valid_from` until `expires_at` the boards put out what is planned for them."""
-    async with services.database.transaction() as connection:
-        if body.unit_id is not None:
-            caller.demand(Permission.REQUISITION_BOARDS, UnitId(body.unit_id), field="unit_id")
-        elif body.device_id is not None:
-            unit_id = await device_store.unit_of(connection, body.device_id)
-            caller.demand(Permission.REQUISITION_BOARDS, unit_id, field="device_id")
-        noted = await requisitions.note(
+    if body.unit_id is not None:
+        unit_id, field = UnitId(body.unit_id), "unit_id"
+    else:
+        async with services.database.connection() as connection:
+            unit_id, field = await device_store.unit_of(connection, body.device_id or ""), "device_id"
+    caller.demand(Permission.REQUISITION_BOARDS, unit_id, field=field)
+
+    async def save(connection: Connection) -> StoredRequisition:
+        return await requisitions.note(
             connection,
             body.order(),
             rights=caller.rights,
@@ -150,16 +158,23 @@ async def note_requisition(body: RequisitionBody, caller: Maker, services: Parts
             origin=caller.origin,
             now=caller.now,
         )
-    return _view(noted, now=caller.now)
+
+    noted, outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id)
+    return _view(noted, now=caller.now, outlook=outlook)
 
 
 @router.post("/requisitions/{requisition_id}/revoke", responses=documented([401, 403, 404, 409]))
-async def revoke_requisition(requisition_id: uuid.UUID, caller: Maker, services: Parts) -> RequisitionView:
+async def revoke_requisition(
+    requisition_id: uuid.UUID, caller: Maker, services: Parts, what_if: AskedWhatIf
+) -> RequisitionView:
     """The order gives no right any more: what is planned by it is taken back."""
-    async with services.database.transaction() as connection:
+    async with services.database.connection() as connection:
+        unit_id = (await requisition_store.requisition(connection, requisition_id)).place
+    caller.demand(Permission.REQUISITION_BOARDS, unit_id, field="requisition_id")
+
+    async def save(connection: Connection) -> StoredRequisition:
         requisition = await requisition_store.requisition_for_update(connection, requisition_id)
-        caller.demand(Permission.REQUISITION_BOARDS, requisition.place, field="requisition_id")
-        revoked = await requisitions.revoke(
+        return await requisitions.revoke(
             connection,
             requisition,
             rights=caller.rights,
@@ -167,7 +182,9 @@ async def revoke_requisition(requisition_id: uuid.UUID, caller: Maker, services:
             origin=caller.origin,
             now=caller.now,
         )
-    return _view(revoked, now=caller.now)
+
+    revoked, outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id)
+    return _view(revoked, now=caller.now, outlook=outlook)
 
 
 @router.get("/devices/{device_id}/public-share", responses=documented([401, 403, 404, 422]))

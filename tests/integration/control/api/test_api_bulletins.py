@@ -184,6 +184,17 @@ async def test_a_withdrawn_bulletin_is_planned_anew_without_it(api: Api) -> None
     assert again.status_code == 409
 
 
+async def test_a_dry_run_tells_what_would_fall_silent_also_where_others_broadcast_it(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    bulletin_id = await add_bulletin(api, "11")
+    await add_broadcast(api, "1", level="priority", items=[{"bulletin_id": bulletin_id}])
+    path = f"/api/v1/bulletins/{bulletin_id}/withdraw"
+    tried = (await api.client.post(path, params={"dry_run": True}, headers=officer)).json()
+    assert (tried["state"], tried["outlook"]["withdraw"]) == ("withdrawn", 1)
+    assert [each["problem"] for each in tried["outlook"]["findings"]] == ["bulletin_not_approved"]
+    assert (await api.client.get(f"/api/v1/bulletins/{bulletin_id}", headers=officer)).json()["state"] == "approved"
+
+
 async def test_a_board_shows_a_picture_or_a_film_and_its_measures_are_told(api: Api) -> None:
     officer = await api.person((Role.OFFICER, "11"))
     for measures, length in ((PNG, 12.5), (FILM, None)):

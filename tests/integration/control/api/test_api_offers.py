@@ -129,6 +129,21 @@ async def test_what_recurs_may_be_decided_on_for_the_rest_but_not_while_it_sound
     assert (await ask(api, broadcast_id, "11", "decline", officer)).status_code == 200
 
 
+async def test_a_dry_run_tells_what_a_decision_would_do_and_decides_nothing(api: Api) -> None:
+    broadcast_id = await add_offer(api, "11")
+    officer = await officer_of(api, "11")
+    tried = await ask(api, broadcast_id, "11", "accept", officer, params={"dry_run": True})
+    assert tried.json()["state"] == "accepted"
+    outlook = tried.json()["outlook"]
+    assert (outlook["counts"], [each["name"] for each in outlook["units"]]) == ({"added": 1}, ["Xã Đại Sơn"])
+    own = await ask(api, broadcast_id, "11", "schedule", officer, json=TIMES, params={"dry_run": True})
+    assert own.json()["outlook"]["counts"] == {"added": 1}
+    assert await api.fetchval("SELECT state FROM control.offers") == "offered"
+    assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 1
+    accepted = await ask(api, broadcast_id, "11", "accept", officer)
+    assert (accepted.json()["state"], accepted.json()["outlook"]) == ("accepted", None)
+
+
 async def test_a_withdrawn_broadcast_is_no_offer_any_more(api: Api) -> None:
     broadcast_id = await add_offer(api, "11")
     await api.client.post(f"/api/v1/broadcasts/{broadcast_id}/withdraw", headers=await officer_of(api, "24"))

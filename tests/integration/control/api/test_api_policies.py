@@ -10,7 +10,7 @@ import pytest
 
 from services.control.permissions import Role
 from services.control.settings import PolicySettings
-from tests.support.control_api import Api, add_bulletin, an_api
+from tests.support.control_api import Api, add_broadcast, add_bulletin, an_api
 from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
@@ -119,13 +119,35 @@ async def test_a_dry_run_says_the_same_and_stores_nothing(api: Api) -> None:
     await put(api, "11", {"max_day_s": 3_600})
     await api.execute("DELETE FROM control.planning_requests")
     tried = (await put(api, "24", {"max_day_s": 600}, if_match='"0"', dry_run=True)).json()
-    assert tried["is_dry_run"] is True
+    assert (tried["outlook"]["counts"], tried["outlook"]["units"]) == ({}, [])  # nothing is planned that it could touch
     assert await api.fetchval("SELECT count(*) FROM control.planning_requests") == 0
     assert await api.fetchval("SELECT count(*) FROM control.audit WHERE action LIKE 'policy%'") == 1
     assert (await read(api, "24"))["version"] == 0
     real = (await put(api, "24", {"max_day_s": 600}, if_match='"0"')).json()
     assert real.pop("changed_by") != tried.pop("changed_by")
-    assert {**real, "is_dry_run": True} == tried
+    assert (real.pop("outlook"), tried.pop("outlook") is None) == (None, False)
+    assert real == tried
+
+
+async def test_a_dry_run_tells_what_would_sound_no_more_and_by_whose_rule(api: Api) -> None:
+    broadcast = await add_broadcast(api, "11", recurrence="daily")
+    tried = await put(api, "11", {"quiet": [{"begin": "21:00", "end": "06:00"}]}, if_match='"0"', dry_run=True)
+    outlook = tried.json()["outlook"]
+    (unit,) = outlook["units"]
+    assert (unit["name"], unit["devices"], outlook["withdraw"] > 0, outlook["add"]) == ("Xã Đại Sơn", 1, True, 0)
+    assert outlook["counts"] == {"refused": outlook["withdraw"]}
+    (finding,) = outlook["findings"]
+    assert (finding["problem"], finding["is_refusal"]) == ("quiet_hours", True)
+    assert (finding["broadcast_id"], finding["unit_id"]) == (broadcast["broadcast_id"], str(api.units["11"]))
+    assert (await read(api, "11"))["version"] == 0
+
+
+async def test_a_unit_that_was_closed_says_nothing_any_more(api: Api) -> None:
+    administrator = await api.person((Role.ADMINISTRATOR, "24"))
+    await api.execute("UPDATE control.unit_versions SET valid_until = '2026-01-01' WHERE code = '11'")
+    headers = {**administrator, "If-Match": "*"}
+    response = await api.client.put(path_of(api, "11"), json={"max_day_s": 60}, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (404, "unit_not_found")
 
 
 async def test_two_who_change_it_at_once_are_told_of_each_other(api: Api) -> None:

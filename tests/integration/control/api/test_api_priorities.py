@@ -79,6 +79,19 @@ async def test_a_unit_orders_them_and_it_is_planned_that_way(api: Api) -> None:
     assert audited == {"order": [above, own]}
 
 
+async def test_a_dry_run_orders_nothing(api: Api) -> None:
+    await add_device(api, "11")
+    one, other = await priority(api, "11"), await priority(api, "24")
+    await planned(api)
+    officer = {**await api.person((Role.OFFICER, "11")), "If-Match": "*"}
+    response = await api.client.put(
+        path_of(api, "11"), json={"order": [one, other]}, params={"dry_run": True}, headers=officer
+    )
+    assert [each["broadcast_id"] for each in response.json()["order"]] == [one, other]
+    assert response.json()["outlook"]["units"] != []
+    assert (await read(api))[0] == [other, one]
+
+
 async def test_what_comes_in_later_stands_behind_and_is_seen_before_it_is_ordered(api: Api) -> None:
     await add_device(api, "11")
     first = await priority(api, "11")

@@ -96,6 +96,23 @@ async def test_an_order_holds_in_its_time_and_is_over_after_it(api: Api) -> None
     assert (response.status_code, response.json()["code"]) == (409, "requisition_over")
 
 
+async def test_a_dry_run_tells_what_an_order_would_have_put_out(api: Api) -> None:
+    device_id = await board(api)
+    bulletin_id = await add_bulletin(api, "11", duration_ms=None, board_text="Chữ")
+    await add_broadcast(api, "11", items=[{"bulletin_id": bulletin_id}], targets=[{"device_id": device_id}])
+    operator = await api.person((Role.OPERATOR, "11"))
+    path, body = "/api/v1/requisitions", order(device_id=device_id)
+    tried = await api.client.post(path, json=body, params={"dry_run": True}, headers=operator)
+    assert tried.json()["outlook"]["counts"] == {"added": 1}
+    assert await api.fetchval("SELECT count(*) FROM control.requisitions") == 0
+    made = (await note(api, operator, device_id=device_id)).json()
+    assert made["outlook"] is None
+    back = await api.client.post(f"{path}/{made['requisition_id']}/revoke", params={"dry_run": True}, headers=operator)
+    outlook = back.json()["outlook"]
+    assert (outlook["withdraw"], [each["problem"] for each in outlook["findings"]]) == (1, ["private_board"])
+    assert await api.fetchval("SELECT count(*) FROM control.requisitions WHERE revoked_at IS NOT NULL") == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "code"),
     [

@@ -24,6 +24,14 @@ def test_the_way_from_the_root() -> None:
     assert [tree().depth(unit_id(n)) for n in (1, 20, 21, 99)] == [0, 1, 2, None]
 
 
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [([11], 11), ([11, 12], 10), ([11, 10], 10), ([11, 21], 1), ([11, 99], 11), ([99], None), ([], None)],
+)
+def test_the_lowest_unit_above_several(units: list[int], expected: int | None) -> None:
+    assert tree().common(map(unit_id, units)) == (unit_id(expected) if expected is not None else None)
+
+
 def test_covers_answers_the_question_of_rights() -> None:
     assert tree().covers(unit_id(10), unit_id(11))
     assert tree().covers(unit_id(10), unit_id(10))
