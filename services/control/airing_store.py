@@ -125,9 +125,12 @@ SELECT p.problem, p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device
    AND p.occurrence_at > $4::timestamptz - $5::interval
    AND p.occurrence_at <= $4
    AND (p.device_no IS NULL OR p.device_no = $1)
-   AND p.problem <> $6
+   AND p.problem <> ALL ($6::text[])
  ORDER BY p.occurrence_at, p.broadcast_id, p.item NULLS FIRST, p.problem, p.detail
 """
+
+# That a broadcast found no device for something, or took its present form only later, says nothing about one device.
+SAYS_NOTHING = frozenset({ProblemKind.NO_DEVICE, ProblemKind.BEFORE_ISSUE})
 
 # How long one occurrence lasts: as asked for, or as long as its items.
 _DETAILS = """
@@ -336,10 +339,10 @@ async def problems_on(
 ) -> tuple[Problem, ...]:
     """What planning noted about occurrences that may hold an instant, of broadcasts that mean a device.
 
-    `path` leads from the root to the device's unit. That some broadcast found no device at all says nothing about it.
+    `path` leads from the root to the device's unit.
     """
     rows = await connection.fetch(
-        _PROBLEMS_ON, device_no, kind, list(path), at, MAX_OCCURRENCE_LENGTH, ProblemKind.NO_DEVICE.value
+        _PROBLEMS_ON, device_no, kind, list(path), at, MAX_OCCURRENCE_LENGTH, [each.value for each in SAYS_NOTHING]
     )
     return tuple(map(programme_store.problem, rows))
 

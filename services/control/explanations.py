@@ -25,13 +25,11 @@ from services.control.device_store import Device
 from services.control.emission_store import EmissionRecord
 from services.control.planning import explanation, targets
 from services.control.planning.explanation import Explanation
-from services.control.planning.model import Plan, Problem, ProblemKind, Slot, Snapshot, Window
+from services.control.planning.model import Plan, Problem, Slot, Snapshot, Window
 from services.control.planning.programme import MAX_OCCURRENCE_LENGTH, plan
 from services.control.planning.recurrence import local_day, start_of
 from services.shared.database.pool import Connection
 
-# Seen from one device, most broadcasts find none for something: that says nothing about this one.
-_SAYS_NOTHING = frozenset({ProblemKind.NO_DEVICE})
 _DAY = timedelta(days=1)
 
 
@@ -105,7 +103,9 @@ async def _foreseen(
     planned = await asyncio.to_thread(plan, snapshot, window)
     meant = _meaning(snapshot, device, window)
     return planned, tuple(
-        problem for problem in planned.problems if problem.broadcast_id in meant and problem.kind not in _SAYS_NOTHING
+        problem
+        for problem in planned.problems
+        if problem.broadcast_id in meant and problem.kind not in airing_store.SAYS_NOTHING
     )
 
 

@@ -59,7 +59,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """A part of the programme: the snapshot it follows from, what it is about, and the record it is compared with."""
+    """A part of the programme: the snapshot it follows from, what it is about, and the record it is compared with.
+
+    What of the record goes on as it was, whatever the plan says, is in neither.
+    """
 
     snapshot: Snapshot
     reach: Reach
@@ -204,12 +207,10 @@ class Planner:
         there_after = start_of(window.first, self._zone) - LOOK_AHEAD
         if scope.is_everything:
             reach = Reach(is_everything=True)
+            snapshot = await programme_store.load_snapshot(connection, window, there_after=there_after)
+            recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             return (
-                _Part(
-                    snapshot=await programme_store.load_snapshot(connection, window, there_after=there_after),
-                    reach=reach,
-                    recorded=await programme_store.load_recorded(connection, reach, ends_after=ends_after),
-                ),
+                _Part(snapshot=snapshot, reach=reach, recorded=await _open(connection, recorded, snapshot, now=now)),
             )
         broadcasts = set(scope.broadcasts)
         parts: list[_Part] = []
@@ -219,6 +220,11 @@ class Planner:
                 connection, window, there_after=there_after, devices=scope.devices
             )
             reach = Reach(is_everything=False, devices=scope.devices)
+            recorded = [
+                each
+                for each in await programme_store.load_recorded(connection, reach, ends_after=ends_after)
+                if each.broadcast_id not in broadcasts
+            ]
             parts.append(
                 _Part(
                     snapshot=replace(
@@ -226,23 +232,17 @@ class Planner:
                         broadcasts=tuple(each for each in devices.broadcasts if each.broadcast_id not in broadcasts),
                     ),
                     reach=reach,
-                    recorded=[
-                        each
-                        for each in await programme_store.load_recorded(connection, reach, ends_after=ends_after)
-                        if each.broadcast_id not in broadcasts
-                    ],
+                    recorded=await _open(connection, recorded, devices, now=now),
                 )
             )
         if broadcasts:
             reach = Reach(is_everything=False, broadcasts=sorted(broadcasts))
+            snapshot = await programme_store.load_snapshot(
+                connection, window, there_after=there_after, broadcasts=reach.broadcasts
+            )
+            recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             parts.append(
-                _Part(
-                    snapshot=await programme_store.load_snapshot(
-                        connection, window, there_after=there_after, broadcasts=reach.broadcasts
-                    ),
-                    reach=reach,
-                    recorded=await programme_store.load_recorded(connection, reach, ends_after=ends_after),
-                )
+                _Part(snapshot=snapshot, reach=reach, recorded=await _open(connection, recorded, snapshot, now=now))
             )
         return tuple(parts)
 
@@ -267,6 +267,7 @@ class Planner:
         of_devices = Reach(is_everything=False, devices=sorted(devices))
         others = await programme_store.load_recorded(connection, of_devices, ends_after=ends_after)
         recorded += [each for each in others if each.broadcast_id not in broadcasts]
+        recorded = await _open(connection, recorded, snapshot, now=now)
         return await asyncio.to_thread(
             _decide_shared, planning, scope, broadcasts, devices, recorded, now=now, asked_at=scope.asked_at
         )
@@ -385,7 +386,7 @@ def _decide_part(part: _Part, window: Window, *, now: datetime, asked_at: dateti
         problems = tuple(problem for problem in problems if problem.device_no in about)
     return _Decision(
         reach=part.reach,
-        changes=changes(planned, _not_history(part.recorded, part.snapshot, now=now), now=now, asked_at=asked_at),
+        changes=changes(planned, part.recorded, now=now, asked_at=asked_at),
         problems=problems,
         offers=planned.offers,
     )
@@ -429,7 +430,7 @@ def _decide_shared(
         reach=Reach(is_everything=False, broadcasts=sorted(about), devices=sorted(asked)),
         changes=changes(
             replace(whole, programmes=programmes),
-            _not_history(recorded, planning.snapshot, now=now),
+            recorded,
             now=now,
             asked_at=asked_at,
         ),
@@ -438,8 +439,12 @@ def _decide_shared(
     )
 
 
-def _not_history(recorded: Sequence[Recorded], snapshot: Snapshot, *, now: datetime) -> list[Recorded]:
-    issued = {broadcast.broadcast_id: broadcast.issued_at for broadcast in snapshot.broadcasts}
+async def _open(
+    connection: Connection, recorded: Sequence[Recorded], snapshot: Snapshot, *, now: datetime
+) -> list[Recorded]:
+    """What of the record the plan may still change; the rest goes on as it was."""
+    begun = {each.broadcast_id for each in recorded if each.occurrence_at <= now}
+    issued = await programme_store.issued_at(connection, begun)
     in_service = {device.device_no for device in snapshot.devices if device.is_there(now)}
     return [each for each in recorded if not _goes_on(each, issued, in_service)]
 
@@ -447,7 +452,7 @@ def _not_history(recorded: Sequence[Recorded], snapshot: Snapshot, *, now: datet
 def _goes_on(recorded: Recorded, issued: Mapping[BroadcastId, datetime], in_service: AbstractSet[DeviceNo]) -> bool:
     """Whether an emission belongs to an occurrence that had begun when its broadcast was changed: it stays as it was.
 
-    A broadcast that was withdrawn is in no snapshot, and what of it sounds is stopped.
+    Of a broadcast that was withdrawn (not in `issued`) nothing goes on: what sounds is stopped.
     """
     changed_at = issued.get(recorded.broadcast_id)
     return changed_at is not None and recorded.occurrence_at < changed_at and recorded.device_no in in_service

@@ -72,6 +72,13 @@ SELECT b.broadcast_id, b.unit_id, b.title, b.level, b.recurrence, b.time_zone, b
    AND ($4::uuid[] IS NULL OR b.unit_id = ANY ($4))
 """
 
+_ISSUED = """
+SELECT broadcast_id, issued_at
+  FROM control.broadcasts
+ WHERE broadcast_id = ANY ($1)
+   AND state <> 'withdrawn'
+"""
+
 _ITEMS = """
 SELECT i.broadcast_id, i.item, i.bulletin_id, i.pause_ms, i.relay_source_id, i.length_ms, i.starts_after_ms,
        coalesce(b.kind = 'jingle', false) AS is_jingle
@@ -431,6 +438,12 @@ async def load_recorded(connection: Connection, reach: Reach, *, ends_after: dat
     else:
         rows = await connection.fetch(_RECORDED_OF_DEVICES, ends_after, list(reach.devices), MAX_OCCURRENCE_LENGTH)
     return [Recorded(*row) for row in rows]
+
+
+async def issued_at(connection: Connection, broadcast_ids: Iterable[BroadcastId]) -> dict[BroadcastId, datetime]:
+    """When broadcasts took their present form; those that were withdrawn are left out."""
+    rows = await connection.fetch(_ISSUED, list(broadcast_ids))
+    return {BroadcastId(row["broadcast_id"]): row["issued_at"] for row in rows}
 
 
 async def apply(connection: Connection, changes: Changes, *, now: datetime) -> None:

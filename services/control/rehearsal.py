@@ -81,14 +81,15 @@ class Outlook:
 class Rehearsal(Generic[ResultT]):
     """What a change answered, and what planning would have looked at before and after it.
 
-    `touched` are the broadcasts that are not the same in both; `stored` says which of their media devices hold, of
-    those devices that have said so.
+    `touched` are the broadcasts that are not the same in both, `issued` says when each of them that stands took its
+    present form, and `stored` which of their media devices hold, of those devices that have said so.
     """
 
     result: ResultT
     before: Snapshot
     after: Snapshot
     touched: frozenset[BroadcastId]
+    issued: Mapping[BroadcastId, datetime]
     stored: Mapping[DeviceNo, frozenset[bytes]]
 
 
@@ -139,7 +140,8 @@ async def _carried_out(
             stored = await device_media_store.held(
                 connection, [device.device_no for device in after.devices], _files(after, touched)
             )
-            return Rehearsal(result=result, before=before, after=after, touched=touched, stored=stored)
+            issued = await programme_store.issued_at(connection, touched)
+            return Rehearsal(result=result, before=before, after=after, touched=touched, issued=issued, stored=stored)
         finally:
             await transaction.rollback()
 
@@ -152,7 +154,7 @@ def look_ahead(rehearsed: Rehearsal[ResultT], window: Window, stage: Stage, now:
     before, after = rehearsed.before, rehearsed.after
     standing = programme.begin(before, window)
     coming = programme.replan(standing, after, rehearsed.touched)
-    trimmed = _Trimmer(now, {each.broadcast_id: each.issued_at for each in after.broadcasts})
+    trimmed = _Trimmer(now, rehearsed.issued)
     old, new = trimmed.plan(standing.plan), trimmed.plan(coming.plan)
     devices = {device.device_no: device for device in (*before.devices, *after.devices)}
     return Outlook(
@@ -238,7 +240,7 @@ def _grounds(devices: Mapping[DeviceNo, DeviceRef], after: Snapshot, window: Win
 class _Trimmer:
     """Takes out of plans what is over, and what goes on as it was although its broadcast was changed.
 
-    `issued` are the broadcasts that are scheduled after the change: an occurrence of one of them that began before it
+    `issued` are the changed broadcasts that stand after the change: an occurrence of one of them that began before it
     was issued is history, whatever is asked for now.
     """
 

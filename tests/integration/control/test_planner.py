@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -222,6 +222,31 @@ async def test_what_is_on_the_air_goes_on_as_it_was_when_its_broadcast_is_change
     }
     rows = await province.emissions(broadcast)
     assert [row["item"] for row in rows if row["occurrence_at"] == start and row["stopped_at"] is None] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"starts_on": date(2190, 1, 1)}, id="moved_beyond_the_horizon"),
+        pytest.param({"state": "awaiting_approval"}, id="waits_for_an_approver"),
+    ],
+)
+async def test_what_is_on_the_air_goes_on_also_when_nothing_follows_it(
+    province: Province, keyring: Keyring, change: dict[str, Any]
+) -> None:
+    await province.device("loa-1", "a1")
+    start = (utc_now() + HOUR).replace(microsecond=0)
+    broadcast = await province.broadcast("a1", [await province.bulletin(seconds=600)], at=start, daily=True)
+    await settle(province, keyring)
+    await sent(province, keyring, Plan)
+
+    await province.change_broadcast(broadcast, at=start + timedelta(minutes=1), **change)
+    await settle(province, keyring, now=start + timedelta(minutes=1))
+
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    assert [emission.starts_at_ms for emission in plan.emissions] == [to_ms(start)]
+    rows = [row for row in await province.emissions(broadcast) if row["withdrawn_at"] is None]
+    assert [(row["occurrence_at"], row["stopped_at"]) for row in rows] == [(start, None)]
 
 
 async def test_a_withdrawn_broadcast_scheduled_again_comes_back(province: Province, keyring: Keyring) -> None:
