@@ -163,11 +163,12 @@ class Facts:
     tree: UnitTree  # of today: what rights rest on
     reach: frozenset[UnitId]  # units in which the actor may make broadcasts
     readable: frozenset[UnitId]  # units whose bulletins and groups the actor may see
-    devices: Mapping[str, Device]
+    devices: Mapping[str, Device]  # that are named, by id
     bulletins: Mapping[uuid.UUID, Bulletin]
     groups: Mapping[uuid.UUID, Group] = field(default_factory=dict)
     sources: Mapping[uuid.UUID, Source] = field(default_factory=dict)
     policies: Policies
+    fleet: tuple[DeviceRef, ...] = ()  # in service, of all kinds that put something out
     lent: frozenset[uuid.UUID] = frozenset()  # bulletins and sources that come with an offer, whoever may see them
 
 
@@ -407,14 +408,14 @@ def _expiry_faults(wish: Wish, facts: Facts, first: Occurrence) -> Iterator[Faul
 
 def _audience(wish: Wish, facts: Facts) -> tuple[DeviceNo, ...]:
     """The devices in service that can put out at least one of the items, whatever their units decide about it."""
-    numbers = {str(device.device_id): device.device_no for device in facts.devices.values()}
-    fleet = targets.Fleet(_ref(device) for device in facts.devices.values() if device.retired_at is None)
+    numbers: dict[str, DeviceNo] = {each.device_id: each.device_no for each in facts.fleet}
+    numbers |= {device_id: device.device_no for device_id, device in facts.devices.items()}
     groups = {
         GroupId(group_id): frozenset(numbers[member] for member in group.members if member in numbers)
         for group_id, group in facts.groups.items()
     }
     wanted = [_as_target(target, numbers) for target in wish.targets]
-    resolution = targets.resolve(wanted, wish.unit_id, facts.tree, fleet, groups)
+    resolution = targets.resolve(wanted, wish.unit_id, facts.tree, targets.Fleet(facts.fleet), groups)
     kinds = set(_kinds(wish, facts))
     return tuple(
         sorted(
@@ -454,17 +455,6 @@ def _as_target(target: TargetWish, numbers: Mapping[str, DeviceNo]) -> Target:
             return KindTarget(kind=DeviceKind[kind.upper()], is_excluded=is_excluded)
         case _:
             assert_never(target)
-
-
-def _ref(device: Device) -> DeviceRef:
-    return DeviceRef(
-        device_no=device.device_no,
-        device_id=device.device_id,
-        kind=DeviceKind[device.kind.upper()],
-        unit_id=device.unit_id,
-        registered_at=device.registered_at,
-        retired_at=device.retired_at,
-    )
 
 
 # --- times -----------------------------------------------------------------------------------------------------------

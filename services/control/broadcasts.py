@@ -23,6 +23,7 @@ from services.control import (
     planning_queue,
     policy_store,
     policy_trial,
+    programme_store,
     unit_store,
     versions,
 )
@@ -44,7 +45,7 @@ from services.control.broadcast_requests import (
 from services.control.broadcast_store import PolicyException, StoredBroadcast
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.control.permissions import Actor, Permission, Rights
-from services.control.planning.model import DeviceNo
+from services.control.planning.model import DeviceNo, Snapshot
 from services.control.planning.policies import Policies
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
@@ -84,7 +85,7 @@ async def create(
     Raises `Forbidden` for targets beyond own rights, else `Invalid` with every fault, or with every rule of a policy
     that it breaks and nobody may let pass. `offer_of` is the broadcast from above that a unit schedules itself.
     """
-    verdict, device_nos = await _judged(connection, wish, offer_of=offer_of, rights=rights, now=now)
+    verdict, facts = await _judged(connection, wish, offer_of=offer_of, rights=rights, now=now)
     broadcast = StoredBroadcast(
         broadcast_id=BroadcastId(uuid.uuid4()),
         wish=wish,
@@ -94,11 +95,12 @@ async def create(
         created_by=actor.account_id,
         offer_of=offer_of,
     )
-    await broadcast_store.add_broadcast(connection, broadcast, device_nos, active_until=verdict.active_until)
+    await broadcast_store.add_broadcast(connection, broadcast, _numbers(facts), active_until=verdict.active_until)
     return await _settled(
         connection,
         broadcast.broadcast_id,
         verdict,
+        facts,
         None,
         action="broadcast_created",
         actor=actor,
@@ -125,15 +127,16 @@ async def replace(
     _check_stands(stored)
     if wish.unit_id != stored.wish.unit_id:
         raise Invalid(Fault("unit_id", "issuing_unit_is_fixed"))
-    verdict, device_nos = await _judged(connection, wish, offer_of=stored.offer_of, rights=rights, now=now)
+    verdict, facts = await _judged(connection, wish, offer_of=stored.offer_of, rights=rights, now=now)
     await broadcast_store.replace_broadcast(
-        connection, stored.broadcast_id, wish, device_nos, active_until=verdict.active_until, issued_at=now
+        connection, stored.broadcast_id, wish, _numbers(facts), active_until=verdict.active_until, issued_at=now
     )
     await broadcast_store.offer_anew(connection, stored.broadcast_id, at=now)
     return await _settled(
         connection,
         stored.broadcast_id,
         verdict,
+        facts,
         stored,
         action="broadcast_changed",
         actor=actor,
@@ -146,6 +149,7 @@ async def _settled(
     connection: Connection,
     broadcast_id: BroadcastId,
     verdict: Verdict,
+    facts: Facts,
     before: StoredBroadcast | None,
     *,
     action: str,
@@ -156,7 +160,8 @@ async def _settled(
     """Hold what was just stored against the policies, and have it planned or decided on."""
     assert verdict.first is not None
     stored = await broadcast_store.broadcast(connection, broadcast_id)
-    exception = await policy_trial.hold(connection, stored, verdict.first.local_day, now=now)
+    ground = Snapshot(broadcasts=(), bulletins=(), devices=facts.fleet, units=facts.history)
+    exception = await policy_trial.hold(connection, stored, verdict.first.local_day, ground, now=now)
     if exception is not None:
         await broadcast_store.set_state(connection, broadcast_id, AWAITING_APPROVAL)
         await broadcast_store.ask_for_exception(connection, stored, exception, by=actor.account_id, at=now)
@@ -202,15 +207,18 @@ def _check_stands(stored: StoredBroadcast) -> None:
 
 async def _judged(
     connection: Connection, wish: Wish, *, offer_of: BroadcastId | None, rights: Rights, now: datetime
-) -> tuple[Verdict, dict[str, DeviceNo]]:
+) -> tuple[Verdict, Facts]:
     facts = await _facts(connection, wish, offer_of=offer_of, rights=rights, now=now)
     verdict = broadcast_requests.judge(wish, facts, now=now)
     if verdict.outside:
         raise Forbidden("target_outside_own_subtree", faults=verdict.outside[:_MAX_FAULTS])
     if verdict.faults:
         raise Invalid(*verdict.faults[:_MAX_FAULTS], code="broadcast_invalid")
-    named = {target.device_id for target in wish.targets if isinstance(target, DeviceWish)}
-    return verdict, {device_id: device.device_no for device_id, device in facts.devices.items() if device_id in named}
+    return verdict, facts
+
+
+def _numbers(facts: Facts) -> dict[str, DeviceNo]:
+    return {device_id: device.device_no for device_id, device in facts.devices.items()}
 
 
 async def _facts(
@@ -220,15 +228,17 @@ async def _facts(
         connection, [target.group_id for target in wish.targets if isinstance(target, GroupWish)]
     )
     named = [target.device_id for target in wish.targets if isinstance(target, DeviceWish)]
-    named += [member for group in groups.values() for member in group.members]
-    devices = dict(await device_store.devices_by_id(connection, named, now=now))
-    devices |= await device_store.devices_in(connection, _units_of(wish, rights.tree), now=now)
+    members = [member for group in groups.values() for member in group.members]
+    devices = await device_store.devices_by_id(connection, named, now=now)
     return Facts(
         history=await unit_store.load_units(connection),
         tree=rights.tree,
         reach=rights.reach(Permission.MAKE_BROADCASTS),
         readable=rights.reach(Permission.SEE_BULLETINS),
         devices={str(device_id): device for device_id, device in devices.items()},
+        fleet=await programme_store.load_fleet(
+            connection, _units_of(wish, rights.tree), [*named, *members], there_after=now
+        ),
         bulletins=await bulletin_store.bulletins_by_id(
             connection, [item.bulletin_id for item in wish.items if isinstance(item, BulletinWish)]
         ),

@@ -87,8 +87,6 @@ _FROM = """
 
 _DEVICES_BY_ID = f"SELECT {_COLUMNS} {_FROM} WHERE d.device_id = ANY ($2)"
 
-_DEVICES_IN_UNITS = f"SELECT {_COLUMNS} {_FROM} WHERE d.unit_id = ANY ($2) AND d.retired_at IS NULL"
-
 
 async def device(connection: Connection, device_id: str, *, now: datetime) -> Device:
     """One device, retired or not. Raises `NotFound`."""
@@ -117,12 +115,6 @@ async def devices_by_id(
 ) -> Mapping[DeviceId, Device]:
     """The devices among these ids that exist."""
     rows = await connection.fetch(_DEVICES_BY_ID, now, list(device_ids))
-    return {DeviceId(row["device_id"]): _device(row) for row in rows}
-
-
-async def devices_in(connection: Connection, unit_ids: Iterable[UnitId], *, now: datetime) -> Mapping[DeviceId, Device]:
-    """The devices in service that belong to the units."""
-    rows = await connection.fetch(_DEVICES_IN_UNITS, now, list(unit_ids))
     return {DeviceId(row["device_id"]): _device(row) for row in rows}
 
 

@@ -42,16 +42,22 @@ class Breach:
 
 
 async def hold(
-    connection: Connection, stored: StoredBroadcast, first_day: date, *, now: datetime
+    connection: Connection, stored: StoredBroadcast, first_day: date, ground: Snapshot, *, now: datetime
 ) -> PolicyException | None:
     """What an approver has to let pass before the broadcast may be planned; None when nothing stands against it.
 
+    `ground` holds the units, and the devices that its targets can mean: what others share with it is shared there.
     Its offers are made, where it is scheduled at once. Raises `Invalid` naming every rule and whose it is, when one of
     them nobody may let pass.
     """
     window = Window(first=first_day, end=first_day + TRIAL)
     snapshot = await programme_store.load_snapshot(
-        connection, window, there_after=now, around=stored.wish.unit_id, broadcasts=await _company(connection, stored)
+        connection,
+        window,
+        there_after=now,
+        broadcasts=await _company(connection, stored),
+        around=stored.wish.unit_id,
+        ground=ground,
     )
     planned = await asyncio.to_thread(plan, snapshot, window)
     breaches = _breaches(stored, planned, snapshot)

@@ -57,6 +57,14 @@ CHUNK = 10_000
 # Taken without waiting; any number, as long as nobody else uses it.
 _LOCK = "SELECT pg_try_advisory_xact_lock(4021707201)"
 
+_FLEET = """
+SELECT device_no, device_id, kind, unit_id, registered_at, retired_at, ownership, public_share_minutes, volume_percent
+  FROM control.devices
+ WHERE (unit_id = ANY ($1) OR device_id = ANY ($2))
+   AND kind IN ('cluster', 'board')
+   AND (retired_at IS NULL OR retired_at > $3)
+"""
+
 # Those with an occurrence on the days of a window, or with one that nobody can rule out without expanding the rule.
 _BROADCASTS = """
 SELECT b.broadcast_id, b.unit_id, b.title, b.level, b.recurrence, b.time_zone, b.starts_on, b.ends_on, b.local_times,
@@ -438,6 +446,13 @@ async def load_recorded(connection: Connection, reach: Reach, *, ends_after: dat
     else:
         rows = await connection.fetch(_RECORDED_OF_DEVICES, ends_after, list(reach.devices), MAX_OCCURRENCE_LENGTH)
     return [Recorded(*row) for row in rows]
+
+
+async def load_fleet(
+    connection: Connection, unit_ids: Iterable[UnitId], device_ids: Iterable[str], *, there_after: datetime
+) -> tuple[DeviceRef, ...]:
+    """The devices of some units, and some by name, that put something out and were in service after an instant."""
+    return tuple(_device(row) for row in await connection.fetch(_FLEET, list(unit_ids), list(device_ids), there_after))
 
 
 async def issued_at(connection: Connection, broadcast_ids: Iterable[BroadcastId]) -> dict[BroadcastId, datetime]:

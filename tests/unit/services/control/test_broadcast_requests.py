@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from schemas.fields import DeviceKind
 from schemas.identifiers import BulletinId, DeviceId, UnitId
 from services.control.broadcast_requests import (
     BulletinWish,
@@ -26,7 +27,7 @@ from services.control.broadcast_requests import (
 from services.control.bulletin_store import Bulletin
 from services.control.device_store import Device
 from services.control.group_store import Group
-from services.control.planning.model import DeviceNo
+from services.control.planning.model import DeviceNo, DeviceRef
 from services.control.planning.policies import Policies, Policy, Session
 from services.control.units import UnitHistory, UnitVersion
 
@@ -165,6 +166,17 @@ FACTS = Facts(
     sources=SOURCES,
     policies=POLICIES,
     devices={device.device_id: device for device in DEVICES},
+    fleet=tuple(
+        DeviceRef(
+            device_no=device.device_no,
+            device_id=device.device_id,
+            kind=DeviceKind[device.kind.upper()],
+            unit_id=device.unit_id,
+            registered_at=device.registered_at,
+        )
+        for device in DEVICES
+        if device.retired_at is None and device.kind in ("cluster", "board")
+    ),
     bulletins=BULLETINS,
 )
 WISH = Wish(
