@@ -4,6 +4,7 @@ import itertools
 import random
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -411,6 +412,23 @@ def test_the_order_of_reports_does_not_matter(
     numbers = random.Random(seed).sample(range(len(reports)), len(reports))
     shuffled = [replace(reports[at], event_no=place) for place, at in enumerate(numbers)]
     assert weigh(EXPECTED, shuffled, circumstances, now=now) == weigh(EXPECTED, reports, circumstances, now=now)
+
+
+@pytest.mark.parametrize(
+    "differing",
+    [
+        [{"after": -3 * SECOND, "is_clock_trusted": False}, {"after": -3 * SECOND, "is_clock_trusted": True}],
+        [{"volume_percent": None}, {"volume_percent": 0}],
+    ],
+    ids=["clock", "volume"],
+)
+def test_of_ends_that_differ_in_one_thing_the_same_counts_whichever_came_first(
+    differing: list[dict[str, Any]],
+) -> None:
+    one, other = (an_end(**each) for each in differing)
+    nothing = Circumstances(last_heard_at=None, issued_at=None, has_plan=False)
+
+    assert weigh(EXPECTED, [one, other], nothing, now=OVERDUE) == weigh(EXPECTED, [other, one], nothing, now=OVERDUE)
 
 
 @given(reports=some_reports, circumstances=some_circumstances)
