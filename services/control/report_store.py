@@ -156,24 +156,6 @@ _SILENT = (
 """
 )
 
-# What nobody has reported yet, of devices that have just told something that may explain it.
-_SILENT = (
-    _EXPECTED
-    + """
-  JOIN unnest($1::integer[], $2::timestamptz[]) AS k (device_no, since)
-    ON e.device_no = k.device_no AND e.starts_at >= k.since
- WHERE e.outcome IS NOT NULL
-   AND e.withdrawn_at IS NULL
-   AND e.started_at IS NULL
-   AND e.evidence IS NULL
-   AND e.reason IS DISTINCT FROM $3
-   AND e.ends_at <= $4
- ORDER BY e.broadcast_id, e.occurrence_at, e.item, e.device_no
- LIMIT $5
-   FOR UPDATE OF e
-"""
-)
-
 _REPORTS = """
 SELECT r.broadcast_id, r.occurrence_at, r.item, r.device_no, r.event_no, r.standing, r.type, r.is_clock_trusted, r.body
   FROM control.play_reports r

@@ -47,13 +47,24 @@ class WhatIf:
         self._limit = detail_limit
 
     async def carry_out(
-        self, services: Services, caller: Caller, save: Callable[[Connection], Awaitable[ResultT]], *, unit_id: UnitId
+        self,
+        services: Services,
+        caller: Caller,
+        save: Callable[[Connection], Awaitable[ResultT]],
+        *,
+        unit_id: UnitId,
+        first_day: Callable[[ResultT], date | None] = lambda _: None,
     ) -> tuple[ResultT, OutlookView | None]:
-        """Save in a transaction; or save, undo it, and tell what it would have done below the unit."""
+        """Save in a transaction; or save, undo it, and tell what it would have done below the unit.
+
+        `first_day` tells from the result on which day what was saved begins, which may lie beyond the horizon.
+        """
         if not self.dry_run:
             async with services.database.transaction() as connection:
                 return await save(connection), None
-        result, outlook = await rehearse(services.database, save, stage=stage(services, unit_id), now=caller.now)
+        result, outlook = await rehearse(
+            services.database, save, stage=stage(services, unit_id), now=caller.now, first_day=first_day
+        )
         view = outlook_view(outlook, caller, detail_unit=self._unit, after=self._after, limit=self._limit)
         return result, view
 

@@ -11,9 +11,8 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field, model_validator
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import airing_store, broadcast_requests, broadcast_store, broadcasts, emission_store, rehearsal
+from services.control import airing_store, broadcast_requests, broadcast_store, broadcasts, emission_store
 from services.control.airing_store import ProofCounts
-from services.control.api import what_if
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -32,7 +31,7 @@ from services.control.api.fields import (
 )
 from services.control.api.places import format_place, parse_place
 from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
-from services.control.api.what_if import DetailAfter, DetailLimit, DetailUnit, DryRun, OutlookView
+from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.broadcast_requests import (
     BulletinWish,
     DeviceWish,
@@ -429,10 +428,7 @@ async def create_broadcast(
     caller: Maker,
     response: Response,
     services: Parts,
-    dry_run: DryRun = False,
-    detail_unit: DetailUnit = None,
-    detail_after: DetailAfter = "",
-    detail_limit: DetailLimit = 50,
+    what_if: AskedWhatIf,
 ) -> AcceptedView | RehearsedView:
     """Ask for a broadcast. Everything wrong with it is named at once; nothing is half stored.
 
@@ -448,17 +444,10 @@ async def create_broadcast(
             connection, body.wish(), rights=caller.rights, actor=caller.actor, origin=caller.origin, now=caller.now
         )
 
-    if dry_run:
-        accepted, outlook = await rehearsal.rehearse(
-            services.database, save, stage=what_if.stage(services, unit_id), now=caller.now, first_day=_first_day
-        )
+    accepted, outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id, first_day=_first_day)
+    if outlook is not None:
         response.status_code = HTTPStatus.OK
-        return _rehearsed_view(
-            accepted,
-            what_if.outlook_view(outlook, caller, detail_unit=detail_unit, after=detail_after, limit=detail_limit),
-        )
-    async with services.database.transaction() as connection:
-        accepted = await save(connection)
+        return _rehearsed_view(accepted, outlook)
     _with_etag(response, accepted.broadcast)
     return _accepted_view(accepted)
 
@@ -492,11 +481,8 @@ async def replace_broadcast(
     caller: Changer,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    detail_unit: DetailUnit = None,
-    detail_after: DetailAfter = "",
-    detail_limit: DetailLimit = 50,
 ) -> AcceptedView | RehearsedView:
     """Put another wish in its place; If-Match must name the version one has read. What is on the air goes on as it was."""
 
@@ -513,17 +499,11 @@ async def replace_broadcast(
             now=caller.now,
         )
 
-    if dry_run:
-        stage = what_if.stage(services, UnitId(body.unit_id))
-        accepted, outlook = await rehearsal.rehearse(
-            services.database, save, stage=stage, now=caller.now, first_day=_first_day
-        )
-        return _rehearsed_view(
-            accepted,
-            what_if.outlook_view(outlook, caller, detail_unit=detail_unit, after=detail_after, limit=detail_limit),
-        )
-    async with services.database.transaction() as connection:
-        accepted = await save(connection)
+    accepted, outlook = await what_if.carry_out(
+        services, caller, save, unit_id=UnitId(body.unit_id), first_day=_first_day
+    )
+    if outlook is not None:
+        return _rehearsed_view(accepted, outlook)
     _with_etag(response, accepted.broadcast)
     return _accepted_view(accepted)
 
@@ -539,11 +519,8 @@ async def withdraw_broadcast(
     caller: Changer,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    detail_unit: DetailUnit = None,
-    detail_after: DetailAfter = "",
-    detail_limit: DetailLimit = 50,
 ) -> BroadcastView | RehearsedView:
     """Withdraw a broadcast: what has not started does not start any more. If-Match is looked at when it is there."""
 
@@ -553,16 +530,11 @@ async def withdraw_broadcast(
             _check_version(stored, if_match, given={"state": broadcasts.WITHDRAWN})
         return await broadcasts.withdraw(connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now)
 
-    if dry_run:
-        async with services.database.connection() as connection:
-            unit_id = await broadcast_store.unit_of(connection, broadcast_id)
-        withdrawn, outlook = await rehearsal.rehearse(
-            services.database, save, stage=what_if.stage(services, unit_id), now=caller.now
-        )
-        view = what_if.outlook_view(outlook, caller, detail_unit=detail_unit, after=detail_after, limit=detail_limit)
-        return RehearsedView(state=withdrawn.state, outlook=view)
-    async with services.database.transaction() as connection:
-        withdrawn = await save(connection)
+    async with services.database.connection() as connection:
+        unit_id = await broadcast_store.unit_of(connection, broadcast_id)
+    withdrawn, outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id)
+    if outlook is not None:
+        return RehearsedView(state=withdrawn.state, outlook=outlook)
     _with_etag(response, withdrawn)
     return BroadcastView(**_described(withdrawn))
 

@@ -10,13 +10,12 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
 from schemas.identifiers import UnitId
-from services.control import group_store, groups, rehearsal, versions
-from services.control.api import what_if
+from services.control import group_store, groups, versions
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, DeviceIdText, Name
-from services.control.api.what_if import DetailAfter, DetailLimit, DetailUnit, DryRun, OutlookView
+from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.errors import Fault, Invalid
 from services.control.group_store import Group
 from services.control.groups import GroupWish
@@ -121,11 +120,8 @@ async def replace_group(
     caller: Changer,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     if_match: IfMatch = None,
-    dry_run: DryRun = False,
-    detail_unit: DetailUnit = None,
-    detail_after: DetailAfter = "",
-    detail_limit: DetailLimit = 50,
 ) -> GroupView | RehearsedGroup:
     """Change name and members; what is broadcast to the group reaches the new members from its next occurrence on."""
 
@@ -147,13 +143,9 @@ async def replace_group(
             now=caller.now,
         )
 
-    if dry_run:
-        stage = what_if.stage(services, UnitId(body.unit_id))
-        _, outlook = await rehearsal.rehearse(services.database, save, stage=stage, now=caller.now)
-        view = what_if.outlook_view(outlook, caller, detail_unit=detail_unit, after=detail_after, limit=detail_limit)
-        return RehearsedGroup(outlook=view)
-    async with services.database.transaction() as connection:
-        changed = await save(connection)
+    changed, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(body.unit_id))
+    if outlook is not None:
+        return RehearsedGroup(outlook=outlook)
     return _answer(response, changed)
 
 
