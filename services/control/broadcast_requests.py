@@ -1,44 +1,52 @@
 """Whether what somebody asks for can be a broadcast: every fault named by its field. Pure.
 
 The same functions that will plan it (`services.control.planning`) answer here, so that what is accepted is what can be
-planned. What policies have against it is asked of planning itself, once it is stored (`services.control.rehearsal`).
+model. What policies have against it is asked of planning itself, once it is stored (`services.control.rehearsal`).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from typing import NamedTuple, assert_never
 
 from schemas.fields import DeviceKind, Level, ResumePolicy
-from schemas.identifiers import BroadcastId, UnitId
+from schemas.identifiers import BroadcastId, BulletinId, UnitId
 from services.control.bulletin_store import Bulletin
 from services.control.device_store import Device
 from services.control.errors import Fault
 from services.control.group_store import Group
-from services.control.planning import policies, recurrence, targets
+from services.control.planning import model, policies, recurrence, targets
+from services.control.planning.lineup import Lineup, Stock, line_up
 from services.control.planning.model import (
     EPOCH,
     EVERY_DAY,
     Broadcast,
+    BulletinItem,
     DeviceNo,
     DeviceRef,
     DeviceTarget,
+    Fill,
+    Fit,
     GroupId,
     GroupTarget,
+    Item,
     KindTarget,
     Occurrence,
+    Pause,
     ProblemKind,
     Recurrence,
+    RelayItem,
+    SourceId,
     Target,
     UnitTarget,
     Window,
 )
 from services.control.planning.policies import Policies
-from services.control.planning.programme import TEXT_LENGTH
 from services.control.units import UnitHistory, UnitTree
 
 MAX_LENGTH = timedelta(hours=23)
@@ -52,8 +60,12 @@ MAX_RRULE = 1_000  # characters; the longest that says something is a few hundre
 MAX_AHEAD = timedelta(days=366 * 2)
 # How far ahead a rule is looked at to find its first occurrence: the 29th of February may be eight years away.
 MAX_SEARCH = timedelta(days=366 * 9)
-# What repeats less often than every five weeks cannot run into itself: an occurrence lasts a day at most.
-OVERLAP_SPAN = timedelta(days=36)
+# Whether it runs into itself is looked at for a year and a month, in which everything that follows the calendar comes
+# round, or for so many occurrences: what begins that often comes round in them.
+OVERLAP_SPAN = timedelta(days=366 + 36)
+OVERLAP_OCCURRENCES = 1_000
+
+_DAY, _MONTH = timedelta(days=1), timedelta(days=31)
 
 ONCE, DAILY, RULE = "once", "daily", "rule"
 
@@ -191,12 +203,13 @@ class Verdict:
 def judge(wish: Wish, facts: Facts, *, now: datetime) -> Verdict:
     """Everything wrong with the wish. The issuing unit itself has been allowed already."""
     outside = tuple(_outside(wish, facts))
-    length = _length(wish, facts)
+    lineup = _lineup(wish, facts)
+    length = lineup.length
     times = _judge_times(wish, facts, length, now=now)
     faults = [
         *_level_faults(wish),
         *_item_faults(wish, facts),
-        *_shape_faults(wish, length),
+        *_shape_faults(wish, lineup),
         *_target_faults(wish, facts),
         *times.faults,
     ]
@@ -302,10 +315,14 @@ def _source_faults(field_name: str, source_id: uuid.UUID, wish: Wish, facts: Fac
         yield Fault(field_name, "relay_source_retired", {"name": source.name})
 
 
-def _shape_faults(wish: Wish, length: timedelta) -> Iterator[Fault]:
+def _shape_faults(wish: Wish, lineup: Lineup) -> Iterator[Fault]:
     """Whether lengths fit together."""
-    if length > MAX_LENGTH:
-        yield Fault("items", "broadcast_too_long", {"hours": round(length / timedelta(hours=1), 1)})
+    if lineup.length > MAX_LENGTH:
+        # Rounded up: what is too long must not read as if it were not.
+        hours = -(-lineup.length // timedelta(minutes=6)) / 10
+        yield Fault("items", "broadcast_too_long", {"hours": hours})
+    if not lineup.pieces and any(kind is ProblemKind.NO_ROOM for _, kind in lineup.gaps):
+        yield Fault("length_s", "nothing_fits")
     if wish.length is None and not wish.sessions:
         if wish.fill != "none":
             yield Fault("fill", "fill_needs_length")
@@ -320,34 +337,51 @@ def _shape_faults(wish: Wish, length: timedelta) -> Iterator[Fault]:
                 )
 
 
-def _length(wish: Wish, facts: Facts) -> timedelta:
-    """How long one occurrence lasts, where no session ends it."""
-    end = longest = timedelta(0)
-    for item in wish.items:
+def _lineup(wish: Wish, facts: Facts) -> Lineup:
+    """One occurrence as planning places it, where no session ends it; what is not approved yet counts with its length."""
+    items: list[Item] = []
+    bulletins: dict[BulletinId, model.Bulletin] = {}
+    relays: dict[SourceId, model.RelaySource] = {}
+    for number, item in enumerate(wish.items):
         match item:
-            case PauseWish(length=item_length):
-                pass
-            case RelayWish(length=item_length, starts_after=starts_after):
-                end = max(end, starts_after or end)
+            case PauseWish(length=length):
+                items.append(Pause(number=number, length=length))
+            case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
+                source = SourceId(source_id)
+                relays[source] = model.RelaySource(source_id=source, name="", path="relays")
+                items.append(RelayItem(number=number, source_id=source, length=length, starts_after=starts_after))
             case BulletinWish(bulletin_id=bulletin_id):
-                bulletin = facts.bulletins.get(bulletin_id)
-                item_length = timedelta(0) if bulletin is None else _bulletin_length(bulletin)
+                stored, named = facts.bulletins.get(bulletin_id), BulletinId(bulletin_id)
+                if stored is not None:
+                    bulletins[named] = _as_bulletin(stored)
+                is_jingle = stored is not None and stored.kind == "jingle"
+                items.append(BulletinItem(number=number, bulletin_id=named, is_jingle=is_jingle))
             case _:
                 assert_never(item)
-        end += item_length
-        longest = max(longest, item_length)
-    if wish.length is None:
-        return end
-    if wish.fit != "whole":
-        return wish.length if wish.fill == "repeat" else min(end, wish.length)
-    return max(end, wish.length + longest) if wish.fill == "repeat" else end
+    broadcast = replace(
+        _as_broadcast(wish), items=tuple(items), length=wish.length, fit=Fit(wish.fit), fill=Fill(wish.fill)
+    )
+    return line_up(broadcast, Stock(bulletins=bulletins, relays=relays))
 
 
-def _bulletin_length(bulletin: Bulletin) -> timedelta:
-    for milliseconds in (bulletin.duration_ms, bulletin.board_duration_ms, bulletin.board_length_ms):
-        if milliseconds is not None:
-            return timedelta(milliseconds=milliseconds)
-    return TEXT_LENGTH
+def _as_bulletin(stored: Bulletin) -> model.Bulletin:
+    """A bulletin as planning sees it, as far as lengths go."""
+
+    def file(sha256: bytes | None, mime: str | None, duration_ms: int | None) -> model.Media | None:
+        if sha256 is None:
+            return None
+        duration = None if duration_ms is None else timedelta(milliseconds=duration_ms)
+        return model.Media(sha256=sha256, size=0, mime=mime or "", duration=duration)
+
+    return model.Bulletin(
+        bulletin_id=stored.bulletin_id,
+        title=stored.title,
+        is_approved=True,
+        media=file(stored.media_sha256, None, stored.duration_ms),
+        board_text=stored.board_text,
+        board_media=file(stored.board_media_sha256, stored.board_mime, stored.board_duration_ms),
+        board_length=None if stored.board_length_ms is None else timedelta(milliseconds=stored.board_length_ms),
+    )
 
 
 # --- targets ---------------------------------------------------------------------------------------------------------
@@ -576,7 +610,7 @@ def _first_occurrence(wish: Wish, begins: recurrence.SessionBegins, today: date,
 def _nothing_left(wish: Wish, begins: recurrence.SessionBegins, today: date, *, now: datetime) -> Fault:
     """Why a recurrence that has been one has nothing to come."""
     if wish.exdates and _first_occurrence(replace(wish, exdates=()), begins, today, now=now) is not None:
-        return Fault("exdates", "exdates_leave_nothing")
+        return Fault("exdates", "exdates_leave_nothing", {"years": MAX_SEARCH // timedelta(days=366)})
     field_name = "ends_on" if wish.ends_on is not None else "rrule" if wish.recurrence == RULE else "starts_on"
     return Fault(field_name, "all_in_the_past", {"today": today.isoformat()})
 
@@ -585,14 +619,40 @@ def _overlap_faults(
     wish: Wish, begins: recurrence.SessionBegins, first: Occurrence, length: timedelta
 ) -> Iterator[Fault]:
     """A broadcast must have ended before it begins again; what a session ends cannot run into the next one."""
-    end = first.local_day + OVERLAP_SPAN
-    occurrences = [each for each in _expansion(wish, begins, first.local_day, end).occurrences if each.at >= first.at]
-    for earlier, later in pairwise(occurrences):
+    for earlier, later in _neighbours(wish, begins, first):
         if later.at - earlier.at < length and earlier.session is None:
             times = {"first": earlier.local_time.isoformat("minutes"), "second": later.local_time.isoformat("minutes")}
             field_name = "rrule" if wish.recurrence == RULE and len(wish.local_times) <= 1 else "local_times"
             yield Fault(field_name, "times_overlap", {**times, "minutes": -(-length // timedelta(minutes=1))})
             return
+
+
+def _neighbours(
+    wish: Wish, begins: recurrence.SessionBegins, first: Occurrence
+) -> Iterator[tuple[Occurrence, Occurrence]]:
+    """Occurrences that follow one another: those to come, and those around every added day that lies farther away."""
+    last: tuple[Occurrence, ...] = ()
+    start, end, seen = first.local_day, first.local_day + OVERLAP_SPAN, 0
+    while start < end and seen < OVERLAP_OCCURRENCES:
+        until = min(start + _MONTH, end)
+        found = [each for each in _expansion(wish, begins, start, until).occurrences if each.at >= first.at]
+        yield from pairwise([*last, *found])
+        last, start, seen = tuple(found[-1:]) or last, until, seen + len(found)
+    added, taken_out = _by_day(wish.rdates), _by_day(wish.exdates)
+    for day in sorted(each for each in added if each + _DAY >= start):
+        # An occurrence lasts a day at most. Only the dates of these days are handed on: there may be thousands.
+        days = (day - _DAY, day, day + _DAY)
+        rdates = tuple(each for near in days for each in added.get(near, ()))
+        exdates = tuple(each for near in days for each in taken_out.get(near, ()))
+        around = replace(wish, rdates=rdates, exdates=exdates)
+        yield from pairwise(_expansion(around, begins, days[0], day + 2 * _DAY).occurrences)
+
+
+def _by_day(dates: Iterable[date | datetime]) -> dict[date, list[date | datetime]]:
+    by_day: dict[date, list[date | datetime]] = defaultdict(list)
+    for each in dates:
+        by_day[_day_of(each)].append(each)
+    return by_day
 
 
 def _expansion(wish: Wish, begins: recurrence.SessionBegins, first: date, end: date) -> recurrence.Expansion:

@@ -629,6 +629,13 @@ FAULTS: dict[str, Parts] = {
         ("Cắt hoặc bỏ phần thừa cần biết thời lượng.", "To cut or leave out, it must be known how long it is to last."),
         ("Gửi length_s, hoặc dùng sessions.", "Send length_s, or use sessions."),
     ),
+    "nothing_fits": _fault(
+        ("Không mục nào vừa thời lượng của buổi phát.", "No item fits into the length of the broadcast."),
+        (
+            "Tăng length_s, hoặc dùng fit “trim” hay “whole”.",
+            "Send a greater length_s, or use fit “trim” or “whole”.",
+        ),
+    ),
     "pinned_after_the_end": _fault(
         ("Tiếp sóng bắt đầu sau khi buổi phát đã kết thúc.", "The relay begins after the broadcast has ended."),
         ("starts_after_s phải nhỏ hơn {seconds} giây.", "starts_after_s must be less than {seconds} seconds."),
@@ -658,7 +665,10 @@ FAULTS: dict[str, Parts] = {
         ("Ngày thêm phải từ starts_on đến trước ends_on.", "Added days lie from starts_on on and before ends_on."),
     ),
     "exdates_leave_nothing": _fault(
-        ("Các ngày loại trừ không để lại lần phát nào.", "The days that are taken out leave nothing."),
+        (
+            "Các ngày loại trừ không để lại lần phát nào trong {years} năm tới.",
+            "The days that are taken out leave nothing in the next {years} years.",
+        ),
         ("Bớt ngày trong exdates.", "Take fewer days out."),
     ),
     "not_a_local_day_or_moment": _fault(

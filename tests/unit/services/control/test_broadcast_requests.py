@@ -385,6 +385,33 @@ FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "filled_up_without_end": ({"fill": "repeat"}, "fill", "fill_needs_length"),
     "cut_nowhere": ({"fit": "trim"}, "fit", "fit_needs_length"),
+    "nothing_fits": ({"length": timedelta(minutes=5), "fit": "drop"}, "length_s", "nothing_fits"),
+    "added_times_overlap_next_year": (
+        rule("FREQ=YEARLY")
+        | {"rdates": tuple(map(datetime.fromisoformat, ("2028-05-01T05:00", "2028-05-01T05:09", "2028-06-01T05:00")))},
+        "rrule",
+        "times_overlap",
+    ),
+    "an_added_time_runs_into_the_midnight_after_it": (
+        {
+            "recurrence": "daily",
+            "local_times": (time(0, 0),),
+            "rdates": (datetime.fromisoformat("2028-05-01T23:55"),),
+        },
+        "local_times",
+        "times_overlap",
+    ),
+    "the_last_of_a_month_overlaps_the_first_of_the_next": (
+        rule("FREQ=MONTHLY;BYMONTHDAY=1,31") | {"local_times": (time(0, 0), time(23, 55))},
+        "local_times",
+        "times_overlap",
+    ),
+    "weeks_apart_and_then_over_midnight": (
+        rule("FREQ=WEEKLY;INTERVAL=10;BYDAY=SA,SU")
+        | {"starts_on": date(2026, 3, 15), "local_times": (time(0, 0), time(23, 55))},
+        "local_times",
+        "times_overlap",
+    ),
     "sound_for_boards": ({"targets": (DeviceWish(device_id="board-3"),)}, "targets", "targets_empty"),
 }
 
@@ -453,6 +480,13 @@ def test_targets_lie_below_the_issuing_unit_even_where_one_may_speak() -> None:
         {"length": timedelta(hours=1), "fill": "repeat", "fit": "drop"},
         {"starts_on": date(2026, 3, 14), "targets": (UnitWish(unit_id=CLOSING),)},  # its last day
         {"patience": timedelta(0)},
+        {"rdates": (datetime.fromisoformat("2028-05-01T05:00"), datetime.fromisoformat("2028-05-01T05:10"))},
+        {
+            "recurrence": "daily",
+            "local_times": (time(0, 0),),
+            "rdates": (datetime.fromisoformat("2028-05-01T23:55"),),
+            "exdates": (date(2028, 5, 2),),
+        },
     ],
 )
 def test_what_is_unusual_but_sound_is_taken(changes: dict[str, Any]) -> None:
@@ -513,6 +547,10 @@ def test_nothing_of_it_begins_from_the_day_on_which_it_is_over(changes: dict[str
         ({"items": news(1), "length": timedelta(minutes=15), "fit": "trim"}, 10),
         ({"items": news(1), "length": timedelta(minutes=15), "fit": "trim", "fill": "repeat"}, 15),
         ({"items": news(3), "length": timedelta(minutes=15)}, 30),
+        ({"items": news(2), "length": timedelta(minutes=15), "fit": "drop"}, 10),
+        ({"items": news(1), "length": timedelta(minutes=15), "fill": "repeat"}, 20),
+        # The relay is joined late, and ends when it was to end.
+        ({"items": (*news(1), a_relay(VOV, starts_after=timedelta(minutes=4)))}, 34),
     ],
 )
 def test_an_occurrence_is_as_long_as_its_items_or_as_it_may_be(changes: dict[str, Any], minutes: int) -> None:
