@@ -35,7 +35,9 @@ def _local_time(value: object) -> object:
 
 
 LocalTime = Annotated[time, BeforeValidator(_local_time, json_schema_input_type=str)]
-Weekday = Annotated[int, Field(ge=1, le=7, description="1: Monday, 7: Sunday")]
+_Whole = Annotated[int, Field(strict=True)]  # true is no number, and yes is not true
+_Flag = Annotated[bool, Field(strict=True)]
+Weekday = Annotated[_Whole, Field(ge=1, le=7, description="1: Monday, 7: Sunday")]
 
 
 class _Part(BaseModel):
@@ -64,7 +66,7 @@ class VolumeCapDocument(_Part):
 
     begin: LocalTime
     end: LocalTime
-    percent: int = Field(ge=1, le=100)
+    percent: _Whole = Field(ge=1, le=100)
 
 
 class FallbackDocument(_Part):
@@ -84,14 +86,14 @@ class PolicyDocument(_Part):
     sessions: tuple[SessionDocument, ...] = Field(default=(), max_length=_MOST)
     quiet: tuple[QuietDocument, ...] = Field(default=(), max_length=_MOST)
     weekdays: tuple[Weekday, ...] | None = Field(default=None, max_length=7)
-    max_session_s: int | None = Field(default=None, gt=0, le=_DAY_S)
-    max_day_s: int | None = Field(default=None, gt=0, le=_DAY_S)
+    max_session_s: _Whole | None = Field(default=None, gt=0, le=_DAY_S)
+    max_day_s: _Whole | None = Field(default=None, gt=0, le=_DAY_S)
     volume_caps: tuple[VolumeCapDocument, ...] = Field(default=(), max_length=_MOST)
-    forbids_self_approval: bool | None = None
+    forbids_self_approval: _Flag | None = None
     approved_levels: tuple[Literal["normal", "priority"], ...] | None = Field(default=None, max_length=2)
-    allows_direct_relays: bool | None = None
-    exceptions_by_approver: bool = False
-    accepts_normal: bool = False
+    allows_direct_relays: _Flag | None = None
+    exceptions_by_approver: _Flag = False
+    accepts_normal: _Flag = False
     fallback: FallbackDocument | None = None
 
     @property

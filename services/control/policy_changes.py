@@ -102,10 +102,11 @@ def _fault(fault: planning.Fault, tree: UnitTree) -> Fault:
     """In words of the document: planning says what, the catalogue says it to people."""
     field = FIELDS.get(fault.field, fault.field)
     unit = tree.get(fault.unit_id) if fault.unit_id is not None else None
+    detail = f"{fault.detail} min" if fault.detail and fault.field in ("max_session", "max_day") else fault.detail
     return Fault(
         field if fault.index is None else f"{field}[{fault.index}]",
         f"policy_{fault.code.value}",
-        {"detail": fault.detail, "unit": unit.name if unit is not None else str(fault.unit_id or "")},
+        {"detail": detail, "unit": unit.name if unit is not None else str(fault.unit_id or "")},
     )
 
 

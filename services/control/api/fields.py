@@ -136,7 +136,13 @@ def _instant(value: datetime) -> datetime:
     return value
 
 
-FIRST_DAY, END_OF_DAYS = date(2000, 1, 1), date(2200, 1, 1)
+# As far back as planning takes a beginning (`recurrence.EARLIEST_START`).
+FIRST_DAY, END_OF_DAYS = date(1970, 1, 1), date(2200, 1, 1)
+
+# In JSON a number is a number and true is true: a volume of true would sound at one per cent.
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 
 Day = Annotated[date, AfterValidator(_day)]
 SearchText = Annotated[str, Field(max_length=100), AfterValidator(_tidy)]
@@ -158,9 +164,9 @@ SessionCode = Annotated[str, Field(min_length=1, max_length=40, pattern="^[a-z0-
 Sha256Text = Annotated[str, Field(max_length=200), AfterValidator(_sha256)]
 Why = Annotated[str, _text(500), AfterValidator(_tidy)]
 TopicText = Annotated[str, Field(min_length=1, max_length=256)]
-Percent = Annotated[int, Field(ge=0, le=100)]
-Latitude = Annotated[float, Field(ge=-90, le=90)]
-Longitude = Annotated[float, Field(ge=-180, le=180)]
+Percent = Annotated[Whole, Field(ge=0, le=100)]
+Latitude = Annotated[Number, Field(ge=-90, le=90)]
+Longitude = Annotated[Number, Field(ge=-180, le=180)]
 Instant = AwareDatetime
 PlannedInstant = Annotated[AwareDatetime, AfterValidator(_instant)]
 Limit = Annotated[int, Field(ge=1, le=500)]

@@ -22,9 +22,11 @@ from services.control.api.fields import (
     Body,
     Day,
     DeviceIdText,
+    Flag,
     Instant,
     LocalDayOrMoment,
     LocalTime,
+    Number,
     Percent,
     SessionCode,
     Title,
@@ -59,17 +61,17 @@ Changer = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.BROADCAST
 IfMatch = Annotated[str | None, Header(description="ETag of the version that is meant")]
 
 
-Seconds = Annotated[float, Field(gt=0, le=broadcast_requests.MAX_LENGTH.total_seconds())]
+Seconds = Annotated[Number, Field(gt=0, le=broadcast_requests.MAX_LENGTH.total_seconds())]
 
 
 class ItemBody(Body):
     """A bulletin (or a jingle, which is one too), a pause or a relay; exactly one of them."""
 
     bulletin_id: uuid.UUID | None = None
-    pause_s: float | None = Field(default=None, gt=0, le=3_600)
+    pause_s: Number | None = Field(default=None, gt=0, le=3_600)
     relay_source_id: uuid.UUID | None = None
     length_s: Seconds | None = Field(default=None, description="of a relay")
-    starts_after_s: float | None = Field(
+    starts_after_s: Number | None = Field(
         default=None,
         ge=0,
         le=broadcast_requests.MAX_LENGTH.total_seconds(),
@@ -111,7 +113,7 @@ class TargetBody(Body):
     device_id: DeviceIdText | None = None
     group_id: uuid.UUID | None = None
     kind: Literal["cluster", "board"] | None = Field(default=None, description="all of it below the issuing unit")
-    exclude: bool = False
+    exclude: Flag = False
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
@@ -166,7 +168,7 @@ class BroadcastBody(Body):
     length_s: Seconds | None = None
     fit: Literal["whole", "trim", "drop"] = "whole"
     fill: Literal["none", "repeat"] = "none"
-    patience_s: float | None = Field(default=None, ge=0, le=broadcast_requests.MAX_LENGTH.total_seconds())
+    patience_s: Number | None = Field(default=None, ge=0, le=broadcast_requests.MAX_LENGTH.total_seconds())
 
     def wish(self) -> Wish:
         """The broadcast as asked for."""

@@ -22,9 +22,11 @@ from services.control.api.fields import (
     LanguageTag,
     Name,
     Note,
+    Number,
     PlannedInstant,
     Sha256Text,
     Title,
+    Whole,
 )
 from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.bulletin_store import Bulletin, Content, Usage
@@ -62,14 +64,14 @@ class BulletinContent(Body):
     board_text: BoardText | None = None
     board_style: Literal["text", "ticker"] = Field(default="text", description="standing, or running in one line")
     board_media_sha256: Sha256Text | None = Field(default=None, description="a picture or film, instead of a text")
-    board_length_s: float | None = Field(
+    board_length_s: Number | None = Field(
         default=None,
         ge=1,
         le=MAX_BOARD_LENGTH.total_seconds(),
         description="how long a text or picture stands when there is no sound beside it",
     )
     expires_at: PlannedInstant | None = Field(default=None, description="stale news: nothing of it begins from here on")
-    max_plays: int | None = Field(
+    max_plays: Whole | None = Field(
         default=None, ge=1, le=MAX_PLAYS, description="only in so many occurrences of a broadcast, the first ones"
     )
 

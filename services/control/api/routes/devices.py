@@ -15,7 +15,17 @@ from services.control import device_store, devices, fleet
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
-from services.control.api.fields import AfterDevice, Answer, Body, DeviceIdText, Latitude, Longitude, Name, Percent
+from services.control.api.fields import (
+    AfterDevice,
+    Answer,
+    Body,
+    DeviceIdText,
+    Latitude,
+    Longitude,
+    Name,
+    Percent,
+    Whole,
+)
 from services.control.api.views import (
     DeviceHistoryView,
     DeviceStatusView,
@@ -30,7 +40,7 @@ router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
 
 Kind = Literal["cluster", "board", "sensor", "gateway"]
 Ownership = Literal["public", "private", "private_with_public_share"]
-ShareMinutes = Annotated[int, Field(ge=0, le=1_440)]
+ShareMinutes = Annotated[Whole, Field(ge=0, le=1_440)]
 Liveness = Literal["online", "offline", "never"]
 
 Lister = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.ANYWHERE)]
@@ -56,7 +66,7 @@ class DeviceBody(Body):
     longitude: Longitude | None = None
     volume_percent: Percent = 30
     volume_cap_percent: Percent = 80
-    heartbeat_interval_s: int = Field(default=60, ge=1, le=86_400)
+    heartbeat_interval_s: Whole = Field(default=60, ge=1, le=86_400)
     gateway_id: DeviceIdText | None = Field(default=None, description="the gateway that speaks for the device")
 
 
@@ -108,7 +118,7 @@ class DeviceChange(Body):
     longitude: Longitude | None = None
     volume_percent: Percent | None = None
     volume_cap_percent: Percent | None = None
-    heartbeat_interval_s: int | None = Field(default=None, ge=1, le=86_400)
+    heartbeat_interval_s: Whole | None = Field(default=None, ge=1, le=86_400)
     ownership: Ownership | None = Field(default=None, description="needs the right to register devices")
     public_share_minutes: ShareMinutes | None = Field(default=None, description="needs the same right")
 

@@ -18,7 +18,7 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts
 from services.control.api.errors import documented, language_of
 from services.control.api.faults import FieldFault
-from services.control.api.fields import Answer, Body, TopicText, Why
+from services.control.api.fields import Answer, Body, TopicText, Whole, Why
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, NotFound
 from services.control.permissions import Permission
@@ -159,11 +159,11 @@ class FilterBody(Body):
 class DecisionBody(Body):
     """Inmates by their numbers, or all open ones that match, the oldest first; not both."""
 
-    quarantine_ids: list[Annotated[int, Field(ge=1, le=2**63 - 1)]] | None = Field(
+    quarantine_ids: list[Annotated[Whole, Field(ge=1, le=2**63 - 1)]] | None = Field(
         default=None, min_length=1, max_length=MAX_AT_ONCE
     )
     matching: FilterBody | None = None
-    limit: int = Field(default=MAX_AT_ONCE, ge=1, le=MAX_AT_ONCE, description="of those that match")
+    limit: Whole = Field(default=MAX_AT_ONCE, ge=1, le=MAX_AT_ONCE, description="of those that match")
     why: Why = Field(description="for whoever reads the audit")
 
     @model_validator(mode="after")

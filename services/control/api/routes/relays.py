@@ -22,7 +22,7 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented, language_of
 from services.control.api.faults import FieldFault
-from services.control.api.fields import Answer, Body, Name
+from services.control.api.fields import Answer, Body, Flag, Name
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, NotFound
 from services.control.permissions import Permission
@@ -54,7 +54,7 @@ class RelaySourceBody(Body):
     url: str = Field(
         min_length=1, max_length=1_000, description="http:// or https:// address of the sound; of fm: fm://103.5 (MHz)"
     )
-    direct: bool = Field(default=False, description="devices take it themselves: unauthenticated")
+    direct: Flag = Field(default=False, description="devices take it themselves: unauthenticated")
     fallback_bulletin_id: uuid.UUID | None = Field(
         default=None, description="an approved bulletin with sound, which fills in while the source is silent or away"
     )

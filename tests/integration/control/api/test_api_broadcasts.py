@@ -22,6 +22,9 @@ from tests.support.control_api import (
 
 pytestmark = pytest.mark.integration
 
+# For more years than the first occurrence is looked for in.
+EVERY_DAY_FOR_LONG = [(date(2026, 3, 11) + timedelta(days=days)).isoformat() for days in range(10_000)]
+
 
 async def create(api: Api, headers: dict[str, str], **changes: Any) -> Any:
     return await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11", **changes), headers=headers)
@@ -80,7 +83,8 @@ async def test_everything_else_that_can_be_asked_for_comes_back_too(api: Api) ->
     }
     made = await create(api, officer, **wanted)
     assert made.status_code == 201, made.text
-    assert (made.json()["devices"], made.json()["duration_s"]) == (1, 900.0)
+    # What is pinned is not repeated.
+    assert (made.json()["devices"], made.json()["duration_s"]) == (1, 600.5)
     assert made.json()["starts_at"] == "2026-03-10T22:30:00Z"
     read = (await api.client.get(f"/api/v1/broadcasts/{made.json()['broadcast_id']}", headers=officer)).json()
     plain = {name: value for name, value in wanted.items() if name not in ("items", "targets")}
@@ -185,6 +189,17 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
         ({"targets": [{"device_id": "nobody"}]}, "targets[0].device_id", "unknown_device"),
         ({"targets": [{"device_id": "No Body"}]}, "targets[0].device_id", "bad_device_id"),
         ({"volume_percent": 101}, "volume_percent", "number_too_large"),
+        ({"volume_percent": True}, "volume_percent", "not_a_whole_number"),
+        ({"volume_percent": "50"}, "volume_percent", "not_a_whole_number"),
+        ({"items": [{"pause_s": True}]}, "items[0].pause_s", "not_a_number"),
+        ({"targets": [{"kind": "cluster", "exclude": "no"}]}, "targets[0].exclude", "not_true_or_false"),
+        ({"starts_on": "1969-12-31"}, "starts_on", "day_out_of_bounds"),
+        ({"length_s": 10, "fit": "drop"}, "length_s", "nothing_fits"),
+        (
+            {"recurrence": "rule", "rrule": "FREQ=DAILY", "exdates": EVERY_DAY_FOR_LONG},
+            "exdates",
+            "exdates_leave_nothing",
+        ),
         ({"resume": "later"}, "resume", "not_one_of"),
         ({"unit_id": UNKNOWN}, "unit_id", "unknown_unit"),
         ({"priority": 1}, "priority", "field_unknown"),

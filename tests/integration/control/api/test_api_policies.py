@@ -249,6 +249,8 @@ async def test_a_unit_above_that_tightens_later_is_told_who_states_something_loo
         ({"max_session_s": 0}, "max_session_s", "number_too_small"),
         ({"max_day_s": 86_401}, "max_day_s", "number_too_large"),
         ({"max_day_s": 1.5}, "max_day_s", "not_a_whole_number"),
+        ({"max_day_s": True}, "max_day_s", "not_a_whole_number"),
+        ({"accepts_normal": "yes"}, "accepts_normal", "not_true_or_false"),
         (
             {"volume_caps": [{"begin": "05:00", "end": "06:00", "percent": 0}]},
             "volume_caps[0].percent",
