@@ -131,6 +131,14 @@ async def account(connection: Connection, account_id: uuid.UUID) -> Account:
     return _account(row)
 
 
+async def display_names(connection: Connection, account_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """What the people behind these accounts are called."""
+    rows = await connection.fetch(
+        "SELECT account_id, display_name FROM control.accounts WHERE account_id = ANY ($1)", list(set(account_ids))
+    )
+    return {row["account_id"]: row["display_name"] for row in rows}
+
+
 async def login_exists(connection: Connection, login: str) -> bool:
     """Whether some account has the login, disabled or not."""
     found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM control.accounts WHERE login = $1)", login)

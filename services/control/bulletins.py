@@ -272,7 +272,7 @@ async def decide(
     Raises `Forbidden` for what one had a hand in, where that is not allowed; `Conflict` when it is a draft, was decided
     on already, or is not what was submitted.
     """
-    if _had_a_hand_in(bulletin, actor) and not may_decide_own:
+    if had_a_hand_in(bulletin, actor) and not may_decide_own:
         raise Forbidden("own_bulletin")
     if bulletin.state == DRAFT:
         raise Conflict("bulletin_not_submitted")
@@ -299,7 +299,8 @@ async def withdraw(
     return await _changed(connection, "bulletin_withdrawn", bulletin, actor=actor, origin=origin, now=now)
 
 
-def _had_a_hand_in(bulletin: Bulletin, actor: Actor) -> bool:
+def had_a_hand_in(bulletin: Bulletin, actor: Actor) -> bool:
+    """Whether it is somebody's own: made, changed or handed in by them."""
     return actor.account_id in bulletin.edited_by | {bulletin.created_by, bulletin.submitted_by}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from asyncpg import Record
 
@@ -49,6 +49,15 @@ SELECT broadcast_id, unit_id, state, offered_at, decided_at, decided_by, note, s
   FROM control.offers
 """
 
+# $3: today. A broadcast that is over, or does not stand, wants no answer any more.
+_IS_OPEN = """(o.state = 'offered' AND EXISTS (
+       SELECT
+         FROM control.broadcasts b
+        WHERE b.broadcast_id = o.broadcast_id
+          AND b.state = 'scheduled'
+          AND coalesce(b.active_until, CASE b.recurrence WHEN 'once' THEN b.starts_on + 1 ELSE b.ends_on END,
+                       'infinity') > $3))"""
+
 
 async def offers_of(
     connection: Connection,
@@ -74,6 +83,46 @@ async def offers_of(
         limit,
     )
     return tuple(map(_offer, rows))
+
+
+async def inbox(
+    connection: Connection,
+    unit_ids: Iterable[UnitId],
+    *,
+    is_open: bool,
+    today: date,
+    before: datetime | None,
+    limit: int,
+) -> tuple[Offer, ...]:
+    """Offers to the units that wait for an answer and may have something to come, or all the others; newest first."""
+    rows = await connection.fetch(
+        f"""
+        SELECT *
+          FROM ({_OFFERS}) o
+         WHERE unit_id = ANY ($1)
+           AND {_IS_OPEN} = $2
+           AND ($4::timestamptz IS NULL OR coalesce(decided_at, offered_at) < $4)
+         ORDER BY coalesce(decided_at, offered_at) DESC, broadcast_id, unit_id
+         LIMIT $5
+        """,  # noqa: S608 - made of constants
+        list(unit_ids),
+        is_open,
+        today,
+        before,
+        limit,
+    )
+    return tuple(map(_offer, rows))
+
+
+async def open_count(connection: Connection, unit_ids: Iterable[UnitId], *, today: date) -> int:
+    """How many offers to the units wait for an answer and may have something to come."""
+    count: int = await connection.fetchval(
+        f"SELECT count(*) FROM control.offers o WHERE unit_id = ANY ($1) AND {_IS_OPEN} = $2",  # noqa: S608 - as above
+        list(unit_ids),
+        True,
+        today,
+    )
+    return count
 
 
 async def offer_for_update(connection: Connection, broadcast_id: uuid.UUID, unit_id: UnitId) -> Offer:

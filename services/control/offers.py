@@ -7,7 +7,7 @@ something is still to come, but not in the middle of an occurrence: what has beg
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -45,6 +45,28 @@ class Scheduled:
 
     offer: Offer
     accepted: Accepted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """An offer with what one must know to decide about it. `next_at`: None when nothing is to come any more."""
+
+    offer: Offer
+    broadcast: StoredBroadcast
+    next_at: datetime | None
+
+
+async def described(
+    connection: Connection, found: Iterable[Offer], tree: UnitTree, *, now: datetime
+) -> tuple[Described, ...]:
+    """The offers with what was offered, in the same order."""
+    some = tuple(found)
+    offered = await broadcast_store.broadcasts_by_id(connection, {each.broadcast_id for each in some})
+    facts = await facts_for_times(connection, tree)
+    coming = {each.broadcast_id: next_at(each, facts, now=now) for each in offered.values()}
+    return tuple(
+        Described(offer=each, broadcast=offered[each.broadcast_id], next_at=coming[each.broadcast_id]) for each in some
+    )
 
 
 async def decide(

@@ -36,7 +36,7 @@ from services.control.api.routes import (
     units,
 )
 from services.control.metrics import ControlMetrics
-from services.control.pages import pages, quarantine_pages
+from services.control.pages import approval_pages, pages, quarantine_pages, unit_pages
 from services.control.settings import MIB, HttpSettings, MediaSettings
 
 VERSION = "1"
@@ -64,6 +64,8 @@ _ROUTERS = (
     quarantine.router,
     health.router,
 )
+
+_PAGES = (pages.router, unit_pages.router, approval_pages.router, quarantine_pages.router)
 
 _ABOUT = f"""Programs log in with `Authorization: Bearer <API token>`. Browsers use the session cookie `{COOKIE}`; with it,
 POST, PUT, PATCH and DELETE need the header `{CSRF_HEADER}`.
@@ -97,7 +99,7 @@ def routed() -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    for router in (*_ROUTERS, pages.router, quarantine_pages.router):
+    for router in (*_ROUTERS, *_PAGES):
         # Added as they are and not included behind a router of the framework's own, so that a walk over `app.routes`
         # meets every route there is (the test of default deny does) and metrics see each route's pattern.
         app.router.routes.extend(router.routes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.control.catalogue.quarantine_texts import QUARANTINE
+from services.control.catalogue.schedule_texts import SCHEDULING
 from services.control.catalogue.sheet_texts import SHEETS
 
 PAGES: dict[str, tuple[str, str]] = {
@@ -97,10 +98,6 @@ PAGES: dict[str, tuple[str, str]] = {
     "state.awaiting_approval": ("Chờ duyệt ngoại lệ", "Awaiting approval"),
     "state.rejected": ("Không được duyệt", "Rejected"),
     "state.withdrawn": ("Đã rút", "Withdrawn"),
-    "recurrence.once": ("Một lần, {day}", "Once, {day}"),
-    "recurrence.rule": ("Theo quy tắc {rule}, từ {day}", "By the rule {rule}, from {day}"),
-    "recurrence.daily": ("Hằng ngày từ {day}", "Daily from {day}"),
-    "recurrence.daily_until": ("Hằng ngày từ {day} đến trước {end}", "Daily from {day}, before {end}"),
     "playing.command": ("Theo lệnh", "By command"),
     "playing.alert": ("Khẩn cấp", "Alert"),
     "playing.fallback": ("Nguồn dự phòng", "Fallback"),
@@ -271,5 +268,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "error.retry": ("Thử lại", "Try again"),
     # --- quarantine
     **QUARANTINE,
+    # --- programmes
+    **SCHEDULING,
     **SHEETS,
 }

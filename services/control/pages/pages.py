@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import accounts, airing_store, broadcast_store, emission_store, fleet
+from services.control import accounts, airing_store, broadcast_store, emission_store, fleet, offer_store
 from services.control.api import errors as api_errors
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of, services_of
@@ -24,7 +24,7 @@ from services.control.errors import Conflict, Forbidden, NotFound, Unauthenticat
 from services.control.pages.rendering import STATIC, render
 from services.control.pages.wording import Wording
 from services.control.permissions import Permission
-from services.control.units import UnitVersion
+from services.control.units import UnitTree, UnitVersion
 
 router = APIRouter(include_in_schema=False)
 
@@ -50,7 +50,8 @@ def _language(request: Request) -> Language:
     return preferred(chosen)
 
 
-def _wording(request: Request, services: Services) -> Wording:
+def wording_of(request: Request, services: Services) -> Wording:
+    """How the page speaks."""
     return Wording(language=_language(request), zone=services.directory.zone, now=services.clock())
 
 
@@ -64,13 +65,15 @@ def page(
     **names: object,
 ) -> HTMLResponse:
     """A page, with what every page has."""
-    wording = _wording(request, services)
+    wording = wording_of(request, services)
     html = render(
         template,
         wording,
         account=caller.actor if caller else None,
         csrf_token=caller.csrf_token if caller else None,
         here=request.url.path,
+        decides=caller is not None
+        and any(map(caller.rights.may_anywhere, (Permission.DECIDE_BULLETINS, Permission.ALLOW_EXCEPTIONS))),
         sees_inbox=caller is not None and caller.rights.may_in_root(Permission.SEE_QUARANTINE),
         language_address=_with_language(request, wording),
         **names,
@@ -167,8 +170,9 @@ async def unit_page(
     kind: Annotated[Literal["cluster", "board", "sensor", "gateway"] | None, Query()] = None,
     after: Annotated[AfterDevice | None, Query()] = None,
 ) -> Response:
-    """A unit: the units below it, its devices, what sounds, and today's proof."""
+    """A unit: the units below it, its devices, what sounds, today's proof, and the ways to what it decides about."""
     tree = caller.rights.tree
+    today = services.directory.today(now=caller.now)
     async with services.database.connection() as connection:
         status = await fleet.unit_status(
             connection,
@@ -187,6 +191,7 @@ async def unit_page(
             since=caller.now - _HEARD_SINCE,
             limit=_BROADCASTS_SHOWN,
         )
+        to_answer = await offer_store.open_count(connection, own_units(UnitId(unit_id), tree), today=today)
     more = {"kind": kind, "liveness": liveness, "after": status.more_after}
     return page(
         request,
@@ -195,11 +200,14 @@ async def unit_page(
         caller=caller,
         unit=tree.get(UnitId(unit_id)),
         unit_id=unit_id,
-        trail=_trail(caller, UnitId(unit_id)),
+        trail=trail_of(caller, UnitId(unit_id)),
         status=status,
         units=tree,
         kinds=fleet.KINDS,
         broadcasts=here,
+        to_answer=to_answer,
+        orders=tree.deciding(UnitId(unit_id)) == unit_id,
+        sees_work=caller.rights.may(Permission.SEE_BROADCASTS, UnitId(unit_id)),
         may_read=_reading(caller),
         proof=_proof_rows(status.proof_today),
         liveness=liveness,
@@ -219,7 +227,7 @@ async def device_page(device_id: str, request: Request, caller: DeviceWatcher, s
         services,
         "device.html",
         caller=caller,
-        trail=_trail(caller, unit_id),
+        trail=trail_of(caller, unit_id),
         unit=caller.rights.tree.get(unit_id),
         unit_id=unit_id,
         history=history,
@@ -250,7 +258,7 @@ async def broadcast_page(
         services,
         "broadcast.html",
         caller=caller,
-        trail=_trail(caller, stored.wish.unit_id),
+        trail=trail_of(caller, stored.wish.unit_id),
         unit=caller.rights.tree.get(stored.wish.unit_id),
         unit_id=stored.wish.unit_id,
         stored=stored,
@@ -267,7 +275,7 @@ def _reading(caller: Caller) -> Callable[[UnitId], bool]:
     return lambda unit_id: caller.rights.may(Permission.SEE_BROADCASTS, unit_id)
 
 
-def _trail(caller: Caller, unit_id: UnitId) -> tuple[tuple[UnitVersion, bool], ...]:
+def trail_of(caller: Caller, unit_id: UnitId) -> tuple[tuple[UnitVersion, bool], ...]:
     """The units from the root down, and which of them the caller may look at."""
     tree = caller.rights.tree
     return tuple(
@@ -275,6 +283,11 @@ def _trail(caller: Caller, unit_id: UnitId) -> tuple[tuple[UnitVersion, bool], .
         for unit in (tree.get(each) for each in tree.path(unit_id))
         if unit is not None
     )
+
+
+def own_units(unit_id: UnitId, tree: UnitTree) -> tuple[UnitId, ...]:
+    """The unit and those closed ones that it follows: their inboxes are one."""
+    return tuple(each for each in tree.subtree(unit_id) if tree.standing(each) == unit_id) or (unit_id,)
 
 
 def _proof_rows(counts: airing_store.ProofCounts) -> tuple[tuple[str, int], ...]:
@@ -292,7 +305,7 @@ def respond_to_error(request: Request, error: Exception) -> Response:
     if path.startswith(_FOR_PROGRAMS):
         return api_errors.as_response(request, error)
     services = services_of(request)
-    wording = _wording(request, services)
+    wording = wording_of(request, services)
     document, headers = api_errors.document_of(error, wording.language)
     if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
         api_errors.note(request, document, error)

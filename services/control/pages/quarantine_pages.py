@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import ValidationError
-from starlette.datastructures import FormData
 
 from services.control import quarantine, quarantine_store
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts
-from services.control.api.faults import faults_of_validation
-from services.control.api.fields import Body
 from services.control.api.routes.quarantine import CorrectionBody, DecisionBody, QuarantineId, by, bytes_view
-from services.control.errors import Invalid
+from services.control.pages.forms import checked, form_of, given
 from services.control.pages.pages import page
 from services.control.permissions import Permission
 from services.control.quarantine_corrections import Edit
@@ -32,8 +27,6 @@ Decider = Annotated[Caller, requires(Permission.DECIDE_QUARANTINE, Scope.ROOT)]
 Corrector = Annotated[Caller, requires(Permission.CORRECT_QUARANTINE, Scope.ROOT)]
 
 _SHOWN = 100
-
-BodyT = TypeVar("BodyT", bound=Body)
 
 
 @router.get("/quarantine", response_class=HTMLResponse)
@@ -70,8 +63,8 @@ async def inbox_page(
 @router.post("/quarantine/replay")
 async def replay_reason(request: Request, caller: Decider, services: Parts, metrics: Metered) -> Response:
     """Have everything that is open for one reason judged anew."""
-    form = await request.form(max_files=0, max_fields=10)
-    body = _checked(DecisionBody, {"matching": _given(form, "reason"), **_given(form, "why")})
+    form = await form_of(request)
+    body = checked(DecisionBody, {"matching": given(form, "reason"), **given(form, "why")})
     assert body.matching is not None
     async with services.database.transaction() as connection:
         made = await quarantine.replay_matching(
@@ -115,8 +108,8 @@ async def decide(
     quarantine_id: QuarantineId, request: Request, caller: Decider, services: Parts, metrics: Metered
 ) -> Response:
     """Replay or discard one inmate."""
-    form = await request.form(max_files=0, max_fields=10)
-    body = _checked(DecisionBody, {"quarantine_ids": [quarantine_id], **_given(form, "why")})
+    form = await form_of(request)
+    body = checked(DecisionBody, {"quarantine_ids": [quarantine_id], **given(form, "why")})
     is_replay = form.get("decision") == "replay"
     act = quarantine.replay if is_replay else quarantine.discard
     async with services.database.transaction() as connection:
@@ -130,28 +123,13 @@ async def correct(
     quarantine_id: QuarantineId, request: Request, caller: Corrector, services: Parts, metrics: Metered
 ) -> Response:
     """Keep a corrected copy."""
-    form = await request.form(max_files=0, max_fields=10)
-    values = _given(form, "device_id", "payload_diagnostic", "version", "why")
+    form = await form_of(request)
+    values = given(form, "device_id", "payload_diagnostic", "version", "why")
     # The button that sets the version says nothing of what was typed beside it.
     wanted = {**values, "version": 1, "payload_diagnostic": None} if "version" in values else values
-    body = _checked(CorrectionBody, wanted)
+    body = checked(CorrectionBody, wanted)
     async with services.database.transaction() as connection:
         edit = Edit(**body.model_dump(exclude={"why"}))
         await quarantine.correct(connection, quarantine_id, edit, why=body.why, by=by(caller))
     metrics.quarantine_decisions.labels("correct").inc()
     return RedirectResponse(f"/quarantine/{quarantine_id}", status_code=HTTPStatus.SEE_OTHER)
-
-
-def _checked(model: type[BodyT], values: Mapping[str, object]) -> BodyT:
-    """What a form says, by the rules of the API. Raises `Invalid`."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        _, faults = faults_of_validation(error.errors())
-        raise Invalid(*faults) from None
-
-
-def _given(form: FormData, *names: str) -> dict[str, str]:
-    """What was typed into these fields; a field left empty is not there."""
-    values = ((name, form.get(name)) for name in names)
-    return {name: value.strip() for name, value in values if isinstance(value, str) and value.strip()}

@@ -211,7 +211,7 @@ async def _view(connection: Connection, stored: StoredPolicy, caller: Caller, se
         "unit": unit_ref(tree, stored.unit_id),
         "version": stored.version,
         "own": stored.document,
-        "effective": _effective_view(stated, stored.unit_id, tree, may_approve_own=services.policy.may_approve_own),
+        "effective": effective_view(stated, stored.unit_id, tree, may_approve_own=services.policy.may_approve_own),
         "changed_at": stored.changed_at if stored.version else None,
         "changed_by": stored.changed_by if stored.version else None,
     }
@@ -220,7 +220,7 @@ async def _view(connection: Connection, stored: StoredPolicy, caller: Caller, se
 # --- what holds ------------------------------------------------------------------------------------------------------
 
 
-def _effective_view(
+def effective_view(
     stated: dict[UnitId, Policy], unit_id: UnitId, tree: UnitTree, *, may_approve_own: bool
 ) -> EffectiveView:
     """From the root down; where several say something, what decides is the strictest, and of equals the highest."""

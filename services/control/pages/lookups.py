@@ -1,0 +1,46 @@
+"""What several pages look up: the content of broadcasts, and the sessions of a unit."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import time
+
+from schemas.identifiers import UnitId
+from services.control import broadcast_store, bulletin_store
+from services.control.broadcast_requests import BulletinWish, RelayWish
+from services.control.broadcast_store import StoredBroadcast
+from services.control.pages.contents import Part, parts_of
+from services.control.planning.policies import Policies, Policy
+from services.control.units import UnitTree
+from services.shared.database.pool import Connection
+
+
+async def contents_of(
+    connection: Connection, broadcasts: Iterable[StoredBroadcast]
+) -> Mapping[uuid.UUID, tuple[Part, ...]]:
+    """The items of broadcasts, by broadcast."""
+    some = tuple(broadcasts)
+    items = [item for each in some for item in each.wish.items]
+    bulletins = await bulletin_store.bulletins_by_id(
+        connection, {item.bulletin_id for item in items if isinstance(item, BulletinWish)}
+    )
+    sources = await broadcast_store.sources_by_id(
+        connection, {item.source_id for item in items if isinstance(item, RelayWish)}
+    )
+    return {each.broadcast_id: parts_of(each.wish, bulletins, sources) for each in some}
+
+
+def sessions_of(
+    stated: Mapping[UnitId, Policy], unit_id: UnitId, tree: UnitTree
+) -> tuple[tuple[str, str, time, time], ...]:
+    """Code, name, begin and end of every session a unit can schedule by, in order of the day.
+
+    A code means the slot of the lowest unit that names it.
+    """
+    by_code = {
+        each.code: (each.code, each.name or each.code, each.begin, each.end)
+        for policy in Policies(stated).at(unit_id, tree).policies
+        for each in policy.sessions
+    }
+    return tuple(sorted(by_code.values(), key=lambda session: (session[2], session[0])))
