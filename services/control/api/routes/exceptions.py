@@ -16,8 +16,10 @@ from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Instant, Limit, Note
 from services.control.api.views import UnitRef, unit_ref
+from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
 from services.control.permissions import Permission
 from services.control.policy_store import StoredException
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1", tags=["policies"])
 
@@ -54,9 +56,12 @@ class PolicyExceptionView(Answer):
     decided_at: datetime | None
     decided_by: uuid.UUID | None
     note: str | None
+    outlook: OutlookView | None = Field(default=None, description="of a dry run: what it would do; nothing was stored")
 
 
-def _view(exception: StoredException, caller: Caller, *, is_barred: bool) -> PolicyExceptionView:
+def _view(
+    exception: StoredException, caller: Caller, *, is_barred: bool, outlook: OutlookView | None = None
+) -> PolicyExceptionView:
     tree = caller.rights.tree
     is_beyond = bool(policy_exceptions.beyond_rights(exception, caller.rights))
     state: State = "open" if exception.is_allowed is None else "allowed" if exception.is_allowed else "refused"
@@ -75,6 +80,7 @@ def _view(exception: StoredException, caller: Caller, *, is_barred: bool) -> Pol
         decided_at=exception.decided_at,
         decided_by=exception.decided_by,
         note=exception.note,
+        outlook=outlook,
     )
 
 
@@ -117,11 +123,12 @@ async def approve_broadcast(
     caller: Approver,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     body: ExceptionDecision | None = None,
     if_match: IfMatch = None,
 ) -> PolicyExceptionView:
     """Let a broadcast pass although policies stand against it; one needs the right over every unit whose they are."""
-    return await _decide(broadcast_id, body, caller, response, services, if_match, is_allowed=True)
+    return await _decide(broadcast_id, body, caller, response, services, what_if, if_match, is_allowed=True)
 
 
 @router.post("/broadcasts/{broadcast_id}/reject", responses=documented([401, 403, 404, 409, 412]))
@@ -130,11 +137,12 @@ async def reject_broadcast(
     caller: Approver,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     body: ExceptionDecision | None = None,
     if_match: IfMatch = None,
 ) -> PolicyExceptionView:
     """Refuse to let a broadcast pass. Who made it may change it, and ask again."""
-    return await _decide(broadcast_id, body, caller, response, services, if_match, is_allowed=False)
+    return await _decide(broadcast_id, body, caller, response, services, what_if, if_match, is_allowed=False)
 
 
 async def _decide(
@@ -143,11 +151,15 @@ async def _decide(
     caller: Caller,
     response: Response,
     services: Parts,
+    what_if: WhatIf,
     if_match: str | None,
     *,
     is_allowed: bool,
 ) -> PolicyExceptionView:
-    async with services.database.transaction() as connection:
+    async with services.database.connection() as connection:
+        issuer = await broadcast_store.unit_of(connection, broadcast_id)
+
+    async def save(connection: Connection) -> StoredException:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         if if_match is not None:
             present = {"state": stored.state, "version": stored.version}
@@ -163,6 +175,8 @@ async def _decide(
             origin=caller.origin,
             now=caller.now,
         )
-        exception = await policy_store.exception(connection, BroadcastId(broadcast_id), decided.version)
-    response.headers["ETag"] = versions.etag(decided.version)
-    return _view(exception, caller, is_barred=False)
+        return await policy_store.exception(connection, BroadcastId(broadcast_id), decided.version)
+
+    exception, outlook = await what_if.carry_out(services, caller, save, unit_id=issuer)
+    response.headers["ETag"] = versions.etag(exception.version)
+    return _view(exception, caller, is_barred=False, outlook=outlook)

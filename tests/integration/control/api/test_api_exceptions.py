@@ -50,6 +50,9 @@ async def test_what_breaks_quiet_hours_waits_for_the_approver_of_the_unit_and_is
     (seen,) = (await api.client.get("/api/v1/policy-exceptions", headers=officer)).json()
     assert seen["may_decide"] is False
     await api.execute("DELETE FROM control.planning_requests")
+    tried = (await decide(api, broadcast_id, "approve", approver, params={"dry_run": True})).json()
+    assert (tried["state"], tried["outlook"]["counts"]) == ("allowed", {"added": 1})
+    assert await state_of(api, broadcast_id) == "awaiting_approval"
     allowed = await decide(
         api, broadcast_id, "approve", {**approver, "If-Match": '"1"'}, json={"note": "Lễ khai mạc sớm"}
     )
