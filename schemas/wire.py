@@ -196,11 +196,12 @@ def _array(read_item: _Reader) -> _Reader:
 def to_wire(value: Any) -> Any:
     """Return `value` (a message, a record or anything inside one) as plain CBOR data with ascending map keys."""
     if isinstance(value, Record):
-        return {
-            field.key: to_wire(item)
-            for field in shape_of(type(value)).fields
-            if (item := getattr(value, field.name)) is not None and item != ()
-        }
+        data = {}
+        for key, name, write in _writers(type(value)):
+            item = getattr(value, name)
+            if item is not None and item != _EMPTY:
+                data[key] = item if write is None else write(item)
+        return data
     if isinstance(value, enum.IntEnum):
         return int(value)
     if isinstance(value, uuid.UUID):
@@ -208,6 +209,51 @@ def to_wire(value: Any) -> Any:
     if isinstance(value, tuple):
         return [to_wire(item) for item in value]
     return value
+
+
+_EMPTY: tuple[object, ...] = ()
+
+
+@functools.cache
+def _writers(cls: type[Record]) -> tuple[tuple[int, str, Callable[[Any], Any] | None], ...]:
+    """Key and name of every field, and what turns its value into CBOR data; None where it is that already."""
+    return tuple((field.key, field.name, _writer(field.type)) for field in shape_of(cls).fields)
+
+
+def _writer(wire_type: WireType) -> Callable[[Any], Any] | None:
+    match wire_type:
+        case Integer() | Boolean() | Text() | Bytes() | Number():
+            return None
+        case Constant() | Enumeration():
+            return int
+        case Uuid():
+            return _bytes_of
+        case Array() | Map():
+            return to_wire
+        case _:
+            assert_never(wire_type)
+
+
+def _bytes_of(identity: uuid.UUID) -> bytes:
+    return identity.bytes
+
+
+@functools.cache
+def holds_numbers(cls: type[Record]) -> bool:
+    """Whether a float may stand anywhere in a `cls`."""
+    return any(_holds_numbers(field.type) for field in shape_of(cls).fields)
+
+
+def _holds_numbers(wire_type: WireType) -> bool:
+    match wire_type:
+        case Number():
+            return True
+        case Array(item):
+            return _holds_numbers(item)
+        case Map(cls):
+            return holds_numbers(cls)
+        case _:
+            return False
 
 
 def to_json(value: Any) -> Any:
