@@ -11,6 +11,7 @@ Devices do not know of each other, so communes are shared out over processes, on
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import signal
 import time
@@ -141,7 +142,7 @@ def _workers(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that end with us, whatever they are at."""
     # Forked, they would share our loop's way of being told of signals, and ending them would end us.
     spawning = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=spawning, initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(processes, mp_context=spawning, initializer=_prepare)
     try:
         yield pool
     except BaseException:
@@ -152,8 +153,11 @@ def _workers(processes: int) -> Iterator[ProcessPoolExecutor]:
     pool.shutdown(wait=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _prepare() -> None:
+    """Leave interrupts to the parent, and look for garbage less often: nearly all there is, is a device's life long."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 # --- a part of the province ------------------------------------------------------------------------------------------
