@@ -1,0 +1,236 @@
+"""SQL of alerts: what stands on record, every version that was signed, and what is retained on which topic."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from asyncpg import Record
+
+from schemas.alerts import Purpose
+from schemas.identifiers import AlertId, UnitId
+from services.control.alerting.documents import document_of, draft_of
+from services.control.alerting.model import Alert, AlertVersion, State
+from services.control.errors import NotFound
+from services.shared.database.pool import Connection
+
+# Rung whenever an alert begins, changes or ends: whoever follows its reach has something new to look up.
+CHANNEL = "alerts_changed"
+
+_RING = f"SELECT pg_notify('{CHANNEL}', '')"
+
+_ADD = """
+INSERT INTO control.alerts
+       (alert_id, unit_id, purpose, status, state, version, event, headline, severity, origin, template_id, draft,
+        unit_ids, first_issued_at, issued_at, valid_until, holds_until, created_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+"""
+
+_ADD_VERSION = """
+WITH version AS (
+    INSERT INTO control.alert_versions
+           (alert_id, alert_version, purpose, draft, unit_ids, issued_at, valid_until, issued_by, approved_by,
+            stopped_in, message)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+)
+INSERT INTO control.alert_topics (alert_id, unit_id, alert_version)
+SELECT $1, unnest($5::uuid[]), $2
+    ON CONFLICT (alert_id, unit_id) DO UPDATE
+   SET alert_version = excluded.alert_version
+"""
+
+_CHANGE = """
+UPDATE control.alerts
+   SET state = $2, version = $3, event = $4, headline = $5, severity = $6, draft = $7, unit_ids = $8, issued_at = $9,
+       valid_until = $10, holds_until = $11, ended_at = $12, ended_by = $13, resolved_at = NULL
+ WHERE alert_id = $1
+"""
+
+# The stops of the present version: what was said on lower ground since it was issued.
+_ALERTS = """
+SELECT a.alert_id, a.version, a.state, a.draft, a.first_issued_at, a.issued_at, a.holds_until, a.unit_ids,
+       a.created_by, a.ended_at, a.ended_by,
+       (SELECT array_agg(DISTINCT v.stopped_in)
+          FROM control.alert_versions v
+         WHERE v.alert_id = a.alert_id
+           AND v.stopped_in IS NOT NULL
+           AND v.issued_at >= a.issued_at) AS stopped_in
+  FROM control.alerts a
+"""
+
+_VERSIONS = """
+SELECT alert_id, alert_version, purpose, draft, unit_ids, issued_at, valid_until, issued_by, approved_by, stopped_in,
+       message, published_at
+  FROM control.alert_versions
+ WHERE alert_id = $1
+ ORDER BY alert_version
+"""
+
+
+async def add(connection: Connection, alert: Alert) -> None:
+    """Put a new alert on record."""
+    draft = alert.draft
+    await connection.execute(
+        _ADD,
+        alert.alert_id,
+        draft.unit_id,
+        draft.purpose.name.lower(),
+        draft.status,
+        alert.state,
+        alert.version,
+        draft.event,
+        draft.headline,
+        draft.severity,
+        draft.origin,
+        draft.template_id,
+        document_of(draft),
+        list(alert.topics),
+        alert.first_issued_at,
+        alert.issued_at,
+        draft.valid_until,
+        alert.holds_until,
+        alert.created_by,
+    )
+
+
+async def add_version(connection: Connection, version: AlertVersion) -> None:
+    """Keep a version that was signed: from now on it is what stands on its topics."""
+    await connection.execute(
+        _ADD_VERSION,
+        version.alert_id,
+        version.version,
+        version.purpose.name.lower(),
+        document_of(version.draft),
+        list(version.topics),
+        version.issued_at,
+        version.valid_until,
+        version.issued_by,
+        version.approved_by,
+        version.stopped_in,
+        version.message,
+    )
+
+
+async def change(connection: Connection, alert: Alert) -> None:
+    """Store what became of an alert that has been locked; whom it addresses is looked up anew."""
+    draft = alert.draft
+    await connection.execute(
+        _CHANGE,
+        alert.alert_id,
+        alert.state,
+        alert.version,
+        draft.event,
+        draft.headline,
+        draft.severity,
+        document_of(draft),
+        list(alert.topics),
+        alert.issued_at,
+        draft.valid_until,
+        alert.holds_until,
+        alert.ended_at,
+        alert.ended_by,
+    )
+
+
+async def ring(connection: Connection) -> None:
+    """Wake whoever follows alerts, once the surrounding transaction commits."""
+    await connection.execute(_RING)
+
+
+async def alert(connection: Connection, alert_id: uuid.UUID) -> Alert:
+    """One alert. Raises `NotFound`."""
+    return _found(await connection.fetchrow(_ALERTS + " WHERE a.alert_id = $1", alert_id), alert_id)
+
+
+async def alert_for_update(connection: Connection, alert_id: uuid.UUID) -> Alert:
+    """One alert, locked until the transaction ends: of two changes at once the second sees the first. Raises `NotFound`."""
+    return _found(await connection.fetchrow(_ALERTS + " WHERE a.alert_id = $1 FOR UPDATE OF a", alert_id), alert_id)
+
+
+async def alerts_on(
+    connection: Connection,
+    unit_ids: Iterable[UnitId],
+    *,
+    states: Collection[State] = tuple(State),
+    purposes: Collection[Purpose] = tuple(Purpose),
+    before: tuple[datetime, AlertId] | None = None,
+    limit: int,
+) -> tuple[Alert, ...]:
+    """Alerts that units issued or whose ground they touch, newest first, older than the one `before`."""
+    first_issued_at, alert_id = before or (None, None)
+    rows = await connection.fetch(
+        _ALERTS
+        + """
+         WHERE (a.unit_ids && $1 OR a.unit_id = ANY ($1))
+           AND a.state = ANY ($2)
+           AND a.purpose = ANY ($3)
+           AND ($4::timestamptz IS NULL OR (a.first_issued_at, a.alert_id) < ($4, $5::uuid))
+         ORDER BY a.first_issued_at DESC, a.alert_id DESC
+         LIMIT $6
+        """,
+        list(unit_ids),
+        [each.value for each in states],
+        [each.name.lower() for each in purposes],
+        first_issued_at,
+        alert_id,
+        limit,
+    )
+    return tuple(map(_alert, rows))
+
+
+async def versions(connection: Connection, alert_id: AlertId) -> tuple[AlertVersion, ...]:
+    """Every version that was signed, oldest first."""
+    return tuple(map(_version, await connection.fetch(_VERSIONS, alert_id)))
+
+
+async def headlines(connection: Connection, alert_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """What alerts are called, of those among these ids that are alerts of ours."""
+    rows = await connection.fetch(
+        "SELECT alert_id, headline FROM control.alerts WHERE alert_id = ANY ($1)", list(alert_ids)
+    )
+    return {row["alert_id"]: row["headline"] for row in rows}
+
+
+def _found(row: Record | None, alert_id: uuid.UUID) -> Alert:
+    if row is None:
+        raise NotFound("alert_not_found", facts={"id": str(alert_id)})
+    return _alert(row)
+
+
+def _alert(row: Record) -> Alert:
+    return Alert(
+        alert_id=AlertId(row["alert_id"]),
+        version=row["version"],
+        state=State(row["state"]),
+        draft=draft_of(row["draft"]),
+        first_issued_at=row["first_issued_at"],
+        issued_at=row["issued_at"],
+        holds_until=row["holds_until"],
+        topics=_unit_ids(row["unit_ids"]),
+        created_by=row["created_by"],
+        ended_at=row["ended_at"],
+        ended_by=row["ended_by"],
+        stopped_in=_unit_ids(row["stopped_in"] or ()),
+    )
+
+
+def _version(row: Record) -> AlertVersion:
+    return AlertVersion(
+        alert_id=AlertId(row["alert_id"]),
+        version=row["alert_version"],
+        purpose=Purpose[row["purpose"].upper()],
+        issued_at=row["issued_at"],
+        valid_until=row["valid_until"],
+        message=row["message"],
+        topics=_unit_ids(row["unit_ids"]),
+        draft=draft_of(row["draft"]),
+        issued_by=row["issued_by"],
+        approved_by=row["approved_by"],
+        stopped_in=UnitId(row["stopped_in"]) if row["stopped_in"] is not None else None,
+        published_at=row["published_at"],
+    )
+
+
+def _unit_ids(rows: Sequence[uuid.UUID]) -> tuple[UnitId, ...]:
+    return tuple(map(UnitId, rows))
