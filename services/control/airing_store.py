@@ -18,8 +18,8 @@ from schemas.fields import Level, PlayReference, PlaySource
 from schemas.identifiers import BroadcastId, BulletinId, UnitId
 from schemas.orders import Rank
 from services.control import programme_store
-from services.control.planning.model import DeviceNo, Problem, ProblemKind, to_ms
-from services.control.planning.programme import MAX_OCCURRENCE_LENGTH, TEXT_LENGTH
+from services.control.planning.lineup import TEXT_LENGTH
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Problem, ProblemKind, to_ms
 from services.control.planning.reconcile import VERDICT_WITHIN, Reason
 from services.shared.database.pool import Connection
 

@@ -20,7 +20,7 @@ from services.control.bulletin_store import Bulletin
 from services.control.device_store import Device
 from services.control.errors import Fault
 from services.control.group_store import Group
-from services.control.planning import model, policies, recurrence, targets
+from services.control.planning import model, policies, recurrence, rrules, targets
 from services.control.planning.lineup import Lineup, Stock, line_up
 from services.control.planning.model import (
     EPOCH,
@@ -565,7 +565,7 @@ def _session_begins(wish: Wish, facts: Facts) -> recurrence.SessionBegins:
     return begins
 
 
-def _field_of(fault: recurrence.RuleFault, wish: Wish) -> str:
+def _field_of(fault: rrules.RuleFault, wish: Wish) -> str:
     if fault.code.startswith("starts_on"):
         return "starts_on"
     return "rrule" if wish.recurrence == RULE else "local_times"
@@ -680,8 +680,8 @@ def active_until(wish: Wish) -> date | None:
     if wish.recurrence == ONCE:
         last = wish.starts_on
     elif wish.recurrence == RULE and wish.rrule is not None:
-        rule = recurrence.parse_rrule(wish.rrule)
-        until = None if isinstance(rule, recurrence.RuleFault) else rule.until
+        rule = rrules.parse_rrule(wish.rrule)
+        until = None if isinstance(rule, rrules.RuleFault) else rule.until
         if until is None:
             return min(ends, default=None)
         # An instant may be another day than that of UTC.

@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 from asyncpg import Record
 
 from schemas.identifiers import UnitId
-from services.control.planning.model import DeviceNo
-from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo
 from services.control.planning.reconcile import START_TOLERANCE, Outcome
 from services.shared.database.pool import Connection
 

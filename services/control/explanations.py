@@ -25,8 +25,8 @@ from services.control.device_store import Device
 from services.control.emission_store import EmissionRecord
 from services.control.planning import explanation, targets
 from services.control.planning.explanation import Explanation
-from services.control.planning.model import Plan, Problem, Slot, Snapshot, Window
-from services.control.planning.programme import MAX_OCCURRENCE_LENGTH, plan
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Plan, Problem, Slot, Snapshot, Window
+from services.control.planning.programme import plan
 from services.control.planning.recurrence import local_day, start_of
 from services.shared.database.pool import Connection
 

@@ -18,8 +18,7 @@ from schemas.topics import format_topic
 from services.control import programme_store
 from services.control.issuing import PLAN, Issue, PlannedSlot, Standing
 from services.control.orders import Addressee
-from services.control.planning.model import DeviceNo, Media, RelaySource, Slot, SourceId, to_ms
-from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Media, RelaySource, Slot, SourceId, to_ms
 from services.control.planning.reconcile import Reason
 from services.shared.database.pool import Connection
 

@@ -17,6 +17,7 @@ from services.control import policy_store, unit_store
 from services.control.planning.changes import Changes, Recorded, fingerprinter
 from services.control.planning.model import (
     EVERY_DAY,
+    MAX_OCCURRENCE_LENGTH,
     Broadcast,
     Bulletin,
     BulletinItem,
@@ -45,7 +46,6 @@ from services.control.planning.model import (
     Window,
     from_ms,
 )
-from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
 from services.control.planning.reconcile import Outcome, Reason
 from services.control.units import UnitHistory
 from services.shared.database.pool import Connection

@@ -15,7 +15,7 @@ from asyncpg import Record
 
 from schemas.identifiers import BroadcastId, BulletinId, UnitId
 from services.control.errors import NotFound
-from services.control.planning.programme import MAX_OCCURRENCE_LENGTH
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH
 from services.shared.database.pool import Connection
 
 IDLE = "idle"

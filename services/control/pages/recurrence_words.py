@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 
 from services.control.broadcast_requests import DAILY, ONCE, Wish
 from services.control.pages.wording import Wording
-from services.control.planning import recurrence
+from services.control.planning import recurrence, rrules
 from services.control.planning.rrules import Frequency, ParsedRule
 
 _SHOWN = 6  # dates added or left out; more are counted
@@ -69,7 +69,7 @@ def _rule_line(wish: Wish, w: Wording) -> str:
     if wish.recurrence == DAILY:
         base = w.text("recurrence.daily")
     else:
-        parsed = recurrence.parse_rrule(wish.rrule or "")
+        parsed = rrules.parse_rrule(wish.rrule or "")
         rule = parsed if isinstance(parsed, ParsedRule) else None
         said = None if rule is None else _said(rule, wish.starts_on, w)
         if said is None:

@@ -28,6 +28,9 @@ SourceId = NewType("SourceId", uuid.UUID)
 LocalDate = date
 LocalMoment = datetime
 
+# An occurrence stays within a day, so that whoever looks two days back has seen all that can still sound.
+MAX_OCCURRENCE_LENGTH = timedelta(hours=24)
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -453,6 +456,28 @@ class Problem:
     item: int | None = None
     device_no: DeviceNo | None = None
     detail: str = ""
+
+    @classmethod
+    def about(
+        cls,
+        occurrence: Occurrence,
+        kind: ProblemKind,
+        *,
+        item: int | None = None,
+        device_no: DeviceNo | None = None,
+        detail: str = "",
+    ) -> Problem:
+        """Something about one occurrence."""
+        return cls(
+            kind=kind,
+            broadcast_id=occurrence.broadcast_id,
+            local_day=occurrence.local_day,
+            local_time=occurrence.local_time,
+            occurrence_at=occurrence.at,
+            item=item,
+            device_no=device_no,
+            detail=detail,
+        )
 
     @property
     def order(self) -> tuple[object, ...]:

@@ -25,33 +25,12 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control.planning import drafts
-from services.control.planning.drafts import (
-    JOINABLE_PARTS,
-    MAX_ISSUER_DEPTH,
-    MAX_OCCURRENCE_LENGTH,
-    Draft,
-    Grant,
-    GrantKey,
-    Ground,
-    Part,
-    Share,
-    draft,
-)
-from services.control.planning.lineup import TEXT_LENGTH, Stock
+from services.control.planning.drafts import draft
+from services.control.planning.ground import Ground
+from services.control.planning.lineup import Stock
 from services.control.planning.model import DeviceNo, Plan, Problem, ProblemKind, Programme, Snapshot, Window
+from services.control.planning.shares import Draft, Grant, GrantKey, Part, Share
 from services.control.planning.targets import PLAYS
-
-__all__ = [
-    "JOINABLE_PARTS",
-    "MAX_ISSUER_DEPTH",
-    "MAX_OCCURRENCE_LENGTH",
-    "TEXT_LENGTH",
-    "Planning",
-    "begin",
-    "plan",
-    "replan",
-]
 
 
 def plan(snapshot: Snapshot, window: Window) -> Plan:
@@ -264,7 +243,7 @@ def _refused(
             is_whole = kind is not ProblemKind.SHARE_USED_UP and len(parts) == drawing[rule]
             for device_no, part in parts.items():
                 about = None if is_whole else device_no
-                found.add(drafts.problem(kind, part.occurrence, device_no=about, detail=detail))
+                found.add(Problem.about(part.occurrence, kind, device_no=about, detail=detail))
     return problems
 
 

@@ -41,8 +41,6 @@ from services.control.planning.model import (
 )
 from services.control.planning.rrules import ParsedRule, RuleFault, parse_rrule
 
-__all__ = ["Expansion", "ParsedRule", "RuleFault", "expand", "fault", "local_day", "parse_rrule", "start_of", "zone"]
-
 MAX_DATES = 10_000  # added, and taken out, each
 EARLIEST_START, LATEST_START = date(1970, 1, 1), date(8999, 1, 1)
 

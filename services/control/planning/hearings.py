@@ -1,0 +1,170 @@
+"""What policies make of one occurrence: refuse it, shorten it, grant it time, cap its volume.
+
+An occurrence that reaches a whole province is under dozens of policies, most of which say the same about it; each is
+asked once, and what is the same for all of them is found out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, time, timedelta
+from typing import NamedTuple
+
+from schemas.fields import Level
+from services.control.planning import policies
+from services.control.planning.lineup import Lineup, Piece
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Fill, Fit, Occurrence, Problem, ProblemKind
+from services.control.planning.policies import EffectivePolicy
+from services.control.planning.shares import Grant, GrantKey
+from services.control.planning.staging import LeftOut, Staging
+
+_NOTHING = timedelta(0)
+_MS = timedelta(milliseconds=1)
+_DAY_MS = 86_400_000
+
+Caps = tuple[int | None, ...]
+
+
+class Ruling(NamedTuple):
+    """What holds for an occurrence under one policy. Without a line-up it is refused."""
+
+    lineup: Lineup | None
+    grants: tuple[Grant, ...] = ()
+    caps: Caps | None = None  # of the volume of each piece; None: nobody caps any
+
+
+class Hearing:
+    """One occurrence before the policies of everybody it means; `problems` are what they have against it."""
+
+    def __init__(self, staging: Staging, occurrence: Occurrence, left_out: LeftOut) -> None:
+        self.whole = staging.line_up(left_out, None)
+        self.problems: set[Problem] = set()
+        self._staging = staging
+        self._broadcast = staging.broadcast
+        self._occurrence = occurrence
+        self._left_out = left_out
+        # By the id of a policy: `Policies` keeps them, and hands out the same one for the same path.
+        self._rulings: dict[int, Ruling] = {}
+        # By the id of a line-up, which the staging keeps; what is the same for all policies.
+        self._local: dict[int, tuple[policies.Piece, ...]] = {}
+        self._pieces: dict[int, tuple[tuple[policies.Piece, ...], ...]] = {}
+        self._caps: dict[tuple[int, ...], Caps | None] = {}
+
+    @property
+    def lineups(self) -> list[Lineup]:
+        """The line-ups of the policies that let something sound."""
+        return [each.lineup for each in self._rulings.values() if each.lineup is not None]
+
+    def ruling(self, policy: EffectivePolicy) -> Ruling:
+        """What holds under a policy."""
+        found = self._rulings.get(id(policy))
+        if found is None:
+            found = self._rulings[id(policy)] = self._rule(policy)
+        return found
+
+    def _rule(self, policy: EffectivePolicy) -> Ruling:
+        broadcast = self._broadcast
+        lineup = self.whole
+        if not policy.is_empty and (broadcast.fit is not Fit.WHOLE or broadcast.fill is Fill.REPEAT):
+            lineup = self._staging.line_up(self._left_out, self._closes(policy))
+            if lineup.is_shortened:
+                self._say(ProblemKind.SHORTENED, detail=str(policy.policies[-1].unit_id))
+        if lineup.length > MAX_OCCURRENCE_LENGTH:
+            self._say(ProblemKind.TOO_LONG)
+            return Ruling(None)
+        if policy.is_empty or broadcast.level is Level.EMERGENCY:
+            return Ruling(lineup)
+        local = self._local.get(id(lineup))
+        if local is None:
+            spans = _spans(self._occurrence.at, lineup.pieces)
+            local = self._local[id(lineup)] = self._staging.local_pieces(spans)
+        breaches = policies.check(
+            policy,
+            local,
+            level=broadcast.level,
+            has_direct_relay=lineup.has_direct_relay,
+            allowed=broadcast.allowed_rules,
+        )
+        for breach in breaches:
+            self._say(ProblemKind(breach.rule.value), detail=str(breach.unit_id))
+        if breaches:
+            return Ruling(None)
+        budgets = policies.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
+        return Ruling(lineup, _granted(budgets, self._occurrence), self._volume_caps(policy, lineup))
+
+    def _say(self, kind: ProblemKind, *, detail: str = "") -> None:
+        self.problems.add(Problem.about(self._occurrence, kind, detail=detail))
+
+    def _closes(self, policy: EffectivePolicy) -> timedelta | None:
+        """When the session ends that the occurrence begins in, from its beginning on."""
+        occurrence = self._occurrence
+        begin_ms = _ms_of_day(occurrence.local_time)
+        ends = [policies.open_until(policy, occurrence.local_day, begin_ms)]
+        if occurrence.session is not None:
+            held = self._staging.held(occurrence.session, occurrence.local_day)
+            if isinstance(held, policies.Held):
+                ends.append(_ms_of_day(held.end) or _DAY_MS)
+        known = [end - begin_ms for end in ends if end is not None and end > begin_ms]
+        return timedelta(milliseconds=min(known)) if known else None
+
+    def _volume_caps(self, policy: EffectivePolicy, lineup: Lineup) -> Caps | None:
+        """The cap of each piece; None where there is none. Most units only have the caps of those above."""
+        said = [id(each) for each in policy.policies if each.volume_caps]
+        if not said:
+            return None
+        key = (id(lineup), *said)
+        if key not in self._caps:
+            pieces = self._pieces.get(id(lineup))
+            if pieces is None:
+                pieces = self._pieces[id(lineup)] = self._local_by_piece(lineup)
+            level = self._broadcast.level
+            caps = tuple(policies.volume_cap(policy, each, level=level) for each in pieces)
+            self._caps[key] = caps if any(cap is not None for cap in caps) else None
+        return self._caps[key]
+
+    def _local_by_piece(self, lineup: Lineup) -> tuple[tuple[policies.Piece, ...], ...]:
+        local, at = self._local[id(lineup)], self._occurrence.at
+        if len(local) == 1 and len(lineup.pieces) > 1:
+            # All of it without a break on one day: the clock on the wall runs evenly through it.
+            day, begin_ms = local[0].day, local[0].begin_ms
+            first = lineup.pieces[0].offset
+            spans = [
+                (begin_ms + (each.offset - first) // _MS, begin_ms + (each.offset + each.length - first) // _MS)
+                for each in lineup.pieces
+            ]
+            if spans[-1][1] == local[0].end_ms:
+                return tuple((policies.Piece(day, begin, end),) for begin, end in spans)
+        return tuple(self._staging.local_pieces(_spans(at, [piece])) for piece in lineup.pieces)
+
+
+def _spans(at: datetime, pieces: Sequence[Piece]) -> list[tuple[datetime, datetime]]:
+    """When something sounds, in spans without a break."""
+    spans: list[tuple[datetime, datetime]] = []
+    for piece in pieces:
+        begin, end = at + piece.offset, at + piece.offset + piece.length
+        if spans and spans[-1][1] == begin:
+            begin = spans.pop()[0]
+        spans.append((begin, end))
+    return spans
+
+
+def _granted(budgets: Iterable[policies.Budget], occurrence: Occurrence) -> tuple[Grant, ...]:
+    """Budgets as grants. What sounds after midnight counts for the day on which its occurrence begins, like all of it:
+    so what a day holds is known from that day, and windows of days compose.
+    """
+    merged: dict[GrantKey, Grant] = {}
+    for budget in budgets:
+        key = (budget.unit_id, occurrence.local_day, budget.session)
+        before = merged[key].wanted if key in merged else _NOTHING
+        merged[key] = Grant(
+            key=key,
+            limit=budget.limit,
+            wanted=before + budget.wanted,
+            kind=ProblemKind(budget.rule.value),
+            detail=str(budget.unit_id),
+        )
+    return tuple(merged.values())
+
+
+def _ms_of_day(at: time) -> int:
+    return ((at.hour * 60 + at.minute) * 60 + at.second) * 1000 + at.microsecond // 1000

@@ -1,0 +1,134 @@
+"""What all occurrences of one broadcast have in common: line-ups, ranks, sessions, and which items come to an end when.
+
+A broadcast has dozens of occurrences in a window, and nearly all of them consist of the same. So everything here is found
+out once; ids of what is found out are good keys, because it is kept for as long as the staging is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
+from typing import NamedTuple
+
+from schemas.fields import DeviceKind
+from schemas.orders import Rank
+from services.control.planning import policies, recurrence
+from services.control.planning.ground import Ground
+from services.control.planning.lineup import Form, Lineup, Piece, Stock, line_up
+from services.control.planning.model import Broadcast, BulletinItem, ProblemKind, Window, to_ms
+
+# A unit deeper than the wire can say ranks with the deepest it can.
+MAX_ISSUER_DEPTH = 15
+# How far ahead the first occurrences of a broadcast are looked for at once.
+_COUNTED_DAYS = 64
+
+# Items that are not in an occurrence, and why.
+LeftOut = tuple[tuple[int, ProblemKind], ...]
+
+
+class Cast(NamedTuple):
+    """What one kind of device makes of a line-up: pieces by their position, and the numbers they were asked for by."""
+
+    forms: tuple[tuple[int, Piece, Form], ...]
+    asked: frozenset[int]
+
+
+class Staging:
+    """What all occurrences of a broadcast have in common on the days of a window."""
+
+    def __init__(self, broadcast: Broadcast, ground: Ground, stock: Stock) -> None:
+        self.broadcast = broadcast
+        self.ground = ground
+        self._stock = stock
+        self._zone = recurrence.zone(broadcast.time_zone)
+        self._lineups: dict[tuple[LeftOut, timedelta | None], Lineup] = {}
+        self._casts: dict[tuple[int, DeviceKind], Cast] = {}
+        self._ranks: dict[tuple[int, int | None], Rank] = {}
+        self._perishables = tuple(self._find_perishables())
+
+    def expand(self, window: Window) -> recurrence.Expansion:
+        """Every occurrence on the days of `window`."""
+        return recurrence.expand(self.broadcast, window, self._session_begins)
+
+    def left_out(self, at: datetime) -> LeftOut:
+        """The items that an occurrence which begins at `at` comes too late for."""
+        return tuple((item, kind) for item, kind, since in self._perishables if at >= since)
+
+    def line_up(self, left_out: LeftOut, closes: timedelta | None) -> Lineup:
+        """The items in their places, when some are left out and a session ends `closes` after the beginning."""
+        found = self._lineups.get((left_out, closes))
+        if found is None:
+            found = line_up(self.broadcast, self._stock, left_out=dict(left_out), closes=closes)
+            self._lineups[left_out, closes] = found
+        return found
+
+    def cast(self, lineup: Lineup, kind: DeviceKind) -> Cast:
+        """What a kind of device makes of a line-up that `line_up` gave."""
+        found = self._casts.get((id(lineup), kind))
+        if found is None:
+            forms = tuple(
+                (position, piece, form)
+                for position, piece in enumerate(lineup.pieces)
+                if (form := piece.form(kind)) is not None
+            )
+            found = Cast(forms, frozenset(piece.asked for _, piece, _ in forms))
+            self._casts[id(lineup), kind] = found
+        return found
+
+    def rank(self, depth: int, place: int | None) -> Rank:
+        """How the broadcast ranks when its issuer lies `depth` levels below the root and it is given a place."""
+        found = self._ranks.get((depth, place))
+        if found is None:
+            found = self._ranks[depth, place] = Rank(
+                level=self.broadcast.level,
+                severity=self.broadcast.severity,
+                issuer_depth=min(depth, MAX_ISSUER_DEPTH),
+                issued_at_ms=to_ms(self.broadcast.issued_at),
+                place=place,
+            )
+        return found
+
+    def held(self, code: str, day: date) -> policies.Held | ProblemKind:
+        """A session of the issuing unit as it takes place on a day, or why it does not."""
+        tree = self.ground.units.on(day)
+        if self.broadcast.unit_id not in tree:
+            return ProblemKind.ISSUER_CLOSED
+        held = policies.session(self.ground.policies.at(self.broadcast.unit_id, tree), code, day)
+        return held if isinstance(held, policies.Held) else ProblemKind.UNKNOWN_SESSION
+
+    def local_pieces(self, spans: Iterable[tuple[datetime, datetime]]) -> tuple[policies.Piece, ...]:
+        """What sounds in `spans`, in local days and times of the broadcast."""
+        assert self._zone is not None, "nothing occurs without a zone"
+        return policies.local_pieces(spans, self._zone)
+
+    def _session_begins(self, code: str, day: date) -> time | ProblemKind:
+        held = self.held(code, day)
+        return held.begin if isinstance(held, policies.Held) else held
+
+    # --- what comes to an end ----------------------------------------------------------------------------------------
+
+    def _find_perishables(self) -> Iterable[tuple[int, ProblemKind, datetime]]:
+        """Items that are in no occurrence from an instant on: bulletins that expire, and that were in often enough."""
+        for item in self.broadcast.items:
+            bulletin = self._stock.bulletins.get(item.bulletin_id) if isinstance(item, BulletinItem) else None
+            if bulletin is None:
+                continue
+            if bulletin.expires_at is not None:
+                yield item.number, ProblemKind.EXPIRED, bulletin.expires_at
+            if bulletin.max_plays is not None:
+                since = self._used_up_at(bulletin.max_plays)
+                if since is not None:
+                    yield item.number, ProblemKind.PLAYS_USED_UP, since
+
+    def _used_up_at(self, plays: int) -> datetime | None:
+        """When the occurrence after the first `plays` ones begins; None when that is not before the window has ended."""
+        first, end, days = self.broadcast.recurrence.starts_on, self.ground.window.end, _COUNTED_DAYS
+        left = plays
+        while first < end:
+            until = min(first + timedelta(days=days), end)
+            occurrences = self.expand(Window(first=first, end=until)).occurrences
+            if left < len(occurrences):
+                return occurrences[left].at
+            left -= len(occurrences)
+            first, days = until, days * 2
+        return None
