@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.control.catalogue.cap_texts import CAP_FAULTS
+
 Parts = dict[str, tuple[str, str]]
 
 
@@ -1157,4 +1159,5 @@ FAULTS: dict[str, Parts] = {
             "Leave journal and sequence as received: another number would make the device's own event pass for a duplicate.",
         ),
     ),
+    **CAP_FAULTS,
 }

@@ -14,6 +14,7 @@ import services.control
 from schemas.events import MissReason, RefusalReason
 from schemas.fields import ClockState, NetworkType, PowerSource
 from schemas.readings import UNITS
+from services.control.alerting.cap_xml import Flaw as XmlFlaw
 from services.control.api import faults
 from services.control.catalogue.fault_texts import FAULTS
 from services.control.catalogue.page_texts import PAGES
@@ -60,6 +61,17 @@ def calls(names: set[str]) -> Iterator[tuple[str, ast.Call]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
                 yield f"{path.name}:{node.lineno}", node
+
+
+def notes() -> Iterator[tuple[str, ast.Call]]:
+    """What a reader of documents notes of them: `notes.fault(field, code, **facts)` and `notes.remark(…)`."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(value=noted, attr="fault" | "remark")) if ast.unparse(noted).endswith(
+                    "notes"
+                ):
+                    yield f"{path.name}:{node.lineno}", node
 
 
 def constants(node: ast.expr | None) -> list[str]:
@@ -141,6 +153,12 @@ def test_every_fault_has_words_and_the_facts_they_name() -> None:
                         given |= {"line", "column"}
                 wanted = places(FAULTS[code]["message"][0]) | places(FAULTS[code]["mend"][0])
                 assert given is None or wanted <= given, f"{place}: {code} needs {wanted}, has {given}"
+    for place, call in notes():
+        for code in constants(call.args[1]):
+            seen.add(code)
+            wanted = places(FAULTS[code]["message"][0]) | places(FAULTS[code]["mend"][0])
+            assert wanted <= {each.arg for each in call.keywords}, f"{place}: {code} needs {wanted}"
+    seen |= {each.value for each in XmlFlaw}
     seen |= {f"against_{rule.value}" for rule in Rule if rule is not Rule.UNKNOWN_SESSION}
     for _, call in calls({"_Faulty", "RuleFault"}):
         seen |= {code for each in call.args[:1] for code in constants(each)}

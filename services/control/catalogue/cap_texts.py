@@ -1,0 +1,155 @@
+"""What is wrong with a CAP document and how to mend it, (Vietnamese, English), by code."""
+
+from __future__ import annotations
+
+Parts = dict[str, tuple[str, str]]
+
+
+def _fault(message: tuple[str, str], mend: tuple[str, str]) -> Parts:
+    return {"message": message, "mend": mend}
+
+
+_ASK_THE_SENDER = (
+    "Hỏi lại đơn vị gửi; bản tin phải theo CAP 1.2 của OASIS.",
+    "Ask its sender; it must follow CAP 1.2 of OASIS.",
+)
+
+CAP_FAULTS: dict[str, Parts] = {
+    # --- the document
+    "cap_too_large": _fault(
+        ("Tệp CAP quá lớn.", "The CAP file is too large."),
+        (
+            "Tối đa {limit} MiB; gửi âm thanh, hình ảnh bằng địa chỉ (uri) thay vì kèm trong tệp.",
+            "At most {limit} MiB; name sounds and pictures by their uri instead of enclosing them.",
+        ),
+    ),
+    "cap_malformed": _fault(
+        ("Không phải XML hợp lệ (dòng {line}: {reason}).", "It is no well-formed XML (line {line}: {reason})."),
+        ("Gửi nguyên tệp như nhận được, mã hóa UTF-8.", "Send the file whole as it came, in UTF-8."),
+    ),
+    "cap_has_dtd": _fault(
+        (
+            "Tệp có khai báo DOCTYPE; hệ thống không bao giờ đọc thực thể của tài liệu.",
+            "The file has a DOCTYPE; entities of documents are never read here.",
+        ),
+        ("Bỏ khai báo DOCTYPE; bản tin CAP không cần.", "Remove the DOCTYPE; a CAP message needs none."),
+    ),
+    "cap_too_deep": _fault(
+        ("Các phần tử lồng nhau quá sâu.", "Elements are nested too deeply."),
+        ("Tối đa {limit} lớp.", "At most {limit} levels are read."),
+    ),
+    "cap_too_many_elements": _fault(
+        ("Tệp có quá nhiều phần tử.", "The file has too many elements."),
+        ("Tối đa {limit} phần tử; hãy chia thành nhiều bản tin.", "At most {limit} are read; send several messages."),
+    ),
+    "cap_wrong_namespace": _fault(
+        (
+            "Không gian tên {namespace} không phải của CAP 1.2.",
+            "The namespace {namespace} is not that of CAP 1.2.",
+        ),
+        ("Phải là {expected}.", "It must be {expected}."),
+    ),
+    "cap_old_version": _fault(
+        ("Bản tin theo CAP {version}; ở đây chỉ nhận CAP 1.2.", "This is CAP {version}; only CAP 1.2 is taken here."),
+        ("Đề nghị bên gửi phát hành theo CAP 1.2.", "Ask the sender for CAP 1.2."),
+    ),
+    "cap_wrong_root": _fault(
+        ("Phần tử ngoài cùng là {name}.", "The outermost element is {name}."),
+        (
+            "Gửi chính bản tin CAP (phần tử {expected}), không gửi danh sách tin hay trang web.",
+            "Send the CAP message itself (element {expected}), not a feed or a web page.",
+        ),
+    ),
+    "cap_unknown_element": _fault(
+        ("Ở đây không có phần tử {name} (dòng {line}).", "There is no element {name} here (line {line})."),
+        ("Sửa tên hoặc vị trí theo CAP 1.2.", "Correct its name or place by CAP 1.2."),
+    ),
+    "cap_missing": _fault(
+        ("Thiếu phần tử bắt buộc {name}, hoặc để trống.", "The mandatory element {name} is missing or empty."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_repeated": _fault(
+        ("Phần tử {name} chỉ được có một lần.", "The element {name} may stand here once only."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_too_many": _fault(
+        ("Có quá nhiều phần tử {name}.", "There are too many of {name}."),
+        ("Tối đa {limit}.", "At most {limit} are taken."),
+    ),
+    # --- its values
+    "cap_not_listed": _fault(
+        ("Giá trị {value} không có trong danh mục của CAP.", "{value} is not in the list of CAP."),
+        ("Dùng một trong: {expected}.", "Use one of: {expected}."),
+    ),
+    "cap_time_malformed": _fault(
+        ("{value} không phải thời điểm.", "{value} is no point in time."),
+        ("Viết như 2026-11-29T08:00:00+07:00.", "Write it as 2026-11-29T08:00:00+07:00."),
+    ),
+    "cap_time_without_offset": _fault(
+        ("Thời điểm {value} không ghi múi giờ.", "The time {value} does not say its offset from UTC."),
+        ("Viết như 2026-11-29T08:00:00+07:00.", "Write it as 2026-11-29T08:00:00+07:00."),
+    ),
+    "cap_language_malformed": _fault(
+        ("{value} không phải mã ngôn ngữ.", "{value} is no language code."),
+        ("Viết như vi-VN hoặc en-US.", "Write it as vi-VN or en-US."),
+    ),
+    "cap_number_malformed": _fault(
+        ("{value} không phải số.", "{value} is no number."),
+        ("Chỉ viết chữ số, dấu chấm thập phân.", "Write digits only, with a decimal point."),
+    ),
+    "cap_reference_malformed": _fault(
+        ("{value} không chỉ đúng một bản tin.", "{value} does not name a message."),
+        (
+            "Viết bên gửi, mã hiệu và thời điểm gửi, cách nhau bằng dấu phẩy.",
+            "Write sender, identifier and sent, joined by commas.",
+        ),
+    ),
+    "cap_polygon_malformed": _fault(
+        ("Đa giác có phần không phải tọa độ: {value}.", "The polygon holds what are no coordinates: {value}."),
+        ("Viết vĩ độ,kinh độ cách nhau bằng khoảng trắng.", "Write latitude,longitude pairs between blanks."),
+    ),
+    "cap_polygon_too_few": _fault(
+        ("Đa giác cần ít nhất ba đỉnh khác nhau.", "A polygon needs at least three different corners."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_circle_malformed": _fault(
+        ("{value} không phải hình tròn.", "{value} is no circle."),
+        ("Viết vĩ độ,kinh độ rồi bán kính (km).", "Write latitude,longitude and the radius in kilometres."),
+    ),
+    "cap_point_nowhere": _fault(
+        ("Tọa độ {value} không có trên Trái Đất.", "{value} is nowhere on Earth."),
+        ("Vĩ độ đứng trước kinh độ.", "Latitude comes before longitude."),
+    ),
+    # --- oddities that are taken as meant
+    "cap_foreign_element": _fault(
+        ("Phần {name} không thuộc CAP, đã bỏ qua.", "{name} is not of CAP and was passed over."),
+        ("Chữ ký kèm theo không được kiểm tra.", "A signature that comes along is not verified."),
+    ),
+    "cap_other_order": _fault(
+        ("Các phần tử không theo thứ tự của CAP.", "The elements stand in another order than that of CAP."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_other_letters": _fault(
+        ("{value} viết khác chữ hoa, chữ thường của CAP.", "{value} is written in other letters than those of CAP."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_time_other_form": _fault(
+        ("Thời điểm {value} viết khác quy định của CAP.", "The time {value} is written otherwise than CAP says."),
+        ("Viết như 2026-11-29T01:00:00-00:00.", "Write it as 2026-11-29T01:00:00-00:00."),
+    ),
+    "cap_polygon_open": _fault(
+        ("Đa giác chưa khép kín; đã tự khép.", "The polygon was not closed; it was taken as if it were."),
+        ("Lặp lại đỉnh đầu ở cuối.", "Repeat the first corner at the end."),
+    ),
+    "cap_ceiling_alone": _fault(
+        ("Có ceiling mà không có altitude.", "There is a ceiling but no altitude."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_name_malformed": _fault(
+        (
+            "{value} có khoảng trắng, dấu phẩy, < hoặc &, nên bản tin khác không nhắc tới được.",
+            "{value} holds blanks, commas, < or &, so other messages cannot refer to it.",
+        ),
+        _ASK_THE_SENDER,
+    ),
+}
