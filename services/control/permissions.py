@@ -47,6 +47,15 @@ class Permission(enum.StrEnum):
     SET_POLICIES = "set_policies"  # say what may sound on a unit's ground
     ALLOW_EXCEPTIONS = "allow_exceptions"  # let a broadcast pass although a unit's policy stands against it
     REQUISITION_BOARDS = "requisition_boards"  # note an order over private boards
+    SEE_ALERTS = "see_alerts"
+    RELEASE_ALERTS = "release_alerts"  # say an emergency, change it, end it
+    MAKE_ALERT_TEMPLATES = "make_alert_templates"
+    TEST_ALERTS = "test_alerts"  # plan tests, silent and audible ones
+    SILENCE_DEVICES = "silence_devices"  # the kill switch (S-04)
+    SET_SENSOR_RULES = "set_sensor_rules"  # at which readings an alert is proposed
+    ENROL_DEVICES = "enrol_devices"  # claim codes and certificates
+    SEE_SECURITY = "see_security"
+    MANAGE_KEYS = "manage_keys"  # that sign what devices are told; of a root only
     SEE_AUDIT = "see_audit"
     SEE_QUARANTINE = "see_quarantine"
     DECIDE_QUARANTINE = "decide_quarantine"  # replay what was received, or discard it
@@ -60,6 +69,7 @@ _SEEING = frozenset(
         Permission.SEE_DEVICES,
         Permission.SEE_BULLETINS,
         Permission.SEE_BROADCASTS,
+        Permission.SEE_ALERTS,
     }
 )
 
@@ -73,6 +83,11 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.OPERATE_DEVICES,
         Permission.REQUISITION_BOARDS,
         Permission.MANAGE_RELAYS,
+        Permission.RELEASE_ALERTS,
+        Permission.MAKE_ALERT_TEMPLATES,
+        Permission.TEST_ALERTS,
+        Permission.SILENCE_DEVICES,
+        Permission.SET_SENSOR_RULES,
         Permission.SEE_QUARANTINE,
         Permission.DECIDE_QUARANTINE,
     },
@@ -86,6 +101,12 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.MANAGE_RELAYS,
         Permission.SET_POLICIES,
         Permission.REQUISITION_BOARDS,
+        Permission.MAKE_ALERT_TEMPLATES,
+        Permission.SILENCE_DEVICES,
+        Permission.SET_SENSOR_RULES,
+        Permission.ENROL_DEVICES,
+        Permission.SEE_SECURITY,
+        Permission.MANAGE_KEYS,
         Permission.SEE_AUDIT,
         Permission.SEE_QUARANTINE,
         Permission.DECIDE_QUARANTINE,
