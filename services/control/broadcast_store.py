@@ -319,21 +319,26 @@ async def broadcasts_of(
     *,
     state: str | None,
     before: datetime | None,
+    before_id: uuid.UUID | None = None,
     limit: int,
 ) -> tuple[StoredBroadcast, ...]:
-    """Broadcasts issued by the units, newest first."""
+    """Broadcasts issued by the units, newest first, those of one instant by id.
+
+    `before` leaves out what is not older; with `before_id` what is of that instant and stands behind that id counts too.
+    """
     rows = await connection.fetch(
         _COLUMNS
         + """
          WHERE unit_id = ANY ($1)
            AND ($2::text IS NULL OR state = $2)
-           AND ($3::timestamptz IS NULL OR issued_at < $3)
+           AND ($3::timestamptz IS NULL OR issued_at < $3 OR (issued_at = $3 AND broadcast_id > $4))
          ORDER BY issued_at DESC, broadcast_id
-         LIMIT $4
+         LIMIT $5
         """,
         list(unit_ids),
         state,
         before,
+        before_id,
         limit,
     )
     return tuple(await _whole(connection, rows))

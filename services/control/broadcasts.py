@@ -45,6 +45,7 @@ from services.control.broadcast_requests import (
 from services.control.broadcast_store import PolicyException, StoredBroadcast
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.control.permissions import Actor, Permission, Rights
+from services.control.planning.impact import Finding
 from services.control.planning.model import DeviceNo, Snapshot
 from services.control.planning.policies import Policies
 from services.control.units import UnitTree
@@ -59,7 +60,7 @@ class Accepted:
     """A broadcast that was stored, and what it comes to today.
 
     `first` is its first occurrence that is still to come. `exception` is what an approver has to let pass before
-    anything of it sounds; None when nothing stands against it.
+    anything of it sounds; None when nothing stands against it. `findings` is what planning says about its first days.
     """
 
     broadcast: StoredBroadcast
@@ -68,6 +69,7 @@ class Accepted:
     first: datetime
     first_day: date
     exception: PolicyException | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 async def create(
@@ -161,7 +163,8 @@ async def _settled(
     assert verdict.first is not None
     stored = await broadcast_store.broadcast(connection, broadcast_id)
     ground = Snapshot(broadcasts=(), bulletins=(), devices=facts.fleet, units=facts.history)
-    exception = await policy_trial.hold(connection, stored, verdict.first.local_day, ground, now=now)
+    trial = await policy_trial.hold(connection, stored, verdict.first.local_day, ground, verdict.device_nos, now=now)
+    exception = trial.exception
     if exception is not None:
         await broadcast_store.set_state(connection, broadcast_id, AWAITING_APPROVAL)
         await broadcast_store.ask_for_exception(connection, stored, exception, by=actor.account_id, at=now)
@@ -175,6 +178,7 @@ async def _settled(
         first=verdict.first.at,
         first_day=verdict.first.local_day,
         exception=exception,
+        findings=trial.findings,
     )
 
 

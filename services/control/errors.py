@@ -74,7 +74,11 @@ class Conflict(Refusal):
 
 
 class VersionMismatch(Refusal):
-    """The resource has changed since the client read it (RFC 9110, If-Match)."""
+    """The resource has changed since the client read it.
+
+    Answered as a conflict with both versions, for a person to settle: RFC 9110 (13.1.1) lets a server say 412 of an
+    If-Match that does not hold, and does not ask it to.
+    """
 
 
 class VersionRequired(Refusal):

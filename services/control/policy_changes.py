@@ -98,11 +98,16 @@ def looser_below(stated: Mapping[UnitId, Policy], unit_id: UnitId, tree: UnitTre
     return tuple(found)
 
 
+_LIMITS = {"forbids_self_approval": "true", "allows_direct_relays": "false"}
+
+
 def _fault(fault: planning.Fault, tree: UnitTree) -> Fault:
     """In words of the document: planning says what, the catalogue says it to people."""
     field = FIELDS.get(fault.field, fault.field)
     unit = tree.get(fault.unit_id) if fault.unit_id is not None else None
     detail = f"{fault.detail} min" if fault.detail and fault.field in ("max_session", "max_day") else fault.detail
+    # What is said by yes or no has no number for a limit, and a day without sessions none at all.
+    detail = detail or _LIMITS.get(fault.field, "–")
     return Fault(
         field if fault.index is None else f"{field}[{fault.index}]",
         f"policy_{fault.code.value}",

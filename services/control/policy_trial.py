@@ -8,17 +8,20 @@ nobody is told weeks later that something never had a chance.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from schemas.fields import Level
+from schemas.configuration import Ownership
+from schemas.fields import DeviceKind, Level
 from schemas.identifiers import BroadcastId, UnitId
 from services.control import broadcast_store, programme_store
 from services.control.broadcast_store import PolicyException, StoredBroadcast
 from services.control.errors import Fault, Invalid
-from services.control.planning.explanation import unit_of
-from services.control.planning.model import Plan, Problem, ProblemKind, Snapshot, Window
+from services.control.planning import impact
+from services.control.planning.explanation import OFFERS, unit_of
+from services.control.planning.impact import Finding
+from services.control.planning.model import DeviceNo, DeviceRef, Plan, Problem, ProblemKind, Snapshot, Window
 from services.control.planning.policies import Policies, Rule
 from services.control.planning.programme import plan
 from services.shared.database.pool import Connection
@@ -28,6 +31,8 @@ TRIAL = timedelta(days=8)
 # What a named approver decides where a policy wants that for every broadcast of a level; no rule is broken.
 APPROVAL_REQUIRED = "approval_required"
 _RULES = frozenset(ProblemKind(rule.value) for rule in Rule)
+# What is no news to whoever saves: that others decide first, and that what lies before now is not emitted.
+_UNSAID = OFFERS | {ProblemKind.BEFORE_ISSUE}
 _MAX_FAULTS = 100
 
 
@@ -41,14 +46,31 @@ class Breach:
     is_excusable: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What an approver has to let pass before a broadcast may be planned (None: nothing stands against it).
+
+    `findings` is what planning says about it besides, also where it sounds only in part.
+    """
+
+    exception: PolicyException | None
+    findings: tuple[Finding, ...]
+
+
 async def hold(
-    connection: Connection, stored: StoredBroadcast, first_day: date, ground: Snapshot, *, now: datetime
-) -> PolicyException | None:
-    """What an approver has to let pass before the broadcast may be planned; None when nothing stands against it.
+    connection: Connection,
+    stored: StoredBroadcast,
+    first_day: date,
+    ground: Snapshot,
+    audience: Sequence[DeviceNo],
+    *,
+    now: datetime,
+) -> Trial:
+    """Plan it for the first days, and tell what stands against it.
 
     `ground` holds the units, and the devices that its targets can mean: what others share with it is shared there.
-    Its offers are made, where it is scheduled at once. Raises `Invalid` naming every rule and whose it is, when one of
-    them nobody may let pass.
+    `audience` are those of them it reaches. Its offers are made, where it is scheduled at once. Raises `Invalid` naming
+    every rule and whose it is, when one of them nobody may let pass, and when all it reaches are boards of others (R-15).
     """
     window = Window(first=first_day, end=first_day + TRIAL)
     snapshot = await programme_store.load_snapshot(
@@ -60,6 +82,10 @@ async def hold(
         ground=ground,
     )
     planned = await asyncio.to_thread(plan, snapshot, window)
+    if (unit_id := _beyond_right(stored, planned, snapshot, audience, first_day)) is not None:
+        unit = snapshot.units.on(first_day).get(unit_id)
+        facts = {"unit": unit.name if unit is not None else str(unit_id)}
+        raise Invalid(Fault("targets", "against_private_board", facts), code="broadcast_against_policy")
     breaches = _breaches(stored, planned, snapshot)
     if not all(breach.is_excusable for breach in breaches):
         raise Invalid(*(_fault(breach, snapshot) for breach in breaches[:_MAX_FAULTS]), code="broadcast_against_policy")
@@ -67,9 +93,50 @@ async def hold(
     if breaches or approvers:
         rules = {breach.rule.value for breach in breaches} | ({APPROVAL_REQUIRED} if approvers else set())
         units = {breach.unit_id for breach in breaches} | set(approvers)
-        return PolicyException(rules=tuple(sorted(rules)), unit_ids=tuple(sorted(units)))
+        exception = PolicyException(rules=tuple(sorted(rules)), unit_ids=tuple(sorted(units)))
+        return Trial(exception=exception, findings=_findings(stored, planned))
     await broadcast_store.offer(connection, (each for each in planned.offers if each[0] == stored.broadcast_id), at=now)
-    return None
+    return Trial(exception=None, findings=_findings(stored, planned))
+
+
+def _findings(stored: StoredBroadcast, planned: Plan) -> tuple[Finding, ...]:
+    own = (each for each in planned.problems if each.broadcast_id == stored.broadcast_id)
+    return impact.findings(each for each in own if each.kind not in _UNSAID)
+
+
+def _beyond_right(
+    stored: StoredBroadcast, planned: Plan, snapshot: Snapshot, audience: Sequence[DeviceNo], day: date
+) -> UnitId | None:
+    """The unit of the first of its devices, when every one of them is somebody's own board and no order covers it."""
+    known = {device.device_no: device for device in snapshot.devices}
+    devices = [known[each] for each in audience if each in known]
+    if not devices or not all(map(_is_of_others, devices)) or _sounds(stored, planned):
+        return None
+    is_offered = any(broadcast_id == stored.broadcast_id for broadcast_id, _ in planned.offers)
+    # What is offered has not been held against orders yet; whether there is any can be said all the same.
+    if is_offered and any(_has_order(device, snapshot, day) for device in devices):
+        return None
+    return devices[0].unit_id
+
+
+def _is_of_others(device: DeviceRef) -> bool:
+    """Whether it is a private board that gives the public nothing by itself."""
+    is_private = device.kind is DeviceKind.BOARD and device.ownership is not Ownership.PUBLIC
+    return is_private and (device.ownership is Ownership.PRIVATE or not device.public_share)
+
+
+def _sounds(stored: StoredBroadcast, planned: Plan) -> bool:
+    programmes = {id(each): each for each in planned.programmes.values()}
+    return any(slot.broadcast_id == stored.broadcast_id for each in programmes.values() for slot in each)
+
+
+def _has_order(device: DeviceRef, snapshot: Snapshot, day: date) -> bool:
+    tree = snapshot.units.on(day)
+    return any(
+        each.device_no == device.device_no
+        or (each.unit_id is not None and tree.stands(each.unit_id) and tree.covers(each.unit_id, device.unit_id))
+        for each in snapshot.requisitions
+    )
 
 
 async def _company(connection: Connection, stored: StoredBroadcast) -> list[BroadcastId] | None:

@@ -16,7 +16,7 @@ def check(version: int | str, if_match: str | None, present: Any, *, given: Any)
     """Raise unless `if_match` names the stored version.
 
     Without it `VersionRequired`; with another one `VersionMismatch`, showing what is stored (`present`) beside what the
-    client wanted (`given`), so that a person can see what the other officer did.
+    client wanted (`given`), so that a person can see what the other officer did (409, see `errors.VersionMismatch`).
     """
     tag = etag(version)
     if if_match is None:

@@ -73,7 +73,11 @@ POST, PUT, PATCH and DELETE need the header `{CSRF_HEADER}`.
 Errors are problem documents (RFC 9457) with a stable `code`; `errors` names each field, what is wrong and how to mend
 it. Texts are Vietnamese, or English with `Accept-Language: en`. Instants carry their offset; days and times of
 broadcasts are local to the broadcast's `time_zone`. Intervals are half-open: `ends_on`, `valid_until` and the like are
-the first day that is no longer part."""
+the first day that is no longer part.
+
+What two people change at once is kept apart by ETags: a change names the version it means in `If-Match`. Without it the
+answer is 428; with another version than the stored one it is 409, code `version_mismatch`, showing both as `present` and
+`given`."""
 
 
 def create_api(services: Services, metrics: ControlMetrics) -> FastAPI:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -86,7 +87,28 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     if error["type"] == "json_invalid":
         return Fault("", "not_json", {"position": error["loc"][-1] if error["loc"] else 0})
     code, names = _CODES.get(error["type"], ("not_valid", {}))
-    return Fault(field, code, {ours: context.get(theirs, "") for theirs, ours in names.items()})
+    return Fault(field, code, {ours: _said(theirs, context.get(theirs, "")) for theirs, ours in names.items()})
+
+
+# How a limit of a number is said in every language, and the forms that our patterns ask for.
+_SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+_FORMS = {
+    "^[a-z0-9][a-z0-9_-]*$": "a-z, 0-9, _, -",
+    "^[a-z0-9-]*$": "a-z, 0-9, -",
+    r"^20\d\d-(0[1-9]|1[0-2])$": "2026-10",
+}
+
+
+def _said(name: str, value: Any) -> Any:
+    """A limit as people read it."""
+    if name in _SIGNS:
+        number = f"{value:,.10g}".replace(",", " ") if isinstance(value, int | float) else value
+        return f"{_SIGNS[name]} {number}"
+    if name == "pattern":
+        return _FORMS.get(value, value)
+    if name in ("expected", "expected_tags"):
+        return ", ".join(re.findall(r"'([^']*)'", value)) or value
+    return value
 
 
 def _path(location: Iterable[str | int]) -> str:

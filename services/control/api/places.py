@@ -1,9 +1,13 @@
-"""Where a list was left off, as a text that clients hand back unread. Pure."""
+"""Where a list was left off: as a text that clients hand back unread, or as a link to the next page."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+import uuid
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import Query, Request, Response
 
 from services.control.emission_store import EmissionRecord, Place
 from services.control.errors import Fault, Invalid
@@ -12,6 +16,18 @@ from services.control.planning.model import EPOCH
 _PLACE = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,3})", re.ASCII)
 _MICROSECOND = timedelta(microseconds=1)
 _LATEST = 253_000_000_000_000_000  # microseconds until about the year 9987
+
+
+BeforeId = Annotated[
+    uuid.UUID | None, Query(description="with `before`: also those of that very instant that stand behind this id")
+]
+
+
+def link_next(request: Request, response: Response, before: datetime, before_id: uuid.UUID) -> None:
+    """Name the page that goes on behind what was shown last (RFC 8288); the rest of the query stays as it is."""
+    after = request.url.include_query_params(before=before.isoformat(), before_id=str(before_id))
+    # The path alone: which name the client reached us by is its own affair.
+    response.headers["Link"] = f'<{after.path}?{after.query}>; rel="next"'
 
 
 def format_place(record: EmissionRecord) -> str:

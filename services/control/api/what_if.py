@@ -185,8 +185,8 @@ def outlook_view(
         stop=outlook.tally.stop,
         counts=_counts(found.counts),
         units=[_unit_view(each, caller) for each in found.units],
-        findings=[_finding_view(each) for each in found.findings],
-        settled=[_finding_view(each) for each in found.settled],
+        findings=[finding_view(each) for each in found.findings],
+        settled=[finding_view(each) for each in found.settled],
         detail=None if detail_unit is None else _detail(outlook, UnitId(detail_unit), after=after, limit=limit),
     )
 
@@ -219,7 +219,8 @@ def _day_view(use: DayUse) -> DayUseView:
     )
 
 
-def _finding_view(finding: Finding) -> FindingView:
+def finding_view(finding: Finding) -> FindingView:
+    """What planning says."""
     return FindingView(
         problem=finding.kind.value,
         broadcast_id=finding.broadcast_id,

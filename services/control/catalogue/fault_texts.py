@@ -31,7 +31,7 @@ FAULTS: dict[str, Parts] = {
     ),
     "text_too_short": _fault(
         ("Văn bản quá ngắn hoặc để trống.", "The text is too short or empty."),
-        ("Nhập ít nhất {limit} ký tự.", "Enter at least {limit} characters."),
+        ("Số ký tự tối thiểu: {limit}.", "Characters at least: {limit}."),
     ),
     "text_too_long": _fault(
         ("Văn bản quá dài.", "The text is too long."),
@@ -39,7 +39,7 @@ FAULTS: dict[str, Parts] = {
     ),
     "text_of_wrong_form": _fault(
         ("Văn bản không đúng dạng.", "The text has the wrong form."),
-        ("Nhập theo dạng {pattern}.", "Follow the form {pattern}."),
+        ("Nhập theo dạng: {pattern}.", "Follow the form: {pattern}."),
     ),
     "text_has_control_characters": _fault(
         ("Văn bản chứa ký tự điều khiển.", "The text holds control characters."),
@@ -47,7 +47,7 @@ FAULTS: dict[str, Parts] = {
     ),
     "too_few": _fault(
         ("Danh sách có quá ít phần tử.", "The list has too few entries."),
-        ("Cần ít nhất {limit} phần tử.", "At least {limit} are needed."),
+        ("Số phần tử tối thiểu: {limit}.", "Entries at least: {limit}."),
     ),
     "too_many": _fault(
         ("Danh sách có quá nhiều phần tử.", "The list has too many entries."),
@@ -55,11 +55,11 @@ FAULTS: dict[str, Parts] = {
     ),
     "number_too_small": _fault(
         ("Số quá nhỏ.", "The number is too small."),
-        ("Giới hạn dưới là {limit}.", "The lower limit is {limit}."),
+        ("Số phải {limit}.", "It must be {limit}."),
     ),
     "number_too_large": _fault(
         ("Số quá lớn.", "The number is too large."),
-        ("Giới hạn trên là {limit}.", "The upper limit is {limit}."),
+        ("Số phải {limit}.", "It must be {limit}."),
     ),
     "not_one_of": _fault(
         ("Giá trị không có trong danh sách cho phép.", "The value is none of those allowed."),
@@ -132,6 +132,23 @@ FAULTS: dict[str, Parts] = {
         (
             "Dùng giá trị sha256 mà API trả về khi tải tệp lên (64 ký tự 0-9, a-f).",
             "Use the sha256 the upload has answered with (64 characters 0-9, a-f).",
+        ),
+    ),
+    "bad_idempotency_key": _fault(
+        ("Khóa chống gửi trùng không đúng dạng.", "The idempotency key has the wrong form."),
+        (
+            "Dùng 1 đến 200 ký tự ASCII in được, ví dụ một UUID mới.",
+            "Use 1 to 200 printable ASCII characters, such as a new UUID.",
+        ),
+    ),
+    "idempotency_key_reused": _fault(
+        (
+            "Khóa này đã dùng cho một yêu cầu có nội dung khác.",
+            "This key was used for a request that asked for something else.",
+        ),
+        (
+            "Gửi đúng nội dung cũ để nhận lại kết quả, hoặc dùng khóa mới.",
+            "Send the same body to get its answer again, or use a new key.",
         ),
     ),
     "bad_place": _fault(
@@ -800,6 +817,16 @@ FAULTS: dict[str, Parts] = {
             "The broadcast on {day} at {time} exceeds the minutes a day of {unit}.",
         ),
         ("Rút ngắn nội dung hoặc chuyển sang ngày khác.", "Shorten it, or move it to another day."),
+    ),
+    "against_private_board": _fault(
+        (
+            "Mọi thiết bị nhận đều là bảng tin tư nhân, chưa có quyết định trưng dụng cho giờ phát này ({unit}).",
+            "All it reaches are private boards, and no requisition order covers its times ({unit}).",
+        ),
+        (
+            "Ghi nhận quyết định trưng dụng trước, hoặc chọn bảng tin công cộng, cụm loa.",
+            "Note the requisition order first, or choose public boards or clusters.",
+        ),
     ),
     "against_relay_not_allowed": _fault(
         (

@@ -379,6 +379,13 @@ PROBLEMS: dict[str, Parts] = {
         ("Danh sách thiết bị có lỗi", "The list of devices has faults"),
         ("Không thiết bị nào được đăng ký; xem từng lỗi bên dưới.", "No device was registered; see each error below."),
     ),
+    "idempotency_key_reused": _problem(
+        ("Khóa chống gửi trùng đã được dùng", "The idempotency key was used already"),
+        (
+            "Yêu cầu không được thực hiện: cùng khóa Idempotency-Key nhưng nội dung khác.",
+            "Nothing was done: the same Idempotency-Key came with another body.",
+        ),
+    ),
     "broadcast_against_policy": _problem(
         ("Trái chính sách phát thanh", "Against the policy"),
         (

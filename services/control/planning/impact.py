@@ -168,8 +168,8 @@ def compare(
         by_unit[group.ground.unit_id].append(group)
     return Impact(
         units=tuple(comparison.unit_impact(unit_id, by_unit[unit_id], stored or {}) for unit_id in sorted(by_unit)),
-        findings=_findings(after.problems, before.problems),
-        settled=_findings(before.problems, after.problems),
+        findings=findings(after.problems, before.problems),
+        settled=findings(before.problems, after.problems),
         groups=groups,
     )
 
@@ -492,7 +492,8 @@ def _reasons(problems: Iterable[Problem]) -> Mapping[tuple[BroadcastId, datetime
     return reasons
 
 
-def _findings(problems: Iterable[Problem], known: Iterable[Problem]) -> tuple[Finding, ...]:
+def findings(problems: Iterable[Problem], known: Iterable[Problem] = ()) -> tuple[Finding, ...]:
+    """What planning says and did not say before: each kind of each broadcast and unit once, with its occurrences."""
     occurrences: dict[tuple[ProblemKind, BroadcastId, UnitId | None], set[tuple[object, ...]]] = defaultdict(set)
     for problem in _new(problems, known):
         when = (problem.local_day, problem.local_time, problem.occurrence_at)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import date, datetime, time, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, Self, assert_never
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field, model_validator
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import airing_store, broadcast_requests, broadcast_store, broadcasts, emission_store
+from services.control import (
+    airing_store,
+    broadcast_requests,
+    broadcast_store,
+    broadcasts,
+    emission_store,
+    idempotency,
+    versions,
+)
 from services.control.airing_store import ProofCounts
 from services.control.api.access import Scope, requires
-from services.control.api.context import Caller, Parts
+from services.control.api.context import Caller, Parts, Services
 from services.control.api.errors import documented
 from services.control.api.faults import FieldFault
 from services.control.api.fields import (
@@ -31,9 +40,9 @@ from services.control.api.fields import (
     SessionCode,
     Title,
 )
-from services.control.api.places import format_place, parse_place
+from services.control.api.places import BeforeId, format_place, link_next, parse_place
 from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
-from services.control.api.what_if import AskedWhatIf, OutlookView
+from services.control.api.what_if import AskedWhatIf, FindingView, OutlookView, finding_view
 from services.control.broadcast_requests import (
     BulletinWish,
     DeviceWish,
@@ -49,6 +58,7 @@ from services.control.broadcast_requests import (
 from services.control.broadcast_store import StoredBroadcast
 from services.control.broadcasts import Accepted
 from services.control.errors import Fault, Invalid
+from services.control.idempotency import Key
 from services.control.permissions import Permission
 from services.shared.database.pool import Connection
 
@@ -59,6 +69,10 @@ Reader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.BROADCAST)]
 Maker = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.BODY)]
 Changer = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.BROADCAST)]
 IfMatch = Annotated[str | None, Header(description="ETag of the version that is meant")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(description="a name of the client's own for this request, so that it can be sent again", max_length=210),
+]
 
 
 Seconds = Annotated[Number, Field(gt=0, le=broadcast_requests.MAX_LENGTH.total_seconds())]
@@ -265,6 +279,9 @@ class AcceptedView(BroadcastView):
     duration_s: float
     starts_at: datetime
     exception: ExceptionView | None
+    problems: list[FindingView] = Field(
+        description="what planning says about its first days: what does not sound, or not so"
+    )
 
 
 class RehearsedView(Answer):
@@ -389,6 +406,7 @@ def _accepted_view(accepted: Accepted) -> AcceptedView:
         duration_s=accepted.length.total_seconds(),
         starts_at=accepted.first,
         exception=ExceptionView(rules=list(exception.rules), unit_ids=list(exception.unit_ids)) if exception else None,
+        problems=[finding_view(each) for each in accepted.findings],
     )
 
 
@@ -411,17 +429,32 @@ def _with_etag(response: Response, stored: StoredBroadcast) -> None:
 @router.get("", responses=documented([401, 403, 422]))
 async def list_broadcasts(
     caller: Lister,
+    request: Request,
+    response: Response,
     services: Parts,
     state: Annotated[Literal["scheduled", "awaiting_approval", "rejected", "withdrawn"] | None, Query()] = None,
     before: Annotated[Instant | None, Query(description="only older ones")] = None,
+    before_id: BeforeId = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[BroadcastView]:
-    """Broadcasts issued by the units one may see, newest first."""
+    """Broadcasts issued by the units one may see, newest first; those of one instant by their id.
+
+    The header `Link` names the next page (`rel="next"`), if there is one: it begins behind the last one of this page,
+    whose `issued_at` and id it gives as `before` and `before_id`.
+    """
     async with services.database.connection() as connection:
         found = await broadcast_store.broadcasts_of(
-            connection, caller.rights.reach(Permission.SEE_BROADCASTS), state=state, before=before, limit=limit
+            connection,
+            caller.rights.reach(Permission.SEE_BROADCASTS),
+            state=state,
+            before=before,
+            before_id=before_id,
+            limit=limit + 1,
         )
-    return [BroadcastView(**_described(each)) for each in found]
+    shown = found[:limit]
+    if len(found) > limit:
+        link_next(request, response, shown[-1].issued_at, shown[-1].broadcast_id)
+    return [broadcast_view(each) for each in shown]
 
 
 @router.post("", status_code=201, responses=documented([401, 403, 422]))
@@ -431,10 +464,13 @@ async def create_broadcast(
     response: Response,
     services: Parts,
     what_if: AskedWhatIf,
+    idempotency_key: IdempotencyKey = None,
 ) -> AcceptedView | RehearsedView:
     """Ask for a broadcast. Everything wrong with it is named at once; nothing is half stored.
 
     Where a policy is against it and lets an approver except from that, it is stored and waits (`awaiting_approval`).
+    With an `Idempotency-Key` it is made once, however often it is sent: for 48 hours the same account gets the first
+    answer again, marked `Idempotency-Replayed: true`; another body under the same key is refused.
     """
     unit_id = UnitId(body.unit_id)
     if unit_id not in caller.rights.tree:
@@ -446,12 +482,43 @@ async def create_broadcast(
             connection, body.wish(), rights=caller.rights, actor=caller.actor, origin=caller.origin, now=caller.now
         )
 
+    if idempotency_key is not None:
+        key = idempotency.key_of(
+            idempotency_key,
+            account_id=caller.actor.account_id,
+            operation="create_broadcast",
+            body=body.model_dump(mode="json"),
+        )
+        if not what_if.dry_run:
+            return await _created_once(services, key, save, response, now=caller.now)
     accepted, outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id, first_day=_first_day)
     if outlook is not None:
         response.status_code = HTTPStatus.OK
         return _rehearsed_view(accepted, outlook)
     _with_etag(response, accepted.broadcast)
     return _accepted_view(accepted)
+
+
+async def _created_once(
+    services: Services,
+    key: Key,
+    save: Callable[[Connection], Awaitable[Accepted]],
+    response: Response,
+    *,
+    now: datetime,
+) -> AcceptedView:
+    """Save it, or give the answer that was given when it was saved."""
+    async with services.database.transaction() as connection:
+
+        async def carry_out() -> Any:
+            return _accepted_view(await save(connection)).model_dump(mode="json")
+
+        answer, is_replayed = await idempotency.once(connection, key, carry_out, now=now)
+    view = AcceptedView.model_validate(answer)
+    response.headers["ETag"] = versions.etag(view.version)
+    if is_replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return view
 
 
 def _first_day(accepted: Accepted) -> date:
@@ -476,7 +543,7 @@ async def get_broadcast(
     )
 
 
-@router.put("/{broadcast_id}", responses=documented([401, 403, 404, 409, 412, 422, 428]))
+@router.put("/{broadcast_id}", responses=documented([401, 403, 404, 409, 422, 428]))
 async def replace_broadcast(
     broadcast_id: uuid.UUID,
     body: BroadcastBody,
@@ -515,7 +582,7 @@ def _check_version(stored: StoredBroadcast, if_match: str | None, *, given: Any)
     broadcasts.check_version(stored, if_match, present, given=given)
 
 
-@router.post("/{broadcast_id}/withdraw", responses=documented([401, 403, 404, 409, 412]))
+@router.post("/{broadcast_id}/withdraw", responses=documented([401, 403, 404, 409]))
 async def withdraw_broadcast(
     broadcast_id: uuid.UUID,
     caller: Changer,

@@ -286,7 +286,7 @@ async def get_bulletin(bulletin_id: uuid.UUID, caller: Reader, response: Respons
     return _answer(response, found, usage.get(bulletin_id))
 
 
-@router.put("/bulletins/{bulletin_id}", responses=documented([401, 403, 404, 409, 412, 422, 428]))
+@router.put("/bulletins/{bulletin_id}", responses=documented([401, 403, 404, 409, 422, 428]))
 async def edit_bulletin(
     bulletin_id: uuid.UUID,
     body: BulletinContent,
@@ -310,7 +310,7 @@ async def edit_bulletin(
     return _answer(response, edited)
 
 
-@router.post("/bulletins/{bulletin_id}/submit", responses=documented([401, 403, 404, 409, 412, 422]))
+@router.post("/bulletins/{bulletin_id}/submit", responses=documented([401, 403, 404, 409, 422]))
 async def submit_bulletin(
     bulletin_id: uuid.UUID, caller: Editor, response: Response, services: Parts, if_match: IfMatch = None
 ) -> BulletinView:

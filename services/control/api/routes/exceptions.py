@@ -117,7 +117,7 @@ async def list_exceptions(
     ]
 
 
-@router.post("/broadcasts/{broadcast_id}/approve", responses=documented([401, 403, 404, 409, 412]))
+@router.post("/broadcasts/{broadcast_id}/approve", responses=documented([401, 403, 404, 409]))
 async def approve_broadcast(
     broadcast_id: uuid.UUID,
     caller: Approver,
@@ -131,7 +131,7 @@ async def approve_broadcast(
     return await _decide(broadcast_id, body, caller, response, services, what_if, if_match, is_allowed=True)
 
 
-@router.post("/broadcasts/{broadcast_id}/reject", responses=documented([401, 403, 404, 409, 412]))
+@router.post("/broadcasts/{broadcast_id}/reject", responses=documented([401, 403, 404, 409]))
 async def reject_broadcast(
     broadcast_id: uuid.UUID,
     caller: Approver,

@@ -113,7 +113,7 @@ async def get_group(group_id: uuid.UUID, caller: Reader, response: Response, ser
         return _answer(response, await group_store.group(connection, group_id))
 
 
-@router.put("/{group_id}", responses=documented([401, 403, 404, 409, 412, 422, 428]))
+@router.put("/{group_id}", responses=documented([401, 403, 404, 409, 422, 428]))
 async def replace_group(
     group_id: uuid.UUID,
     body: GroupBody,
@@ -149,7 +149,7 @@ async def replace_group(
     return _answer(response, changed)
 
 
-@router.delete("/{group_id}", responses=documented([401, 403, 404, 409, 412]))
+@router.delete("/{group_id}", responses=documented([401, 403, 404, 409]))
 async def close_group(
     group_id: uuid.UUID, caller: Changer, response: Response, services: Parts, if_match: IfMatch = None
 ) -> GroupView:

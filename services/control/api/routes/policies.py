@@ -133,7 +133,7 @@ async def get_policy(unit_id: uuid.UUID, caller: Reader, response: Response, ser
     return PolicyView(**view)
 
 
-@router.put("", responses=documented([401, 403, 404, 412, 422, 428]))
+@router.put("", responses=documented([401, 403, 404, 409, 422, 428]))
 async def put_policy(
     unit_id: uuid.UUID,
     body: PolicyDocument,
@@ -147,7 +147,7 @@ async def put_policy(
     return await _put(UnitId(unit_id), body, caller, response, services, what_if, if_match)
 
 
-@router.delete("", responses=documented([401, 403, 404, 412, 428]))
+@router.delete("", responses=documented([401, 403, 404, 409, 428]))
 async def remove_policy(
     unit_id: uuid.UUID,
     caller: Setter,

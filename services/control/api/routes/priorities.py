@@ -72,7 +72,7 @@ async def get_priority_order(
     return _view(UnitId(unit_id), order, caller)
 
 
-@router.put("", responses=documented([401, 403, 404, 409, 412, 422, 428]))
+@router.put("", responses=documented([401, 403, 404, 409, 422, 428]))
 async def put_priority_order(
     unit_id: uuid.UUID,
     body: PriorityOrder,
@@ -82,7 +82,7 @@ async def put_priority_order(
     what_if: AskedWhatIf,
     if_match: IfMatch = None,
 ) -> OrderedView:
-    """Order them all anew; none can be left out. 412 when another one has come in since it was read."""
+    """Order them all anew; none can be left out. 409 when another one has come in since it was read."""
     unit = UnitId(unit_id)
 
     async def save(connection: Connection) -> Sequence[PriorityBroadcast]:

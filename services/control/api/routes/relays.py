@@ -206,7 +206,7 @@ async def get_source(
     return _view(source, language_of(request))
 
 
-@router.put("/api/v1/relay-sources/{relay_source_id}", responses=documented([401, 403, 404, 409, 412, 422, 428]))
+@router.put("/api/v1/relay-sources/{relay_source_id}", responses=documented([401, 403, 404, 409, 422, 428]))
 async def replace_source(
     request: Request,
     relay_source_id: uuid.UUID,

@@ -260,7 +260,7 @@ async def test_a_change_needs_the_version_that_was_read(api: Api) -> None:
     late = await api.client.put(
         path, json={**body, "title": "Khác nữa"}, headers={**officer, "If-Match": made.headers["etag"]}
     )
-    assert (late.status_code, late.json()["code"], late.headers["etag"]) == (412, "version_mismatch", '"2"')
+    assert (late.status_code, late.json()["code"], late.headers["etag"]) == (409, "version_mismatch", '"2"')
     assert late.json()["present"]["title"] == "Bản tin chiều"
     assert late.json()["given"]["title"] == "Khác nữa"
 
@@ -272,7 +272,7 @@ async def test_of_two_changes_at_once_one_wins_and_the_other_is_told(api: Api) -
     bodies = [await broadcast_body(api, "11", title=f"Lần {number}") for number in range(5)]
     headers = {**officer, "If-Match": made.headers["etag"]}
     answers = await asyncio.gather(*(api.client.put(path, json=body, headers=headers) for body in bodies))
-    assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
     winner = next(answer for answer in answers if answer.status_code == 200)
     stored = (await api.client.get(path, headers=officer)).json()
     assert (stored["title"], stored["version"]) == (winner.json()["title"], 2)
@@ -284,7 +284,7 @@ async def test_withdrawing_looks_at_the_version_when_it_is_given(api: Api) -> No
     made = await create(api, officer)
     path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
     other = await api.client.post(f"{path}/withdraw", headers={**officer, "If-Match": '"7"'})
-    assert other.status_code == 412
+    assert other.status_code == 409
     withdrawn = await api.client.post(f"{path}/withdraw", headers={**officer, "If-Match": '"1"'})
     assert (withdrawn.json()["state"], withdrawn.headers["etag"]) == ("withdrawn", '"2"')
     for again in (
@@ -551,3 +551,167 @@ async def test_now_next_and_last_of_a_device_and_a_unit(api: Api) -> None:
         f"/api/v1/devices/{device_id}/explanation", params={"at": "2026-03-10T09:00:00"}, headers=viewer
     )
     assert naive.json()["errors"][0]["field"] == "at"
+
+
+async def test_a_request_sent_again_under_its_key_is_carried_out_once(api: Api) -> None:
+    officer, other = await api.person((Role.OFFICER, "11")), await api.person((Role.OFFICER, "11"))
+    body = await broadcast_body(api, "11")
+
+    async def send(headers: dict[str, str], key: str, **changes: Any) -> Any:
+        return await api.client.post(
+            "/api/v1/broadcasts", json={**body, **changes}, headers={**headers, "Idempotency-Key": key}
+        )
+
+    together = await asyncio.gather(*(send(officer, "sáng".encode().hex()) for _ in range(5)))
+    assert {answer.status_code for answer in together} == {201}
+    assert len({answer.text for answer in together}) == 1
+    assert {answer.headers["etag"] for answer in together} == {'"1"'}
+    assert sorted(answer.headers.get("idempotency-replayed", "") for answer in together) == ["", *["true"] * 4]
+    assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 1
+
+    changed = await send(officer, '"73c3a16e"', title="Khác")
+    assert changed.status_code == 201, changed.text
+    reused = await send(officer, "73c3a16e")
+    assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+    assert [error["field"] for error in reused.json()["errors"]] == ["Idempotency-Key"]
+    assert (await send(other, "73c3a16e")).json()["title"] == "Bản tin sáng"
+    assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 3
+
+
+async def test_what_was_refused_may_be_sent_again_mended_under_the_same_key(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    body, headers = await broadcast_body(api, "11"), {**officer, "Idempotency-Key": "k"}
+    path = "/api/v1/broadcasts"
+    refused = await api.client.post(path, json={**body, "time_zone": "Asia/Nowhere"}, headers=headers)
+    assert refused.status_code == 422
+    tried = await api.client.post(path, json=body, params={"dry_run": True}, headers=headers)
+    assert (tried.status_code, await api.fetchval("SELECT count(*) FROM control.idempotency_keys")) == (200, 0)
+    assert (await api.client.post(path, json=body, headers=headers)).status_code == 201
+
+
+async def test_a_key_is_kept_for_two_days_and_then_dropped(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    starts_on = (api.clock.now + timedelta(days=30)).date().isoformat()
+    body, headers = await broadcast_body(api, "11", starts_on=starts_on), {**officer, "Idempotency-Key": "k"}
+    first = await api.client.post("/api/v1/broadcasts", json=body, headers=headers)
+    api.clock.forward(hours=47)
+    again = await api.client.post("/api/v1/broadcasts", json=body, headers=headers)
+    assert again.json()["broadcast_id"] == first.json()["broadcast_id"]
+    api.clock.forward(hours=2)
+    new = await api.client.post("/api/v1/broadcasts", json=body, headers={**headers, "Idempotency-Key": "other"})
+    assert new.json()["broadcast_id"] != first.json()["broadcast_id"]
+    assert await api.fetchval("SELECT array_agg(key) FROM control.idempotency_keys") == ["other"]
+
+
+@pytest.mark.parametrize("key", ["", " ", "khóa", "x" * 201, "a\tb"])
+async def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    response = await api.client.post(
+        "/api/v1/broadcasts",
+        json=await broadcast_body(api, "11"),
+        headers=[*officer.items(), ("Idempotency-Key", key.encode())],
+    )
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json()["errors"]] == ["Idempotency-Key"]
+    assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 0
+
+
+async def test_pages_of_a_list_hold_every_broadcast_once_also_those_of_one_instant(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    made = set()
+    for number in range(7):
+        if number == 5:
+            api.clock.forward(seconds=1)
+        made.add((await create(api, officer, title=f"Bản tin {number}")).json()["broadcast_id"])
+    seen: list[str] = []
+    path: str | None = "/api/v1/broadcasts?limit=2&state=scheduled"
+    while path is not None:
+        answer = await api.client.get(path, headers=officer)
+        assert answer.status_code == 200, answer.text
+        seen += [each["broadcast_id"] for each in answer.json()]
+        link = answer.links.get("next")
+        path = link["url"] if link else None
+    assert len(seen) == 7
+    assert set(seen) == made
+
+
+async def test_a_page_goes_on_after_the_last_row_by_its_instant_and_id(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    made = sorted([(await create(api, officer)).json()["broadcast_id"] for _ in range(3)])
+    at = api.clock.now.isoformat()
+    ids = []
+    for params in ({"before": at}, {"before": at, "before_id": made[0]}, {"before": at, "before_id": made[2]}):
+        answer = await api.client.get("/api/v1/broadcasts", params=params, headers=officer)
+        ids.append([each["broadcast_id"] for each in answer.json()])
+    assert ids == [[], made[1:], []]
+
+
+async def a_board_of_somebody(api: Api) -> str:
+    return await add_device(api, "11", "board", ownership="private")
+
+
+async def test_what_only_private_boards_without_an_order_would_show_is_refused(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"), (Role.OPERATOR, "11"))
+    device_id = await a_board_of_somebody(api)
+    items = [{"bulletin_id": await add_bulletin(api, "11", duration_ms=None, board_text="Chữ")}]
+    wanted = {"items": items, "targets": [{"device_id": device_id}]}
+    refused = await create(api, officer, **wanted)
+    assert (refused.status_code, refused.json()["code"]) == (422, "broadcast_against_policy")
+    assert [(each["field"], each["code"]) for each in refused.json()["errors"]] == [
+        ("targets", "against_private_board")
+    ]
+    assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 0
+    order = {
+        "device_id": device_id,
+        "order_number": "12/QĐ-UBND",
+        "issuer": "Chủ tịch UBND tỉnh",
+        "valid_from": "2026-03-10T08:00:00+07:00",
+        "expires_at": "2026-03-12T00:00:00+07:00",
+    }
+    assert (await api.client.post("/api/v1/requisitions", json=order, headers=officer)).status_code == 201
+    accepted = await create(api, officer, **wanted)
+    assert (accepted.status_code, accepted.json()["problems"]) == (201, [])
+    after_it = await create(api, officer, **wanted, starts_on="2026-03-13")
+    assert after_it.status_code == 422
+
+
+async def test_what_is_offered_to_private_boards_without_an_order_is_refused_too(api: Api) -> None:
+    province = await api.person((Role.OFFICER, "24"))
+    device_id = await a_board_of_somebody(api)
+    items = [{"bulletin_id": await add_bulletin(api, "24", duration_ms=None, board_text="Chữ")}]
+    body = await broadcast_body(api, "24", items=items, targets=[{"device_id": device_id}])
+    refused = await api.client.post("/api/v1/broadcasts", json=body, headers=province)
+    assert [each["code"] for each in refused.json()["errors"]] == ["against_private_board"]
+
+
+async def test_private_boards_among_others_are_named_as_a_problem(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    await a_board_of_somebody(api)
+    public = await add_device(api, "11", "board")
+    items = [{"bulletin_id": await add_bulletin(api, "11", duration_ms=None, board_text="Chữ")}]
+    made = await create(api, officer, items=items, targets=[{"kind": "board"}])
+    assert made.status_code == 201, public
+    (problem,) = made.json()["problems"]
+    assert (problem["problem"], problem["unit_id"], problem["occurrences"], problem["is_refusal"]) == (
+        "private_board",
+        str(api.units["11"]),
+        1,
+        True,
+    )
+
+
+async def test_limits_of_numbers_are_said_as_people_write_them(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    response = await create(
+        api,
+        {**officer, "Accept-Language": "en"},
+        items=[{"pause_s": 0}, {"pause_s": 3_601}],
+        patience_s=-1,
+        level="loud",
+    )
+    assert {error["field"]: error["mend"] for error in response.json()["errors"]} == {
+        "items[0].pause_s": "It must be > 0.",
+        "items[1].pause_s": "It must be ≤ 3 600.",
+        "patience_s": "It must be ≥ 0.",
+        "level": "Choose one of: normal, priority, emergency.",
+    }

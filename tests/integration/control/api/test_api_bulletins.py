@@ -297,13 +297,13 @@ async def test_a_draft_that_somebody_else_has_changed_is_shown_beside_one_s_own(
             for title in ("Của Lan", "Của Minh")
         )
     )
-    (won,), (lost,) = ([each for each in both if each.status_code == status] for status in (200, 412))
+    (won,), (lost,) = ([each for each in both if each.status_code == status] for status in (200, 409))
     problem = lost.json()
     assert (problem["code"], problem["present"]["title"]) == ("version_mismatch", won.json()["title"])
     assert problem["given"]["title"] != won.json()["title"]
     assert lost.headers["etag"] == won.headers["etag"] == '"2"'
     stale = await api.client.post(f"{path}/submit", headers={**officer, "If-Match": '"1"'})
-    assert (stale.status_code, stale.json()["given"]) == (412, {"state": "submitted"})
+    assert (stale.status_code, stale.json()["given"]) == (409, {"state": "submitted"})
 
 
 async def test_a_draft_is_not_decided_on_and_can_be_given_up(api: Api) -> None:

@@ -125,7 +125,7 @@ async def test_a_decision_is_about_the_version_that_was_read_and_is_taken_once(a
     broadcast_id = await add_awaiting_broadcast(api, "11")
     approver = await api.person((Role.APPROVER, "11"))
     stale = await decide(api, broadcast_id, "approve", {**approver, "If-Match": '"7"'})
-    assert (stale.status_code, stale.json()["present"]) == (412, {"state": "awaiting_approval", "version": 1})
+    assert (stale.status_code, stale.json()["present"]) == (409, {"state": "awaiting_approval", "version": 1})
     answers = await asyncio.gather(*(decide(api, broadcast_id, verb, approver) for verb in ("approve", "reject")))
     assert sorted(each.status_code for each in answers) == [200, 409]
     lost = next(each for each in answers if each.status_code == 409)

@@ -154,7 +154,7 @@ async def test_two_who_change_it_at_once_are_told_of_each_other(api: Api) -> Non
     missing = await put(api, "11", {"max_day_s": 1}, if_match=None)
     assert (missing.status_code, missing.json()["code"]) == (428, "version_required")
     answers = await asyncio.gather(*(put(api, "11", {"max_day_s": each}, if_match='"0"') for each in (600, 900)))
-    (won,), (lost,) = ([each for each in answers if each.status_code == status] for status in (200, 412))
+    (won,), (lost,) = ([each for each in answers if each.status_code == status] for status in (200, 409))
     assert lost.json()["present"]["own"]["max_day_s"] == won.json()["own"]["max_day_s"]
     assert lost.json()["given"]["max_day_s"] != won.json()["own"]["max_day_s"]
 

@@ -100,7 +100,7 @@ async def test_what_comes_in_later_stands_behind_and_is_seen_before_it_is_ordere
     later = await priority(api, "24")
     await planned(api)
     stale = await put(api, [first], ordered.headers["etag"])
-    assert (stale.status_code, stale.json()["code"]) == (412, "version_mismatch")
+    assert (stale.status_code, stale.json()["code"]) == (409, "version_mismatch")
     assert [each["broadcast_id"] for each in stale.json()["present"]["order"]] == [first, later]
     assert (await read(api))[0] == [first, later]
 
@@ -134,7 +134,7 @@ async def test_two_who_order_at_once_meet(api: Api) -> None:
     await planned(api)
     _, etag = await read(api)
     answers = await asyncio.gather(put(api, [one, other], etag), put(api, [one, other], etag))
-    assert sorted(each.status_code for each in answers) == [200, 412]
+    assert sorted(each.status_code for each in answers) == [200, 409]
 
 
 async def test_a_place_is_kept_while_the_next_time_lies_beyond_what_is_planned(api: Api) -> None:

@@ -113,7 +113,7 @@ async def test_a_source_is_changed_by_who_has_read_it(api: Api) -> None:
     assert (changed.status_code, changed.headers["ETag"]) == (200, '"2"')
     assert (changed.json()["name"], changed.json()["version"]) == ("VOV2", 2)
     late = await api.client.put(path, json=body, headers=operator | {"If-Match": '"1"'})
-    assert late.status_code == 412
+    assert late.status_code == 409
     assert (late.json()["present"]["name"], late.json()["given"]["name"]) == ("VOV2", "VOV2")
     moved = await api.client.put(
         path, json={**body, "unit_id": str(api.units["1"])}, headers=operator | {"If-Match": '"2"'}

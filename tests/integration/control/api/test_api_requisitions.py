@@ -99,7 +99,8 @@ async def test_an_order_holds_in_its_time_and_is_over_after_it(api: Api) -> None
 async def test_a_dry_run_tells_what_an_order_would_have_put_out(api: Api) -> None:
     device_id = await board(api)
     bulletin_id = await add_bulletin(api, "11", duration_ms=None, board_text="Chữ")
-    await add_broadcast(api, "11", items=[{"bulletin_id": bulletin_id}], targets=[{"device_id": device_id}])
+    targets = [{"device_id": device_id}, {"device_id": await board(api, ownership="public")}]
+    await add_broadcast(api, "11", items=[{"bulletin_id": bulletin_id}], targets=targets)
     operator = await api.person((Role.OPERATOR, "11"))
     path, body = "/api/v1/requisitions", order(device_id=device_id)
     tried = await api.client.post(path, json=body, params={"dry_run": True}, headers=operator)

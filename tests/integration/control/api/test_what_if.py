@@ -184,7 +184,7 @@ async def test_a_dry_run_needs_the_version_that_was_read_as_the_save_does(api: A
     made = await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11"), headers=officer)
     path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
     body = await broadcast_body(api, "11", title="Khác")
-    for headers, status in (({}, 428), ({"If-Match": '"9"'}, 412), ({"If-Match": '"1"'}, 200)):
+    for headers, status in (({}, 428), ({"If-Match": '"9"'}, 409), ({"If-Match": '"1"'}, 200)):
         tried = await api.client.put(path, params={"dry_run": "true"}, json=body, headers={**officer, **headers})
         assert tried.status_code == status, tried.text
 
