@@ -33,27 +33,38 @@ class Circle(Record):
     radius_m: Annotated[int, Key(1), Field(ge=1, le=1_000_000)]
 
 
-class Audience(Record):
-    """Whom an alert is for.
+Corners = Annotated[tuple[Position, ...], Field(min_length=3, max_length=256)]
 
-    A device is addressed when its membership holds one of `units` and none of `except_units`, it is not among
-    `except_devices`, its kind and ownership are named (where any is), and it stands inside `polygon` and `circle` (where
-    there is one). A device without a position is addressed as if it stood inside: an alert too many is a nuisance, one
-    too few is not. The polygon's last corner is joined to its first.
+
+class Area(Record):
+    """The ground of `units`; where there are shapes, of it what lies inside any of them.
+
+    A polygon's last corner is joined to its first, which is not repeated.
     """
 
     units: Annotated[tuple[uuid.UUID, ...], Key(0), Field(min_length=1, max_length=256)]
-    except_units: Annotated[tuple[uuid.UUID, ...], Key(1), Field(max_length=256)] = ()
-    except_devices: Annotated[tuple[DeviceName, ...], Key(2), Field(max_length=256)] = ()
-    kinds: Annotated[tuple[DeviceKind, ...], Key(3), Field(max_length=4)] = ()
-    ownerships: Annotated[tuple[Ownership, ...], Key(4), Field(max_length=3)] = ()
-    polygon: Annotated[tuple[Position, ...], Key(5), Field(max_length=256)] = ()
-    circle: Annotated[Circle | None, Key(6)] = None
+    polygons: Annotated[tuple[Corners, ...], Key(1), Field(max_length=16)] = ()
+    circles: Annotated[tuple[Circle, ...], Key(2), Field(max_length=16)] = ()
+
+
+class Audience(Record):
+    """Whom an alert is for: `schemas.audience.addresses` is the rule, the same on server and device.
+
+    A device is meant when it is among `devices` or lies in any of `areas`; it is addressed when besides its membership
+    holds none of `except_units`, it is not among `except_devices`, and its kind and ownership are named (where any is).
+    """
+
+    areas: Annotated[tuple[Area, ...], Key(0), Field(max_length=16)] = ()
+    devices: Annotated[tuple[DeviceName, ...], Key(1), Field(max_length=256)] = ()
+    except_units: Annotated[tuple[uuid.UUID, ...], Key(2), Field(max_length=256)] = ()
+    except_devices: Annotated[tuple[DeviceName, ...], Key(3), Field(max_length=256)] = ()
+    kinds: Annotated[tuple[DeviceKind, ...], Key(4), Field(max_length=4)] = ()
+    ownerships: Annotated[tuple[Ownership, ...], Key(5), Field(max_length=3)] = ()
 
     @model_validator(mode="after")
-    def _polygon_has_an_inside(self) -> Self:
-        if 0 < len(self.polygon) < 3:
-            raise ValueError("polygon needs at least 3 corners")
+    def _means_somebody(self) -> Self:
+        if not self.areas and not self.devices:
+            raise ValueError("an audience needs areas or devices")
         return self
 
 
@@ -68,6 +79,10 @@ class AlertContent(Record):
 
 class Alert(Order):
     """One version of one alert. A device plays a version once; a higher version replaces it, a cancel ends it.
+
+    Of one alert the highest version counts, on whatever topic it came; one that does not address the device any more ends
+    what it had of the alert. A message that neither addresses the device nor is about something in force there is none of
+    its business, and no refusal.
 
     Without `repeat_interval_s` it sounds once; with it, again after that pause until `valid_until_ms`. `references` are
     the ids of earlier alerts this one updates or cancels besides its own (CAP 1.2, `references`).

@@ -6,7 +6,7 @@ import enum
 import uuid
 from typing import Annotated, ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from schemas import limits
 from schemas.fields import Body, Milliseconds, Percent, ResumePolicy
@@ -23,6 +23,7 @@ class Action(enum.IntEnum):
     SILENCE = 3  # kill switch: no sound, blank screen, until RELEASE (S-04)
     RELEASE = 4
     REBOOT = 5
+    ALERT = 6  # `alert`: a signed alert as if it had come by an area's topic; what came both ways is handled once
 
 
 class Command(DeviceOrder):
@@ -38,6 +39,7 @@ class Command(DeviceOrder):
     volume_percent: Annotated[Percent | None, Key(15)] = None
     rank: Annotated[Rank | None, Key(16)] = None
     resume: Annotated[ResumePolicy, Key(17)] = ResumePolicy.RESUME
+    alert: Annotated[bytes | None, Key(18), Field(min_length=1, max_length=limits.COMMAND_BYTES)] = None
 
     @model_validator(mode="after")
     def _has_what_its_action_needs(self) -> Self:
@@ -45,4 +47,6 @@ class Command(DeviceOrder):
             raise ValueError("play needs a rank and either media or text")
         if self.action is Action.SET_VOLUME and self.volume_percent is None:
             raise ValueError("set_volume needs volume_percent")
+        if (self.action is Action.ALERT) != (self.alert is not None):
+            raise ValueError("alert stands in a command that passes one on, and nowhere else")
         return self

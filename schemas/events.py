@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from schemas import limits
+from schemas.alerts import Purpose
 from schemas.fields import (
     ClockState,
     Count,
@@ -64,6 +65,7 @@ class EventType(enum.IntEnum):
     CLOCK_CHANGED = 11
     FAULT_CHANGED = 12
     PLAN_EXPIRED = 13
+    ALERT_HANDLED = 14
 
 
 class PlayOutcome(enum.IntEnum):
@@ -126,6 +128,21 @@ class CommandResult(enum.IntEnum):
     FAILED = 1
     EXPIRED = 2
     UNSUPPORTED = 3
+
+
+class AlertResult(enum.IntEnum):
+    """What a device did with a version of an alert, a test or a silence."""
+
+    TAKEN = 0  # in force here: it sounds and shows, at once or when what ranks higher ends
+    TEST_PASSED = 1
+    TEST_FAILED = 2  # the detail says what: signature, clock, media, fault, volume
+    SILENCED = 3
+    RELEASED = 4
+    CANCELLED = 5  # also: a newer version does not address this device any more
+    EXPIRED = 6  # it came too late
+    MEDIA_MISSING = 7  # told at once; it sounds as soon as the file is there
+    UNSUPPORTED = 8  # nothing in it that this device can put out
+    KILLED = 9  # this device is silenced, so it will not sound
 
 
 class BootReason(enum.IntEnum):
@@ -286,6 +303,17 @@ class PlanExpired(_Event):
     valid_until_ms: Annotated[Instant, Key(11)]
 
 
+class AlertHandled(_Event):
+    """What became of a version of an alert on this device. How it sounded, plays tell."""
+
+    type: Annotated[Literal[EventType.ALERT_HANDLED], Key(3)] = EventType.ALERT_HANDLED
+    alert_id: Annotated[uuid.UUID, Key(10)]
+    alert_version: Annotated[int, Key(11), Field(ge=1, le=65_535)]
+    purpose: Annotated[Purpose, Key(12)]
+    result: Annotated[AlertResult, Key(15)]
+    detail: Annotated[Note | None, Key(13)] = None
+
+
 Event = (
     PlayStarted
     | PlayEnded
@@ -300,6 +328,7 @@ Event = (
     | ClockChanged
     | FaultChanged
     | PlanExpired
+    | AlertHandled
 )
 
 EVENTS: dict[int, type[Event]] = {
@@ -316,4 +345,5 @@ EVENTS: dict[int, type[Event]] = {
     EventType.CLOCK_CHANGED: ClockChanged,
     EventType.FAULT_CHANGED: FaultChanged,
     EventType.PLAN_EXPIRED: PlanExpired,
+    EventType.ALERT_HANDLED: AlertHandled,
 }

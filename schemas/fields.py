@@ -105,8 +105,9 @@ class PowerSource(enum.IntEnum):
 class PlayReference(Record):
     """Identity of a play on one device: the order it obeys.
 
-    For an emission: broadcast id, occurrence start and item index; together with the device they are its identity.
-    For everything else: the id of the command, the alert or the fallback alone; `item` and `occurrence_at_ms` are absent.
+    For an emission: broadcast id, occurrence start and item index; together with the device they are its identity. For an
+    alert: its id, when this repetition began by the device's schedule, and which of its contents. For everything else: the
+    id of the command or the fallback alone; `item` and `occurrence_at_ms` are absent.
     """
 
     source: Annotated[PlaySource, Key(0)]
@@ -115,8 +116,10 @@ class PlayReference(Record):
     item: Annotated[int | None, Key(3), Field(ge=0, le=255)] = None
 
     @model_validator(mode="after")
-    def _only_emissions_have_an_occurrence(self) -> Self:
-        is_emission = self.source is PlaySource.EMISSION
-        if (self.occurrence_at_ms is not None) != is_emission or (self.item is not None) != is_emission:
-            raise ValueError("occurrence_at_ms and item stand in the reference of an emission and nowhere else")
+    def _only_what_recurs_has_an_occurrence(self) -> Self:
+        recurs = self.source in (PlaySource.EMISSION, PlaySource.ALERT)
+        if (self.occurrence_at_ms is not None) != recurs or (self.item is not None) != recurs:
+            raise ValueError(
+                "occurrence_at_ms and item stand in the reference of an emission or an alert, nowhere else"
+            )
         return self

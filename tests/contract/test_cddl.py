@@ -87,6 +87,8 @@ NOT_IN_CDDL = {
 }
 # CDDL says these are wrong (zcbor agrees); pycddl takes text for `bstr .size 8` and an array for a choice of maps.
 NOT_SEEN_BY_PYCDDL = {"malformed_text_for_bytes", "malformed_not_a_map"}
+# Nor does it look at keys that are no numbers in a map whose own keys may all be absent.
+MUTANTS_NOT_SEEN_BY_PYCDDL = {"Alert.audience of a wrong type"}
 
 
 @functools.cache
@@ -314,7 +316,8 @@ def test_decoder_and_validator_refuse_the_same_mutants(file: str) -> None:
     assert accepts(rule, codec.dumps(data))
     for what, mutant in mutants(cls, data):
         payload = codec.dumps(mutant)
-        assert not accepts(rule, payload), f"CDDL accepts {what}"
+        if what not in MUTANTS_NOT_SEEN_BY_PYCDDL:
+            assert not accepts(rule, payload), f"CDDL accepts {what}"
         with pytest.raises(DecodeError):
             DECODERS[rule](payload)
             pytest.fail(f"the decoder accepts {what}")

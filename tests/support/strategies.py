@@ -161,7 +161,7 @@ def _window(values: _Values) -> _Values:
 
 def _reference(values: _Values) -> _Values:
     values = {name: value for name, value in values.items() if name not in {"occurrence_at_ms", "item"}}
-    if values["source"] is PlaySource.EMISSION:
+    if values["source"] in (PlaySource.EMISSION, PlaySource.ALERT):
         values |= {"occurrence_at_ms": values["id"].int % 4_102_444_800_000, "item": values["id"].int % 256}
     return values
 
@@ -223,6 +223,9 @@ def _key_set(values: _Values) -> _Values:
 
 def _command(values: _Values) -> _Values:
     values = _window(values)
+    values.pop("alert", None)
+    if values["action"] is Action.ALERT:
+        return {**values, "alert": b"signed"}
     if values["action"] is Action.SET_VOLUME:
         return {"volume_percent": 40, **values}
     if values["action"] is Action.PLAY:
@@ -233,7 +236,8 @@ def _command(values: _Values) -> _Values:
 
 
 def _audience(values: _Values) -> _Values:
-    return values if len(values.get("polygon", ())) not in {1, 2} else {**values, "polygon": ()}
+    """An audience means somebody."""
+    return values if values.get("areas") or values.get("devices") else {**values, "devices": ("loa-cum-1",)}
 
 
 def _alert(values: _Values) -> _Values:

@@ -100,7 +100,7 @@ def contests() -> tuple[Contest, ...]:
         ),
         (
             "the same id: the smaller source number",
-            [_contender(1, normal, source=PlaySource.ALERT), _contender(1, normal, source=PlaySource.COMMAND)],
+            [_contender(1, normal, source=PlaySource.FALLBACK), _contender(1, normal, source=PlaySource.COMMAND)],
             1,
             "identity",
         ),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas import fields, signing
-from schemas.alerts import Alert, AlertContent, Audience, Circle, Purpose
+from schemas.alerts import Alert, AlertContent, Area, Audience, Circle, Purpose
 from schemas.commands import Action, Command
 from schemas.configuration import Configuration, Fallback, Ownership, Position
 from schemas.fields import Level, ResumePolicy
@@ -250,6 +250,27 @@ def _orders() -> Iterator[tuple[str, Order]]:
             Command(**soon, device=CLUSTER, serial=8 + number, command_id=an_id(31 + number), action=action),
         )
     yield (
+        "command_v1_alert",
+        Command(
+            **soon,
+            device=CLUSTER,
+            serial=12,
+            command_id=an_id(36),
+            action=Action.ALERT,
+            alert=signing.sign(
+                Alert(
+                    **soon,
+                    alert_id=ALERT,
+                    alert_version=3,
+                    purpose=Purpose.CANCEL,
+                    audience=Audience(areas=(Area(units=(DISTRICT,)),)),
+                    rank=EMERGENCY,
+                ),
+                PLATFORM_KEY,
+            ),
+        ),
+    )
+    yield (
         "alert_v1_storm",
         Alert(
             **{**soon, "valid_until_ms": T + 6 * 3_600_000},
@@ -257,17 +278,29 @@ def _orders() -> Iterator[tuple[str, Order]]:
             alert_version=2,
             purpose=Purpose.ALERT,
             audience=Audience(
-                units=(DISTRICT,),
+                areas=(
+                    Area(
+                        units=(DISTRICT,),
+                        polygons=(
+                            (
+                                Position(latitude_e6=21_200_000, longitude_e6=106_100_000),
+                                Position(latitude_e6=21_400_000, longitude_e6=106_100_000),
+                                Position(latitude_e6=21_300_000, longitude_e6=106_400_000),
+                            ),
+                        ),
+                        circles=(
+                            Circle(centre=Position(latitude_e6=21_300_000, longitude_e6=106_200_000), radius_m=15_000),
+                        ),
+                    ),
+                    Area(
+                        units=(PROVINCE,), circles=(Circle(centre=Position(latitude_e6=0, longitude_e6=0), radius_m=1),)
+                    ),
+                ),
+                devices=(BOARD,),
                 except_units=(COMMUNE,),
                 except_devices=(CLUSTER,),
                 kinds=(fields.DeviceKind.CLUSTER, fields.DeviceKind.BOARD),
                 ownerships=(Ownership.PUBLIC,),
-                polygon=(
-                    Position(latitude_e6=21_200_000, longitude_e6=106_100_000),
-                    Position(latitude_e6=21_400_000, longitude_e6=106_100_000),
-                    Position(latitude_e6=21_300_000, longitude_e6=106_400_000),
-                ),
-                circle=Circle(centre=Position(latitude_e6=21_300_000, longitude_e6=106_200_000), radius_m=15_000),
             ),
             rank=EMERGENCY,
             contents=(
@@ -291,7 +324,7 @@ def _orders() -> Iterator[tuple[str, Order]]:
             alert_id=ALERT,
             alert_version=3,
             purpose=Purpose.CANCEL,
-            audience=Audience(units=(DISTRICT,)),
+            audience=Audience(areas=(Area(units=(DISTRICT,)),)),
             rank=EMERGENCY,
         ),
     )
@@ -302,7 +335,7 @@ def _orders() -> Iterator[tuple[str, Order]]:
             alert_id=an_id(40),
             alert_version=1,
             purpose=Purpose.SILENCE,
-            audience=Audience(units=(PROVINCE,)),
+            audience=Audience(areas=(Area(units=(PROVINCE,)),)),
             rank=EMERGENCY,
         ),
     )

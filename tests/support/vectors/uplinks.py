@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas import codec, readings
+from schemas.alerts import Purpose
 from schemas.events import (
+    AlertHandled,
+    AlertResult,
     Booted,
     BootReason,
     ClockChanged,
@@ -46,6 +49,7 @@ from schemas.presence import PresenceReport
 from schemas.receipts import Receipt, SequenceRange
 from schemas.shapes import Message
 from tests.support.vectors.world import (
+    ALERT,
     BY_ALERT,
     BY_COMMAND,
     COMMAND,
@@ -249,6 +253,13 @@ def _events() -> Iterator[tuple[str, Event]]:
         ),
     )
     yield "plan_expired", PlanExpired(**now, serial=1_042, valid_until_ms=T - 1)
+    of_alert: dict[str, Any] = {**now, "alert_id": ALERT, "alert_version": 2}
+    yield "alert_handled", AlertHandled(**of_alert, purpose=Purpose.ALERT, result=AlertResult.TAKEN)
+    yield (
+        "alert_handled_test",
+        AlertHandled(**of_alert, purpose=Purpose.SILENT_TEST, result=AlertResult.TEST_FAILED, detail="kênh 2"),
+    )
+    yield "alert_started", PlayStarted(**now, reference=BY_ALERT, started_at_ms=T + 30_120, volume_percent=100)
 
 
 def _presence_and_receipts() -> Iterator[tuple[str, Message]]:

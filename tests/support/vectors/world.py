@@ -43,7 +43,7 @@ PROVINCE, DISTRICT, COMMUNE, BROADCAST, BULLETIN, COMMAND, ALERT, EARLIER_ALERT 
 SECOND_BROADCAST = an_id(20)
 
 EMISSION = PlayReference(source=PlaySource.EMISSION, id=BROADCAST, occurrence_at_ms=T, item=0)
-BY_ALERT = PlayReference(source=PlaySource.ALERT, id=ALERT)
+BY_ALERT = PlayReference(source=PlaySource.ALERT, id=ALERT, occurrence_at_ms=T + 30_000, item=0)
 BY_COMMAND = PlayReference(source=PlaySource.COMMAND, id=COMMAND)
 NORMAL = Rank(level=Level.NORMAL, issuer_depth=2, issued_at_ms=T - DAY)
 EMERGENCY = Rank(level=Level.EMERGENCY, severity=4, issuer_depth=0, issued_at_ms=T)

@@ -16,6 +16,7 @@ ANYWHERE = {"__future__", "collections", "dataclasses", "enum", "functools", "py
 ONLY_IN = {
     "cbor2": {"codec"},
     "io": {"codec"},  # BytesIO
+    "math": {"audience"},
     "cryptography": {"signing"},
     "hashlib": {"keys"},
     "re": {"identifiers"},

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas import codec, keys, limits, readings, wire
-from schemas.alerts import Alert, AlertContent, Audience, Purpose
+from schemas.alerts import Alert, AlertContent, Area, Audience, Purpose
 from schemas.commands import Action, Command
 from schemas.configuration import Configuration, Position
-from schemas.fields import ClockState, Level, PlayReference, PlaySource
+from schemas.fields import ClockState, DeviceKind, Level, PlayReference, PlaySource
 from schemas.identifiers import DeviceId
 from schemas.keys import KeySet, SigningKey
 from schemas.orders import MediaReference, Rank
@@ -49,9 +49,9 @@ def refused(record: Record, because: str, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("source", list(PlaySource))
-def test_only_an_emission_has_an_occurrence_and_an_item(source: PlaySource) -> None:
+def test_only_what_recurs_has_an_occurrence_and_an_item(source: PlaySource) -> None:
     full = {"occurrence_at_ms": 0, "item": 0}
-    good: dict[str, Any] = full if source is PlaySource.EMISSION else {}
+    good: dict[str, Any] = full if source in (PlaySource.EMISSION, PlaySource.ALERT) else {}
     reference = PlayReference(source=source, id=ID, **good)
     for filled in ({}, {"item": 0}, {"occurrence_at_ms": 0}, full):
         if filled != good:
@@ -298,21 +298,24 @@ def test_what_shall_be_heard_has_contents(purpose: Purpose) -> None:
 
 
 def test_an_audience_is_never_empty() -> None:
-    Audience(units=(ID,))
+    Audience(areas=(Area(units=(ID,)),))
+    Audience(devices=("loa-1",))
+    with pytest.raises(ValidationError, match="needs areas or devices"):
+        Audience(kinds=(DeviceKind.CLUSTER,))
     with pytest.raises(ValidationError, match="at least 1 item"):
-        Audience(units=())
+        Area(units=())
 
 
 @pytest.mark.parametrize(
-    ("corners", "is_good"), [(0, True), (1, False), (2, False), (3, True), (256, True), (257, False)]
+    ("corners", "is_good"), [(0, False), (1, False), (2, False), (3, True), (256, True), (257, False)]
 )
 def test_a_polygon_has_an_inside(corners: int, is_good: bool) -> None:
     polygon = tuple(Position(latitude_e6=n, longitude_e6=n * n) for n in range(corners))
     if is_good:
-        Audience(units=(ID,), polygon=polygon)
+        Area(units=(ID,), polygons=(polygon,))
     else:
-        with pytest.raises(ValidationError, match=r"corners|at most 256"):
-            Audience(units=(ID,), polygon=polygon)
+        with pytest.raises(ValidationError, match=r"at least 3|at most 256"):
+            Area(units=(ID,), polygons=(polygon,))
 
 
 @pytest.mark.parametrize(
@@ -525,10 +528,11 @@ def test_an_alert_of_the_largest_audience_fits() -> None:
     assert isinstance(alert, Alert)
     units = tuple(uuid.UUID(int=n) for n in range(256))
     polygon = tuple(Position(latitude_e6=-90_000_000 + n, longitude_e6=-180_000_000 + n) for n in range(256))
+    names = tuple(f"{'x' * 44}-{n:03}" for n in range(256))
     audience = Audience(
-        units=units,
+        areas=(Area(units=units, polygons=(polygon,)), Area(units=units)),
+        devices=names,
         except_units=units,
-        except_devices=tuple(f"{'x' * 44}-{n:03}" for n in range(256)),
-        polygon=polygon,
+        except_devices=names,
     )
     assert len(codec.encode(alert.model_copy(update={"audience": audience}))) <= limits.ALERT_BYTES

@@ -40,7 +40,7 @@ OVERDUE = END + PATIENCE
 SECOND = timedelta(seconds=1)
 SHA = b"\x01" * 32
 EXPECTED = Expected(starts_at=START, ends_at=END, latest_start_at=START + LENGTH / 2, media_sha256=SHA)
-ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1))
+ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1), occurrence_at_ms=0, item=0)
 DARK = Outage(since=START - SECOND, until=END + SECOND, is_mains=True)
 HEALTHY = Circumstances(last_heard_at=OVERDUE, issued_at=START - timedelta(days=1), has_plan=True)
 

@@ -14,7 +14,7 @@ from tests.support.planning import broadcast_id, local, number
 
 START = local("2026-09-07 05:30")
 EMISSION = PlayReference(source=PlaySource.EMISSION, id=broadcast_id(1), occurrence_at_ms=to_ms(START), item=2)
-ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1))
+ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1), occurrence_at_ms=to_ms(START), item=0)
 COMMON = {"device_at_ms": to_ms(START), "clock": ClockState.SYNCHRONISED, "reference": EMISSION}
 
 
