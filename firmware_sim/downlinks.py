@@ -228,6 +228,8 @@ def _execute(turn: Turn, command: Command, *, wait_ms: int) -> None:
         case Action.RELEASE:
             turn.state = replace(turn.state, is_silenced=False)
             turn.command_done(command_id, CommandResult.DONE)
+        case Action.ALERT:
+            turn.command_done(command_id, CommandResult.UNSUPPORTED, "alert")
         case Action.REBOOT:
             turn.command_done(command_id, CommandResult.DONE)
             turn.effects.append(effects.Reboot())

@@ -4,6 +4,7 @@ import pytest
 
 from schemas.fields import DeviceKind, Level
 from schemas.plans import ContentKind
+from services.control.planning.lineup import TEXT_LENGTH
 from services.control.planning.model import (
     BulletinItem,
     DeviceNo,
@@ -15,7 +16,7 @@ from services.control.planning.model import (
     Snapshot,
     UnitTarget,
 )
-from services.control.planning.programme import TEXT_LENGTH, plan
+from services.control.planning.programme import plan
 from services.control.units import UnitHistory
 from tests.support.planning import (
     a_broadcast,
