@@ -217,6 +217,12 @@ class Connector:
         self._link.flush_soon()
         return taken
 
+    def listen(self, filters: frozenset[str], *, anew: frozenset[str] = frozenset()) -> None:
+        """Subscribe to these filters besides the principal's own (see `Session.listen`)."""
+        self._session.listen(filters, anew=anew)
+        if self._link is not None:
+            self._link.flush_soon()
+
     def sever(self, *, away_s: float = 0.0) -> None:
         """Break the link as an outage does, and keep it broken for `away_s`."""
         self._away_until = max(self._away_until, asyncio.get_running_loop().time() + away_s)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from firmware_sim import downlinks, effects, inputs, media, memory, playback, trust, vitals
+from firmware_sim import alerts, downlinks, effects, inputs, media, memory, playback, standing, trust, vitals
 from firmware_sim.clock import Moment
 from firmware_sim.profile import Profile
 from firmware_sim.programme import Ended, Programme
@@ -38,16 +38,40 @@ def step(state: DeviceState, happened: inputs.Input, *, now: Moment) -> tuple[De
     _note_trust(turn)
     _react(turn, happened)
     downlinks.refuse_unawaited(turn)
+    alerts.refuse_unawaited(turn)
     _note_trust(turn)
     if not turn.state.is_going_down:
         _tell_expiry(turn)
-        turn.conducted(playback.conduct(turn.state.programme, turn.state.scene(now), now=now))
+        _conduct(turn)
         _tune(turn)
         _fetch(turn)
         _speak(turn, happened)
     if _has_news(state, turn.state):
-        _persist(turn, orders_of(state), notes_of(state))
+        _persist(turn, orders_of(state), notes_of(state), state.alerts)
+    if isinstance(happened, inputs.AlertReceived):
+        _sound_first(turn)
     return turn.state, tuple(turn.effects)
+
+
+def _conduct(turn: Turn) -> None:
+    """Let sound what is to sound now, alerts first of all: a content of an alert that ends makes room for its next."""
+    while True:
+        alerts.tend(turn)
+        known = turn.state.alerts
+        turn.conducted(playback.conduct(turn.state.programme, turn.state.scene(turn.now), now=turn.now))
+        if not known.standing:
+            return
+        alerts.tend(turn)
+        if turn.state.alerts is known:
+            return
+
+
+def _sound_first(turn: Turn) -> None:
+    """An alert sounds before anything is written down: a power cut in between makes it sound again, which does no harm."""
+    at_once = (effects.StopPlayback, effects.StartPlayback)
+    sound = [effect for effect in turn.effects if isinstance(effect, at_once)]
+    rest = [effect for effect in turn.effects if not isinstance(effect, at_once)]
+    turn.effects = [*sound, *rest]
 
 
 def next_wake_ms(state: DeviceState, *, now: Moment) -> int:
@@ -74,6 +98,11 @@ def next_duty_ms(state: DeviceState, *, now: Moment) -> int | None:
             if retry_ms is not None:
                 waits.append(retry_ms)
     waits.extend(each.until_ms - now.uptime_ms for each in state.awaiting.values())
+    if state.alerts.standing or state.awaiting_alerts:
+        is_trusted = trust.is_trusted(now, state.trust.floor_ms)
+        alert_ms = alerts.next_ms(state, now_uptime_ms=now.uptime_ms, at_ms=now.at_ms, is_trusted=is_trusted)
+        if alert_ms is not None:
+            waits.append(alert_ms)
     return max(1, min(waits)) if waits else None
 
 
@@ -113,12 +142,14 @@ def boot(
     )
     _note_trust(turn)
     _resurrect(turn, notes, recollection.last_up_at_ms)
+    alerts.recall(turn, standing.load(recollection.files.get(memory.ALERTS)))
     for command_id in turn.state.unfinished:
         turn.command_done(command_id, CommandResult.FAILED, "restarted before it was carried out")
+    known = turn.state.alerts
     _tell_expiry(turn)
-    turn.conducted(playback.conduct(turn.state.programme, turn.state.scene(now), now=now))
+    _conduct(turn)
     _tune(turn)
-    _persist(turn, {name: recollection.files.get(name) for name in orders_of(state)}, notes)
+    _persist(turn, {name: recollection.files.get(name) for name in orders_of(state)}, notes, known)
     return turn.state, tuple(turn.effects)
 
 
@@ -200,6 +231,8 @@ def _react(turn: Turn, happened: inputs.Input) -> None:
             pass
         case inputs.Received(kind=kind, payload=payload):
             downlinks.receive(turn, kind, payload)
+        case inputs.AlertReceived(payload=payload):
+            alerts.receive(turn, payload)
         case inputs.PlaybackStarted(token=token, at_ms=at_ms):
             turn.conducted(playback.begun(programme, token, at_ms=at_ms))
         case inputs.PlaybackFinished():
@@ -394,7 +427,7 @@ def _fetch(turn: Turn) -> None:
 
 
 def _wanted(state: DeviceState) -> list[MediaReference]:
-    wanted = list(state.ordered_media)
+    wanted = [*alerts.wanted_media(state), *state.ordered_media]
     stored = state.shelf.stored
     if state.plan is not None:
         missing = {each.sha256: each for each in state.plan.order.media if each.sha256 not in stored}
@@ -443,6 +476,7 @@ def _has_news(before: DeviceState, after: DeviceState) -> bool:
     """Whether anything may have changed that goes to flash: most steps change nothing of it, and finding out is dear."""
     return not (
         before.programme is after.programme
+        and before.alerts is after.alerts
         and before.trust is after.trust
         and before.plan is after.plan
         and before.config is after.config
@@ -455,7 +489,7 @@ def _has_news(before: DeviceState, after: DeviceState) -> bool:
     )
 
 
-def _persist(turn: Turn, before: Mapping[str, bytes | None], noted: memory.Notes) -> None:
+def _persist(turn: Turn, before: Mapping[str, bytes | None], noted: memory.Notes, known: standing.Alerts) -> None:
     """Write down what changed.
 
     Events come first and everything the outside can see comes last: a power cut in between repeats an event at worst,
@@ -466,6 +500,8 @@ def _persist(turn: Turn, before: Mapping[str, bytes | None], noted: memory.Notes
         for name, content in orders_of(turn.state).items()
         if content is not before[name]
     ]
+    if turn.state.alerts != known:
+        written.append(effects.RememberAlerts(alerts=turn.state.alerts, uptime_ms=turn.now.uptime_ms))
     notes = notes_of(turn.state)
     if notes != noted:
         written.append(effects.Remember(notes=notes))

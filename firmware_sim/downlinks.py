@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
-from firmware_sim import effects, media, playback, trust
+from firmware_sim import alerts, effects, media, playback, trust
 from firmware_sim.programme import Order
 from firmware_sim.state import Awaiting
 from firmware_sim.trust import Held, Refusal, Unchanged
@@ -120,10 +120,12 @@ def _receive_keys(turn: Turn, payload: bytes) -> None:
             turn.refuse(MessageKind.PLAN, replace(plan, detail="its key is no longer announced"))
             turn.state = replace(turn.state, plan=None)
             turn.conducted(playback.abandon(turn.state.programme, now=turn.now))
+    alerts.reconsider_keys(turn)
     for downlink in tuple(turn.state.awaiting):
         waiting = turn.state.awaiting[downlink]
         turn.state = replace(turn.state, awaiting=_without(turn.state.awaiting, downlink))
         receive(turn, downlink, waiting.payload)
+    alerts.receive_awaiting(turn)
 
 
 def _receive_config(turn: Turn, payload: bytes) -> None:
@@ -137,6 +139,7 @@ def _receive_config(turn: Turn, payload: bytes) -> None:
         heartbeat_due_ms=turn.now.uptime_ms,  # says at once which configuration is in force
         shelf=media.retry_at_once(turn.state.shelf),
     )
+    alerts.reconsider_audience(turn)
 
 
 def _receive_plan(turn: Turn, payload: bytes) -> None:
@@ -165,6 +168,7 @@ def _tidy_shelf(turn: Turn) -> None:
     plan = turn.state.plan
     used = {each.sha256 for each in (() if plan is None else plan.order.media)}
     used |= {each.sha256 for each in turn.state.ordered_media}
+    used |= alerts.used_media(turn.state)
     if turn.state.config is not None and turn.state.config.order.fallback is not None:
         used.add(turn.state.config.order.fallback.media.sha256)
     programme = turn.state.programme
@@ -229,7 +233,12 @@ def _execute(turn: Turn, command: Command, *, wait_ms: int) -> None:
             turn.state = replace(turn.state, is_silenced=False)
             turn.command_done(command_id, CommandResult.DONE)
         case Action.ALERT:
-            turn.command_done(command_id, CommandResult.UNSUPPORTED, "alert")
+            assert command.alert is not None  # the message's own validator demands it
+            refused = alerts.receive(turn, command.alert)
+            if refused is None:
+                turn.command_done(command_id, CommandResult.DONE)
+            else:
+                turn.command_done(command_id, CommandResult.FAILED, f"refused: {refused.name.lower()}")
         case Action.REBOOT:
             turn.command_done(command_id, CommandResult.DONE)
             turn.effects.append(effects.Reboot())

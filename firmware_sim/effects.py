@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from firmware_sim.memory import Notes
+from firmware_sim.standing import Alerts
 from schemas.events import Event
 from schemas.heartbeats import Heartbeat
 from schemas.orders import MediaReference
@@ -103,6 +104,14 @@ class Remember:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RememberAlerts:
+    """Replace the alerts, like any other file of the memory (`memory.ALERTS`, written by `standing.dump`)."""
+
+    alerts: Alerts
+    uptime_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoteAlive:
     """Write down that the device was up at this time, cheaply; torn writes do not matter."""
 
@@ -125,6 +134,7 @@ Effect = (
     | Untune
     | Persist
     | Remember
+    | RememberAlerts
     | NoteAlive
     | Reboot
 )

@@ -36,6 +36,13 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertReceived:
+    """A message came on the topic of an area."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Time has passed. What only the shell knows for a heartbeat comes along."""
 
@@ -165,6 +172,7 @@ Input = (
     | Connected
     | Disconnected
     | Received
+    | AlertReceived
     | Tick
     | MediaFetched
     | MediaRejected

@@ -1,7 +1,7 @@
 """What a device writes down to survive a power cut, and how.
 
 Three files hold signed orders exactly as they came (`keys`, `config`, `plan`): they are verified again at every start,
-so a tampered flash is no way around a signature. One small file, `notes`, holds what no order says. An order is written
+so a tampered flash is no way around a signature; `alerts` holds signed alerts in the same way (`standing`). One small file, `notes`, holds what no order says. An order is written
 before the notes that mention it, so a crash in between costs nothing: the serial is taken from the order itself.
 """
 
@@ -18,8 +18,8 @@ from schemas.events import MessageKind
 from schemas.fields import PlayReference, PlaySource
 from schemas.identifiers import CommandId
 
-KEYS, CONFIG, PLAN, NOTES = "keys", "config", "plan", "notes"
-FILES = (KEYS, CONFIG, PLAN, NOTES)
+KEYS, CONFIG, PLAN, NOTES, ALERTS = "keys", "config", "plan", "notes", "alerts"
+FILES = (KEYS, CONFIG, PLAN, NOTES, ALERTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ then everything the outside can see.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from firmware_sim import device, effects, faults, inputs, memory
+from firmware_sim import device, effects, faults, inputs, memory, standing
 from firmware_sim.clock import Moment
 from firmware_sim.downloader import Wanted
 from firmware_sim.errors import DownloadFailed, WrongHash
@@ -206,6 +207,16 @@ class Performer:
             return
         self.feed(inputs.Received(kind=kind, payload=payload))
 
+    def receive_alert(self, payload: bytes) -> None:
+        """Take in what came on the topic of an area this device lies in."""
+        self.feed(inputs.AlertReceived(payload=payload))
+
+    @property
+    def units(self) -> frozenset[uuid.UUID]:
+        """The units whose alerts concern this device: its signed membership."""
+        config = None if self._is_off or self._state is None else self._state.config
+        return frozenset() if config is None else frozenset(config.order.membership)
+
     def connected(self) -> None:
         """The uplink is there."""
         self._journal.reconnected()
@@ -240,6 +251,8 @@ class Performer:
                 self._flash.save(name, content)
             case effects.Remember(notes=notes):
                 self._flash.save(memory.NOTES, memory.dump(notes))
+            case effects.RememberAlerts(alerts=alerts, uptime_ms=uptime_ms):
+                self._flash.save(memory.ALERTS, standing.dump(alerts, uptime_ms=uptime_ms))
             case effects.Send(message=message):
                 self._send(message)
             case effects.NoteAlive(at_ms=at_ms):

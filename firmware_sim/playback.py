@@ -123,7 +123,10 @@ class _Turn:
         return next((play for play in self.programme.suspended if _same(play.reference, reference)), None)
 
     def settle(self, reference: PlayReference) -> None:
-        """Take a reference out of everything that could still make it sound. The configuration's fallback comes again."""
+        """Take a reference out of everything that could still make it sound.
+
+        The configuration's fallback comes again; what is settled of alerts is remembered by `alerts`, for all their rounds.
+        """
         if reference.source is PlaySource.FALLBACK:
             return
         programme = self.programme
@@ -144,7 +147,11 @@ class _Turn:
             planned=planned,
             due=due,
             orders=tuple(each for each in programme.orders if each.reference != reference),
-            settled={**programme.settled, reference: ends_ms + REMEMBERED_MS},
+            settled=(
+                programme.settled
+                if reference.source is PlaySource.ALERT
+                else {**programme.settled, reference: ends_ms + REMEMBERED_MS}
+            ),
             obstacles=obstacles,
         )
 
@@ -293,12 +300,39 @@ def _plays(programme: Programme) -> tuple[Play, ...]:
     return (*((programme.sounding,) if programme.sounding is not None else ()), *programme.suspended)
 
 
-# --- commands --------------------------------------------------------------------------------------------------------
+# --- commands and alerts --------------------------------------------------------------------------------------------------------
 
 
 def order(programme: Programme, ordered: Order) -> Programme:
-    """The programme with one more play ordered by a command."""
+    """The programme with one more play ordered by a command or an alert."""
     return replace(programme, orders=(*programme.orders, ordered))
+
+
+def retract(
+    programme: Programme, alert_id: uuid.UUID, *, now: Moment, lets_sounding_end: bool = False
+) -> tuple[Programme, tuple[Directive, ...]]:
+    """The programme without what an alert ordered; what has begun of it is stopped, or goes on to its end."""
+    ordered = [each for each in programme.orders if _is_of_alert(each.reference, alert_id)]
+    if not ordered:
+        return programme, ()
+    turn = _Turn(programme, now)
+    begun = [play for play in _plays(programme) if _is_of_alert(play.reference, alert_id)]
+    if lets_sounding_end:
+        ordered = [each for each in ordered if all(each.reference != play.reference for play in begun)]
+    gone = {each.reference for each in ordered}
+    turn.programme = replace(
+        programme,
+        orders=tuple(each for each in programme.orders if each.reference not in gone),
+        obstacles={key: each for key, each in programme.obstacles.items() if key not in gone},
+    )
+    for play in begun:
+        if play.reference in gone:
+            _withdraw(turn, play)
+    return turn.done()
+
+
+def _is_of_alert(reference: PlayReference, alert_id: uuid.UUID) -> bool:
+    return reference.source is PlaySource.ALERT and reference.id == alert_id
 
 
 def halt(programme: Programme, *, now: Moment) -> tuple[Programme, tuple[Directive, ...]]:
@@ -548,7 +582,7 @@ def _order_offers(turn: _Turn, scene: Scene) -> Iterable[_Offer]:
             is_cut = play.paused_at_ms is not None
             turn.close(play, PlayOutcome.CUT if is_cut else PlayOutcome.COMPLETED, play.paused_at_ms or turn.now.at_ms)
             continue
-        volume = scene.volume_of(ordered.volume_percent)
+        volume = scene.volume_of(ordered.volume_percent, passes_cap=ordered.passes_cap)
         blocked = _blocked(scene, ordered.content, ordered.media, ordered.text, volume)
         if blocked is not None:
             if play is None:

@@ -94,7 +94,10 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A play ordered by a command: from now on, for `duration_ms` or until its media ends."""
+    """A play ordered by a command or an alert: from now on, for `duration_ms` or until its media ends.
+
+    The volume of an emergency `passes_cap`: it is its own, whatever the configuration allows.
+    """
 
     reference: PlayReference
     rank: Rank
@@ -106,6 +109,7 @@ class Order:
     resume: ResumePolicy
     begin_by_uptime_ms: int
     began_uptime_ms: int | None = None
+    passes_cap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +171,11 @@ class Scene:
     heard: frozenset[uuid.UUID] = frozenset()
     fallback: Fallback | None = None
 
-    def volume_of(self, wanted: int | None) -> int | None:
-        """The volume a content sounds at: its own or the configured one, never above the cap; None on boards."""
+    def volume_of(self, wanted: int | None, *, passes_cap: bool = False) -> int | None:
+        """The volume a content sounds at: its own or the configured one, below the cap if that binds; None on boards."""
         if self.kind is not DeviceKind.CLUSTER:
             return None
-        return min(self.volume_cap_percent, self.volume_percent if wanted is None else wanted)
+        return min(100 if passes_cap else self.volume_cap_percent, self.volume_percent if wanted is None else wanted)
 
 
 # --- what a device shall do and tell ---------------------------------------------------------------------------------
@@ -222,7 +226,7 @@ class Missed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lapsed:
-    """An ordered play could not begin in time."""
+    """A play ordered by a command or an alert could not begin in time."""
 
     reference: PlayReference
     obstacle: Obstacle | None

@@ -83,6 +83,7 @@ class Session:
         "_is_open",
         "_last_id",
         "_limit",
+        "_listening",
         "_out",
         "_packet_limit",
         "_waiting",
@@ -96,6 +97,7 @@ class Session:
         self.keep_alive_s = keep_alive_s
         self.is_ping_unanswered = False
         self._filters = filters
+        self._listening: frozenset[str] = frozenset()
         self._inflight: dict[int, str] = {}  # packet id → topic
         self._waiting: deque[tuple[str, bytes, bool]] = deque()
         self._limit = INFLIGHT
@@ -129,6 +131,18 @@ class Session:
         self._waiting.append((topic, payload, retain))
         self._send_waiting()
         return Taken.YES
+
+    def listen(self, filters: frozenset[str], *, anew: frozenset[str] = frozenset()) -> None:
+        """Subscribe to these filters besides the session's own, and to no others.
+
+        Those `anew` are subscribed to again even if they were before: the broker then sends what is retained again.
+        """
+        gained, lost = (filters - self._listening) | (anew & filters), self._listening - filters
+        self._listening = filters
+        if self._is_open and gained:
+            self._subscribe(sorted(gained))
+        if self._is_open and lost:
+            self._out += mqtt5.UnsubscribePacket(self._free_id(), sorted(lost)).write()
 
     def acknowledge(self, message: Message) -> None:
         """Tell the broker that a message was taken in."""
@@ -201,6 +215,8 @@ class Session:
                 refused = [int(code) for code in packet.reason_codes if int(code) >= REFUSED]
                 if refused:
                     raise SessionFailed(f"subscription refused: {refused}")
+            case mqtt5.UnsubAckPacket():
+                pass  # what is not to be heard any more is not addressed to this device either
             case mqtt5.DisconnectPacket():
                 raise SessionFailed(f"broker disconnected: {packet.reason_code.name}")
             case _:
@@ -215,9 +231,12 @@ class Session:
         self._packet_limit = packet.max_packet_size or PACKET_BYTES
         if packet.server_keep_alive is not None:
             self.keep_alive_s = packet.server_keep_alive
-        filters = [mqtt5.TopicFilter(each, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for each in self._filters]
-        self._out += mqtt5.SubscribePacket(self._free_id(), filters).write()
+        self._subscribe([*self._filters, *sorted(self._listening)])
         return Opened()
+
+    def _subscribe(self, filters: list[str]) -> None:
+        wanted = [mqtt5.TopicFilter(each, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for each in filters]
+        self._out += mqtt5.SubscribePacket(self._free_id(), wanted).write()
 
     def _answered(self, packet: mqtt5.PubAckPacket) -> Answered | None:
         topic = self._inflight.pop(packet.packet_id, None)

@@ -10,6 +10,7 @@ from firmware_sim import effects, media, memory, trust
 from firmware_sim.clock import Moment
 from firmware_sim.profile import Profile
 from firmware_sim.programme import Programme, Scene
+from firmware_sim.standing import Alerts
 from firmware_sim.trust import Held, Refusals, Trust
 from schemas.configuration import Configuration
 from schemas.fields import PowerSource
@@ -46,7 +47,7 @@ class Awaiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceState:
-    """Everything a device knows. What survives a power cut is in `memory.Notes` and the three order files."""
+    """Everything a device knows. What survives a power cut is in `memory.Notes`, in the alerts and in the three order files."""
 
     profile: Profile
     rhythm: Rhythm
@@ -54,16 +55,18 @@ class DeviceState:
     plan: Held[Plan] | None = None
     config: Held[Configuration] | None = None
     programme: Programme = field(default_factory=Programme)
+    alerts: Alerts = field(default_factory=Alerts)
     shelf: media.Shelf = field(default_factory=media.Shelf)
     refusals: Refusals = field(default_factory=Refusals)
     awaiting: Mapping[DownlinkKind, Awaiting] = field(default_factory=dict)
+    awaiting_alerts: tuple[Awaiting, ...] = ()
     ordered_media: tuple[MediaReference, ...] = ()  # of commands that wait or sound
     executed: tuple[CommandId, ...] = ()  # newest last
     unfinished: tuple[CommandId, ...] = ()  # not answered yet
     tuned: Mapping[uuid.UUID, effects.Tune] = field(default_factory=dict)  # relay sources listened to
     heard: frozenset[uuid.UUID] = frozenset()  # those of them that have sound now
     expired_serial: int | None = None  # of the plan whose end was told
-    is_silenced: bool = False
+    is_silenced: bool = False  # by command
     volume_override: int | None = None  # by command, until the next configuration
     connection_number: int = 0
     is_connected: bool = False
@@ -84,6 +87,11 @@ class DeviceState:
         return 1_000 * (self.rhythm.heartbeat_s or configured)
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether the device keeps silent, by command or by the silence of an area."""
+        return self.is_silenced or self.alerts.is_quiet
+
+    @property
     def volume_percent(self) -> int:
         """The volume of content that names none: by command, by configuration, from the factory; below the cap."""
         configured = FACTORY_VOLUME if self.config is None else self.config.order.volume_percent
@@ -100,7 +108,7 @@ class DeviceState:
             kind=self.profile.kind,
             is_clock_trusted=trust.is_trusted(now, self.trust.floor_ms),
             trusted_since_ms=self.trusted_since_ms,
-            is_silenced=self.is_silenced,
+            is_silenced=self.is_quiet,
             volume_percent=self.volume_percent,
             volume_cap_percent=self.volume_cap_percent,
             stored=self.shelf.stored,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from firmware_sim import clock as clocks
@@ -22,8 +23,9 @@ from schemas import codec, topics
 from schemas.errors import InvalidTopic
 from schemas.events import BootReason
 from schemas.fields import ClockState, PowerSource
+from schemas.identifiers import DeviceId
 from schemas.presence import PresenceReport
-from schemas.topics import Downlink, DownlinkKind, Presence
+from schemas.topics import AreaAlert, Downlink, DownlinkKind, Presence
 
 RESTART_S = 2.0  # from going down to being up again
 MODEM_S = 0.2  # from power to the first attempt to connect
@@ -66,6 +68,7 @@ class Steward:
             )
             for profile in (station.profile, *station.children)
         }
+        self._units: dict[DeviceId, frozenset[uuid.UUID]] = {}
         self._own = self._performers[station.profile.id]
         self._children = tuple(self._performers[profile.id] for profile in station.children)
         self._connector = Connector(
@@ -86,6 +89,7 @@ class Steward:
         """Boot everything, then keep the session up until `stop`."""
         for performer in self.performers:
             performer.boot(BootReason.POWER_ON)
+        self._listen(())
         await self._connector.run(after_s=after_s)
 
     def stop(self) -> None:
@@ -144,6 +148,7 @@ class Steward:
                 performer.boot(reason)
                 if self.is_up:
                     performer.connected()
+        self._listen(going)
 
     # --- what a scenario does ----------------------------------------------------------------------------------------
 
@@ -224,6 +229,9 @@ class Steward:
         except InvalidTopic:
             self._workshop.tally["downlinks_astray"] += 1
             return
+        if isinstance(parsed, AreaAlert):
+            self._alerted(parsed, payload)
+            return
         performer = self._performers.get(parsed.device) if isinstance(parsed, Downlink) else None
         if performer is None or not isinstance(parsed, Downlink):
             self._workshop.tally["downlinks_astray"] += 1
@@ -238,8 +246,49 @@ class Steward:
                     self._workshop.tally["links_broken"] += 1
                     self._workshop.loop.call_soon(self.sever)
 
+    def _alerted(self, topic: AreaAlert, payload: bytes) -> None:
+        """Hand what came on the topic of an area to every device here that lies in it."""
+        for fate in faults.disturb((payload,), self._workshop.downlink_faults, self._draws):
+            match fate:
+                case faults.Later(delay_ms=0):
+                    self._hand_around(topic, payload)
+                case faults.Later(delay_ms=delay_ms):
+                    self._workshop.loop.call_later(delay_ms / 1_000, self._hand_around, topic, payload)
+                case faults.BreakLink():
+                    self._workshop.tally["links_broken"] += 1
+                    self._workshop.loop.call_soon(self.sever)
+
+    def _hand_around(self, topic: AreaAlert, payload: bytes) -> None:
+        for performer in self.performers:
+            if topic.unit in performer.units:
+                self._workshop.tally["alerts"] += 1
+                performer.receive_alert(payload)
+
+    def _listen(self, again: Iterable[Performer]) -> None:
+        """Subscribe to the alerts of every unit a device here lies in.
+
+        A device that has come to lie in a unit, or was down until now, needs what is retained there, even when another
+        device of the station hears that unit already.
+        """
+        units = {performer.profile.id: performer.units for performer in self.performers}
+        returned = {performer.profile.id for performer in again}
+        anew = {
+            unit
+            for device, those in units.items()
+            for unit in (those if device in returned else those - self._units.get(device, frozenset()))
+        }
+        if units == self._units and not anew:
+            return
+        self._units = units
+        self._connector.listen(
+            frozenset(topics.area_filter(unit) for those in units.values() for unit in those),
+            anew=frozenset(topics.area_filter(unit) for unit in anew),
+        )
+
     def _hand_down(self, performer: Performer, kind: DownlinkKind, payload: bytes) -> None:
         performer.receive(kind, payload)
         if performer is self._own and kind is DownlinkKind.KEYS:
             for child in self._children:
                 child.receive(kind, payload)
+        if kind in (DownlinkKind.CONFIG, DownlinkKind.KEYS):
+            self._listen(())

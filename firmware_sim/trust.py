@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from firmware_sim.clock import Moment
 from schemas import signing
+from schemas.alerts import Alert
 from schemas.errors import SignatureError, SignatureReason
 from schemas.events import MessageKind, RefusalReason
 from schemas.fields import ClockState
@@ -146,6 +147,14 @@ def verify(cls: type[DeviceOrderT], message: bytes, trust: Trust, *, device: str
     if isinstance(order, cls) and order.device != device:
         return Refusal(reason=RefusalReason.FOREIGN_AUDIENCE, serial=order.serial, detail=f"for {order.device}")
     return order
+
+
+def verify_alert(message: bytes, trust: Trust) -> Alert | Refusal:
+    """The alert in `message` if an announced key signed it while it was valid."""
+    keys = trust.keys
+    if keys is None:
+        return Refusal(reason=RefusalReason.UNKNOWN_KEY, detail="no keys were announced yet")
+    return _opened(Alert, message, lambda: signing.verify_under(Alert, message, keys.order))
 
 
 def verify_segments(message: bytes, trust: Trust) -> SegmentList | Refusal:

@@ -146,6 +146,17 @@ def _direct(turn: Turn, directive: Directive) -> None:
             )
         case Lapsed(reference=reference, obstacle=obstacle):
             reason = MissReason.TOO_LATE if obstacle is None else obstacle.reason
+            if reference.source is PlaySource.ALERT:
+                turn.record(
+                    events.PlayMissed(
+                        device_at_ms=at_ms,
+                        clock=clock,
+                        reference=reference,
+                        reason=reason,
+                        cut_by=None if obstacle is None else obstacle.by,
+                    )
+                )
+                return
             turn.command_done(CommandId(reference.id), CommandResult.EXPIRED, f"could not begin: {reason.name.lower()}")
             _release_media(turn, reference)
         case _:

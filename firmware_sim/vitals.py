@@ -53,7 +53,7 @@ def heartbeat(state: DeviceState, tick: inputs.Tick, *, now: Moment) -> heartbea
             return heartbeats.ClusterHeartbeat.model_validate(
                 common
                 | {
-                    "volume_percent": 0 if state.is_silenced else volume,
+                    "volume_percent": 0 if state.is_quiet else volume,
                     "playing": playing,
                     "amplifier_temperature_tenths_c": physics.amplifier_temperature_tenths(
                         profile.id, now.at_ms, sounding=is_sounding
@@ -65,8 +65,8 @@ def heartbeat(state: DeviceState, tick: inputs.Tick, *, now: Moment) -> heartbea
             return heartbeats.BoardHeartbeat.model_validate(
                 common
                 | {
-                    "screen_on": not state.is_silenced,
-                    "brightness_percent": 0 if state.is_silenced else _BRIGHTNESS,
+                    "screen_on": not state.is_quiet,
+                    "brightness_percent": 0 if state.is_quiet else _BRIGHTNESS,
                     "showing": playing,
                     "temperature_tenths_c": round(10 * (physics.air_temperature(profile.id, now.at_ms) + 8)),
                 }

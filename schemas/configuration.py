@@ -44,7 +44,7 @@ class Configuration(DeviceOrder):
 
     `volume_cap_percent` bounds every volume but an emergency's; media paths are appended to `media_base_url`.
     `membership` is the path of units from the root of the tree to the device's own unit: the signed ground on which a
-    device decides whether an area alert is addressed to it.
+    device decides whether an area alert is addressed to it. `alert_media` are files for prepared alerts, which it keeps always.
     """
 
     SIZE_LIMIT: ClassVar[int] = limits.CONFIG_BYTES
@@ -57,6 +57,7 @@ class Configuration(DeviceOrder):
     ownership: Annotated[Ownership, Key(15)] = Ownership.PUBLIC
     position: Annotated[Position | None, Key(16)] = None
     fallback: Annotated[Fallback | None, Key(17)] = None
+    alert_media: Annotated[tuple[MediaReference, ...], Key(18), Field(max_length=64)] = ()
 
     @model_validator(mode="after")
     def _volume_respects_cap(self) -> Self:

@@ -12,7 +12,7 @@ PRESENCE_BYTES = 256
 RECEIPT_BYTES = 4_096
 
 PLAN_BYTES = 256 * 1024  # a week of 6 occurrences a day with 5 items each is about 25 KiB
-CONFIG_BYTES = 8 * 1024
+CONFIG_BYTES = 24 * 1024  # room for 64 files for alerts with the longest of paths
 KEYS_BYTES = 8 * 1024
 COMMAND_BYTES = 8 * 1024
 ALERT_BYTES = 64 * 1024

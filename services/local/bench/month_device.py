@@ -397,6 +397,8 @@ class _Device:
                     self._tune(self._sources[source.source_id])
                 case effects.Untune(source_id=source_id):
                     self._untune(self._sources[source_id])
+                case effects.RememberAlerts():
+                    raise AssertionError("nobody raises an alert in a month")
                 case effects.Reboot():
                     raise AssertionError("nobody orders a reboot in a month")
                 case _:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
+import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,14 +30,15 @@ import paho.mqtt.client as mqtt
 from av.audio.frame import AudioFrame
 
 from schemas import codec, topics
+from schemas.alerts import Alert
 from schemas.events import Event, EventEnvelope
 from schemas.heartbeats import Heartbeat
-from schemas.identifiers import DeviceId
+from schemas.identifiers import AlertId, DeviceId, UnitId
 from schemas.orders import MediaReference
 from schemas.presence import PresenceReport
 from schemas.readings import Reading
 from schemas.receipts import Receipt, SequenceRange
-from schemas.topics import Downlink, DownlinkKind, Presence, Uplink, UplinkKind
+from schemas.topics import AreaAlert, Downlink, DownlinkKind, Presence, Uplink, UplinkKind
 from services.control.trust.certificates import ServiceName
 from services.local.broker import Broker
 from services.local.pki import issue_devices
@@ -293,7 +295,15 @@ class Centre:
         topic = topics.format_topic(Downlink(DeviceId(principal or device), kind, DeviceId(device)))
         self.control.publish(topic, payload, retain=retain and kind is not DownlinkKind.COMMAND)
 
-    def greet(self, device: str, *, principal: str | None = None, heartbeat_s: int = 1) -> None:
+    def greet(
+        self,
+        device: str,
+        *,
+        principal: str | None = None,
+        heartbeat_s: int = 1,
+        membership: tuple[uuid.UUID, ...] = (),
+        alert_media: tuple[MediaReference, ...] = (),
+    ) -> None:
         """Send a device its keys and configuration."""
         if principal is None:
             self.send(device, DownlinkKind.KEYS, signed(a_key_set(at_ms=now_ms() - 5_000)))
@@ -303,8 +313,15 @@ class Centre:
             at_ms=now_ms(),
             heartbeat_s=heartbeat_s,
             media_base_url=self.media.url,
+            membership=membership,
+            alert_media=alert_media,
         )
         self.send(device, DownlinkKind.CONFIG, signed(configuration), principal=principal)
+
+    def alert(self, unit: uuid.UUID, alert: Alert, *, expires_s: int | None = None) -> None:
+        """Publish an alert on a unit's topic, retained, and for the broker to forget after `expires_s`."""
+        topic = topics.format_topic(AreaAlert(UnitId(unit), AlertId(alert.alert_id)))
+        self.control.publish(topic, signed(alert), retain=True, expiry_s=expires_s)
 
     # --- uplinks -----------------------------------------------------------------------------------------------------
 

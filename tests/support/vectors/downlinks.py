@@ -211,6 +211,7 @@ def _orders() -> Iterator[tuple[str, Order]]:
             media_base_url="https://phat-thanh.example/",
             ownership=Ownership.PRIVATE_WITH_PUBLIC_SHARE,
             position=Position(latitude_e6=21_273_100, longitude_e6=106_194_600),
+            alert_media=(AUDIO_FILE,),
         ),
     )
     yield "keys_v1_rotation", KEY_SET

@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from firmware_sim import device, effects, inputs, memory
+from firmware_sim import device, effects, inputs, memory, standing
 from firmware_sim.clock import Moment
 from firmware_sim.profile import Profile
 from firmware_sim.programme import Figures
 from firmware_sim.state import DeviceState, Rhythm
 from schemas import signing
+from schemas.alerts import Alert, AlertContent, Area, Audience, Purpose
 from schemas.commands import Action, Command
-from schemas.configuration import Configuration, Fallback
+from schemas.configuration import Configuration, Fallback, Position
 from schemas.events import BootReason, Event
 from schemas.fields import ClockState, DeviceKind, Level, PlayReference, PlaySource, ResumePolicy
 from schemas.identifiers import DeviceId
@@ -82,6 +83,9 @@ def a_configuration(
     heartbeat_s: int = 30,
     media_base_url: str | None = "http://media.test/media",
     fallback: Fallback | None = None,
+    membership: tuple[uuid.UUID, ...] = (),
+    alert_media: tuple[MediaReference, ...] = (),
+    position: Position | None = None,
 ) -> Configuration:
     return Configuration(
         device=device,
@@ -94,6 +98,9 @@ def a_configuration(
         heartbeat_interval_s=heartbeat_s,
         media_base_url=media_base_url,
         fallback=fallback,
+        membership=membership,
+        alert_media=alert_media,
+        position=position,
     )
 
 
@@ -216,6 +223,51 @@ def a_command(
     )
 
 
+PROVINCE, COMMUNE, ELSEWHERE = (uuid.uuid5(uuid.NAMESPACE_OID, name) for name in ("province", "commune", "elsewhere"))
+STORM = uuid.uuid5(uuid.NAMESPACE_OID, "storm")
+
+
+def a_content(
+    name: str | None = "siren",
+    *,
+    language: str = "vi",
+    text: str | None = None,
+    mime: str = "audio/mpeg",
+    duration_ms: int | None = None,
+) -> AlertContent:
+    """What sounds is the file called `name`; without one there is only text."""
+    media = None if name is None else a_file(name, mime=mime).model_copy(update={"duration_ms": duration_ms})
+    return AlertContent(language=language, headline="Bão số 5", text=text, media=media)
+
+
+def an_alert(
+    *contents: AlertContent,
+    alert_id: uuid.UUID = STORM,
+    version: int = 1,
+    purpose: Purpose = Purpose.ALERT,
+    at_ms: int = T0,
+    valid_for_ms: int = 30 * MINUTE,
+    rank: Rank | None = None,
+    units: tuple[uuid.UUID, ...] = (PROVINCE,),
+    **fields: Any,
+) -> Alert:
+    if not contents and purpose in (Purpose.ALERT, Purpose.AUDIBLE_TEST):
+        contents = (a_content(),)
+    level = Level.PRIORITY if purpose is Purpose.AUDIBLE_TEST else Level.EMERGENCY
+    return Alert(
+        issued_at_ms=at_ms,
+        valid_from_ms=at_ms - 5 * MINUTE,
+        valid_until_ms=at_ms + valid_for_ms,
+        alert_id=alert_id,
+        alert_version=version,
+        purpose=purpose,
+        audience=fields.pop("audience", None) or Audience(areas=(Area(units=units),)),
+        rank=rank or a_rank(level, severity=3, depth=0, issued_at_ms=at_ms),
+        contents=contents,
+        **fields,
+    )
+
+
 def signed(order: Order, key: Ed25519PrivateKey = PLATFORM) -> bytes:
     return signing.sign(order, ROOT if isinstance(order, KeySet) and key is PLATFORM else key)
 
@@ -289,6 +341,11 @@ class Bench:
         if emissions:
             self.receive(DownlinkKind.PLAN, signed(a_plan(*emissions, at_ms=self.at_ms, **fields)))
 
+    def hear(self, *alerts: Alert | bytes) -> None:
+        """Messages come on the topic of an area."""
+        for each in alerts:
+            self.feed(inputs.AlertReceived(payload=each if isinstance(each, bytes) else signed(each)))
+
     def advance(self, by_ms: int) -> None:
         """Let time pass as the device's own timers see it: wake it whenever it asked to be woken."""
         end_ms = self.uptime_ms + by_ms
@@ -341,6 +398,8 @@ class Bench:
                         self.files[name] = content
                 case effects.Remember(notes=notes):
                     self.files[memory.NOTES] = memory.dump(notes)
+                case effects.RememberAlerts(alerts=alerts, uptime_ms=uptime_ms):
+                    self.files[memory.ALERTS] = standing.dump(alerts, uptime_ms=uptime_ms)
                 case effects.NoteAlive(at_ms=at_ms):
                     self.alive_ms = at_ms
                 case effects.DeleteMedia(sha256=sha256):

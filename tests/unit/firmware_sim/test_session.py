@@ -177,3 +177,26 @@ def test_bytes_may_come_in_any_pieces(cuts: list[int], sizes: list[int]) -> None
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     got = [happening for begin, end in itertools.pairwise(edges) for happening in session.receive(stream[begin:end])]
     assert got == [Message("t", bytes(size), 1 + index) for index, size in enumerate(sizes)]
+
+
+def test_listens_to_units_as_they_change_and_again_after_every_connection() -> None:
+    session = opened()
+    session.listen(frozenset({"a", "b"}))
+    session.listen(frozenset({"b", "c"}), anew=frozenset({"b"}))
+    first, second, third = packets(session.take())
+    assert isinstance(first, mqtt5.SubscribePacket)
+    assert [each.pattern for each in first.topic_filters] == ["a", "b"]
+    assert isinstance(second, mqtt5.SubscribePacket)
+    assert [each.pattern for each in second.topic_filters] == ["b", "c"]
+    assert isinstance(third, mqtt5.UnsubscribePacket)
+    assert third.patterns == ["a"]
+    assert (
+        list(session.receive(mqtt5.UnsubAckPacket(third.packet_id, [mqtt5.UnsubAckReasonCode.SUCCESS]).write())) == []
+    )
+
+    session.disconnected()
+    session.listen(frozenset({"c"}))
+    session.connect("t", b"")
+    list(session.receive(mqtt5.ConnAckPacket().write()))
+    (again,) = [each for each in packets(session.take()) if isinstance(each, mqtt5.SubscribePacket)]
+    assert [each.pattern for each in again.topic_filters] == ["loa/v1/loa-0001/down/#", "c"]

@@ -1,0 +1,106 @@
+"""Alerts over a real broker: who hears them, what is retained, and what has expired."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from schemas.alerts import AlertContent
+from schemas.events import AlertHandled, AlertResult, Booted, MediaStored, PlayEnded, PlayOutcome, PlayStarted
+from schemas.fields import PlaySource
+from schemas.orders import MediaReference
+from tests.integration.firmware.centre import Centre, make_sound, now_ms
+from tests.unit.firmware_sim.builders import COMMUNE, ELSEWHERE, PROVINCE, an_alert
+
+pytestmark = pytest.mark.integration
+
+CLUSTER, FAR, BOARD, GATEWAY = "loa-0001", "loa-0002", "bang-01", "gw-01"
+BEHIND = ("day-01", "day-02")
+FIRE, FLOOD = (uuid.uuid5(uuid.NAMESPACE_OID, name) for name in ("fire", "flood"))
+
+
+@pytest.fixture
+def siren(centre: Centre) -> MediaReference:
+    sound = centre.folder / "siren.mp3"
+    make_sound(sound, seconds=1.0)
+    return centre.media.offer(sound)
+
+
+def a_content(media: MediaReference) -> AlertContent:
+    return AlertContent(language="vi", headline="Lũ quét", media=media)
+
+
+def test_one_publish_reaches_everybody_on_the_ground_and_nobody_else(centre: Centre, siren: MediaReference) -> None:
+    children = dict.fromkeys(BEHIND, "cluster")
+    centre.provision(
+        {CLUSTER: "cluster", FAR: "cluster", BOARD: "board", GATEWAY: "gateway"}, children={GATEWAY: children}
+    )
+    for device in (CLUSTER, BOARD, GATEWAY):
+        centre.greet(device, membership=(PROVINCE, COMMUNE), alert_media=(siren,))
+    centre.greet(FAR, membership=(PROVINCE, ELSEWHERE), alert_media=(siren,))
+    for child in BEHIND:
+        centre.greet(child, principal=GATEWAY, membership=(PROVINCE, COMMUNE), alert_media=(siren,))
+    centre.start()
+    for device in (CLUSTER, FAR, *BEHIND):
+        centre.wait(device, MediaStored)
+    centre.wait(BOARD, Booted)
+    centre.wait_heartbeat(BOARD, lambda each: each.config_serial == 1)
+
+    centre.alert(COMMUNE, an_alert(a_content(siren), at_ms=now_ms(), units=(COMMUNE,)))
+    for device in (CLUSTER, *BEHIND, BOARD):
+        (handled,) = centre.wait(device, AlertHandled)
+        assert handled.result is AlertResult.TAKEN
+        (started,) = centre.wait(device, PlayStarted)
+        assert started.reference.source is PlaySource.ALERT
+    for device in (CLUSTER, *BEHIND):
+        (ended,) = centre.wait(device, PlayEnded)
+        assert ended.outcome is PlayOutcome.COMPLETED
+    (told,) = centre.wait(GATEWAY, AlertHandled)
+    assert told.result is AlertResult.UNSUPPORTED
+    assert centre.told(FAR).of(AlertHandled) == []
+
+
+def test_who_comes_back_in_time_sounds_it_and_who_comes_back_later_does_not(
+    centre: Centre, siren: MediaReference
+) -> None:
+    centre.provision({CLUSTER: "cluster"})
+    centre.greet(CLUSTER, membership=(PROVINCE,), alert_media=(siren,))
+    simulator = centre.start()
+    centre.wait(CLUSTER, MediaStored)
+    simulator.stop()
+    centre.alert(PROVINCE, an_alert(a_content(siren), alert_id=FIRE, at_ms=now_ms(), valid_for_ms=1_000), expires_s=1)
+    centre.alert(PROVINCE, an_alert(a_content(siren), alert_id=FLOOD, at_ms=now_ms() + 1), expires_s=600)
+    # The broker forgets the first one: whoever subscribes from now on hears of the second only.
+    until_ms = now_ms() + 2_000
+    while now_ms() < until_ms:
+        centre.told(CLUSTER)
+    simulator.start()
+    centre.wait(CLUSTER, PlayEnded)
+    assert [each.alert_id for each in centre.told(CLUSTER).of(AlertHandled)] == [FLOOD]
+
+    # Once more through the same door: what is retained comes again and sounds no more.
+    simulator.stop()
+    simulator.start()
+    centre.wait(CLUSTER, Booted, count=3)
+    centre.alert(PROVINCE, an_alert(a_content(siren), alert_id=FIRE, version=2, at_ms=now_ms()), expires_s=600)
+    centre.wait(CLUSTER, PlayEnded, count=2)
+    assert [each.reference.id for each in centre.told(CLUSTER).of(PlayStarted)] == [FLOOD, FIRE]
+
+
+def test_a_new_configuration_brings_the_alerts_of_the_new_ground(centre: Centre, siren: MediaReference) -> None:
+    centre.provision({GATEWAY: "gateway"}, children={GATEWAY: dict.fromkeys(BEHIND, "cluster")})
+    centre.greet(GATEWAY, membership=(PROVINCE,))
+    first, second = BEHIND
+    centre.greet(first, principal=GATEWAY, membership=(PROVINCE, COMMUNE), alert_media=(siren,))
+    centre.greet(second, principal=GATEWAY, membership=(ELSEWHERE,), alert_media=(siren,))
+    centre.start()
+    for child in BEHIND:
+        centre.wait(child, MediaStored)
+    centre.alert(COMMUNE, an_alert(a_content(siren), at_ms=now_ms(), units=(COMMUNE,)), expires_s=600)
+    centre.wait(first, PlayEnded)
+    assert centre.told(second).of(AlertHandled) == []
+    # The gateway hears that unit already; the broker has to send again what it retains.
+    centre.greet(second, principal=GATEWAY, membership=(PROVINCE, COMMUNE), alert_media=(siren,))
+    centre.wait(second, PlayEnded)
+    assert len(centre.told(first).of(PlayStarted)) == 1
