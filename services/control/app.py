@@ -30,6 +30,7 @@ from services.control.reconciler import run_reconciler
 from services.control.relay_files import RelayFiles
 from services.control.relay_point import run_relay_point
 from services.control.settings import ControlSettings, HttpSettings, MediaSettings
+from services.control.trust.issuer import Issuer, load_issuer
 from services.control.trust.keyring import load_keyring
 from services.control.unit_directory import UnitDirectory
 from services.shared.clock import utc_now
@@ -45,6 +46,7 @@ _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPRO
 async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
     """Serve, plan, deliver and prove until `stop` is set; what ends by itself ends the process."""
     keyring = load_keyring(settings.signing.key_file, settings.signing.keys_file)
+    issuer = load_issuer(settings.enrolment, keyring=keyring, broker_ca_file=settings.broker.ca_file)
     registry = CollectorRegistry()
     metrics = ControlMetrics(registry)
     async with open_database(settings.database, application="control") as database:
@@ -54,6 +56,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
             registry=registry,
             broker_is_connected=lambda: bool(registry.get_sample_value("control_broker_connected")),
             clock=utc_now,
+            issuer=issuer,
         )
         async with asyncio.TaskGroup() as group:
             loops = [
@@ -106,6 +109,7 @@ def make_services(
     broker_is_connected: Callable[[], bool],
     clock: Callable[[], datetime],
     passwords: Passwords | None = None,
+    issuer: Issuer | None = None,
 ) -> Services:
     """The parts routes stand on."""
     files = MediaFiles(settings.media.directory)
@@ -120,6 +124,8 @@ def make_services(
         http=settings.http,
         media=settings.media,
         relays=settings.relays,
+        enrolment=settings.enrolment,
+        issuer=issuer,
         sessions=settings.sessions,
         policy=settings.policy,
         horizon_days=settings.planning.horizon_days,

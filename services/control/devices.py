@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from schemas.identifiers import DeviceId, UnitId
-from services.control import audit, device_store, planning_queue
+from services.control import audit, device_store, enrolment_store, planning_queue
 from services.control.audit import Entry
 from services.control.device_store import Device, NewDevice
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
@@ -204,6 +204,8 @@ async def retire(connection: Connection, device: Device, *, actor: Actor, origin
         raise Conflict("gateway_in_use", facts={"id": device.device_id, "devices": len(spoken_for)})
     await device_store.end_assignment(connection, device.device_no, at=now)
     await device_store.retire_device(connection, device.device_no, at=now)
+    await enrolment_store.delete_claim(connection, device.device_no)
+    await enrolment_store.revoke(connection, device.device_no, reason="retired", by=actor, at=now)
     return await _changed(connection, device, "device_retired", actor=actor, origin=origin, now=now)
 
 

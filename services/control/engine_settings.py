@@ -6,7 +6,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from schemas import limits
 from services.control.relay_addresses import Rules
@@ -25,6 +25,42 @@ class SigningSettings(SettingsGroup):
     @classmethod
     def _is_readable(cls, value: Path) -> Path:
         return readable_file(value)
+
+
+class EnrolmentSettings(SettingsGroup):
+    """Devices that fetch their certificates themselves; without authority, root key and broker nobody can enrol here."""
+
+    ca_file: Path | None = Field(
+        default=None, description="PEM certificate of the authority that signs for devices which enrol"
+    )
+    ca_key_file: Path | None = Field(default=None, description="PEM private key of that authority")
+    ca_key_passphrase: SecretStr | None = Field(default=None, description="what that key is encrypted with")
+    root_key_file: Path | None = Field(
+        default=None, description="PEM public half of the root signing key, which devices are given"
+    )
+    broker_host: str = Field(
+        default="", max_length=253, description="name by which devices reach the broker, as in its certificate"
+    )
+    broker_port: int = Field(default=8883, ge=1, le=65535, description="port of the broker's listener for devices")
+    claim_validity: Duration = Field(default=timedelta(days=90), description="how long a claim code may be used")
+    certificate_validity: Duration = Field(
+        default=timedelta(days=397), description="how long a device's certificate holds"
+    )
+    overlap: Duration = Field(
+        default=timedelta(days=7), description="how long a certificate still holds after it was renewed"
+    )
+
+    @field_validator("ca_file", "ca_key_file", "root_key_file")
+    @classmethod
+    def _is_readable(cls, value: Path | None) -> Path | None:
+        return None if value is None else readable_file(value)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> EnrolmentSettings:
+        needed = (self.ca_file, self.ca_key_file, self.root_key_file, self.broker_host or None)
+        if any(each is not None for each in needed) and None in needed:
+            raise ValueError("ca_file, ca_key_file, root_key_file and broker_host belong together")
+        return self
 
 
 class PlanningSettings(SettingsGroup):

@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.control.engine_settings import (
     DeliverySettings,
+    EnrolmentSettings,
     PlanningSettings,
     ProofSettings,
     RelaySettings,
@@ -134,6 +135,9 @@ class ControlSettings(ServiceSettings):
     sessions: SessionSettings = Field(default_factory=SessionSettings, description="logins")
     policy: PolicySettings = Field(default_factory=PolicySettings, description="decisions of the province")
     signing: SigningSettings = Field(description="keys that sign what devices are told")
+    enrolment: EnrolmentSettings = Field(
+        default_factory=EnrolmentSettings, description="devices that fetch their certificates themselves"
+    )
     planning: PlanningSettings = Field(default_factory=PlanningSettings, description="planning")
     delivery: DeliverySettings = Field(default_factory=DeliverySettings, description="publishing to devices")
     proof: ProofSettings = Field(default_factory=ProofSettings, description="proof of play")

@@ -18,6 +18,7 @@ class Scope(enum.StrEnum):
     LOGIN_AND_ORIGIN = "login_and_origin"
     LOGIN = "login"
     ORIGIN = "origin"
+    ENROLMENT = "enrolment"  # wrong claim codes, by the address they come from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class Policy:
 POLICIES: dict[Scope, Policy] = {
     Scope.LOGIN_AND_ORIGIN: Policy(free=4, first=timedelta(seconds=1), longest=timedelta(minutes=15)),
     Scope.LOGIN: Policy(free=30, first=timedelta(seconds=1), longest=timedelta(seconds=30)),
+    # A code has a hundred random bits: this is against floods, and leaves a workshop behind one address at work.
+    Scope.ENROLMENT: Policy(free=20, first=timedelta(seconds=1), longest=timedelta(minutes=5)),
     Scope.ORIGIN: Policy(free=60, first=timedelta(seconds=1), longest=timedelta(minutes=5)),
 }
 

@@ -32,7 +32,7 @@ from services.control.api.app import create_api
 from services.control.api.context import Services
 from services.control.bulletin_store import Bulletin, MediaFile
 from services.control.device_store import NewDevice
-from services.control.engine_settings import RelaySettings
+from services.control.engine_settings import EnrolmentSettings, RelaySettings
 from services.control.measurement import Limits, Measures
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
@@ -41,6 +41,8 @@ from services.control.passwords import Passwords
 from services.control.permissions import Grant, Role
 from services.control.relay_files import RelayFiles
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
+from services.control.trust import certificates
+from services.control.trust.issuer import Issuer
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database, open_database
 from tests.support.database import TestDatabase
@@ -147,6 +149,18 @@ class Api:
             await connection.execute(query, *arguments)
 
 
+def an_issuer(now: datetime) -> Issuer:
+    """An authority of this test's own."""
+    return Issuer(
+        authority=certificates.make_issuing_ca(now=now),
+        root_public_key=bytes(range(32)),
+        broker_host="mqtt.loa.test",
+        broker_port=8883,
+        broker_ca="-----BEGIN CERTIFICATE-----\n",
+        validity=timedelta(days=397),
+    )
+
+
 @asynccontextmanager
 async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncIterator[Api]:
     """The application over a database with `TREE` in it; `changes` replace parts of `Services`."""
@@ -169,6 +183,8 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "http": HttpSettings(),
             "media": media,
             "relays": RelaySettings(),
+            "enrolment": EnrolmentSettings(),
+            "issuer": an_issuer(clock.now),
             "sessions": SessionSettings(token_lifetime=timedelta(days=4_000)),
             "policy": PolicySettings(),
             "horizon_days": 7,

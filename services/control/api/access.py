@@ -44,6 +44,9 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC = frozenset(
     {
         ("POST", "/api/v1/sessions"),
+        # Devices have no account: a claim code, or the key of the present certificate, says who they are.
+        ("POST", "/api/v1/enrolments"),
+        ("POST", "/api/v1/enrolments/renewals"),
         ("GET", "/api/v1/openapi.json"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from schemas.identifiers import UnitId
-from services.control.engine_settings import RelaySettings
+from services.control.engine_settings import EnrolmentSettings, RelaySettings
 from services.control.errors import Fault, Forbidden
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
@@ -20,6 +20,7 @@ from services.control.passwords import Passwords
 from services.control.permissions import Actor, Permission, Rights
 from services.control.relay_files import RelayFiles
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
+from services.control.trust.issuer import Issuer
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database
 
@@ -40,6 +41,8 @@ class Services:
     http: HttpSettings
     media: MediaSettings
     relays: RelaySettings
+    enrolment: EnrolmentSettings
+    issuer: Issuer | None  # None: nobody can enrol here
     sessions: SessionSettings
     policy: PolicySettings
     horizon_days: int

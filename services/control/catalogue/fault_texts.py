@@ -29,6 +29,26 @@ FAULTS: dict[str, Parts] = {
         ("Giá trị không hợp lệ.", "The value is not valid."),
         ("Xem mô tả của trường trong tài liệu OpenAPI.", "See the field's description in the OpenAPI document."),
     ),
+    "csr_malformed": _fault(
+        ("Không đọc được yêu cầu cấp chứng thư.", "This is no certificate signing request."),
+        ("Gửi PKCS 10 dạng PEM.", "Send PKCS 10 in PEM."),
+    ),
+    "csr_not_signed_by_its_key": _fault(
+        ("Yêu cầu không được ký bằng chính khóa của nó.", "The request is not signed by its own key."),
+        ("Ký yêu cầu bằng khóa riêng của thiết bị.", "Sign it with the device's private key."),
+    ),
+    "csr_key_not_p256": _fault(
+        ("Khóa không phải loại được nhận.", "The key is of a kind that is not taken."),
+        ("Dùng khóa đường cong elliptic P-256.", "Use an elliptic-curve key on P-256."),
+    ),
+    "not_a_certificate": _fault(
+        ("Không đọc được chứng thư.", "This is no certificate."),
+        ("Gửi chứng thư hiện tại dạng PEM.", "Send the present certificate in PEM."),
+    ),
+    "not_base64": _fault(
+        ("Không phải Base64 hợp lệ.", "This is no valid Base64."),
+        ("Mã hóa chữ ký bằng Base64 chuẩn (RFC 4648).", "Encode the signature in standard Base64 (RFC 4648)."),
+    ),
     "text_too_short": _fault(
         ("Văn bản quá ngắn hoặc để trống.", "The text is too short or empty."),
         ("Số ký tự tối thiểu: {limit}.", "Characters at least: {limit}."),

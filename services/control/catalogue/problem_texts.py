@@ -196,6 +196,71 @@ PROBLEMS: dict[str, Parts] = {
         ("Không tìm thấy thiết bị", "No such device"),
         ("Không có thiết bị {id}.", "There is no device {id}."),
     ),
+    "claim_not_found": _problem(
+        ("Không có mã khai báo chờ dùng", "No claim code is waiting"),
+        ("Thiết bị {id} không có mã khai báo nào chưa dùng.", "Device {id} has no unused claim code."),
+    ),
+    "claim_code_not_valid": _problem(
+        ("Mã khai báo không dùng được", "The claim code is not valid"),
+        (
+            "Mã sai, đã hết hạn hoặc đã được dùng; hãy xin quản trị viên cấp mã mới cho thiết bị.",
+            "The code is wrong, over or used; ask an administrator for a new one for the device.",
+        ),
+    ),
+    "too_many_enrolments": _problem(
+        ("Quá nhiều lần khai báo sai", "Too many failed enrolments"),
+        ("Hãy thử lại sau {seconds} giây.", "Try again in {seconds} seconds."),
+    ),
+    "renewal_not_proven": _problem(
+        ("Chưa chứng minh được khóa hiện tại", "The present key is not proven"),
+        (
+            "Chứng thư không phải của hệ thống này, hoặc chữ ký không phải của khóa trong chứng thư đó.",
+            "The certificate is not one of this authority, or its key did not sign the request.",
+        ),
+    ),
+    "certificate_not_good": _problem(
+        ("Chứng thư hiện tại không còn giá trị", "The present certificate is no longer good"),
+        (
+            "Chứng thư đã hết hạn, bị thu hồi, hoặc thiết bị đã ngừng sử dụng; cần mã khai báo mới.",
+            "It is over or revoked, or the device is out of service; a new claim code is needed.",
+        ),
+    ),
+    "certificate_renewed_already": _problem(
+        ("Chứng thư đã được gia hạn", "The certificate was renewed already"),
+        (
+            "Chứng thư này của {id} đã được gia hạn bằng một khóa khác; nếu không phải do thiết bị, hãy thu hồi ngay.",
+            "This certificate of {id} was renewed with another key; if the device did not do that, revoke it at once.",
+        ),
+    ),
+    "renewed_too_soon": _problem(
+        ("Chứng thư vừa mới được cấp", "The certificate was issued only just now"),
+        ("Hãy gia hạn sau {seconds} giây nữa.", "Renew it in {seconds} seconds."),
+    ),
+    "device_has_no_session": _problem(
+        ("Thiết bị không tự kết nối", "The device does not connect by itself"),
+        (
+            "Thiết bị {id} nói qua cổng {gateway} nên không cần chứng thư riêng.",
+            "Device {id} speaks through gateway {gateway} and needs no certificate of its own.",
+        ),
+    ),
+    "no_certificate_to_revoke": _problem(
+        ("Không có chứng thư nào để thu hồi", "There is no certificate to revoke"),
+        (
+            "Hệ thống không giữ chứng thư nào còn hiệu lực của {id}. Chứng thư cấp tại xưởng được thu hồi bằng"
+            " `./loa installation revoke`.",
+            "No certificate of {id} issued here is still good. One made at the factory is revoked with"
+            " `./loa installation revoke`.",
+        ),
+    ),
+    "enrolment_not_set_up": _problem(
+        ("Chưa thiết lập khai báo thiết bị", "Enrolment is not set up"),
+        (
+            "Hệ thống chưa được giao khóa cấp chứng thư (CONTROL_ENROLMENT__…). Hãy thiết lập, hoặc cấp chứng thư bằng"
+            " `./loa installation devices`.",
+            "No issuing key was given to this service (CONTROL_ENROLMENT__…). Give it one, or issue certificates with"
+            " `./loa installation devices`.",
+        ),
+    ),
     "bulletin_not_found": _problem(
         ("Không tìm thấy bản tin", "No such bulletin"),
         ("Không có bản tin {id}.", "There is no bulletin {id}."),

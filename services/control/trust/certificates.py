@@ -121,6 +121,11 @@ def make_device_ca(*, now: datetime, key: ec.EllipticCurvePrivateKey | None = No
     return _make_ca("Loa device CA", now=now, key=key or new_key())
 
 
+def make_issuing_ca(*, now: datetime, key: ec.EllipticCurvePrivateKey | None = None) -> Authority:
+    """Return a new authority for devices that enrol: the one that control may hold, so that the other stays offline."""
+    return _make_ca("Loa enrolment CA", now=now, key=key or new_key())
+
+
 def make_service_ca(*, now: datetime, key: ec.EllipticCurvePrivateKey | None = None) -> Authority:
     """Return a new authority for the broker and our services."""
     return _make_ca("Loa service CA", now=now, key=key or new_key())
@@ -145,6 +150,23 @@ def issue_device_certificate(
         ca,
         common_name=str(name),
         public_key=_proven_key(proof),
+        usage=ExtendedKeyUsageOID.CLIENT_AUTH,
+        now=now,
+        valid_for=valid_for,
+    )
+
+
+def issue_canary(
+    ca: Authority, number: int, public_key: ec.EllipticCurvePublicKey, *, now: datetime, valid_for: timedelta
+) -> x509.Certificate:
+    """Return a certificate to be put on revocation list `number`: who refuses it as revoked has that list in force.
+
+    Its name holds a colon, so it is no device's.
+    """
+    return _issue(
+        ca,
+        common_name=f"canary:{number}",
+        public_key=_proven_key(public_key),
         usage=ExtendedKeyUsageOID.CLIENT_AUTH,
         now=now,
         valid_for=valid_for,
@@ -231,6 +253,13 @@ def parse_csr(data: bytes) -> x509.CertificateSigningRequest:
         raise CertificateRefused(RefusalReason.MALFORMED, "not a certificate signing request") from error
 
 
+def proven_request(data: bytes) -> x509.CertificateSigningRequest:
+    """Return the request in `data` if its own P-256 key has signed it; raises `CertificateRefused`."""
+    request = parse_csr(data)
+    _proven_key(request)
+    return request
+
+
 def common_name(certificate: x509.Certificate) -> str:
     """Return the name the broker will know the holder of `certificate` by; raises `ValueError` when it has none."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -249,17 +278,26 @@ def crl_pem(crl: x509.CertificateRevocationList) -> bytes:
     return crl.public_bytes(serialization.Encoding.PEM)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return `key` in PEM (PKCS 8), unencrypted: the file's mode protects it."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def key_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+    """Return `key` in PEM (PKCS 8), encrypted with `passphrase`; without one, the file's mode has to protect it."""
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption(passphrase))
 
 
-def parse_authority(certificate: bytes, key: bytes) -> Authority:
-    """Return the authority written as two PEM texts; raises `ValueError` when they do not belong together."""
+def encryption(passphrase: bytes | None) -> serialization.KeySerializationEncryption:
+    """How a private key is written: encrypted, where there is a passphrase."""
+    return serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+
+
+def parse_authority(certificate: bytes, key: bytes, passphrase: bytes | None = None) -> Authority:
+    """Return the authority written as two PEM texts.
+
+    Raises `ValueError` when they do not belong together or the passphrase is missing, wrong or not needed.
+    """
     parsed_certificate = x509.load_pem_x509_certificate(certificate)
-    parsed_key = serialization.load_pem_private_key(key, password=None)
+    try:
+        parsed_key = serialization.load_pem_private_key(key, password=passphrase)
+    except TypeError as error:  # encrypted and no passphrase given, or the other way round
+        raise ValueError(str(error)) from error
     if not isinstance(parsed_key, ec.EllipticCurvePrivateKey):
         raise ValueError("an authority signs with an elliptic-curve key")
     if parsed_key.public_key() != parsed_certificate.public_key():

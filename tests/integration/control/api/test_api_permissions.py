@@ -82,6 +82,11 @@ MAY: dict[str, set[Role]] = {
     "POST /api/v1/devices/{device_id}/move": {Role.ADMINISTRATOR},
     "PUT /api/v1/devices/{device_id}/gateway": {Role.ADMINISTRATOR},
     "POST /api/v1/devices/{device_id}/retire": {Role.ADMINISTRATOR},
+    "POST /api/v1/devices/{device_id}/claim": {Role.ADMINISTRATOR},
+    "DELETE /api/v1/devices/{device_id}/claim": {Role.ADMINISTRATOR},
+    "POST /api/v1/devices/claims": {Role.ADMINISTRATOR},
+    "GET /api/v1/devices/{device_id}/certificates": SEEING,
+    "POST /api/v1/devices/{device_id}/certificate/revoke": {Role.ADMINISTRATOR},
     "POST /api/v1/media": {Role.OFFICER},
     "GET /api/v1/media/{sha256}": SEEING,
     "GET /api/v1/subject-fields": SEEING,
@@ -364,6 +369,39 @@ async def _new_device(api: Api, unit: str) -> dict[str, Any]:
 @example("POST", "/api/v1/devices")
 async def _(api: Api, unit: str) -> Ask:
     return Ask("/api/v1/devices", {"json": await _new_device(api, unit)}, 201)
+
+
+async def _claimable(api: Api, unit: str) -> str:
+    device_id = await add_device(api, unit)
+    administrator = await api.person((Role.ADMINISTRATOR, "24"))
+    await api.client.post(f"/api/v1/devices/{device_id}/claim", headers=administrator)
+    return device_id
+
+
+@example("POST", "/api/v1/devices/{device_id}/claim")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/devices/{await add_device(api, unit)}/claim", status=201)
+
+
+@example("DELETE", "/api/v1/devices/{device_id}/claim")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/devices/{await _claimable(api, unit)}/claim", status=204)
+
+
+@example("POST", "/api/v1/devices/claims")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask("/api/v1/devices/claims", {"json": {"device_ids": [await add_device(api, unit)]}}, 201)
+
+
+@example("GET", "/api/v1/devices/{device_id}/certificates")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/devices/{await _claimable(api, unit)}/certificates")
+
+
+@example("POST", "/api/v1/devices/{device_id}/certificate/revoke")
+async def _(api: Api, unit: str) -> Ask:
+    path = f"/api/v1/devices/{await _claimable(api, unit)}/certificate/revoke"
+    return Ask(path, {"json": {"reason": "stolen"}})
 
 
 @example("POST", "/api/v1/devices/batch")
