@@ -106,8 +106,11 @@ def _consider(turn: Turn, payload: bytes, alert: Alert) -> Refusal | None:
     is_meant = is_addressed(turn.state, alert)
     if not is_meant and alert.alert_id not in turn.state.alerts.standing:
         return None  # an ordinary message that is none of this device's business
-    turn.state = replace(turn.state, trust=replace(known, floor_ms=max(known.floor_ms, alert.issued_at_ms)))
-    _note(turn, alert.alert_id, alert.alert_version, alert.valid_until_ms)
+    turn.state = replace(
+        turn.state,
+        trust=replace(known, floor_ms=max(known.floor_ms, alert.issued_at_ms)),
+        alerts=_noted(turn, alert.alert_id, alert.alert_version, alert.valid_until_ms),
+    )
     if late_ms >= 0:
         _tell(turn, alert, AlertResult.EXPIRED)
     elif not is_meant:
@@ -134,7 +137,8 @@ def _obey(turn: Turn, payload: bytes, alert: Alert) -> None:
     for earlier in alert.references:
         if earlier != alert.alert_id:
             _end(turn, earlier)
-            _note(turn, earlier, _ENDED, alert.valid_until_ms)
+            noted = _noted(turn, earlier, _ENDED, alert.valid_until_ms)
+            turn.state = replace(turn.state, alerts=noted)
     match alert.purpose:
         case Purpose.ALERT | Purpose.AUDIBLE_TEST:
             _take(turn, payload, alert)
@@ -306,18 +310,21 @@ def _expire(turn: Turn, standing: Standing) -> None:
 
 
 def _go_on(turn: Turn, standing: Standing) -> None:
-    playable = _playable(turn.state.profile.kind, standing.alert)
     if standing.item is not None:
         reference = _reference(standing, standing.item)
         if any(each.reference == reference for each in turn.state.programme.orders):
             return  # it sounds, waits for its turn, or for a silence to end
         standing = replace(standing, item=None)
+    playable = _playable(turn.state.profile.kind, standing.alert)
     ready = [each for each in standing.left if _is_at_hand(turn.state, playable[each])]
     repeats = standing.alert.repeat_interval_s
     if standing.left and not ready and (repeats is not None or _none_can_come(turn.state, standing, playable)):
         standing = replace(standing, left=())
     if standing.left:
-        _put(turn, _begin(turn, standing, playable, ready[0]) if ready else standing)
+        if ready:
+            _begin(turn, standing, ready[0], playable[ready[0]])
+        else:
+            _put(turn, standing)
         return
     if standing.next_uptime_ms is None and standing.round_at_ms and repeats is not None:
         standing = replace(standing, next_uptime_ms=turn.now.uptime_ms + 1_000 * repeats)
@@ -330,12 +337,12 @@ def _go_on(turn: Turn, standing: Standing) -> None:
         return
     round_at_ms = max(turn.now.at_ms, standing.round_at_ms + 1)
     standing = replace(standing, round_at_ms=round_at_ms, left=tuple(playable), next_uptime_ms=None)
-    _put(turn, _begin(turn, standing, playable, ready[0]))
+    _begin(turn, standing, ready[0], playable[ready[0]])
 
 
-def _begin(turn: Turn, standing: Standing, playable: dict[int, _Content], item: int) -> Standing:
+def _begin(turn: Turn, standing: Standing, item: int, content: _Content) -> None:
     """Offer one content of a round to the arbitration."""
-    alert, content = standing.alert, playable[item]
+    alert = standing.alert
     is_emergency = alert.rank.level is Level.EMERGENCY
     remaining_ms = alert.valid_until_ms - trust.believed_ms(turn.now, turn.state.trust.floor_ms)
     ordered = Order(
@@ -350,8 +357,9 @@ def _begin(turn: Turn, standing: Standing, playable: dict[int, _Content], item: 
         begin_by_uptime_ms=turn.now.uptime_ms + max(0, remaining_ms),
         passes_cap=is_emergency,
     )
-    turn.state = replace(turn.state, programme=playback.order(turn.state.programme, ordered))
-    return replace(standing, item=item, left=tuple(each for each in standing.left if each != item))
+    left = tuple(each for each in standing.left if each != item)
+    alerts = _with(turn.state.alerts, replace(standing, item=item, left=left))
+    turn.state = replace(turn.state, alerts=alerts, programme=playback.order(turn.state.programme, ordered))
 
 
 def _reference(standing: Standing, item: int) -> PlayReference:
@@ -431,8 +439,11 @@ def _is_stored(state: DeviceState, sha256: bytes) -> bool:
 def _put(turn: Turn, standing: Standing) -> None:
     alerts = turn.state.alerts
     if alerts.standing.get(standing.alert.alert_id) != standing:
-        changed = {**alerts.standing, standing.alert.alert_id: standing}
-        turn.state = replace(turn.state, alerts=replace(alerts, standing=changed))
+        turn.state = replace(turn.state, alerts=_with(alerts, standing))
+
+
+def _with(alerts: Alerts, standing: Standing) -> Alerts:
+    return replace(alerts, standing={**alerts.standing, standing.alert.alert_id: standing})
 
 
 def _remove(turn: Turn, alert_id: uuid.UUID) -> None:
@@ -458,15 +469,15 @@ def _end(turn: Turn, alert_id: uuid.UUID, *, told_as: Alert | None = None) -> No
     _tell(turn, told_as or standing.alert, result)
 
 
-def _note(turn: Turn, alert_id: uuid.UUID, version: int, valid_until_ms: int) -> None:
-    """Remember that a version was dealt with, and forget what nobody can replay any more."""
+def _noted(turn: Turn, alert_id: uuid.UUID, version: int, valid_until_ms: int) -> Alerts:
+    """The alerts that remember that a version was dealt with, and forget what nobody can replay any more."""
     alerts, floor_ms = turn.state.alerts, turn.state.trust.floor_ms
     believed_ms = trust.believed_ms(turn.now, floor_ms)
     earlier = alerts.handled.get(alert_id)
     until_ms = max(valid_until_ms + REMEMBERED_MS, 0 if earlier is None else earlier.until_ms)
     one = Handled(version=version if earlier is None else max(version, earlier.version), until_ms=until_ms)
     handled = {key: each for key, each in alerts.handled.items() if each.until_ms > believed_ms}
-    turn.state = replace(turn.state, alerts=replace(alerts, handled={**handled, alert_id: one}))
+    return replace(alerts, handled={**handled, alert_id: one})
 
 
 def _tell(turn: Turn, alert: Alert, result: AlertResult, detail: str | None = None) -> None:

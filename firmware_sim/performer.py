@@ -212,10 +212,10 @@ class Performer:
         self.feed(inputs.AlertReceived(payload=payload))
 
     @property
-    def units(self) -> frozenset[uuid.UUID]:
+    def units(self) -> tuple[uuid.UUID, ...]:
         """The units whose alerts concern this device: its signed membership."""
         config = None if self._is_off or self._state is None else self._state.config
-        return frozenset() if config is None else frozenset(config.order.membership)
+        return () if config is None else config.order.membership
 
     def connected(self) -> None:
         """The uplink is there."""

@@ -270,7 +270,7 @@ class Steward:
         A device that has come to lie in a unit, or was down until now, needs what is retained there, even when another
         device of the station hears that unit already.
         """
-        units = {performer.profile.id: performer.units for performer in self.performers}
+        units = {performer.profile.id: frozenset(performer.units) for performer in self.performers}
         returned = {performer.profile.id for performer in again}
         anew = {
             unit

@@ -8,6 +8,7 @@ came in. Each refusal is a security event (S-11).
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -154,7 +155,16 @@ def verify_alert(message: bytes, trust: Trust) -> Alert | Refusal:
     keys = trust.keys
     if keys is None:
         return Refusal(reason=RefusalReason.UNKNOWN_KEY, detail="no keys were announced yet")
-    return _opened(Alert, message, lambda: signing.verify_under(Alert, message, keys.order))
+    return _opened(Alert, message, lambda: signing.verify_under(Alert, message, keys.order, decode=_decoded))
+
+
+@functools.lru_cache(maxsize=64)
+def _decoded(cls: type[Alert], payload: bytes) -> Alert:
+    """What the payload of an alert says: worked out once for a fleet in one process, whose devices all hear the same.
+
+    Nothing else is shared: each device checks the signature over the bytes it got itself, before it asks what they say.
+    """
+    return signing.strictly(cls, payload)
 
 
 def verify_segments(message: bytes, trust: Trust) -> SegmentList | Refusal:

@@ -7,7 +7,7 @@ type is signed, so a plan can never be passed off as a command.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from cryptography.exceptions import InvalidSignature
@@ -56,23 +56,36 @@ def verify(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519Pub
 
     Raises `SignatureError`. Audience, window and serial are the receiver's to judge: only it knows who and when it is.
     """
-    return _open(cls, message, keyring)[0]
+    return _open(cls, message, keyring, strictly)[0]
 
 
-def verify_under(cls: type[OrderT], message: bytes, key_set: KeySet) -> OrderT:
+def strictly(cls: type[OrderT], payload: bytes) -> OrderT:
+    """Return the order in the payload of a signed message; raises `DecodeError`."""
+    return codec.decode(cls, payload, deterministic=True)
+
+
+def verify_under(
+    cls: type[OrderT], message: bytes, key_set: KeySet, *, decode: Callable[[type[OrderT], bytes], OrderT] = strictly
+) -> OrderT:
     """Return the order inside `message` if a key of `key_set` signed it as a `cls`, issued while that key was valid.
 
-    Raises `SignatureError`; a key outside its window is an unknown key.
+    Raises `SignatureError`; a key outside its window is an unknown key. Whoever reads the same bytes again and again may
+    give a `decode` that remembers: the signature is checked before it is asked.
     """
     keyring = {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in key_set.keys}
-    order, kid = _open(cls, message, keyring)
+    order, kid = _open(cls, message, keyring, decode)
     (key,) = (key for key in key_set.keys if key.kid == kid)
     if not key.not_before_ms <= order.issued_at_ms < key.not_after_ms:
         raise SignatureError(SignatureReason.UNKNOWN_KEY, f"{kid.hex()}: issued outside the window of its key")
     return order
 
 
-def _open(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519PublicKey]) -> tuple[OrderT, bytes]:
+def _open(
+    cls: type[OrderT],
+    message: bytes,
+    keyring: Mapping[bytes, Ed25519PublicKey],
+    decode: Callable[[type[OrderT], bytes], OrderT],
+) -> tuple[OrderT, bytes]:
     protected, payload, signature = _parts(message, cls.SIZE_LIMIT + OVERHEAD_BYTES)
     header = _header(protected)
     # Each check before the signature's own only picks the reason: an exact comparison follows below.
@@ -90,7 +103,7 @@ def _open(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519Publ
     except InvalidSignature:
         raise SignatureError(SignatureReason.BAD_SIGNATURE) from None
     try:
-        return codec.decode(cls, payload, deterministic=True), kid
+        return decode(cls, payload), kid
     except DecodeError as error:
         raise SignatureError(SignatureReason.MALFORMED, str(error)) from error
 
