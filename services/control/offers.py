@@ -20,6 +20,7 @@ from services.control import (
     offer_store,
     planning_queue,
     policy_store,
+    unit_reform,
     unit_store,
 )
 from services.control.audit import Entry
@@ -91,7 +92,7 @@ async def decide(
     decided = await offer_store.decide(
         connection, offer, state, scheduled_as=None, note=note, by=actor.account_id, at=now
     )
-    await _changed(connection, offer, decided, actor=actor, origin=origin, now=now)
+    await _changed(connection, offer, decided, rights.tree, actor=actor, origin=origin, now=now)
     return decided
 
 
@@ -135,7 +136,7 @@ async def schedule(
         by=actor.account_id,
         at=now,
     )
-    await _changed(connection, offer, decided, actor=actor, origin=origin, now=now)
+    await _changed(connection, offer, decided, rights.tree, actor=actor, origin=origin, now=now)
     return Scheduled(offer=decided, accepted=accepted)
 
 
@@ -183,8 +184,16 @@ async def _own(connection: Connection, offer: Offer) -> StoredBroadcast | None:
 
 
 async def _changed(
-    connection: Connection, before: Offer, after: Offer, *, actor: Actor, origin: str | None, now: datetime
+    connection: Connection,
+    before: Offer,
+    after: Offer,
+    tree: UnitTree,
+    *,
+    actor: Actor,
+    origin: str | None,
+    now: datetime,
 ) -> None:
+    await unit_reform.carry_on(connection, after.unit_id, tree, now=now)
     await planning_queue.request_broadcast(connection, BroadcastId(after.broadcast_id), at=now)
     await audit.record(
         connection,

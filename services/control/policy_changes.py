@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from schemas.identifiers import UnitId
-from services.control import audit, bulletin_store, planning_queue, policies, policy_store
+from services.control import audit, bulletin_store, planning_queue, policies, policy_store, unit_reform
 from services.control.audit import Entry
 from services.control.errors import Fault, Invalid
 from services.control.permissions import Actor, Permission, Rights
@@ -68,6 +68,7 @@ async def put(
     if faults:
         raise Invalid(*faults, code="policy_invalid")
     saved = await policy_store.put(connection, unit_id, document, by=actor.account_id, at=now)
+    await unit_reform.carry_on(connection, unit_id, tree, now=now)
     await planning_queue.request_everything(connection, at=now)
     await audit.record(
         connection,

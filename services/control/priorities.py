@@ -15,7 +15,7 @@ from schemas.arbitration import Contender, Precedence, precedence
 from schemas.fields import Level, PlayReference, PlaySource
 from schemas.identifiers import BroadcastId, UnitId
 from schemas.orders import DEFAULT_PLACE, Rank
-from services.control import audit, planning_queue, priority_store
+from services.control import audit, planning_queue, priority_store, unit_reform
 from services.control.audit import Entry
 from services.control.errors import Conflict, Fault, Invalid
 from services.control.permissions import Actor
@@ -67,6 +67,7 @@ async def put(
     unit_id: UnitId,
     present: Sequence[PriorityBroadcast],
     wanted: Sequence[BroadcastId],
+    tree: UnitTree,
     *,
     actor: Actor,
     origin: str | None,
@@ -77,6 +78,7 @@ async def put(
     if faults:
         raise Invalid(*faults)
     await priority_store.put(connection, unit_id, wanted, by=actor.account_id, at=now)
+    await unit_reform.carry_on(connection, unit_id, tree, now=now)
     before = {each.broadcast_id: each.place for each in present}
     for place, broadcast_id in enumerate(wanted):
         if before[broadcast_id] != place:

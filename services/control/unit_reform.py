@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from schemas.identifiers import UnitId
 from services.control import (
     audit,
     planning_queue,
@@ -27,7 +28,7 @@ from services.control.planning.recurrence import start_of
 from services.control.unit_directory import check_nobody_stranded
 from services.control.unit_reform_store import Carried
 from services.control.unit_reforms import Reform
-from services.control.units import UnitHistory
+from services.control.units import UnitHistory, UnitTree
 from services.shared.database.pool import Connection
 
 TREE = "tree"
@@ -96,8 +97,10 @@ async def reform(
     day_starts_at = start_of(valid_from, zone)
     await unit_reform_store.add_parts(connection, decided.parts, valid_from=valid_from, at=now)
     await unit_reform_store.add_heirs(connection, decided.heirs, decided.ended_heirs, day_starts_at=day_starts_at)
-    carried = await unit_reform_store.carry(connection, decided.successions, at=now)
     eve = history.on(valid_from - timedelta(days=1))
+    pairs = [(each.old.unit_id, each.new.unit_id) for each in decided.successions if each.keeps_rights]
+    opening = {new_id for _, new_id in pairs if not eve.stands(new_id)}
+    carried = await unit_reform_store.carry(connection, pairs, opening, at=now)
     after = await unit_store.load_units(connection)
     await unit_reform_store.carry_requisitions(
         connection,
@@ -122,6 +125,15 @@ async def reform(
     reformed = Reformed(valid_from=valid_from, units=len(rows), reform=decided, carried=carried, history=after)
     await audit.record(connection, _entry(reformed, newest, *digests), actor=actor, origin=origin, at=now)
     return reformed
+
+
+async def carry_on(connection: Connection, unit_id: UnitId, tree: UnitTree, *, now: datetime) -> None:
+    """Have units that will follow `unit_id` have what it says now of limits, offers and order; `tree` is today's."""
+    if not tree.stands(unit_id):
+        return
+    for each in unit_reforms.inheritances(await unit_store.load_units(connection), unit_id):
+        ways = [(old_id, each.heir_id) for old_id in each.old_ids]
+        await unit_reform_store.carry(connection, ways, (each.heir_id,), at=now)
 
 
 def _entry(reformed: Reformed, newest: date, tree: bytes, mapping: bytes) -> audit.Entry:

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from schemas.identifiers import UnitId
 from services.control import vietnamese
 from services.control.planning.model import DeviceNo
-from services.control.unit_reforms import Holdings, Housed, Part, Succession
+from services.control.unit_reforms import Holdings, Housed, Part
 from services.control.units import UnitHeir
 from services.shared.database.pool import Connection
 
@@ -100,8 +100,19 @@ SELECT o.broadcast_id, w.new_id, min(o.state), min(o.offered_at), max(o.decided_
   JOIN control.offers o ON o.unit_id = w.old_id
  GROUP BY o.broadcast_id, w.new_id
 HAVING count(DISTINCT o.state) = 1 AND min(o.state) <> 'offered'
-    ON CONFLICT (broadcast_id, unit_id) DO NOTHING
+    ON CONFLICT (broadcast_id, unit_id) DO UPDATE
+   SET state = excluded.state, decided_at = excluded.decided_at, decided_by = excluded.decided_by,
+       note = excluded.note, scheduled_as = excluded.scheduled_as
+ WHERE control.offers.unit_id = ANY ($3)
 RETURNING unit_id
+"""
+
+# Until its day nobody speaks for a new unit: whatever stands there was carried, or offered by planning ahead.
+_FORGET_OFFERS = """
+UPDATE control.offers
+   SET state = 'offered', decided_at = NULL, decided_by = NULL, note = NULL, scheduled_as = NULL
+ WHERE unit_id = ANY ($1)
+   AND state <> 'offered'
 """
 
 _CARRY_PLACES = """
@@ -227,13 +238,25 @@ async def add_parts(connection: Connection, parts: Sequence[Part], *, valid_from
     )
 
 
-async def carry(connection: Connection, successions: Sequence[Succession], *, at: datetime) -> Carried:
-    """Give new units the limits, decisions and order that all units before them had alike."""
-    alike = [each for each in successions if each.keeps_rights]
-    old, new = [each.old.unit_id for each in alike], [each.new.unit_id for each in alike]
+async def carry(
+    connection: Connection, ways: Sequence[tuple[UnitId, UnitId]], opening: Iterable[UnitId], *, at: datetime
+) -> Carried:
+    """Give new units the limits, decisions and order that all units before them had alike; `ways` are (old, new).
+
+    Of the `opening` ones, which are not there yet, nothing else stands afterwards; the others keep what they said.
+    """
+    old, new = [old_id for old_id, _ in ways], [new_id for _, new_id in ways]
+    opened = sorted(set(opening))
+    # One at a time: units that go over into the same one may decide at the same moment.
+    await connection.execute(
+        "SELECT FROM control.units WHERE unit_id = ANY ($1) ORDER BY unit_id FOR NO KEY UPDATE", opened
+    )
+    await connection.execute("DELETE FROM control.policies WHERE unit_id = ANY ($1)", opened)
+    await connection.execute("DELETE FROM control.priority_places WHERE unit_id = ANY ($1)", opened)
+    await connection.execute(_FORGET_OFFERS, opened)
     differ = await connection.fetch(_POLICIES_THAT_DIFFER, old, new)
     policies = await connection.fetch(_CARRY_POLICIES, old, new, at)
-    offers = await connection.fetch(_CARRY_OFFERS, old, new)
+    offers = await connection.fetch(_CARRY_OFFERS, old, new, opened)
     await connection.execute(_CARRY_PLACES, old, new)
     return Carried(
         policies=tuple(UnitId(row["unit_id"]) for row in policies),

@@ -94,6 +94,40 @@ class Reform:
     root_id: UnitId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inheritance:
+    """A unit that opens on a day to come, and the units that stand until then and have rights in it afterwards."""
+
+    heir_id: UnitId
+    old_ids: tuple[UnitId, ...]
+
+
+def inheritances(history: UnitHistory, unit_id: UnitId) -> tuple[Inheritance, ...]:
+    """The units that what `unit_id` decides is still to be carried to, one after the other; none where none will follow it.
+
+    A unit that is there already goes on with its own word, whoever goes over into it. `unit_id` must stand today.
+    """
+    found: list[Inheritance] = []
+    next_id: UnitId | None = unit_id
+    while next_id is not None:
+        heir = next((each for each in history.heirs if each.unit_id == next_id and _hands_over(each, history)), None)
+        if heir is None or history.on(heir.valid_from - timedelta(days=1)).stands(heir.heir_id):
+            break
+        old = tuple(
+            each.unit_id
+            for each in history.heirs
+            if (each.heir_id, each.valid_from) == (heir.heir_id, heir.valid_from) and _hands_over(each, history)
+        )
+        found.append(Inheritance(heir_id=heir.heir_id, old_ids=old))
+        next_id = heir.heir_id
+    return tuple(found)
+
+
+def _hands_over(heir: UnitHeir, history: UnitHistory) -> bool:
+    """Whether the old unit has a word of its own until that day; who was closed before has none any more."""
+    return heir.keeps_rights and history.on(heir.valid_from - timedelta(days=1)).stands(heir.unit_id)
+
+
 def undone(history: UnitHistory, valid_from: date, parts: Iterable[UnitId]) -> UnitHistory:
     """The history as if nobody had said yet who follows whom on a day: for saying it anew. `parts` are those of then."""
     gone = set(parts)

@@ -213,6 +213,7 @@ async def move_priority(unit_id: uuid.UUID, request: Request, caller: Decider, s
                 here,
                 order,
                 [BroadcastId(each) for each in body.order],
+                caller.rights.tree,
                 actor=caller.actor,
                 origin=caller.origin,
                 now=caller.now,

@@ -95,6 +95,7 @@ async def put_priority_order(
             unit,
             present,
             [BroadcastId(each) for each in body.order],
+            caller.rights.tree,
             actor=caller.actor,
             origin=caller.origin,
             now=caller.now,

@@ -402,3 +402,87 @@ async def test_limits_decisions_and_orders_go_over(api: Api) -> None:
         datetime.combine(REFORM, datetime.min.time(), ZONE),
     )
     assert carried == board
+
+
+MERGER = "code,parent_code,level,name\n24,,province,Tỉnh Mới\n51,24,commune,Xã Đông\n52,24,commune,Xã Tây\n"
+
+
+async def test_what_communes_say_until_the_day_of_their_merger_goes_over_too(api: Api) -> None:
+    devices = {code: await add_device(api, code) for code in ("11", "12", "21")}
+    daily = {"recurrence": "daily", "local_times": ["06:00"], "targets": [{"unit_id": str(api.units["24"])}]}
+    offered = (await add_broadcast(api, "24", level="normal", **daily))["broadcast_id"]
+    urgent = (await add_broadcast(api, "24", level="priority", **daily))["broadcast_id"]
+    answer = await reform(api, MERGER, "old_code,new_code\n24,24\n1,24\n2,24\n11,51\n12,51\n21,52\n")
+    assert answer.status_code == 200, answer.text
+    merged = (await codes(api, REFORM))["51"]
+    await plan(api)
+    officer = await api.person((Role.OFFICER, "11"), (Role.OFFICER, "12"))
+    administrator = await api.person((Role.ADMINISTRATOR, "24")) | {"If-Match": "*"}
+
+    async def decide(unit: str, word: str) -> None:
+        path = f"/api/v1/offers/{offered}/{api.units[unit]}/{word}"
+        assert (await api.client.post(path, json={}, headers=officer)).status_code == 200
+        await plan(api)
+
+    async def limit(unit: str, seconds: int) -> None:
+        path = f"/api/v1/units/{api.units[unit]}/policy"
+        response = await api.client.put(path, json={"max_day_s": seconds}, headers=administrator)
+        assert response.status_code == 200, response.text
+
+    async def carried() -> Any:
+        return await api.fetchval("SELECT state FROM control.offers WHERE unit_id = $1", merged)
+
+    # Two communes become one: what both decided alike is decided, and as long as they differ it will be asked again.
+    await decide("11", "accept")
+    assert await carried() == "offered"
+    assert await heard_on(api, offered, REFORM) == {}
+    await decide("12", "accept")
+    assert await carried() == "accepted"
+    assert set(await heard_on(api, offered, REFORM)) == {devices["11"], devices["12"]}
+    await decide("11", "decline")
+    assert await carried() == "offered"
+    assert await heard_on(api, offered, REFORM) == {}
+
+    await limit("11", 1800)
+    await limit("12", 1800)
+    assert await api.fetchval("SELECT body ->> 'max_day_s' FROM control.policies WHERE unit_id = $1", merged) == "1800"
+    await limit("12", 3600)
+    assert await api.fetchval("SELECT count(*) FROM control.policies WHERE unit_id = $1", merged) == 0
+
+    path = f"/api/v1/units/{api.units['11']}/priority-order"
+    response = await api.client.put(path, json={"order": [urgent]}, headers=officer | {"If-Match": "*"})
+    assert response.status_code == 200, response.text
+    places = await api.fetchval("SELECT array_agg(place) FROM control.priority_places WHERE unit_id = $1", merged)
+    assert places == [0]
+
+
+async def test_a_commune_that_goes_on_keeps_its_own_word(api: Api) -> None:
+    for code in ("11", "12"):
+        await add_device(api, code)
+    daily = {"recurrence": "daily", "local_times": ["06:00"], "targets": [{"unit_id": str(api.units["24"])}]}
+    offered = (await add_broadcast(api, "24", level="normal", **daily))["broadcast_id"]
+    tree = TREE.replace("12,1,commune,Xã An Lạc\n", "")
+    assert (await reform(api, tree, "old_code,new_code\n12,11\n")).status_code == 200
+    officer = await api.person((Role.OFFICER, "11"), (Role.OFFICER, "12"))
+    for unit, word in (("11", "decline"), ("12", "accept")):
+        path = f"/api/v1/offers/{offered}/{api.units[unit]}/{word}"
+        assert (await api.client.post(path, json={}, headers=officer)).status_code == 200
+    assert await api.fetchval("SELECT state FROM control.offers WHERE unit_id = $1", api.units["11"]) == "declined"
+
+
+async def test_saying_it_again_carries_by_the_new_mapping_alone(api: Api) -> None:
+    for code in ("11", "21"):
+        await add_device(api, code)
+    daily = {"recurrence": "daily", "local_times": ["06:00"], "targets": [{"unit_id": str(api.units["24"])}]}
+    offered = (await add_broadcast(api, "24", level="normal", **daily))["broadcast_id"]
+    officer = await api.person((Role.OFFICER, "11"))
+    path = f"/api/v1/offers/{offered}/{api.units['11']}/accept"
+    assert (await api.client.post(path, json={}, headers=officer)).status_code == 200
+    lines = "old_code,new_code\n24,24\n1,24\n2,24\n12,51\n"
+    assert (await reform(api, MERGER, lines + "11,51\n21,52\n")).status_code == 200
+    assert (await reform(api, MERGER, lines + "11,52\n21,51\n")).status_code == 200
+    new = await codes(api, REFORM)
+    accepted = (
+        "SELECT array_agg(unit_id::text) FROM control.offers WHERE state = 'accepted' AND unit_id::text = ANY ($1)"
+    )
+    assert await api.fetchval(accepted, list(new.values())) == [new["52"]]
