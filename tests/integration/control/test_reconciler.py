@@ -42,7 +42,7 @@ pytestmark = pytest.mark.integration
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 LENGTH = timedelta(seconds=60)
-ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1))
+ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1), occurrence_at_ms=1_773_104_400_000, item=0)
 
 
 class Past:
