@@ -16,6 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from services.control.alerting.renderer import Renderer
+from services.control.alerting.sounds import Workshop
 from services.control.api.app import create_api
 from services.control.api.context import Services
 from services.control.delivery.dispatcher import run_dispatcher
@@ -114,13 +116,16 @@ def make_services(
     """The parts routes stand on."""
     files = MediaFiles(settings.media.directory)
     files.prepare(now=clock())
+    limits = measuring_limits(settings.media)
+    measurer = Measurer(limits)
     return Services(
         database=database,
         directory=UnitDirectory(ZoneInfo(settings.policy.time_zone)),
         passwords=passwords or Passwords(),
         files=files,
         relay_files=RelayFiles(settings.media.directory),
-        measurer=Measurer(measuring_limits(settings.media)),
+        measurer=measurer,
+        workshop=Workshop(renderer=Renderer(limits), measurer=measurer, files=files),
         http=settings.http,
         media=settings.media,
         relays=settings.relays,

@@ -144,7 +144,7 @@ async def subject_fields(connection: Connection) -> tuple[SubjectField, ...]:
     return tuple(SubjectField(**dict(row)) for row in rows)
 
 
-async def add_media(connection: Connection, media: MediaFile, *, by: uuid.UUID) -> bool:
+async def add_media(connection: Connection, media: MediaFile, *, by: uuid.UUID | None) -> bool:
     """Store the measures of a file; returns False when the same bytes were known already."""
     measures = media.measures
     added = await connection.fetchval(

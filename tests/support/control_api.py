@@ -28,6 +28,8 @@ from services.control import (
     unit_directory,
 )
 from services.control.account_store import Account
+from services.control.alerting.renderer import Renderer
+from services.control.alerting.sounds import Workshop
 from services.control.api.app import create_api
 from services.control.api.context import Services
 from services.control.bulletin_store import Bulletin, MediaFile
@@ -173,12 +175,15 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
     ):
         files = MediaFiles(media.directory)
         files.prepare(now=clock.now)
+        limits = Limits(max_duration_s=60, max_film_s=30, max_cpu_s=20, max_memory_mib=1024)
+        measurer = Measurer(limits)
         parts: dict[str, Any] = {
             "database": opened,
             "directory": UnitDirectory(ZONE),
             "passwords": Passwords(CHEAP),
             "files": files,
-            "measurer": Measurer(Limits(max_duration_s=60, max_film_s=30, max_cpu_s=20, max_memory_mib=1024)),
+            "measurer": measurer,
+            "workshop": Workshop(renderer=Renderer(limits), measurer=measurer, files=files),
             "relay_files": RelayFiles(media.directory),
             "http": HttpSettings(),
             "media": media,

@@ -31,6 +31,7 @@ from services.control import (
     relay_store,
 )
 from services.control.accounts import TOUCH_AFTER
+from services.control.alerting import template_store as alert_template_store
 from services.control.api.context import Caller, Services, origin_of, services_of
 from services.control.errors import Forbidden, NotFound, Unauthenticated
 from services.control.permissions import Actor, Permission, Rights
@@ -73,6 +74,7 @@ class Scope(enum.StrEnum):
     BROADCAST = "broadcast"  # in the unit that issued the broadcast of the path
     GROUP = "group"  # in the unit that keeps the group of the path
     RELAY_SOURCE = "relay_source"  # in the unit that keeps the source of the path
+    ALERT_TEMPLATE = "alert_template"  # in the unit that keeps the template of the path
     BODY = "body"  # in the unit that the body or query names: the route calls `Caller.demand`
 
 
@@ -132,6 +134,9 @@ class Requirement:
             case Scope.RELAY_SOURCE:
                 unit_id = await relay_store.unit_of(connection, _uuid_in(path, "relay_source_id"))
                 field = "relay_source_id"
+            case Scope.ALERT_TEMPLATE:
+                unit_id = await alert_template_store.unit_of(connection, _uuid_in(path, "template_id"))
+                field = "template_id"
             case _:
                 unit_id = await broadcast_store.unit_of(connection, _uuid_in(path, "broadcast_id"))
                 field = "broadcast_id"

@@ -15,6 +15,7 @@ from services.control.api.context import Services
 from services.control.api.middleware import BodyLimit, Envelope
 from services.control.api.routes import (
     accounts,
+    alert_templates,
     broadcasts,
     bulletins,
     calendars,
@@ -62,6 +63,7 @@ _ROUTERS = (
     policies.router,
     priorities.router,
     exceptions.router,
+    alert_templates.router,
     overview.router,
     quarantine.router,
     health.router,

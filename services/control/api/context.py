@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from schemas.identifiers import UnitId
+from services.control.alerting.sounds import Workshop
 from services.control.engine_settings import EnrolmentSettings, RelaySettings
 from services.control.errors import Fault, Forbidden
 from services.control.measurer import Measurer
@@ -38,6 +39,7 @@ class Services:
     files: MediaFiles
     relay_files: RelayFiles
     measurer: Measurer
+    workshop: Workshop
     http: HttpSettings
     media: MediaSettings
     relays: RelaySettings

@@ -15,6 +15,34 @@ _ASK_THE_SENDER = (
 )
 
 CAP_FAULTS: dict[str, Parts] = {
+    # --- sounds of alerts
+    "alert_sound_too_long": _fault(
+        ("Âm thanh của cảnh báo dài quá ba phút.", "The sound of the alert is longer than three minutes."),
+        ("Rút gọn lời đọc hoặc bản ghi âm.", "Shorten the words or the recording."),
+    ),
+    "alert_sound_silent": _fault(
+        ("Không nghe thấy gì trong âm thanh này.", "There is nothing to hear in this sound."),
+        ("Nhập lời đọc, chọn hiệu lệnh hoặc bản ghi âm khác.", "Enter words, or choose a tone or another recording."),
+    ),
+    "alert_speech_failed": _fault(
+        ("Không đọc được lời này thành tiếng.", "These words could not be made into speech."),
+        ("Sửa lời đọc, hoặc tải lên bản ghi âm.", "Change the words, or upload a recording."),
+    ),
+    "alert_sound_unreadable": _fault(
+        ("Không đọc được bản ghi âm.", "The recording could not be read."),
+        ("Tải lên lại bản ghi âm ở dạng khác.", "Upload the recording again in another form."),
+    ),
+    "alert_recording_unknown": _fault(
+        (
+            "Không có bản ghi âm này, hoặc trong đó không có tiếng.",
+            "There is no such recording, or nothing sounds in it.",
+        ),
+        ("Tải bản ghi âm lên trước, rồi dùng mã sha256 của nó.", "Upload it first, then name its sha256."),
+    ),
+    "alert_language_twice": _fault(
+        ("Ngôn ngữ {language} có hai lần.", "The language {language} stands here twice."),
+        ("Mỗi ngôn ngữ chỉ một nội dung.", "Give one text a language."),
+    ),
     # --- the document
     "cap_too_large": _fault(
         ("Tệp CAP quá lớn.", "The CAP file is too large."),

@@ -72,6 +72,18 @@ PROBLEMS: dict[str, Parts] = {
             "Another request has just changed the same things; look again and repeat.",
         ),
     ),
+    # --- alerts prepared beforehand
+    "alert_template_not_found": _problem(
+        ("Không có mẫu cảnh báo này", "No such alert template"),
+        ("Không có mẫu cảnh báo {id}.", "There is no alert template {id}."),
+    ),
+    "alert_template_retired": _problem(
+        ("Mẫu cảnh báo đã ngừng dùng", "The template is out of use"),
+        (
+            "Mẫu {name} đã ngừng dùng nên không sửa được nữa; hãy tạo mẫu mới.",
+            "{name} is out of use and cannot be changed any more; make a new one.",
+        ),
+    ),
     # --- who asks
     "login_needed": _problem(
         ("Cần đăng nhập", "Login needed"),

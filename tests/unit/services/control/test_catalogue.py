@@ -160,7 +160,7 @@ def test_every_fault_has_words_and_the_facts_they_name() -> None:
             assert wanted <= {each.arg for each in call.keywords}, f"{place}: {code} needs {wanted}"
     seen |= {each.value for each in XmlFlaw}
     seen |= {f"against_{rule.value}" for rule in Rule if rule is not Rule.UNKNOWN_SESSION}
-    for _, call in calls({"_Faulty", "RuleFault"}):
+    for _, call in calls({"_Faulty", "RuleFault", "Unrenderable", "_failed"}):
         seen |= {code for each in call.args[:1] for code in constants(each)}
         seen |= {code for each in call.keywords if each.arg == "code" for code in constants(each.value)}
     assert seen <= FAULTS.keys()
