@@ -42,6 +42,7 @@ _MEDIA = {
     ContentKind.TICKER: Medium.TEXT,
     ContentKind.VIDEO: Medium.VIDEO,
 }
+_SOUND = (effects.StopPlayback, effects.StartPlayback)
 _FAMILIES = {"image": Medium.IMAGE, "video": Medium.VIDEO}
 
 
@@ -94,6 +95,7 @@ class Performer:
         self._tuner = Tuner(self, workshop, phase=profile.phase)
         self._journal = flash.open_journal()
         self._inbox: deque[inputs.Input] = deque()
+        self._postponed: list[effects.Effect] = []
         self._is_busy = False
         self._is_off = True
         self._timer: asyncio.TimerHandle | None = None
@@ -126,6 +128,7 @@ class Performer:
         """Come up from flash."""
         self._booted_at = self._workshop.loop.time()
         self._inbox.clear()
+        self._postponed.clear()
         self._tuner.close()
         self._is_off = False
         self._state, wanted = device.boot(
@@ -182,6 +185,7 @@ class Performer:
             return  # it came of an effect; the loop below takes it when the effects before it are through
         self._is_busy = True
         try:
+            self._catch_up()
             while self._inbox:
                 self._state, wanted = device.step(self.state, self._inbox.popleft(), now=self.now())
                 for effect in wanted:
@@ -208,8 +212,41 @@ class Performer:
         self.feed(inputs.Received(kind=kind, payload=payload))
 
     def receive_alert(self, payload: bytes) -> None:
-        """Take in what came on the topic of an area this device lies in."""
-        self.feed(inputs.AlertReceived(payload=payload))
+        """Take in what came on the topic of an area this device lies in: sound now, everything else afterwards."""
+        if self._is_off or self._is_busy:
+            self.feed(inputs.AlertReceived(payload=payload))
+            return
+        self._is_busy = True
+        try:
+            self._catch_up()
+            self._state, wanted = device.step(self.state, inputs.AlertReceived(payload=payload), now=self.now())
+            self._postponed = [effect for effect in wanted if not isinstance(effect, _SOUND)]
+            for effect in wanted:
+                if isinstance(effect, _SOUND):
+                    self._perform(effect)
+        finally:
+            self._is_busy = False
+        self._workshop.aftermath.add(self._take_stock)
+
+    def _take_stock(self) -> None:
+        """Write down and tell what an alert led to, and go on with what came of it."""
+        if self._is_off:
+            return
+        self._is_busy = True
+        try:
+            self._catch_up()
+        finally:
+            self._is_busy = False
+        if self._inbox:
+            self.feed(self._inbox.popleft())
+        else:
+            self._settle()
+
+    def _catch_up(self) -> None:
+        """Carry out what was postponed, before anything else happens to the device."""
+        postponed, self._postponed = self._postponed, []
+        for effect in postponed:
+            self._perform(effect)
 
     @property
     def units(self) -> tuple[uuid.UUID, ...]:
@@ -231,7 +268,10 @@ class Performer:
         """
         self._workshop.tally["parts_started"] += 1
         happened = inputs.PlaybackStarted(token=token, at_ms=self.now().at_ms)
-        self._workshop.loop.call_soon(self.feed, happened)
+        if self._postponed:
+            self._workshop.aftermath.add(lambda: self.feed(happened))
+        else:
+            self._workshop.loop.call_soon(self.feed, happened)
 
     def finished(self, token: int, figures: Figures) -> None:
         """The content came to its end."""

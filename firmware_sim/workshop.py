@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from firmware_sim.aftermath import Aftermath
 from firmware_sim.downloader import Downloader
 from firmware_sim.faults import LineFaults
 from firmware_sim.player import Player
@@ -27,3 +28,4 @@ class Workshop:
     downlink_faults: LineFaults = field(default_factory=LineFaults)
     spoilt_downloads: float = 0.0  # the share that brings nothing
     tally: Counter[str] = field(default_factory=Counter)
+    aftermath: Aftermath = field(default_factory=Aftermath)
