@@ -77,6 +77,18 @@ def _parts(sheet: Sheet, *, made_at: datetime, words: Words) -> Iterator[tuple[s
         ],
     )
     yield (
+        "reason",
+        [
+            [
+                f"{row.outcome}.{row.reason}",
+                f"{words(f'outcome.{row.outcome}')}: {words(f'reason.{row.reason}')}",
+                words(f"evidence.{row.evidence}") if row.evidence else "",
+                row.emissions,
+            ]
+            for row in sheet.reasons
+        ],
+    )
+    yield (
         "problem",
         [[str(row.broadcast_id), row.title, words(f"problem_of.{row.kind}"), row.times] for row in sheet.problems],
     )
@@ -94,7 +106,7 @@ _COLUMNS = ("planned", "played", "late", "cut", "missed", "refused", "unknown", 
 
 
 def as_xlsx(sheet: Sheet, *, made_at: datetime, words: Words) -> bytes:
-    """A workbook: a page of totals, and one each for days, broadcasts, devices and what was not planned."""
+    """A workbook: a page of totals, and one each for days, broadcasts, devices, reasons and what was not planned."""
     out = io.BytesIO()
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     with xlsxwriter.Workbook(out, options) as book:
@@ -141,6 +153,20 @@ def as_xlsx(sheet: Sheet, *, made_at: datetime, words: Words) -> bytes:
                     row.figures,
                 )
                 for row in sheet.devices
+            ],
+        )
+        page.write(
+            words("sheet.reasons"),
+            [words(f"sheet.{name}") for name in ("verdict", "why", "evidence", "emissions_counted", "devices_counted")],
+            [
+                [
+                    words(f"outcome.{row.outcome}"),
+                    words(f"reason.{row.reason}"),
+                    words(f"evidence.{row.evidence}") if row.evidence else "",
+                    row.emissions,
+                    row.devices,
+                ]
+                for row in sheet.reasons
             ],
         )
         page.write(

@@ -11,7 +11,16 @@ from asyncpg import Record
 
 from schemas.identifiers import UnitId
 from services.control import vietnamese
-from services.control.proof_sheets import FIGURES, BroadcastRow, DayRow, DeviceRow, Figures, ProblemRow, Uptake
+from services.control.proof_sheets import (
+    FIGURES,
+    BroadcastRow,
+    DayRow,
+    DeviceRow,
+    Figures,
+    ProblemRow,
+    ReasonRow,
+    Uptake,
+)
 from services.control.units import UnitHistory, UnitTree
 from services.shared.database.pool import Connection
 
@@ -58,6 +67,18 @@ SELECT count(DISTINCT e.bulletin_id)
   JOIN control.emissions e
     ON e.unit_id = held.unit_id AND e.starts_at >= held.begins_at AND e.starts_at < held.ends_at
  WHERE e.withdrawn_at IS NULL
+"""
+
+_REASONS = """
+SELECT e.outcome, e.reason, e.evidence, count(*) AS emissions, count(DISTINCT e.device_no) AS devices
+  FROM unnest($1::timestamptz[], $2::timestamptz[], $3::uuid[]) AS held (begins_at, ends_at, unit_id)
+  JOIN control.emissions e
+    ON e.unit_id = held.unit_id AND e.starts_at >= held.begins_at AND e.starts_at < held.ends_at
+ WHERE e.withdrawn_at IS NULL
+   AND e.reason IS NOT NULL
+   AND e.outcome IS NOT NULL
+ GROUP BY e.outcome, e.reason, e.evidence
+ ORDER BY emissions DESC, e.outcome, e.reason, e.evidence
 """
 
 _BROADCASTS = """
@@ -128,6 +149,7 @@ class Added:
     days: tuple[DayRow, ...]
     broadcasts: tuple[BroadcastRow, ...]
     devices: tuple[DeviceRow, ...]
+    reasons: tuple[ReasonRow, ...]
     bulletins: int
 
 
@@ -188,6 +210,7 @@ async def add_up(
                 key=lambda row: (vietnamese.sort_key(row.unit), vietnamese.sort_key(row.name), row.device_id),
             )
         ),
+        reasons=tuple(ReasonRow(**dict(row)) for row in await connection.fetch(_REASONS, *spans)),
         bulletins=await connection.fetchval(_BULLETINS, *spans),
     )
 

@@ -101,6 +101,20 @@ class DeviceRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonRow:
+    """Why some emissions were cut, missed, refused, or are not known about; `evidence` is whose word that is, if anybody's.
+
+    `emissions` that only a gateway speaks for are among those that count as its word, whatever it says.
+    """
+
+    outcome: str
+    reason: str
+    evidence: str | None
+    emissions: int
+    devices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemRow:
     """What of a broadcast was not planned, or not as it was asked for, and why; on how many days."""
 
@@ -165,6 +179,7 @@ class Sheet:
     days: tuple[DayRow, ...] = ()
     broadcasts: tuple[BroadcastRow, ...] = ()
     devices: tuple[DeviceRow, ...] = ()
+    reasons: tuple[ReasonRow, ...] = ()
     problems: tuple[ProblemRow, ...] = ()
     uptake: Uptake = field(default_factory=Uptake)
     bulletins: int = 0
@@ -221,6 +236,7 @@ def described(sheet: Sheet) -> Mapping[str, Any]:
                 ("days", sheet.days),
                 ("broadcasts", sheet.broadcasts),
                 ("devices", sheet.devices),
+                ("reasons", sheet.reasons),
                 ("problems", sheet.problems),
             )
         },

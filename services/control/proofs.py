@@ -50,6 +50,7 @@ async def sheet_of(
         days=added.days,
         broadcasts=added.broadcasts,
         devices=added.devices,
+        reasons=added.reasons,
         bulletins=added.bulletins,
         problems=await proof_sheet_store.problems(connection, units, first=first, end=end),
         uptake=await proof_sheet_store.uptake(

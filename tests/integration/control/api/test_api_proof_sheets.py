@@ -95,6 +95,12 @@ async def test_a_sheet_adds_up_by_day_broadcast_and_device(api: Api) -> None:
     assert int(total["planned"]) == sum(int(row["planned"]) for row in found["device"])
     assert int(total["planned"]) == sum(int(row["planned"]) for row in found["broadcast"])
     assert {row["id"] for row in found["device"]} == {first, second}
+    # Why each of those that did not sound in full: what the gateway speaks for here sounded, by its word.
+    why = {row["id"]: (row["about"], row["planned"]) for row in found["reason"]}
+    assert why == {"cut.offline": ("Thiết bị tự báo", "1"), "missed.offline": ("", "1"), "unknown.offline": ("", "1")}
+    printed = (await sheet(api, api.units["1"], format="html")).text
+    assert "Vì sao không phát đủ" in printed
+    assert "Thiết bị mất kết nối" in printed
     only = await parts(api, api.units["12"])
     assert {row["id"] for row in only["device"]} == {second}
     assert (only["total"][0]["played"], only["total"][0]["sounded_ms"]) == ("0", "0")

@@ -19,6 +19,7 @@ from services.control.proof_sheets import (
     Figures,
     Month,
     ProblemRow,
+    ReasonRow,
     Sheet,
     Uptake,
 )
@@ -73,6 +74,7 @@ SHEET = Sheet(
             figures=FIGURES,
         ),
     ),
+    reasons=(ReasonRow(outcome="missed", reason="offline", evidence=None, emissions=3, devices=2),),
     problems=(
         ProblemRow(
             broadcast_id=number(2, 2),
@@ -128,7 +130,7 @@ def test_a_csv_says_everything_and_nothing_is_calculated() -> None:
     content = as_csv(SHEET, made_at=MADE_AT, words=words)
     assert content.startswith(b"\xef\xbb\xbf")
     rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
-    assert {row[0] for row in rows} == {"part", "sheet", "total", "day", "broadcast", "device", "problem"}
+    assert {row[0] for row in rows} == {"part", "sheet", "total", "day", "broadcast", "device", "reason", "problem"}
     assert all(len(row) <= len(rows[0]) for row in rows)
     assert ["sheet", "sha256", SHEET.digest, ""] in rows
     total = dict(zip(rows[0], next(row for row in rows if row[0] == "total"), strict=True))
@@ -140,6 +142,8 @@ def test_a_csv_says_everything_and_nothing_is_calculated() -> None:
     )
     assert f"'{EVIL}" in next(row for row in rows if row[0] == "broadcast")
     assert not [cell for row in rows for cell in row if cell[:1] in {"=", "+", "-", "@"}]
+    reason = next(row for row in rows if row[0] == "reason")
+    assert reason[1:] == ["missed.offline", "Không phát: Thiết bị mất kết nối", "", "3"]
     problem = next(row for row in rows if row[0] == "problem")
     assert problem[2:] == ["'+1", "Trong giờ yên tĩnh", "3"]
 
@@ -150,7 +154,7 @@ def test_a_workbook_has_a_page_for_each_question_and_no_formula() -> None:
         pages = [book.read(name).decode() for name in book.namelist() if name.startswith("xl/worksheets/sheet")]
         strings = book.read("xl/sharedStrings.xml").decode()
         workbook = book.read("xl/workbook.xml").decode()
-    assert len(pages) == 5
+    assert len(pages) == 6
     assert "Theo thiết bị" in workbook
     assert not any("<f>" in page or "<hyperlink" in page for page in pages)
     assert "=HYPERLINK" in strings
