@@ -16,6 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from services.control.alerting.keeper import run_alert_keeper
+from services.control.alerting.lane import run_alert_lane
 from services.control.alerting.renderer import Renderer
 from services.control.alerting.sounds import Workshop
 from services.control.api.app import create_api
@@ -33,7 +35,7 @@ from services.control.relay_files import RelayFiles
 from services.control.relay_point import run_relay_point
 from services.control.settings import ControlSettings, HttpSettings, MediaSettings
 from services.control.trust.issuer import Issuer, load_issuer
-from services.control.trust.keyring import load_keyring
+from services.control.trust.keyring import Keyring, load_keyring
 from services.control.unit_directory import UnitDirectory
 from services.shared.clock import utc_now
 from services.shared.database.pool import Database, open_database
@@ -51,6 +53,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
     issuer = load_issuer(settings.enrolment, keyring=keyring, broker_ca_file=settings.broker.ca_file)
     registry = CollectorRegistry()
     metrics = ControlMetrics(registry)
+    alerts_due = asyncio.Event()
     async with open_database(settings.database, application="control") as database:
         services = make_services(
             settings,
@@ -59,6 +62,8 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
             broker_is_connected=lambda: bool(registry.get_sample_value("control_broker_connected")),
             clock=utc_now,
             issuer=issuer,
+            keyring=keyring,
+            wake_alerts=alerts_due.set,
         )
         async with asyncio.TaskGroup() as group:
             loops = [
@@ -80,6 +85,26 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                         broker=settings.broker,
                         settings=settings.delivery,
                         metrics=metrics,
+                    )
+                ),
+                group.create_task(
+                    run_alert_lane(
+                        database,
+                        listening=settings.database,
+                        broker=settings.broker,
+                        settings=settings.delivery,
+                        metrics=metrics,
+                        wake=alerts_due,
+                    )
+                ),
+                group.create_task(
+                    run_alert_keeper(
+                        database,
+                        listening=settings.database,
+                        time_zone=ZoneInfo(settings.policy.time_zone),
+                        keyring=keyring,
+                        metrics=metrics,
+                        wake_alerts=alerts_due.set,
                     )
                 ),
                 group.create_task(
@@ -110,6 +135,8 @@ def make_services(
     registry: CollectorRegistry,
     broker_is_connected: Callable[[], bool],
     clock: Callable[[], datetime],
+    keyring: Keyring,
+    wake_alerts: Callable[[], None],
     passwords: Passwords | None = None,
     issuer: Issuer | None = None,
 ) -> Services:
@@ -137,6 +164,8 @@ def make_services(
         registry=registry,
         broker_is_connected=broker_is_connected,
         clock=clock,
+        keyring=keyring,
+        wake_alerts=wake_alerts,
     )
 
 

@@ -106,6 +106,9 @@ class DeliverySettings(SettingsGroup):
     republish_after: Duration = Field(
         default=timedelta(minutes=2), description="how long a device may take to show what was published"
     )
+    republish_alerts_every: Duration = Field(
+        default=timedelta(minutes=3), description="how often alerts that hold are given to the broker once more"
+    )
 
 
 class ProofSettings(SettingsGroup):

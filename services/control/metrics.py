@@ -12,6 +12,9 @@ SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 # Occurrences are planned days ahead: what matters is whether plans are out in seconds or in minutes.
 DELIVERY_SECONDS = (0.05, 0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
 
+# From a person's word to a sound: goal 0.5 s (p99).
+ALERT_SECONDS = (0.005, 0.01, 0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0)
+
 
 class ControlMetrics:
     """The metrics of one control process."""
@@ -68,6 +71,54 @@ class ControlMetrics:
         self.serials_repaired = Counter(
             "control_repaired_serials_total",
             "Serials raised because a device had a higher one than we remember",
+            registry=registry,
+        )
+        # --- alerts
+        self.alert_lane_connected = Gauge(
+            "control_alert_lane_connected", "Whether the lane of alerts is connected to the broker", registry=registry
+        )
+        self.alert_publish_seconds = Histogram(
+            "control_alert_publish_seconds",
+            "Time from the decision on an alert to the broker's confirmation",
+            buckets=ALERT_SECONDS,
+            registry=registry,
+        )
+        self.alerts_republished = Counter(
+            "control_republished_alerts_total", "Alerts that hold, sent to the broker once more", registry=registry
+        )
+        self.alerts_issued = Counter(
+            "control_issued_alerts_total",
+            "Versions of alerts signed, by what they ask for",
+            ["purpose"],
+            registry=registry,
+        )
+        self.alerts_refused = Counter(
+            "control_refused_alerts_total",
+            "Attempts to issue, change or end an alert that were refused, by why",
+            ["action", "code"],
+            registry=registry,
+        )
+        self.alerts_in_force = Gauge(
+            "control_alerts_in_force",
+            "Alerts, tests and silences in force, by what they ask for",
+            ["purpose"],
+            registry=registry,
+        )
+        self.alert_unreached = Gauge(
+            "control_alert_unreached_devices",
+            "Devices that alerts in force have not reached, by why",
+            ["reason"],
+            registry=registry,
+        )
+        self.alert_start_seconds = Histogram(
+            "control_alert_start_seconds",
+            "Time from the issue of an alert to its first sound, by the word of devices whose clock is believed",
+            buckets=ALERT_SECONDS,
+            registry=registry,
+        )
+        self.alert_commands = Counter(
+            "control_alert_commands_total",
+            "Alerts told to single devices by command because they said nothing to the area's",
             registry=registry,
         )
         # --- proof

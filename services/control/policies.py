@@ -92,6 +92,7 @@ class PolicyDocument(_Part):
     forbids_self_approval: _Flag | None = None
     approved_levels: tuple[Literal["normal", "priority"], ...] | None = Field(default=None, max_length=2)
     allows_direct_relays: _Flag | None = None
+    may_stop_alerts_from_above: _Flag | None = None
     exceptions_by_approver: _Flag = False
     accepts_normal: _Flag = False
     fallback: FallbackDocument | None = None
@@ -127,6 +128,7 @@ class PolicyDocument(_Part):
             if self.approved_levels is None
             else frozenset(Level[each.upper()] for each in self.approved_levels),
             allows_direct_relays=self.allows_direct_relays,
+            stops_alerts_from_above=self.may_stop_alerts_from_above,
             exceptions_by_approver=self.exceptions_by_approver,
             accepts_normal=self.accepts_normal,
             fallback=None
@@ -142,7 +144,11 @@ class PolicyDocument(_Part):
 NOTHING_SAID = PolicyDocument()
 
 # Fields of the document for those of the value, where they are not called the same.
-FIELDS = {"max_session": "max_session_s", "max_day": "max_day_s"}
+FIELDS = {
+    "max_session": "max_session_s",
+    "max_day": "max_day_s",
+    "stops_alerts_from_above": "may_stop_alerts_from_above",
+}
 
 
 def planning_policy(unit_id: UnitId, body: Mapping[str, Any]) -> Policy:
@@ -176,6 +182,13 @@ def may_approve_own(
         return may_approve_own
     complete = with_province_s_word(policies, tree, may_approve_own=may_approve_own)
     return not Policies(complete).at(unit_id, tree).forbids_self_approval
+
+
+def may_stop_alerts(policies: Mapping[UnitId, Policy], unit_id: UnitId, tree: UnitTree) -> bool:
+    """Whether the unit may end alerts from above on its own ground: where a unit over it allows it and none forbids it."""
+    said = [policies[each].stops_alerts_from_above for each in tree.path(unit_id) if each in policies]
+    above = [policies[each].stops_alerts_from_above for each in tree.ancestors(unit_id) if each in policies]
+    return True in above and False not in said
 
 
 def _span(seconds: int | None) -> timedelta | None:

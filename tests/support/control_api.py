@@ -47,6 +47,7 @@ from services.control.trust import certificates
 from services.control.trust.issuer import Issuer
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database, open_database
+from tests.support.control import a_keyring
 from tests.support.database import TestDatabase
 
 PASSWORD = "mot mat khau rat dai"
@@ -196,6 +197,8 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "registry": registry,
             "broker_is_connected": lambda: True,
             "clock": clock,
+            "keyring": a_keyring(),
+            "wake_alerts": lambda: None,
         }
         services = Services(**{**parts, **changes})
         app = create_api(services, ControlMetrics(registry))

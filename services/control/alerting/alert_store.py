@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NoReturn
 
 from asyncpg import Record
 
 from schemas.alerts import Purpose
-from schemas.identifiers import AlertId, UnitId
+from schemas.identifiers import AlertId, DeviceId, UnitId
 from services.control.alerting.documents import document_of, draft_of
 from services.control.alerting.model import Alert, AlertVersion, State
+from services.control.alerting.requests import NamedDevice
 from services.control.errors import NotFound
+from services.control.planning.model import Media
 from services.shared.database.pool import Connection
 
 # Rung whenever an alert begins, changes or ends: whoever follows its reach has something new to look up.
@@ -45,6 +48,36 @@ UPDATE control.alerts
    SET state = $2, version = $3, event = $4, headline = $5, severity = $6, draft = $7, unit_ids = $8, issued_at = $9,
        valid_until = $10, holds_until = $11, ended_at = $12, ended_by = $13, resolved_at = NULL
  WHERE alert_id = $1
+"""
+
+# What stands on a topic that is not waiting in the outbox already. A newer message for the topic takes the row over
+# (`outbox`), so this can never put an old version behind a new one; a row locked by a change is left to that change.
+_REQUEUE = """
+WITH holding AS (
+    SELECT a.alert_id
+      FROM control.alerts a
+     WHERE a.state IN ('in_force', 'cancelled')
+       AND a.holds_until > $1
+       FOR UPDATE OF a SKIP LOCKED
+)
+INSERT INTO control.outbox (topic, payload, is_retained, expires_at, kind, serial, created_at, dispatch_at)
+SELECT format('loa/v1/area/%s/alert/%s', t.unit_id, t.alert_id), v.message, true, v.valid_until, 'alert',
+       v.alert_version, $1, $1
+  FROM holding h
+  JOIN control.alert_topics t USING (alert_id)
+  JOIN control.alert_versions v USING (alert_id, alert_version)
+ WHERE v.valid_until > $1
+ ORDER BY 1
+    ON CONFLICT (topic) WHERE is_retained DO NOTHING
+"""
+
+_NOTE_PUBLISHED = """
+UPDATE control.alert_versions v
+   SET published_at = $3
+  FROM unnest($1::uuid[], $2::integer[]) AS p (alert_id, alert_version)
+ WHERE v.alert_id = p.alert_id
+   AND v.alert_version = p.alert_version
+   AND v.published_at IS NULL
 """
 
 # The stops of the present version: what was said on lower ground since it was issued.
@@ -143,9 +176,62 @@ async def alert(connection: Connection, alert_id: uuid.UUID) -> Alert:
     return _found(await connection.fetchrow(_ALERTS + " WHERE a.alert_id = $1", alert_id), alert_id)
 
 
-async def alert_for_update(connection: Connection, alert_id: uuid.UUID) -> Alert:
-    """One alert, locked until the transaction ends: of two changes at once the second sees the first. Raises `NotFound`."""
-    return _found(await connection.fetchrow(_ALERTS + " WHERE a.alert_id = $1 FOR UPDATE OF a", alert_id), alert_id)
+async def alert_for_update(connection: Connection, alert_id: uuid.UUID, *, silence: bool | None = None) -> Alert:
+    """One alert, locked until the transaction ends: of two changes at once the second sees the first. Raises `NotFound`.
+
+    With `silence` only one that is a silence, or only one that is none.
+    """
+    # Locked first, read afterwards: what a row says that was waited for is only seen by a later statement.
+    await connection.execute("SELECT FROM control.alerts WHERE alert_id = $1 FOR UPDATE", alert_id)
+    found = await alert(connection, alert_id)
+    return found if silence is None or found.is_silence is silence else none_such(alert_id)
+
+
+def none_such(alert_id: uuid.UUID) -> NoReturn:
+    """There is no such alert, for whoever asks. Raises `NotFound`."""
+    raise NotFound("alert_not_found", facts={"id": str(alert_id)})
+
+
+async def lock_all(connection: Connection, alert_ids: Collection[uuid.UUID]) -> dict[AlertId, Alert]:
+    """Those of these alerts that exist, by id, locked in order of their ids."""
+    if not alert_ids:
+        return {}
+    rows = await connection.fetch(
+        _ALERTS + " WHERE a.alert_id = ANY ($1) ORDER BY a.alert_id FOR UPDATE OF a", list(alert_ids)
+    )
+    return {alert.alert_id: alert for alert in map(_alert, rows)}
+
+
+async def named_devices(connection: Connection, device_ids: Collection[str]) -> dict[DeviceId, NamedDevice]:
+    """The devices among these ids that are registered."""
+    rows = await connection.fetch(
+        "SELECT device_id, unit_id, kind, retired_at FROM control.devices WHERE device_id = ANY ($1)", list(device_ids)
+    )
+    return {
+        DeviceId(row["device_id"]): NamedDevice(
+            device_id=DeviceId(row["device_id"]),
+            unit_id=UnitId(row["unit_id"]),
+            kind=row["kind"],
+            is_retired=row["retired_at"] is not None,
+        )
+        for row in rows
+    }
+
+
+async def media(connection: Connection, files: Collection[bytes]) -> dict[bytes, Media]:
+    """The files among these hashes that are stored."""
+    rows = await connection.fetch(
+        "SELECT sha256, size, mime, duration_ms FROM control.media WHERE sha256 = ANY ($1)", list(files)
+    )
+    return {
+        row["sha256"]: Media(
+            sha256=row["sha256"],
+            size=row["size"],
+            mime=row["mime"],
+            duration=timedelta(milliseconds=row["duration_ms"]) if row["duration_ms"] is not None else None,
+        )
+        for row in rows
+    }
 
 
 async def alerts_on(
@@ -184,6 +270,17 @@ async def versions(connection: Connection, alert_id: AlertId) -> tuple[AlertVers
     return tuple(map(_version, await connection.fetch(_VERSIONS, alert_id)))
 
 
+async def requeue_what_holds(connection: Connection, *, now: datetime) -> int:
+    """Put what stands on topics into the outbox once more, as it was signed; how many messages."""
+    status = await connection.execute(_REQUEUE, now)
+    return int(status.rsplit(" ", 1)[-1])
+
+
+async def note_published(connection: Connection, versions: Collection[tuple[uuid.UUID, int]], *, at: datetime) -> None:
+    """Note when the broker took versions, those for which nothing is noted yet."""
+    await connection.execute(_NOTE_PUBLISHED, [each[0] for each in versions], [each[1] for each in versions], at)
+
+
 async def headlines(connection: Connection, alert_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     """What alerts are called, of those among these ids that are alerts of ours."""
     rows = await connection.fetch(
@@ -194,7 +291,7 @@ async def headlines(connection: Connection, alert_ids: Collection[uuid.UUID]) ->
 
 def _found(row: Record | None, alert_id: uuid.UUID) -> Alert:
     if row is None:
-        raise NotFound("alert_not_found", facts={"id": str(alert_id)})
+        none_such(alert_id)
     return _alert(row)
 
 

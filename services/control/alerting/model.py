@@ -24,7 +24,7 @@ MAX_SHAPES = 16  # of one area
 MAX_CORNERS = 256
 LONGEST = timedelta(days=7)  # an alert that still holds after this is news; it can be updated to hold on
 SHORTEST = timedelta(seconds=10)
-# A kill switch holds until somebody releases it, and is signed anew long before it would run out.
+# A kill switch holds until somebody releases it, and for this long at most.
 LONGEST_SILENCE = timedelta(days=366)
 
 

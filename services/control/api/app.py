@@ -16,6 +16,7 @@ from services.control.api.middleware import BodyLimit, Envelope
 from services.control.api.routes import (
     accounts,
     alert_templates,
+    alerts,
     broadcasts,
     bulletins,
     calendars,
@@ -45,6 +46,7 @@ VERSION = "1"
 _OPENAPI = "/api/v1/openapi.json"
 
 _ROUTERS = (
+    alerts.router,
     sessions.router,
     accounts.router,
     units.router,

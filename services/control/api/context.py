@@ -22,6 +22,7 @@ from services.control.permissions import Actor, Permission, Rights
 from services.control.relay_files import RelayFiles
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
 from services.control.trust.issuer import Issuer
+from services.control.trust.keyring import Keyring
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database
 
@@ -51,6 +52,8 @@ class Services:
     registry: CollectorRegistry
     broker_is_connected: Callable[[], bool]
     clock: Clock
+    keyring: Keyring  # signs what cannot wait for the planner: alerts
+    wake_alerts: Callable[[], None]  # of the lane of this process; the others are woken by the database
 
 
 def services_of(request: Request) -> Services:

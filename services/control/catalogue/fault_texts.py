@@ -525,6 +525,54 @@ FAULTS: dict[str, Parts] = {
         ("Tải tệp lên tại /api/v1/media trước.", "Upload it at /api/v1/media first."),
     ),
     # --- broadcasts
+    # --- alerts
+    "alert_says_nothing": _fault(
+        ("Cảnh báo chưa có nội dung.", "The alert says nothing."),
+        ("Thêm ít nhất một ngôn ngữ vào texts.", "Add at least one language to texts."),
+    ),
+    "alert_without_sound": _fault(
+        ("Cụm loa sẽ im lặng: chưa có tệp âm thanh nào.", "Loudspeakers would stay silent: there is no sound."),
+        (
+            "Gắn một tệp âm thanh (media_sha256), hoặc chỉ gửi tới bảng tin (kinds: board).",
+            "Give a text a sound (media_sha256), or address boards only (kinds: board).",
+        ),
+    ),
+    "language_twice": _fault(
+        ("Ngôn ngữ {language} xuất hiện hai lần.", "The language {language} is there twice."),
+        ("Giữ lại một mục cho mỗi ngôn ngữ.", "Keep one text a language."),
+    ),
+    "nobody_addressed": _fault(
+        ("Chưa nêu nơi nhận.", "Nobody is addressed."),
+        ("Nêu ít nhất một đơn vị hoặc một thiết bị.", "Name at least one unit or one device."),
+    ),
+    "polygon_without_inside": _fault(
+        ("Đa giác cần ít nhất ba đỉnh khác nhau.", "A polygon needs three different corners."),
+        ("Bổ sung đỉnh.", "Add corners."),
+    ),
+    "not_a_position": _fault(
+        ("Không phải vị trí trên Trái Đất.", "This is no position on Earth."),
+        ("Vĩ độ từ -90 đến 90, kinh độ từ -180 đến 180.", "Latitude -90 to 90, longitude -180 to 180."),
+    ),
+    "device_neither_sounds_nor_shows": _fault(
+        ("Thiết bị {id} không phát cũng không hiện được gì.", "Device {id} can neither sound nor show anything."),
+        ("Chọn cụm loa hoặc bảng tin.", "Name loudspeaker clusters or boards."),
+    ),
+    "alert_over_at_once": _fault(
+        ("Cảnh báo hết hiệu lực gần như ngay lập tức.", "The alert would be over almost at once."),
+        ("Đặt valid_until ít nhất {seconds} giây nữa.", "Set valid_until at least {seconds} seconds ahead."),
+    ),
+    "only_alerts_repeat": _fault(
+        ("Chỉ cảnh báo mới lặp lại.", "Only alerts repeat."),
+        ("Bỏ repeat_interval_s.", "Leave repeat_interval_s out."),
+    ),
+    "unknown_alert": _fault(
+        ("Không có cảnh báo {id}.", "There is no alert {id}."),
+        ("Kiểm tra lại mã cảnh báo.", "Check the id."),
+    ),
+    "alert_too_large": _fault(
+        ("Cảnh báo quá lớn để gửi tới thiết bị.", "The alert is too large for devices."),
+        ("Giảm số đỉnh đa giác, đơn vị hoặc độ dài văn bản.", "Use fewer corners or units, or shorter texts."),
+    ),
     "emergency_needs_alert": _fault(
         (
             "Mức khẩn cấp không phát theo lịch.",

@@ -32,6 +32,29 @@ PROBLEMS: dict[str, Parts] = {
             "The body is larger than this address takes; send it in smaller parts.",
         ),
     ),
+    "alert_not_found": _problem(
+        ("Không có cảnh báo này", "There is no such alert"),
+        ("Không tìm thấy cảnh báo {id}.", "Alert {id} was not found."),
+    ),
+    "alert_over": _problem(
+        ("Cảnh báo đã kết thúc", "The alert is over"),
+        ("“{headline}” đã kết thúc lúc {ended}.", "“{headline}” ended at {ended}."),
+    ),
+    "alert_not_here": _problem(
+        ("Cảnh báo không phát ở đây", "The alert does not sound here"),
+        ("Cảnh báo này không gửi tới {unit}.", "This alert is not addressed to {unit}."),
+    ),
+    "alert_from_above": _problem(
+        ("Không được dừng cảnh báo của cấp trên", "An alert from above may not be stopped"),
+        (
+            "Cảnh báo do {unit} phát; chính sách không cho cấp dưới dừng. Lần thử này đã được ghi lại.",
+            "{unit} issued it, and policy does not let units below stop it. This attempt has been recorded.",
+        ),
+    ),
+    "alert_changed_too_often": _problem(
+        ("Cảnh báo đã thay đổi quá nhiều lần", "The alert has changed too often"),
+        ("Hãy phát một cảnh báo mới.", "Issue a new alert instead."),
+    ),
     "two_files_expected": _problem(
         ("Cần gửi hai tệp trong một biểu mẫu", "A form with two files is expected"),
         (

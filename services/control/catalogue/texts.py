@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
+from services.control.catalogue.alert_texts import ALERTS
 from services.control.catalogue.fault_texts import FAULTS
 from services.control.catalogue.page_texts import PAGES
 from services.control.catalogue.problem_texts import PROBLEMS
@@ -22,6 +23,7 @@ Texts = tuple[str, str]
 
 TEXTS: dict[str, Texts] = {
     **PAGES,
+    **ALERTS,
     **{f"problem.{code}.{part}": texts for code, parts in PROBLEMS.items() for part, texts in parts.items()},
     **{f"fault.{code}.{part}": texts for code, parts in FAULTS.items() for part, texts in parts.items()},
 }

@@ -11,6 +11,7 @@ alone, so that two dispatchers do not publish to one topic at the same time, in 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from services.shared.database.pool import Connection
 
 CHANNEL = "outbox_filled"
 ERROR_LENGTH = 200
+ALERT = "alert"  # the kind of alerts and of commands that carry one: they have a lane of their own
 FIRST = {DownlinkKind.KEYS.value: 0, DownlinkKind.CONFIG.value: 1}
 
 _PUT_RETAINED = """
@@ -60,7 +62,8 @@ UPDATE control.outbox o
        attempts = o.attempts + 1
   FROM (SELECT outbox_id
           FROM control.outbox
-         WHERE dispatch_at <= $1
+         WHERE {part}
+           AND dispatch_at <= $1
            AND (leased_until IS NULL OR leased_until <= $1)
            AND (expires_at IS NULL OR expires_at > $1)
          ORDER BY dispatch_at, outbox_id
@@ -70,6 +73,16 @@ UPDATE control.outbox o
 RETURNING o.outbox_id, o.topic, o.payload, o.is_retained, o.expires_at, o.device_no, o.kind, o.serial, o.revision,
           o.attempts, o.created_at
 """
+
+
+class Part(enum.Enum):
+    """What of the outbox a sender takes; the value is a condition of SQL."""
+
+    ALERTS = "kind = 'alert'"
+    REST = "kind <> 'alert'"
+
+
+_CLAIM_OF = {part: _CLAIM.format(part=part.value) for part in Part}
 
 # What the broker has taken is removed, unless a newer message has taken the row over meanwhile: that one is due at once.
 _REMOVE = """
@@ -211,13 +224,15 @@ async def ring(connection: Connection) -> None:
     await connection.execute(_RING)
 
 
-async def claim(connection: Connection, *, by: str, lease: timedelta, limit: int, now: datetime) -> tuple[Claimed, ...]:
-    """Take up to `limit` due messages; nobody else gets them until the lease has run out.
+async def claim(
+    connection: Connection, *, by: str, lease: timedelta, limit: int, part: Part = Part.REST, now: datetime
+) -> tuple[Claimed, ...]:
+    """Take up to `limit` due messages of a part of the outbox; nobody else gets them until the lease has run out.
 
     They come in the order of the outbox, but keys before configurations before everything else: a device that listens
     can then make use of each as it arrives.
     """
-    rows = await connection.fetch(_CLAIM, now, lease, by, limit)
+    rows = await connection.fetch(_CLAIM_OF[part], now, lease, by, limit)
     claimed = [Claimed(**dict(row)) for row in rows]
     return tuple(sorted(claimed, key=lambda message: (FIRST.get(message.kind, len(FIRST)), message.outbox_id)))
 

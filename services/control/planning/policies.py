@@ -99,6 +99,7 @@ class Policy:
     forbids_self_approval: bool | None = None
     approved_levels: frozenset[Level] | None = None
     allows_direct_relays: bool | None = None
+    stops_alerts_from_above: bool | None = None  # units below may end an alert on their own ground (default: no)
     exceptions_by_approver: bool = False
     accepts_normal: bool = False
     fallback: Fallback | None = None

@@ -1,0 +1,232 @@
+"""The keeper of alerts: looks up whom they mean, follows what devices say, and lets them expire.
+
+All of it happens after an alert is on its way: nothing here stands between a person's word and the broker. Events are
+followed by a cursor of their own, one replica at a time; looking up an audience twice does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from schemas.audience import addresses
+from schemas.configuration import Ownership, Position
+from schemas.fields import DeviceKind
+from schemas.topics import AreaAlert
+from services.control import alerts
+from services.control.alerting import alert_store, messages, reach_store
+from services.control.alerting.model import Alert
+from services.control.alerting.reach_store import Candidate, Play, Told
+from services.control.delivery import outbox
+from services.control.delivery.outbox import Publish
+from services.control.metrics import ControlMetrics
+from services.control.planning.model import from_ms
+from services.control.report_store import has_unsettled
+from services.control.trust.keyring import Keyring
+from services.control.turns import take_turns_listening
+from services.control.unit_directory import UnitDirectory
+from services.control.units import UnitTree
+from services.shared.clock import utc_now
+from services.shared.database.pool import Connection, Database
+from services.shared.settings import DatabaseSettings
+
+EVENTS = "telemetry_committed"
+BATCH = 2_000
+LOOK_UP_EVERY = timedelta(minutes=1)  # devices come, move and go while an alert holds
+TURN_EVERY = timedelta(seconds=1)
+SETTLING = timedelta(milliseconds=50)  # how long to leave an older transaction alone that hides what we were woken for
+_PLAYS = {"play_started", "play_ended", "play_missed"}
+
+log = logging.getLogger(__name__)
+
+
+async def run_alert_keeper(
+    database: Database,
+    *,
+    listening: DatabaseSettings,
+    time_zone: ZoneInfo,
+    keyring: Keyring,
+    metrics: ControlMetrics,
+    wake_alerts: Callable[[], None],
+) -> None:
+    """Look up, follow and expire until cancelled."""
+    keeper = AlertKeeper(database, time_zone=time_zone, keyring=keyring, metrics=metrics, wake_alerts=wake_alerts)
+    loops = (
+        ("alert_follower", keeper.follow_once, [EVENTS]),
+        ("alert_keeper", keeper.keep_once, [alert_store.CHANNEL]),
+    )
+    async with asyncio.TaskGroup() as group:
+        for name, turn, channels in loops:
+            group.create_task(
+                take_turns_listening(
+                    name,
+                    lambda turn=turn: turn(now=utc_now()),  # type: ignore[misc]
+                    every=TURN_EVERY,
+                    listening=listening,
+                    channels=channels,
+                    metrics=metrics,
+                )
+            )
+
+
+class AlertKeeper:
+    """The keeper of one process."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        time_zone: ZoneInfo,
+        keyring: Keyring,
+        metrics: ControlMetrics,
+        wake_alerts: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._directory = UnitDirectory(time_zone)
+        self._keyring = keyring
+        self._metrics = metrics
+        self._wake_alerts = wake_alerts
+
+    async def keep_once(self, *, now: datetime) -> bool:
+        """Look up audiences that are not known, or were looked up a while ago, and end what is over."""
+        async with self._database.connection() as connection:
+            tree = await self._directory.tree(connection, now=now)
+            waiting = await reach_store.to_resolve(connection, looked_up_before=now - LOOK_UP_EVERY, now=now)
+        for alert_id in waiting:
+            async with self._database.transaction() as connection:
+                await self._look_up(connection, alert_id, tree, now=now)
+        await self._expire(tree, now=now)
+        async with self._database.connection() as connection:
+            counts = await reach_store.in_force(connection, now=now)
+        for purpose in ("alert", "silent_test", "audible_test", "silence"):
+            self._metrics.alerts_in_force.labels(purpose).set(counts.get(purpose, 0))
+        return False
+
+    async def follow_once(self, *, now: datetime) -> bool:
+        """Deal with the next committed events; returns whether there may be more."""
+        del now
+        async with self._database.transaction() as connection:
+            place = await reach_store.lock_cursor(connection)
+            if place is None:
+                return False
+            told = await reach_store.load_told(connection, place, limit=BATCH)
+            if told:
+                place = told[-1].place
+                ours = [each for each in told if each.may_speak]
+                await reach_store.note_words(connection, _words(ours))
+                plays = [play for each in ours if (play := _play(each)) is not None]
+                if plays:
+                    await reach_store.note_plays(connection, plays)
+                await reach_store.move_cursor(connection, place)
+            is_early = await has_unsettled(connection, place)
+        is_full = len(told) == BATCH
+        if is_early and not is_full:
+            await asyncio.sleep(SETTLING.total_seconds())
+        return is_early or is_full
+
+    async def _look_up(self, connection: Connection, alert_id: uuid.UUID, tree: UnitTree, *, now: datetime) -> None:
+        alert = await alert_store.alert(connection, alert_id)
+        wish = alert.draft.audience
+        ground = {below for unit in wish.units for below in tree.subtree(unit)}
+        found = await reach_store.candidates(connection, ground, wish.devices)
+        addressed = await asyncio.to_thread(_addressed, alert, found, tree)
+        await reach_store.put_audience(
+            connection, alert.alert_id, alert.version, [(each.device_no, each.unit_id) for each in addressed], at=now
+        )
+
+    async def _expire(self, tree: UnitTree, *, now: datetime) -> None:
+        async with self._database.transaction() as connection:
+            for alert_id in await reach_store.expired(connection, now=now):
+                alert = await alert_store.alert_for_update(connection, alert_id)
+                await alerts.expire(connection, alert, tree=tree, keyring=self._keyring, now=now)
+                log.info("alert_expired", extra={"alert_id": str(alert_id), "version": alert.version})
+            cleared = await reach_store.forget_topics(connection, now=now)
+            await outbox.enqueue(
+                connection,
+                [
+                    Publish(topic=AreaAlert(unit, alert_id), payload=b"", kind=outbox.ALERT)
+                    for alert_id, unit in cleared
+                ],
+                at=now,
+            )
+        if cleared:
+            self._wake_alerts()
+
+
+def _addressed(alert: Alert, found: Iterable[Candidate], tree: UnitTree) -> list[Candidate]:
+    """Whom the alert means, by the rule devices go by, without the ground on which it was stopped."""
+    audience = messages.wire_audience(alert.draft.audience)
+    paths: dict[uuid.UUID, tuple[uuid.UUID, ...]] = {}
+    stopped = set(alert.stopped_in)
+    meant = []
+    for each in found:
+        path = paths.setdefault(each.unit_id, tree.path(each.unit_id))
+        is_meant = addresses(
+            audience,
+            device=each.device_id,
+            kind=DeviceKind[each.kind.upper()],
+            ownership=Ownership[each.ownership.upper()],
+            membership=path,
+            position=_position(each),
+        )
+        if is_meant and stopped.isdisjoint(path):
+            meant.append(each)
+    return meant
+
+
+def _position(each: Candidate) -> Position | None:
+    if each.latitude is None or each.longitude is None:
+        return None
+    return Position(latitude_e6=round(each.latitude * 1e6), longitude_e6=round(each.longitude * 1e6))
+
+
+def _words(told: Iterable[Told]) -> Iterable[tuple[uuid.UUID, Told, int, str, str | None]]:
+    """What devices say they did with versions; what we cannot read is no word."""
+    for each in told:
+        if each.kind != "alert_handled":
+            continue
+        try:
+            yield (
+                uuid.UUID(each.body["alert_id"]),
+                each,
+                int(each.body["alert_version"]),
+                str(each.body["result"]),
+                each.body.get("detail"),
+            )
+        except (KeyError, TypeError, ValueError):
+            log.warning("alert_word_not_read", extra={"event_no": each.place.event_no})
+
+
+def _play(told: Told) -> Play | None:
+    """What is said of a repetition of an alert; None for every other play."""
+    if told.kind not in _PLAYS:
+        return None
+    body: Mapping[str, Any] = told.body
+    try:
+        reference = body["reference"]
+        if reference["source"] != "alert":
+            return None
+        outcome = "missed" if told.kind == "play_missed" else body.get("outcome")
+        return Play(
+            alert_id=uuid.UUID(reference["id"]),
+            device_no=told.device_no,
+            occurrence_at=from_ms(int(reference["occurrence_at_ms"])),
+            item=int(reference["item"]),
+            started_at=_instant(body.get("started_at_ms")),
+            ended_at=_instant(body.get("ended_at_ms")),
+            outcome=outcome,
+            reason=body.get("reason"),
+            sounded_ms=body.get("sounded_ms"),
+            told_by=told.told_by,
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _instant(at_ms: Any) -> datetime | None:
+    return from_ms(int(at_ms)) if at_ms is not None else None

@@ -1,0 +1,131 @@
+"""Whether an alert reached a device, and if not, why: from what is known to one word for each device. Pure.
+
+Reached is who says itself that it began to sound or show (of a test: that it passed; of a silence: that it is silent). A
+gateway's word is a class of its own (R-28). Whoever was not reached has a reason that tells a person what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from schemas.alerts import Purpose
+from schemas.identifiers import DeviceId, UnitId
+
+LATE_AFTER = timedelta(seconds=5)  # ten times the goal: who begins later came back, or fetched a file first
+PATIENCE = timedelta(seconds=10)  # so long nothing is concluded from silence
+
+REASONS = (
+    "reached",
+    "reached_late",
+    "reached_by_gateway",
+    "waiting",
+    "offline",
+    "never_heard",
+    "media_missing",
+    "silenced",
+    "refused",
+    "clock_untrusted",
+    "unsupported",
+    "came_too_late",
+    "test_failed",
+    "play_failed",
+    "not_started",
+    "no_answer",
+    "stopped_here",
+)
+
+_TOLD = {
+    "media_missing": "media_missing",
+    "killed": "silenced",
+    "refused": "refused",
+    "unsupported": "unsupported",
+    "expired": "came_too_late",
+    "test_failed": "test_failed",
+}
+_DONE = {Purpose.SILENT_TEST: "test_passed", Purpose.SILENCE: "silenced"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a device and an alert."""
+
+    device_id: DeviceId
+    unit_id: UnitId
+    is_addressed: bool
+    told: str | None
+    told_detail: str | None
+    told_by: str | None
+    starts: int
+    first_start_at: datetime | None
+    start_told_by: str | None
+    last_outcome: str | None
+    liveness: str  # never, online, offline
+    last_heard_at: datetime | None
+    is_clock_trusted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What an alert came to on a device."""
+
+    device_id: DeviceId
+    unit_id: UnitId
+    is_reached: bool
+    reason: str
+    told_by: str | None
+    detail: str | None
+    first_start_at: datetime | None
+    after_s: float | None
+    is_late: bool
+    starts: int
+    offline_since: datetime | None
+
+
+def judge(facts: Facts, purpose: Purpose, *, issued_at: datetime, now: datetime) -> Reach:
+    """One word for a device; `issued_at` is when the alert was first issued."""
+    reason = _reason(facts, purpose, issued_at=issued_at, now=now)
+    after = facts.first_start_at - issued_at if facts.first_start_at is not None else None
+    return Reach(
+        device_id=facts.device_id,
+        unit_id=facts.unit_id,
+        is_reached=reason in ("reached", "reached_late"),
+        reason=reason,
+        told_by=facts.start_told_by or facts.told_by,
+        detail=facts.told_detail,
+        first_start_at=facts.first_start_at,
+        after_s=round(after.total_seconds(), 3) if after is not None else None,
+        is_late=reason == "reached_late",
+        starts=facts.starts,
+        offline_since=facts.last_heard_at if facts.liveness == "offline" else None,
+    )
+
+
+def _reason(facts: Facts, purpose: Purpose, *, issued_at: datetime, now: datetime) -> str:
+    done = _DONE.get(purpose)
+    is_done = facts.told == done if done is not None else facts.first_start_at is not None
+    if is_done:
+        word = facts.told_by if done is not None else facts.start_told_by
+        if word == "gateway":
+            return "reached_by_gateway"
+        if done is None and facts.last_outcome in ("failed", "missed"):
+            return "play_failed"
+        is_late = facts.first_start_at is not None and facts.first_start_at > issued_at + LATE_AFTER
+        return "reached_late" if is_late else "reached"
+    if not facts.is_addressed:
+        return "stopped_here"
+    if facts.told in _TOLD:
+        return _TOLD[facts.told]
+    return _silent_reason(facts, issued_at=issued_at, now=now)
+
+
+def _silent_reason(facts: Facts, *, issued_at: datetime, now: datetime) -> str:
+    if facts.liveness == "never":
+        return "never_heard"
+    if facts.liveness == "offline":
+        return "offline"
+    if now < issued_at + PATIENCE:
+        return "waiting"
+    if facts.told == "taken":
+        return "not_started"
+    return "no_answer" if facts.is_clock_trusted else "clock_untrusted"

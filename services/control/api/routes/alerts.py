@@ -1,0 +1,623 @@
+"""Alerts: an emergency in force within a blink, changed, cancelled, stopped on one's own ground; and the kill switch."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import Field
+
+from schemas.alerts import Purpose
+from schemas.fields import ResumePolicy
+from schemas.identifiers import AlertId, DeviceId, UnitId
+from services.control import alerts, policies, policy_store, versions
+from services.control.alerting import alert_store, reach_store
+from services.control.alerting.documents import document_of
+from services.control.alerting.model import (
+    LONGEST_SILENCE,
+    MAX_AREAS,
+    MAX_CORNERS,
+    MAX_NAMED,
+    MAX_SHAPES,
+    MAX_TEXTS,
+    MAX_UNITS,
+    Alert,
+    AlertDraft,
+    AlertText,
+    AreaWish,
+    AudienceWish,
+    Category,
+    Certainty,
+    Circle,
+    Point,
+    Severity,
+    State,
+    Status,
+    Urgency,
+)
+from services.control.alerting.reach import REASONS, Reach
+from services.control.alerts import By
+from services.control.api.access import Scope, requires
+from services.control.api.attempts import on_record
+from services.control.api.context import Caller, Metered, Parts, Services
+from services.control.api.errors import documented
+from services.control.api.fields import (
+    Answer,
+    BoardText,
+    Body,
+    DeviceIdText,
+    LanguageTag,
+    Latitude,
+    Limit,
+    Longitude,
+    Name,
+    Note,
+    Percent,
+    PlannedInstant,
+    Sha256Text,
+    Title,
+    Whole,
+)
+from services.control.catalogue.texts import Language, text
+from services.control.permissions import Permission
+from services.shared.database.pool import Connection
+
+router = APIRouter(prefix="/api/v1", tags=["alerts"])
+
+Seer = Annotated[Caller, requires(Permission.SEE_ALERTS, Scope.ANYWHERE)]
+Releaser = Annotated[Caller, requires(Permission.RELEASE_ALERTS, Scope.BODY)]
+Silencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.BODY)]
+IfMatch = Annotated[
+    str | None, Header(description="ETag of the version that is meant; * : whatever it says by now, for ending it")
+]
+
+
+class PointBody(Body):
+    """WGS 84, in degrees."""
+
+    latitude: Latitude
+    longitude: Longitude
+
+
+class CircleBody(Body):
+    """All points within `radius_m` metres of the centre."""
+
+    centre: PointBody
+    radius_m: Whole = Field(ge=1, le=1_000_000)
+
+
+class AreaBody(Body):
+    """The ground of `units`; where there are shapes, of it what lies inside any of them."""
+
+    units: list[uuid.UUID] = Field(min_length=1, max_length=MAX_UNITS)
+    polygons: list[Annotated[list[PointBody], Field(min_length=3, max_length=MAX_CORNERS)]] = Field(
+        default=[], max_length=MAX_SHAPES
+    )
+    circles: list[CircleBody] = Field(default=[], max_length=MAX_SHAPES)
+
+
+class AudienceBody(Body):
+    """Any of the areas and any of the devices, without the exceptions; only the kinds and ownerships named, if any."""
+
+    areas: list[AreaBody] = Field(default=[], max_length=MAX_AREAS)
+    devices: list[DeviceIdText] = Field(default=[], max_length=MAX_NAMED)
+    except_units: list[uuid.UUID] = Field(default=[], max_length=MAX_NAMED)
+    except_devices: list[DeviceIdText] = Field(default=[], max_length=MAX_NAMED)
+    kinds: list[Literal["cluster", "board"]] = Field(default=[], max_length=2)
+    ownerships: list[Literal["public", "private", "private_with_public_share"]] = Field(default=[], max_length=3)
+
+    def wish(self) -> AudienceWish:
+        """As control knows it."""
+        return AudienceWish(
+            areas=tuple(
+                AreaWish(
+                    units=tuple(map(UnitId, area.units)),
+                    polygons=tuple(tuple(map(_point, polygon)) for polygon in area.polygons),
+                    circles=tuple(Circle(centre=_point(each.centre), radius_m=each.radius_m) for each in area.circles),
+                )
+                for area in self.areas
+            ),
+            devices=tuple(map(DeviceId, self.devices)),
+            except_units=tuple(map(UnitId, self.except_units)),
+            except_devices=tuple(map(DeviceId, self.except_devices)),
+            kinds=tuple(self.kinds),
+            ownerships=tuple(self.ownerships),
+        )
+
+
+class TextBody(Body):
+    """The alert in one language. Without `board_text` boards show the headline and the instruction."""
+
+    language: LanguageTag = "vi"
+    headline: Title
+    description: BoardText | None = None
+    instruction: BoardText | None = None
+    board_text: BoardText | None = None
+    media_sha256: Sha256Text | None = Field(default=None, description="a stored file: what sounds, or what boards show")
+
+    def said(self) -> AlertText:
+        """As control knows it."""
+        return AlertText(
+            language=self.language,
+            headline=self.headline,
+            description=self.description,
+            instruction=self.instruction,
+            board_text=self.board_text,
+            media_sha256=bytes.fromhex(self.media_sha256) if self.media_sha256 is not None else None,
+        )
+
+
+class ContentBody(Body):
+    """What an alert says, to whom and for how long; words of CAP 1.2."""
+
+    status: Status = Status.ACTUAL
+    event: Name
+    category: Category = Category.OTHER
+    urgency: Urgency = Urgency.UNKNOWN
+    severity: Severity = Severity.UNKNOWN
+    certainty: Certainty = Certainty.UNKNOWN
+    texts: list[TextBody] = Field(min_length=1, max_length=MAX_TEXTS)
+    audience: AudienceBody
+    valid_until: PlannedInstant
+    repeat_interval_s: Whole | None = Field(default=None, ge=1, le=86_400, description="pause between repetitions")
+    resume: Literal["resume", "restart", "drop"] = "resume"
+    volume_percent: Annotated[Percent, Field(ge=1)] | None = None
+    references: list[uuid.UUID] = Field(default=[], max_length=16, description="alerts that end when this one begins")
+
+    def draft(self, unit_id: UnitId, purpose: Purpose = Purpose.ALERT) -> AlertDraft:
+        """As control knows it."""
+        return AlertDraft(
+            unit_id=unit_id,
+            purpose=purpose,
+            status=self.status,
+            event=self.event,
+            category=self.category,
+            urgency=self.urgency,
+            severity=self.severity,
+            certainty=self.certainty,
+            texts=tuple(each.said() for each in self.texts),
+            audience=self.audience.wish(),
+            repeat_interval=timedelta(seconds=self.repeat_interval_s) if self.repeat_interval_s is not None else None,
+            valid_until=self.valid_until.astimezone(UTC),
+            resume=ResumePolicy[self.resume.upper()],
+            volume_percent=self.volume_percent,
+            references=tuple(map(AlertId, self.references)),
+        )
+
+
+class AlertBody(ContentBody):
+    """An alert to be issued by a unit."""
+
+    unit_id: uuid.UUID = Field(description="the unit that speaks")
+    purpose: Literal["alert", "silent_test", "audible_test"] = "alert"
+
+
+class StopBody(Body):
+    """Whose ground it shall end on."""
+
+    unit_id: uuid.UUID
+
+
+class SilenceBody(Body):
+    """The kill switch: no sound and a blank screen, until it is released."""
+
+    unit_id: uuid.UUID = Field(description="the unit that orders it")
+    audience: AudienceBody
+    reason: Name
+    valid_until: PlannedInstant | None = Field(default=None, description="default: for a year")
+
+
+class ReleaseBody(Body):
+    """What is let go first; nothing named: everything."""
+
+    except_units: list[uuid.UUID] = Field(default=[], max_length=MAX_NAMED, description="units that may sound again")
+    except_devices: list[DeviceIdText] = Field(default=[], max_length=MAX_NAMED, description="devices that may")
+    note: Note = ""
+
+
+class AlertView(Answer):
+    """An alert, a test or a silence as it stands."""
+
+    alert_id: uuid.UUID
+    version: int
+    state: State
+    purpose: str
+    unit_id: uuid.UUID
+    headline: str
+    first_issued_at: datetime
+    issued_at: datetime
+    valid_until: datetime
+    ended_at: datetime | None
+    created_by: uuid.UUID | None
+    stopped_in: list[uuid.UUID] = Field(description="units that ended this version on their own ground")
+    content: dict[str, Any] = Field(description="what it says and to whom")
+
+
+class ReachCountView(Answer):
+    """How many devices stand in a class, and what to do about them."""
+
+    reached: bool
+    reason: str
+    devices: int
+    meaning: str
+    what_to_do: str
+
+
+class RepetitionView(Answer):
+    """One repetition: how many devices began it and how many ended it whole."""
+
+    number: int
+    started: int
+    completed: int
+
+
+class DeviceReachView(Answer):
+    """What is known of one device."""
+
+    device_id: str
+    unit_id: uuid.UUID
+    reached: bool
+    reason: str
+    told_by: str | None = Field(description="whose word it rests on: device or gateway")
+    detail: str | None
+    first_start_at: datetime | None
+    after_s: float | None = Field(description="from the issue to its first sound")
+    is_late: bool
+    starts: int
+    offline_since: datetime | None
+    what_to_do: str
+
+
+class ReachView(Answer):
+    """Whom an alert reached and whom not, as it stands this moment."""
+
+    alert_id: uuid.UUID
+    version: int
+    is_counted: bool = Field(description="false while the audience is still being looked up")
+    published_at: datetime | None
+    addressed: int
+    reached: int
+    late: int
+    by_gateway_only: int
+    not_reached: int
+    end_confirmed: int = Field(description="of an alert that has ended: devices that said so")
+    classes: list[ReachCountView]
+    repetitions: list[RepetitionView]
+    devices: list[DeviceReachView]
+    next_after: str | None
+
+
+@router.post("/alerts", status_code=201, responses=documented([401, 403, 404, 422]))
+async def issue_alert(
+    body: AlertBody, caller: Releaser, response: Response, services: Parts, metrics: Metered
+) -> AlertView:
+    """Issue it: when this returns, it is on its way to every device of the areas."""
+    unit_id, purpose = UnitId(body.unit_id), Purpose[body.purpose.upper()]
+    draft = body.draft(unit_id, purpose)
+
+    async def do(connection: Connection) -> Alert:
+        return await alerts.issue(connection, draft, by=_by(caller), keyring=services.keyring, now=caller.now)
+
+    return await _carried_out(
+        services, caller, metrics, response, "alert_issue", None, unit_id, {"headline": draft.headline}, do
+    )
+
+
+@router.post("/alerts/{alert_id}/update", responses=documented([401, 403, 404, 409, 422, 428]))
+async def update_alert(
+    alert_id: uuid.UUID,
+    body: ContentBody,
+    caller: Releaser,
+    response: Response,
+    services: Parts,
+    metrics: Metered,
+    if_match: IfMatch = None,
+) -> AlertView:
+    """Say something else in its place; If-Match names the version that was read."""
+
+    async def do(connection: Connection) -> Alert:
+        alert = await _locked(connection, alert_id, if_match, body, silence=False)
+        draft = body.draft(alert.draft.unit_id, alert.draft.purpose)
+        return await alerts.update(connection, alert, draft, by=_by(caller), keyring=services.keyring, now=caller.now)
+
+    facts = {"headline": body.texts[0].headline}
+    return await _carried_out(services, caller, metrics, response, "alert_update", alert_id, None, facts, do)
+
+
+@router.post("/alerts/{alert_id}/cancel", responses=documented([401, 403, 404, 409, 428]))
+async def cancel_alert(
+    alert_id: uuid.UUID,
+    caller: Releaser,
+    response: Response,
+    services: Parts,
+    metrics: Metered,
+    if_match: IfMatch = None,
+) -> AlertView:
+    """End it everywhere. `If-Match: *` ends whatever it says by now."""
+
+    async def do(connection: Connection) -> Alert:
+        alert = await _locked(connection, alert_id, if_match, None, silence=False)
+        return await alerts.cancel(connection, alert, by=_by(caller), keyring=services.keyring, now=caller.now)
+
+    return await _carried_out(services, caller, metrics, response, "alert_cancel", alert_id, None, {}, do)
+
+
+@router.post("/alerts/{alert_id}/stop", responses=documented([401, 403, 404, 409, 422]))
+async def stop_alert(
+    alert_id: uuid.UUID, body: StopBody, caller: Releaser, response: Response, services: Parts, metrics: Metered
+) -> AlertView:
+    """End an alert from above on one's own ground, where policy lets units do so (default: it does not)."""
+    unit_id = UnitId(body.unit_id)
+    tree = caller.rights.tree
+
+    async def do(connection: Connection) -> Alert:
+        alert = await _locked(connection, alert_id, "*", None, silence=False)
+        said = await policy_store.policies_of(connection, tree.path(unit_id))
+        return await alerts.stop(
+            connection,
+            alert,
+            unit_id,
+            by=_by(caller),
+            may_stop=policies.may_stop_alerts(said, unit_id, tree),
+            keyring=services.keyring,
+            now=caller.now,
+        )
+
+    facts = {"unit_id": str(unit_id)}
+    return await _carried_out(services, caller, metrics, response, "alert_stop", alert_id, unit_id, facts, do)
+
+
+@router.get("/alerts", responses=documented([401, 403, 422]))
+async def list_alerts(
+    caller: Seer,
+    services: Parts,
+    state: Annotated[list[State] | None, Query(max_length=len(State))] = None,
+    before: Annotated[PlannedInstant | None, Query(description="only those first issued earlier")] = None,
+    before_id: Annotated[uuid.UUID | None, Query(description="with `before`: the last one seen")] = None,
+    limit: Limit = 100,
+) -> list[AlertView]:
+    """Alerts, tests and silences on the ground one may see, and those of units above that touch it; newest first."""
+    rights = caller.rights
+    over = {above for top in rights.units(Permission.SEE_ALERTS) for above in rights.tree.ancestors(top)}
+    async with services.database.connection() as connection:
+        found = await alert_store.alerts_on(
+            connection,
+            rights.reach(Permission.SEE_ALERTS) | over,
+            states=state or tuple(State),
+            before=(before, AlertId(before_id or uuid.UUID(int=0))) if before is not None else None,
+            limit=limit,
+        )
+    return [_view(each) for each in found]
+
+
+@router.get("/alerts/{alert_id}", responses=documented([401, 403, 404]))
+async def get_alert(alert_id: uuid.UUID, caller: Seer, response: Response, services: Parts) -> AlertView:
+    """One of them. The ETag is what If-Match wants."""
+    async with services.database.connection() as connection:
+        alert = await _seen(connection, alert_id, caller)
+    response.headers["ETag"] = versions.etag(alert.version)
+    return _view(alert)
+
+
+@router.get("/alerts/{alert_id}/reach", responses=documented([401, 403, 404, 422]))
+async def get_reach(
+    alert_id: uuid.UUID,
+    caller: Seer,
+    services: Parts,
+    language: Annotated[Language | None, Query(description="of the texts; default: Vietnamese")] = None,
+    reached: Annotated[bool | None, Query(description="only devices that it reached, or did not")] = None,
+    reason: Annotated[Literal[*REASONS] | None, Query(description="only devices of this class")] = None,  # type: ignore[valid-type]
+    unit_id: Annotated[uuid.UUID | None, Query(description="only devices below this unit")] = None,
+    after: Annotated[str | None, Query(max_length=48, pattern="^[a-z0-9-]*$")] = None,
+    limit: Limit = 100,
+) -> ReachView:
+    """Whom it reached, whom not and why, and what to do about those: counted at this moment."""
+    words = language or Language.VIETNAMESE
+    tree, reach = caller.rights.tree, caller.rights.reach(Permission.SEE_ALERTS)
+    units = reach if unit_id is None else reach & set(tree.subtree(UnitId(unit_id)))
+    async with services.database.connection() as connection:
+        alert = await _seen(connection, alert_id, caller)
+        found = await reach_store.reach(connection, alert, units, now=caller.now)
+        repetitions = await reach_store.repetitions(connection, alert.alert_id, units)
+    return _reach_view(alert, found, repetitions, words, reached, reason, after, limit)
+
+
+@router.post("/silences", status_code=201, responses=documented([401, 403, 404, 422]))
+async def silence(
+    body: SilenceBody, caller: Silencer, response: Response, services: Parts, metrics: Metered
+) -> AlertView:
+    """The kill switch (S-04): one device, a unit's subtree, or everything below the root. At once, signed, retained."""
+    unit_id = UnitId(body.unit_id)
+    until = body.valid_until.astimezone(UTC) if body.valid_until is not None else caller.now + LONGEST_SILENCE
+    draft = AlertDraft(
+        unit_id=unit_id,
+        purpose=Purpose.SILENCE,
+        event=body.reason,
+        severity=Severity.EXTREME,
+        audience=body.audience.wish(),
+        valid_until=until,
+    )
+
+    async def do(connection: Connection) -> Alert:
+        return await alerts.issue(connection, draft, by=_by(caller), keyring=services.keyring, now=caller.now)
+
+    facts = {"reason": body.reason}
+    return await _carried_out(services, caller, metrics, response, "silence", None, unit_id, facts, do)
+
+
+@router.post("/silences/{alert_id}/release", responses=documented([401, 403, 404, 409, 422, 428]))
+async def release(
+    alert_id: uuid.UUID,
+    body: ReleaseBody,
+    caller: Silencer,
+    response: Response,
+    services: Parts,
+    metrics: Metered,
+    if_match: IfMatch = None,
+) -> AlertView:
+    """Controlled return: first the units and devices named, and the rest with a release that names none."""
+
+    async def do(connection: Connection) -> Alert:
+        found = await _locked(connection, alert_id, if_match, body, silence=True)
+        by = _by(caller, note=body.note or None)
+        if not body.except_units and not body.except_devices:
+            return await alerts.cancel(connection, found, by=by, keyring=services.keyring, now=caller.now)
+        return await alerts.release_part(
+            connection,
+            found,
+            units=tuple(map(UnitId, body.except_units)),
+            devices=tuple(map(DeviceId, body.except_devices)),
+            by=by,
+            keyring=services.keyring,
+            now=caller.now,
+        )
+
+    return await _carried_out(services, caller, metrics, response, "silence_release", alert_id, None, {}, do)
+
+
+# --- carrying out ----------------------------------------------------------------------------------------------------
+
+
+async def _carried_out(
+    services: Services,
+    caller: Caller,
+    metrics: Metered,
+    response: Response,
+    action: str,
+    alert_id: uuid.UUID | None,
+    unit_id: UnitId | None,
+    facts: dict[str, Any],
+    do: Any,
+) -> AlertView:
+    """One transaction, and then the lane of this process is woken; what is refused is on record too."""
+    subject = f"alert:{alert_id}" if alert_id is not None else "alert:new"
+    where = unit_id if unit_id is not None else caller.actor.unit_id
+    async with (
+        on_record(services, caller, metrics, action=action, subject=subject, unit_id=where, facts=facts),
+        services.database.transaction() as connection,
+    ):
+        alert: Alert = await do(connection)
+    services.wake_alerts()
+    metrics.alerts_issued.labels(action).inc()
+    response.headers["ETag"] = versions.etag(alert.version)
+    return _view(alert)
+
+
+async def _locked(
+    connection: Connection, alert_id: uuid.UUID, if_match: str | None, body: Body | None, *, silence: bool
+) -> Alert:
+    alert = await alert_store.alert_for_update(connection, alert_id, silence=silence)
+    shown = _view(alert).model_dump(mode="json")
+    versions.check(alert.version, if_match, shown, given=body.model_dump(mode="json") if body is not None else {})
+    return alert
+
+
+async def _seen(connection: Connection, alert_id: uuid.UUID, caller: Caller) -> Alert:
+    """An alert that touches ground one may see. Raises `NotFound` as if there were none."""
+    alert = await alert_store.alert(connection, alert_id)
+    rights, tree = caller.rights, caller.rights.tree
+    tops = rights.units(Permission.SEE_ALERTS)
+    is_seen = any(
+        tree.covers(top, unit) or tree.covers(unit, top)
+        for top in tops
+        for unit in (*alert.topics, alert.draft.unit_id)
+    )
+    return alert if is_seen else alert_store.none_such(alert_id)
+
+
+def _by(caller: Caller, *, note: str | None = None) -> By:
+    return By(tree=caller.rights.tree, rights=caller.rights, actor=caller.actor, origin=caller.origin, note=note)
+
+
+def _point(body: PointBody) -> Point:
+    return Point(latitude=body.latitude, longitude=body.longitude)
+
+
+def _view(alert: Alert) -> AlertView:
+    draft = alert.draft
+    return AlertView(
+        alert_id=alert.alert_id,
+        version=alert.version,
+        state=alert.state,
+        purpose=draft.purpose.name.lower(),
+        unit_id=draft.unit_id,
+        headline=draft.headline,
+        first_issued_at=alert.first_issued_at,
+        issued_at=alert.issued_at,
+        valid_until=draft.valid_until,
+        ended_at=alert.ended_at,
+        created_by=alert.created_by,
+        stopped_in=list(alert.stopped_in),
+        content=document_of(draft),
+    )
+
+
+def _reach_view(
+    alert: Alert,
+    found: reach_store.Reached,
+    repetitions: Sequence[reach_store.Repetition],
+    language: Language,
+    reached: bool | None,
+    reason: str | None,
+    after: str | None,
+    limit: int,
+) -> ReachView:
+    everybody = found.devices
+    counts: dict[tuple[bool, str], int] = {}
+    for each in everybody:
+        counts[each.is_reached, each.reason] = counts.get((each.is_reached, each.reason), 0) + 1
+    chosen = [
+        each
+        for each in everybody
+        if (reached is None or each.is_reached is reached)
+        and (reason is None or each.reason == reason)
+        and (after is None or each.device_id > after)
+    ]
+    page = chosen[:limit]
+    return ReachView(
+        alert_id=alert.alert_id,
+        version=alert.version,
+        is_counted=found.is_counted,
+        published_at=found.published_at,
+        addressed=len(everybody),
+        reached=sum(each.is_reached for each in everybody),
+        late=sum(each.is_late for each in everybody),
+        by_gateway_only=sum(each.reason == "reached_by_gateway" for each in everybody),
+        not_reached=sum(not each.is_reached for each in everybody),
+        end_confirmed=found.end_confirmed,
+        classes=[
+            ReachCountView(
+                reached=is_reached,
+                reason=why,
+                devices=count,
+                meaning=text(f"reach.{why}.meaning", language),
+                what_to_do=text(f"reach.{why}.what_to_do", language),
+            )
+            for (is_reached, why), count in sorted(counts.items())
+        ],
+        repetitions=[
+            RepetitionView(number=each.number, started=each.started, completed=each.completed) for each in repetitions
+        ],
+        devices=[_device_view(each, language) for each in page],
+        next_after=page[-1].device_id if len(chosen) > limit else None,
+    )
+
+
+def _device_view(each: Reach, language: Language) -> DeviceReachView:
+    return DeviceReachView(
+        device_id=each.device_id,
+        unit_id=each.unit_id,
+        reached=each.is_reached,
+        reason=each.reason,
+        told_by=each.told_by,
+        detail=each.detail,
+        first_start_at=each.first_start_at,
+        after_s=each.after_s,
+        is_late=each.is_late,
+        starts=each.starts,
+        offline_since=each.offline_since,
+        what_to_do=text(f"reach.{each.reason}.what_to_do", language),
+    )

@@ -1,0 +1,83 @@
+"""What became of an alert on a device, and what a person does about it, (Vietnamese, English)."""
+
+from __future__ import annotations
+
+_REACH: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    "reached": (("Đã phát đúng lúc", "It sounded in time"), ("Không cần làm gì.", "Nothing.")),
+    "reached_late": (
+        ("Đã phát, nhưng trễ", "It sounded, but late"),
+        ("Kiểm tra đường truyền và tệp âm thanh trên thiết bị.", "Check its line, and whether it holds the files."),
+    ),
+    "reached_by_gateway": (
+        ("Chỉ có cổng kết nối báo đã phát", "Only its gateway says that it sounded"),
+        ("Cử người nghe tại chỗ: lời của cổng kết nối chưa phải bằng chứng.", "Have somebody listen: it is no proof."),
+    ),
+    "waiting": (("Đang chờ trả lời", "Waiting for its answer"), ("Chờ vài giây.", "Wait a few seconds.")),
+    "offline": (
+        ("Mất kết nối", "It is offline"),
+        (
+            "Báo bằng cách khác (điện thoại, loa tay); nếu kịp kết nối lại trong thời hạn, thiết bị vẫn phát.",
+            "Warn people another way (telephone, megaphone); it still sounds if it is back in time.",
+        ),
+    ),
+    "never_heard": (
+        ("Chưa từng kết nối", "It was never heard from"),
+        ("Báo bằng cách khác; kiểm tra việc lắp đặt.", "Warn people another way; check its installation."),
+    ),
+    "media_missing": (
+        ("Thiếu tệp âm thanh", "It lacks the sound"),
+        ("Thiết bị đang tải và sẽ phát ngay khi đủ; kiểm tra đường truyền.", "It is fetching it; check its line."),
+    ),
+    "silenced": (
+        ("Đang bị khóa tiếng", "It has been silenced"),
+        (
+            "Gỡ khóa nếu thiết bị an toàn; nếu không, báo bằng cách khác.",
+            "Release it if it is safe, else warn otherwise.",
+        ),
+    ),
+    "refused": (
+        ("Thiết bị từ chối lệnh", "It refused the order"),
+        ("Báo đội an ninh: khóa hoặc đồng hồ của thiết bị có vấn đề.", "Tell security: its keys or clock are wrong."),
+    ),
+    "clock_untrusted": (
+        ("Đồng hồ không tin cậy", "Its clock is not trusted"),
+        ("Báo bằng cách khác; chỉnh giờ thiết bị.", "Warn people another way; have its clock set."),
+    ),
+    "unsupported": (
+        ("Không phát được loại nội dung này", "It cannot put this out"),
+        ("Thêm âm thanh hoặc văn bản phù hợp rồi cập nhật cảnh báo.", "Update the alert with a sound or text for it."),
+    ),
+    "came_too_late": (
+        ("Nhận được khi đã hết hiệu lực", "It came when it was over"),
+        ("Phát lại nếu vẫn cần.", "Issue it again if it is still needed."),
+    ),
+    "test_failed": (
+        ("Kiểm tra không đạt", "The test failed"),
+        ("Xem chi tiết và cử người sửa chữa.", "See the detail and send somebody."),
+    ),
+    "play_failed": (
+        ("Bắt đầu rồi hỏng giữa chừng", "It began and failed"),
+        ("Báo bằng cách khác; kiểm tra tăng âm và loa.", "Warn people another way; check amplifier and horns."),
+    ),
+    "not_started": (
+        ("Đã nhận nhưng chưa phát", "It took it and has not begun"),
+        (
+            "Có thể đang phát cảnh báo ưu tiên hơn; theo dõi hoặc gọi tại chỗ.",
+            "A higher alert may sound; watch or call.",
+        ),
+    ),
+    "no_answer": (
+        ("Có kết nối nhưng không trả lời", "It is online and says nothing"),
+        ("Gọi người tại chỗ nghe; kiểm tra cấu hình đơn vị.", "Have somebody listen; check the unit it is set to."),
+    ),
+    "stopped_here": (
+        ("Không còn gửi tới đây", "It is not meant for here any more"),
+        ("Không cần làm gì.", "Nothing."),
+    ),
+}
+
+ALERTS: dict[str, tuple[str, str]] = {
+    key: texts
+    for reason, (meaning, what_to_do) in _REACH.items()
+    for key, texts in ((f"reach.{reason}.meaning", meaning), (f"reach.{reason}.what_to_do", what_to_do))
+}
