@@ -1,0 +1,38 @@
+"""Chores that wait until the sound is out: in order, one at a time, and none lost when another goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+from firmware_sim.aftermath import Aftermath
+
+
+async def test_chores_wait_then_come_one_by_one_in_order_with_others_between_them() -> None:
+    loop = asyncio.get_running_loop()
+    aftermath, happened, done = Aftermath(), list[str](), loop.create_future()
+
+    def first() -> None:
+        happened.append("first")
+        loop.call_soon(happened.append, "a socket")
+        aftermath.add(lambda: happened.append("third"))
+        aftermath.add(lambda: done.set_result(None))
+
+    aftermath.add(first)
+    aftermath.add(lambda: happened.append("second"))
+    assert happened == []
+    await done
+    assert happened == ["first", "a socket", "second", "third"]
+
+
+async def test_a_chore_that_fails_does_not_keep_the_others_waiting() -> None:
+    loop = asyncio.get_running_loop()
+    aftermath, done, failures = Aftermath(), loop.create_future(), list[object]()
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+    def fails() -> None:
+        raise OSError("the flash is full")
+
+    aftermath.add(fails)
+    aftermath.add(lambda: done.set_result(None))
+    await done
+    assert [type(each) for each in failures] == [OSError]
