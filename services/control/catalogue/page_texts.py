@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.control.catalogue.quarantine_texts import QUARANTINE
 from services.control.catalogue.schedule_texts import SCHEDULING
 from services.control.catalogue.sheet_texts import SHEETS
+from services.control.catalogue.why_texts import WHY
 
 PAGES: dict[str, tuple[str, str]] = {
     # --- frame
@@ -271,4 +272,5 @@ PAGES: dict[str, tuple[str, str]] = {
     # --- programmes
     **SCHEDULING,
     **SHEETS,
+    **WHY,
 }

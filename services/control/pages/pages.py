@@ -72,6 +72,7 @@ def page(
         account=caller.actor if caller else None,
         csrf_token=caller.csrf_token if caller else None,
         here=request.url.path,
+        site=f"{request.url.scheme}://{request.url.netloc}",
         decides=caller is not None
         and any(map(caller.rights.may_anywhere, (Permission.DECIDE_BULLETINS, Permission.ALLOW_EXCEPTIONS))),
         sees_inbox=caller is not None and caller.rights.may_in_root(Permission.SEE_QUARANTINE),
@@ -317,9 +318,21 @@ def respond_to_error(request: Request, error: Exception) -> Response:
         target = path if request.method == "GET" else "/"
         return RedirectResponse(f"/login?next={quote(target)}", status_code=HTTPStatus.SEE_OTHER)
     else:
-        shown = page(request, services, "problem.html", problem=document, http_status=document["status"])
+        shown = page(
+            request, services, "problem.html", problem=document, retry=_again(request), http_status=document["status"]
+        )
     shown.headers.update({name: value for name, value in headers.items() if name != "WWW-Authenticate"})
     return shown
+
+
+def _again(request: Request) -> str:
+    """Where one tries again: this address, or the page of ours whose form was refused, as the browser names it."""
+    if request.method in ("GET", "HEAD"):
+        return ""
+    came_from = urlsplit(request.headers.get("referer", ""))
+    if came_from.netloc != request.headers.get("host"):
+        return "/"
+    return _inside(came_from.path + (f"?{came_from.query}" if came_from.query else ""))
 
 
 def _inside(target: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import uuid
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
@@ -66,6 +66,7 @@ async def proof_sheet(
     services: Parts,
     month: MonthText,
     form: Annotated[Format, Query(alias="format")] = Format.HTML,
+    lang: Annotated[Literal["vi", "en"] | None, Query(description="default: as Accept-Language says")] = None,
 ) -> Response:
     """What was planned in a unit in a month and what of it is proven: by day, broadcast and device, and what was not planned.
 
@@ -85,7 +86,7 @@ async def proof_sheet(
             by=caller.actor.account_id,
         )
     wording = Wording(
-        language=preferred(request.headers.get("accept-language")), zone=services.directory.zone, now=caller.now
+        language=preferred(lang or request.headers.get("accept-language")), zone=services.directory.zone, now=caller.now
     )
     made_at = caller.now.astimezone(services.directory.zone)
     name = f"loa-{sheet.code}-{month}"

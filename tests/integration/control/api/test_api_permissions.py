@@ -157,6 +157,7 @@ MAY: dict[str, set[Role]] = {
     "POST /approvals/bulletins/{bulletin_id}": {Role.APPROVER},
     "POST /approvals/broadcasts/{broadcast_id}": {Role.APPROVER},
     "GET /devices/{device_id}": SEEING,
+    "GET /devices/{device_id}/why": SEEING,
     "GET /broadcasts/{broadcast_id}": SEEING,
 }
 # One's own, lists that are cut to what one may see, and what is no secret among those who work here.
@@ -693,6 +694,11 @@ async def _(api: Api, unit: str) -> Ask:
 async def _(api: Api, unit: str) -> Ask:
     path = f"/approvals/broadcasts/{await add_awaiting_broadcast(api, unit)}"
     return Ask(path, {"data": {"decision": "approve", "version": "1"}}, 303)
+
+
+@example("GET", "/devices/{device_id}/why")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/devices/{await add_device(api, unit)}/why")
 
 
 @example("GET", "/devices/{device_id}")

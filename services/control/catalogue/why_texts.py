@@ -1,0 +1,66 @@
+"""Texts that explain programmes to people: why something sounds, and what it was that did not. (Vietnamese, English)."""
+
+from __future__ import annotations
+
+WHY: dict[str, tuple[str, str]] = {
+    "why.title": ("Vì sao?", "Why?"),
+    "why.of": ("Vì sao thiết bị {name} phát như vậy?", "Why does {name} sound this?"),
+    "why.now": ("Vì sao lúc này?", "Why now?"),
+    "why.at": ("Thời điểm (giờ {zone})", "Instant (time of {zone})"),
+    "why.ask": ("Xem", "Show"),
+    "why.moment": ("Lúc {time}", "At {time}"),
+    "why.recorded": ("Theo lịch đã lập.", "By the plan on record."),
+    "why.foreseen": (
+        "Ngày này chưa lập lịch: đây là kết quả nếu lập ngay bây giờ.",
+        "The day is not planned yet: this is what would be planned now.",
+    ),
+    "why.on_air": ("Phát theo lịch", "Planned to sound"),
+    "why.silence": ("Không có nội dung nào được phát lúc này.", "Nothing is to sound at this instant."),
+    "why.from_to": ("{since} đến {until}", "{since} to {until}"),
+    "why.began": ("bắt đầu lần đầu lúc {time}", "first began {time}"),
+    "why.won": ("Vì: {reason}", "Because: {reason}"),
+    "why.alone": ("không có nội dung nào khác cùng lúc", "nothing else wants this instant"),
+    "why.outranks": ("xếp trên mọi nội dung cùng lúc", "it ranks above all else that wants this instant"),
+    "why.losers": ("Cùng lúc nhưng không phát", "Wanted the instant and does not sound"),
+    "why.lost": ("Thua {title}, xét theo {criterion}", "Lost to {title}, by {criterion}"),
+    "why.goes_on": ("phát lúc {time}", "sounds at {time}"),
+    "why.refused": ("Không được đưa vào lịch", "Kept out of the programme"),
+    "why.offered": ("Mới gửi cho đơn vị, chưa phát", "Only offered"),
+    "why.noted": ("Có trong lịch, khác yêu cầu", "In the programme, in another form"),
+    "why.rule": ("Quy tắc", "Rule"),
+    "why.whose": ("Đơn vị", "Unit"),
+    "why.occurrence": ("Lần phát", "Occurrence"),
+    "why.previous": ("Trước đó", "Before"),
+    "why.next": ("Tiếp theo", "Next"),
+    "why.records": ("Thực tế đã ghi nhận", "What is on record"),
+    "why.withdrawn": ("đã rút khỏi lịch lúc {time}", "taken back {time}"),
+    "why.stopped": ("bị dừng lúc {time}", "stopped {time}"),
+    "why.bad_instant": (
+        "Thời điểm không hợp lệ: chọn ngày và giờ từ năm 1970 đến 2199.",
+        "This is no instant: choose a day and a time between 1970 and 2199.",
+    ),
+    "standing.waits": ("Chờ, sẽ vào giữa chừng", "Waits to join in"),
+    "standing.interrupted": ("Bị ngắt, sẽ phát tiếp", "Interrupted, goes on later"),
+    "standing.cut": ("Bị cắt hẳn", "Cut for good"),
+    "standing.missed": ("Không được phát", "Never sounds"),
+    "standing.absent": ("Tệp chưa có trên thiết bị", "Its media is not on the device"),
+    "decided_by.level": ("mức (khẩn cấp, ưu tiên, thông thường)", "level (emergency, priority, normal)"),
+    "decided_by.live": ("tiếp sóng trực tiếp", "being live"),
+    "decided_by.place": ("thứ tự do đơn vị xếp", "the order the unit gave"),
+    "decided_by.severity": ("mức độ nghiêm trọng", "severity"),
+    "decided_by.issuer_depth": ("cấp của đơn vị phát hành", "the height of the issuing unit"),
+    "decided_by.issued_at_ms": ("thời điểm lập", "when it was asked for"),
+    "decided_by.identity": ("mã số", "its id"),
+    # --- calendars and sheets
+    "subscribe.title": ("Lịch điện tử và bảng xác nhận", "Calendar and proof sheets"),
+    "subscribe.address": ("Địa chỉ đăng ký lịch (.ics)", "Address to subscribe to (.ics)"),
+    "subscribe.how": (
+        "Trong ứng dụng lịch, chọn “đăng ký lịch từ địa chỉ” rồi dán địa chỉ này. Tên đăng nhập: {login}. Mật khẩu: một "
+        "mã API của tài khoản (không dùng mật khẩu đăng nhập).",
+        "In your calendar program choose “subscribe by address” and paste it. User name: {login}. Password: an API token "
+        "of the account, not the password one logs in with.",
+    ),
+    "subscribe.once": ("Tải về một lần", "Download once"),
+    "sheet.in.vi": ("tiếng Việt", "Vietnamese"),
+    "sheet.in.en": ("tiếng Anh", "English"),
+}
