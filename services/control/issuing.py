@@ -17,10 +17,12 @@ from zoneinfo import ZoneInfo
 
 from schemas.configuration import Configuration, Fallback
 from schemas.fields import DeviceKind
-from schemas.identifiers import BulletinId
+from schemas.identifiers import BulletinId, UnitId
+from schemas.orders import MediaReference
 from schemas.plans import Emission
 from schemas.topics import Downlink, DownlinkKind, format_topic
 from services.control import orders
+from services.control.alerting.template import Template, files_at
 from services.control.orders import Addressee
 from services.control.planning.model import DeviceNo, Media, Slot
 from services.control.planning.policies import Fallback as WantedFallback
@@ -109,6 +111,27 @@ def with_fallbacks(
         replace(each, fallback=_fallback(policies.at(each.unit_id, tree).fallback, media, zone=zone, today=today))
         if each.kind is DeviceKind.CLUSTER
         else each
+        for each in addressees
+    )
+
+
+def with_alert_media(
+    addressees: Sequence[Addressee],
+    templates: Mapping[UnitId, Sequence[Template]],
+    tones: Sequence[bytes],
+    tree: UnitTree,
+    media: Mapping[bytes, Media],
+) -> tuple[Addressee, ...]:
+    """Give each device that sounds what it keeps for alerts: the bare tones, and the templates that hold at its unit.
+
+    `media` are the files they name. Devices of one unit share one tuple.
+    """
+    by_unit: dict[UnitId, tuple[MediaReference, ...]] = {}
+    for unit_id in {each.unit_id for each in addressees if each.kind is DeviceKind.CLUSTER}:
+        files = files_at(tree.path(unit_id), templates, tones)
+        by_unit[unit_id] = tuple(orders.media_reference(media[file]) for file in files if file in media)
+    return tuple(
+        replace(each, alert_media=by_unit[each.unit_id]) if each.kind is DeviceKind.CLUSTER else each
         for each in addressees
     )
 

@@ -51,6 +51,7 @@ class Addressee:
     longitude: float | None = None
     is_retired: bool = False
     fallback: Fallback | None = None  # what sounds when its plan has run out
+    alert_media: tuple[MediaReference, ...] = ()  # sounds of prepared alerts, which it keeps always
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +188,7 @@ def configuration(
         ownership=addressee.ownership,
         position=position,
         fallback=addressee.fallback,
+        alert_media=addressee.alert_media,
     )
 
 

@@ -25,6 +25,7 @@ from services.control.issuing import (
     issue,
     lookback,
     needs,
+    with_alert_media,
     with_fallbacks,
 )
 from services.control.orders import Addressee
@@ -272,3 +273,16 @@ def test_another_fallback_is_another_configuration(keyring: Keyring) -> None:
         today=DAY,
     )
     assert needed(given, standings, programme, keyring) == {CONFIG}
+
+
+def test_devices_that_sound_keep_the_sounds_of_alerts_that_hold_at_their_unit(keyring: Keyring) -> None:
+    programme = a_programme("05:30")
+    standings = standing_for(an_addressee(), programme, keyring)
+    tone, gone = a_media(30), a_media(31)
+    board = an_addressee(kind=DeviceKind.BOARD)
+    cluster, shown = with_alert_media(
+        [an_addressee(), board], {}, [tone.sha256, gone.sha256], TREE, {tone.sha256: tone}
+    )
+    assert [each.sha256 for each in cluster.alert_media] == [tone.sha256]
+    assert shown == board
+    assert needed(cluster, standings, programme, keyring) == {CONFIG}
