@@ -16,14 +16,19 @@ from itertools import chain
 
 from schemas.identifiers import BroadcastId, UnitId
 from services.control.planning import timeline
-from services.control.planning.model import DeviceNo, Problem, ProblemKind, Slot
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Problem, ProblemKind, Slot
 from services.control.planning.timeline import Sounding
 
 OFFERS = frozenset({ProblemKind.OFFER_PENDING, ProblemKind.OFFER_DECLINED})
 # What is emitted all the same, and should be looked at.
-NOTES = frozenset({ProblemKind.LOCAL_TIME_SKIPPED, ProblemKind.LOCAL_TIME_REPEATED, ProblemKind.SHORTENED})
-# Whose length nobody knows may still be meant: an occurrence stays within a day.
-LONGEST = timedelta(days=1)
+NOTES = frozenset(
+    {
+        ProblemKind.LOCAL_TIME_SKIPPED,
+        ProblemKind.LOCAL_TIME_REPEATED,
+        ProblemKind.SHORTENED,
+        ProblemKind.TOO_MANY_ITEMS,
+    }
+)
 
 
 class Standing(enum.StrEnum):
@@ -172,7 +177,9 @@ def _concerns(
     if problem.occurrence_at is None:
         # About the broadcast as a whole, or about a day without it.
         return True
-    return problem.occurrence_at <= at < problem.occurrence_at + lengths.get(problem.broadcast_id, LONGEST)
+    return (
+        problem.occurrence_at <= at < problem.occurrence_at + lengths.get(problem.broadcast_id, MAX_OCCURRENCE_LENGTH)
+    )
 
 
 def unit_of(problem: Problem) -> UnitId | None:

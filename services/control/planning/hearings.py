@@ -96,10 +96,12 @@ class Hearing:
         self.problems.add(Problem.about(self._occurrence, kind, detail=detail))
 
     def _closes(self, policy: EffectivePolicy) -> timedelta | None:
-        """When the session ends that the occurrence begins in, from its beginning on."""
+        """When the session ends that the occurrence begins in, from its beginning on. No policy ends an emergency (R-22)."""
         occurrence = self._occurrence
         begin_ms = _ms_of_day(occurrence.local_time)
-        ends = [policies.open_until(policy, occurrence.local_day, begin_ms)]
+        ends: list[int | None] = []
+        if self._broadcast.level is not Level.EMERGENCY:
+            ends.append(policies.open_until(policy, occurrence.local_day, begin_ms))
         if occurrence.session is not None:
             held = self._staging.held(occurrence.session, occurrence.local_day)
             if isinstance(held, policies.Held):

@@ -157,6 +157,12 @@ def line_up(
         pins = (later.pin for later in usable[position + 1 :] if later.pin is not None)
         if not placing.place(each, before=next(pins, None)):
             gaps[each.item.number] = ProblemKind.NO_ROOM
+    placed = {piece.asked for piece in placing.pieces}
+    framed = {each.item.number for each in usable if _can_be_framed(each.item)}
+    if framed and placed.isdisjoint(framed):
+        # What they were to frame had no room.
+        gaps |= dict.fromkeys(placed, ProblemKind.JINGLE_ALONE)
+        placing.clear()
     if broadcast.fill is Fill.REPEAT and placing.pieces:
         placing.repeat([each for each in usable if each.pin is None], stride=broadcast.items[-1].number + 1)
     return Lineup(
@@ -182,7 +188,7 @@ class _Usable(NamedTuple):
 
 def _look_up(item: Item, stock: Stock) -> _Usable | ProblemKind:
     if item.number > MAX_ITEM_NUMBER:
-        return ProblemKind.TOO_MANY_ITEMS
+        return ProblemKind.NO_ROOM
     match item:
         case Pause(length=length):
             return _Usable(item, None, max(length, _NOTHING))
@@ -242,6 +248,10 @@ class _Placing:
             return False
         self._add(each.item.number, each, begin, end)
         return True
+
+    def clear(self) -> None:
+        """Take back everything that was placed."""
+        self.pieces, self.offset, self.is_shortened = [], _NOTHING, False
 
     def repeat(self, items: Sequence[_Usable], *, stride: int) -> None:
         """Place the items again and again, as long as there is time and numbers for them."""

@@ -14,7 +14,7 @@ today. Only COUNT has to be counted: once per rule and start, and it is then the
 is looked for later than `REACH_YEARS` after the start.
 
 Where RFC 5545 leaves it open: DTSTART is an occurrence only if the rule says so, and a BYWEEKNO without a day means the
-weekday of DTSTART.
+weekday of DTSTART; BYSETPOS counts in whole periods, also in the one that DTSTART lies in.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ MAX_COUNT = 10_000
 MAX_A_DAY = 24  # occurrences on one local day
 MAX_TIMES_A_DAY = 24 * 60  # that BYHOUR, BYMINUTE and BYSECOND may name before BYSETPOS chooses among them
 REACH_YEARS = 100
-LAST_YEAR = 9_000
+# Before and after these years nothing begins; and what lies there may be no day at all in another zone.
+FIRST_YEAR, LAST_YEAR = 1_900, 9_000
 # One step of a rule this long leads out of dateutil's calendar: it answers for one period and ends.
 _YEARS_OUT = 10_000
 
@@ -250,6 +251,7 @@ def _until(parts: Mapping[str, str]) -> date | datetime | None:
         if match is None:
             raise ValueError
         day = date(int(match[1]), int(match[2]), int(match[3]))
+        day = min(max(day, date(FIRST_YEAR, 1, 1)), date(LAST_YEAR, 12, 31))
         if match[4] is None:
             return day
         # A leap second is the last second of its minute: nothing else can be told from it.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import arbitration
 from schemas.arbitration import Contender
-from schemas.fields import Level, PlayReference
+from schemas.fields import Level, PlayReference, PlaySource
 from schemas.orders import Rank
 from tests.support import strategies
 
@@ -79,3 +81,67 @@ def test_nothing_normal_sounds_over_an_emergency(contenders: list[Contender]) ->
 
 def test_nobody_wins_an_empty_field() -> None:
     assert arbitration.winner([]) is None
+
+
+# --- tie-breaks, one by one: the first of each pair wins, and by which criterion ---------------------------------------
+
+
+def a_contender(n: int = 1, *, at: int = 0, item: int = 0, **rank: object) -> Contender:
+    reference = PlayReference(source=PlaySource.EMISSION, id=uuid.UUID(int=n), occurrence_at_ms=at, item=item)
+    values: dict[str, object] = {"level": Level.NORMAL, "severity": 0, "issuer_depth": 2, "issued_at_ms": 1_000}
+    return Contender(reference=reference, rank=Rank(**(values | rank)))  # type: ignore[arg-type]
+
+
+def an_order(source: PlaySource, n: int = 1) -> Contender:
+    rank = Rank(level=Level.NORMAL, severity=0, issuer_depth=2, issued_at_ms=1_000)
+    return Contender(reference=PlayReference(source=source, id=uuid.UUID(int=n)), rank=rank)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "criterion"),
+    [
+        pytest.param(a_contender(2, level=Level.PRIORITY), a_contender(1), "level", id="level"),
+        pytest.param(a_contender(2, live=True), a_contender(1, level=Level.PRIORITY), "live", id="live_over_priority"),
+        pytest.param(
+            a_contender(2, level=Level.EMERGENCY), a_contender(1, live=True), "level", id="emergency_over_live"
+        ),
+        pytest.param(
+            a_contender(2, level=Level.PRIORITY, place=1),
+            a_contender(1, level=Level.PRIORITY, place=2, severity=4),
+            "place",
+            id="place_before_severity",
+        ),
+        pytest.param(
+            a_contender(2, level=Level.PRIORITY, place=0),
+            a_contender(1, level=Level.PRIORITY),
+            "place",
+            id="the_first_place_is_a_place",
+        ),
+        pytest.param(
+            a_contender(2, level=Level.EMERGENCY, place=9, severity=1),
+            a_contender(1, level=Level.EMERGENCY, place=1),
+            "severity",
+            id="nobody_orders_emergencies",
+        ),
+        pytest.param(
+            a_contender(2, live=True, level=Level.PRIORITY, place=9, severity=1),
+            a_contender(1, live=True, level=Level.PRIORITY, place=1),
+            "severity",
+            id="nobody_orders_what_is_live",
+        ),
+        pytest.param(a_contender(2, severity=1, issuer_depth=3), a_contender(1), "severity", id="severity"),
+        pytest.param(
+            a_contender(2, issuer_depth=1, issued_at_ms=2_000), a_contender(1), "issuer_depth", id="nearer_to_the_root"
+        ),
+        pytest.param(a_contender(2, issued_at_ms=999), a_contender(1), "issued_at_ms", id="issued_earlier"),
+        pytest.param(a_contender(1, at=9), a_contender(2), "identity", id="smaller_id"),
+        pytest.param(a_contender(at=1, item=9), a_contender(at=2), "identity", id="earlier_occurrence"),
+        pytest.param(a_contender(item=1), a_contender(item=2), "identity", id="earlier_item"),
+        pytest.param(an_order(PlaySource.COMMAND), an_order(PlaySource.ALERT), "identity", id="smaller_source"),
+    ],
+)
+def test_a_tie_is_broken_by_the_first_criterion_that_differs(
+    first: Contender, second: Contender, criterion: str
+) -> None:
+    assert arbitration.winner([second, first]) == arbitration.winner([first, second]) == first
+    assert arbitration.decided_by(first, second) == arbitration.decided_by(second, first) == criterion

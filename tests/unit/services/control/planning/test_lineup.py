@@ -180,7 +180,7 @@ def test_nothing_is_not_repeated_for_ever(words: tuple[str, ...]) -> None:
 
 def test_an_item_that_cannot_be_numbered_is_named() -> None:
     broadcast = a_broadcast(items=(BulletinItem(number=256, bulletin_id=bulletin_id(2)),))
-    assert gaps(line_up(broadcast, STOCK)) == "256:too_many_items"
+    assert gaps(line_up(broadcast, STOCK)) == "256:no_room"
 
 
 def test_a_source_taken_directly_is_noted() -> None:
@@ -229,3 +229,8 @@ def test_a_bulletin_lasts_as_long_as_what_has_a_length(bulletin: Bulletin, secon
 def test_what_is_left_out_says_why() -> None:
     lineup = line_up(a_broadcast(items=items("1", "2")), STOCK, left_out={0: ProblemKind.EXPIRED})
     assert (placed(lineup), gaps(lineup)) == ("1:0-10", "0:expired")
+
+
+def test_jingles_do_not_sound_when_what_they_frame_has_no_room() -> None:
+    lineup = lined_up("j2", "1", "j2", length=s(30), fit=Fit.DROP, fill=Fill.REPEAT)
+    assert (placed(lineup), gaps(lineup)) == ("", "0:jingle_alone 1:no_room 2:jingle_alone")

@@ -383,3 +383,21 @@ def test_what_is_no_recurrence_is_named(recurrence: Recurrence, code: str) -> No
 def test_dates_make_up_for_a_rule_that_never_occurs() -> None:
     recurrence = by_rule("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "05:30", rdates=(DAY + timedelta(days=2),))
     assert days_of(recurrence) == ["09 05:30"]
+
+
+@pytest.mark.parametrize("zone_name", ["Asia/Ho_Chi_Minh", "America/New_York", "UTC"])
+@pytest.mark.parametrize(
+    ("until", "code"),
+    [
+        ("99991231T235959Z", None),
+        ("99991231T235959", None),
+        ("99991231", None),
+        ("00010101T000000Z", "rrule_never_occurs"),
+        ("00010101", "rrule_never_occurs"),
+    ],
+)
+def test_an_end_at_the_edge_of_the_calendar_is_an_end_in_every_zone(
+    zone_name: str, until: str, code: str | None
+) -> None:
+    found = fault(by_rule(f"FREQ=DAILY;UNTIL={until}", "05:30"), ZoneInfo(zone_name))
+    assert (found.code if found is not None else None) == code

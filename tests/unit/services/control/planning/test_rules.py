@@ -417,3 +417,13 @@ def test_boards_show_what_they_can_beside_what_sounds() -> None:
 
     assert told(1) == [(ContentKind.AUDIO, 0, 60), (ContentKind.AUDIO, 60, 80), (ContentKind.AUDIO, 105, 165)]
     assert told(2) == [(ContentKind.IMAGE, 0, 60), (ContentKind.VIDEO, 60, 105), (ContentKind.IMAGE, 105, 165)]
+
+
+def test_the_end_of_a_session_does_not_shorten_an_emergency() -> None:
+    morning = {"sessions": (Session(code="s", name="Sáng", begin=time(5), end=time(5, 30, 30)),)}
+    asked = a_broadcast(
+        1, once("05:30"), unit_id=unit_id(11), targets=to_units(11), level=Level.EMERGENCY, fit=Fit.TRIM
+    )
+    planned = plan(province(asked, says={11: morning}), days(1))
+    assert [slot.ends_at for slot in planned.programmes[DeviceNo(1)]] == [local("2026-09-07 05:31")]
+    assert wrong(planned) == []
