@@ -137,7 +137,7 @@ def an_order(source: PlaySource, n: int = 1) -> Contender:
         pytest.param(a_contender(1, at=9), a_contender(2), "identity", id="smaller_id"),
         pytest.param(a_contender(at=1, item=9), a_contender(at=2), "identity", id="earlier_occurrence"),
         pytest.param(a_contender(item=1), a_contender(item=2), "identity", id="earlier_item"),
-        pytest.param(an_order(PlaySource.COMMAND), an_order(PlaySource.ALERT), "identity", id="smaller_source"),
+        pytest.param(an_order(PlaySource.COMMAND), an_order(PlaySource.FALLBACK), "identity", id="smaller_source"),
     ],
 )
 def test_a_tie_is_broken_by_the_first_criterion_that_differs(
