@@ -36,6 +36,7 @@ from services.control.relay_point import run_relay_point
 from services.control.settings import ControlSettings, HttpSettings, MediaSettings
 from services.control.trust.issuer import Issuer, load_issuer
 from services.control.trust.keyring import Keyring, load_keyring
+from services.control.trust.revoker import run_revoker
 from services.control.unit_directory import UnitDirectory
 from services.shared.clock import utc_now
 from services.shared.database.pool import Database, open_database
@@ -109,6 +110,22 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                 ),
                 group.create_task(
                     run_reconciler(database, listening=settings.database, settings=settings.proof, metrics=metrics)
+                ),
+                *(
+                    [
+                        group.create_task(
+                            run_revoker(
+                                database,
+                                listening=settings.database,
+                                broker=settings.broker,
+                                settings=settings.enrolment,
+                                issuer=issuer,
+                                metrics=metrics,
+                            )
+                        )
+                    ]
+                    if issuer is not None
+                    else []
                 ),
                 group.create_task(run_quarantine_keeper(database, metrics=metrics)),
                 group.create_task(

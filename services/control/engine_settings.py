@@ -42,6 +42,19 @@ class EnrolmentSettings(SettingsGroup):
         default="", max_length=253, description="name by which devices reach the broker, as in its certificate"
     )
     broker_port: int = Field(default=8883, ge=1, le=65535, description="port of the broker's listener for devices")
+    probe_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="port of that listener as seen from here, where lists are tried; unset: the same",
+    )
+    list_file: Path | None = Field(
+        default=None, description="file the list of revoked certificates is written to, for the broker to take up"
+    )
+    list_every: Duration = Field(default=timedelta(days=7), description="how often that list is signed anew")
+    list_validity: Duration = Field(
+        default=timedelta(days=30), description="after which the broker lets nobody in who has enrolled"
+    )
     claim_validity: Duration = Field(default=timedelta(days=90), description="how long a claim code may be used")
     certificate_validity: Duration = Field(
         default=timedelta(days=397), description="how long a device's certificate holds"
@@ -57,9 +70,11 @@ class EnrolmentSettings(SettingsGroup):
 
     @model_validator(mode="after")
     def _is_whole(self) -> EnrolmentSettings:
-        needed = (self.ca_file, self.ca_key_file, self.root_key_file, self.broker_host or None)
+        needed = (self.ca_file, self.ca_key_file, self.root_key_file, self.list_file, self.broker_host or None)
         if any(each is not None for each in needed) and None in needed:
-            raise ValueError("ca_file, ca_key_file, root_key_file and broker_host belong together")
+            raise ValueError("ca_file, ca_key_file, root_key_file, list_file and broker_host belong together")
+        if 2 * self.list_every > self.list_validity:
+            raise ValueError("list_every must be at most half of list_validity")
         return self
 
 

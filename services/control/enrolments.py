@@ -132,7 +132,9 @@ async def renew(
         if not issuer.has_signed(certificate) or not renewals.is_proven(csr, proof, certificate):
             log.warning("renewal_refused", extra={"origin": origin, "reason": "not_proven"})
             raise Unauthenticated("renewal_not_proven")
-        held = await enrolment_store.certificate_for_update(connection, _serial(certificate))
+        held = await enrolment_store.certificate_for_update(
+            connection, certificates.serial_as_stored(certificate.serial_number)
+        )
         if held is None or held.is_retired or held.revoked_at is not None or held.not_after <= now:
             log.warning(
                 "renewal_refused", extra={"origin": origin, "reason": "not_good", "device": held and held.device_id}
@@ -259,7 +261,7 @@ async def _record(
 ) -> None:
     await enrolment_store.add_certificate(
         connection,
-        serial=_serial(certificate),
+        serial=certificates.serial_as_stored(certificate.serial_number),
         device_no=device.device_no,
         issuer_key=issuer.key_id,
         public_key=_fingerprint(certificate),
@@ -305,11 +307,6 @@ def _fingerprint(holder: x509.CertificateSigningRequest | x509.Certificate) -> b
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return hashlib.sha256(encoded).digest()
-
-
-def _serial(certificate: x509.Certificate) -> bytes:
-    number = certificate.serial_number
-    return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big")
 
 
 def _facts(certificate: x509.Certificate) -> dict[str, str]:

@@ -172,6 +172,23 @@ class ControlMetrics:
             ["source"],
             registry=registry,
         )
+        # --- certificates of devices
+        self.revocation_list_seconds_left = Gauge(
+            "control_revocation_list_seconds_left",
+            "Time until the newest list of revoked certificates runs out; then nobody enrolled can connect",
+            registry=registry,
+        )
+        self.revocation_list_in_force = Gauge(
+            "control_revocation_list_in_force",
+            "Whether the broker goes by the newest list, as tried",
+            registry=registry,
+        )
+        self.revocations_waiting = Gauge(
+            "control_revocations_waiting", "Revoked certificates that the broker may still let in", registry=registry
+        )
+        self.revocation_oldest_seconds = Gauge(
+            "control_revocation_oldest_seconds", "How long the oldest of them has waited", registry=registry
+        )
         # --- HTTP
         self.http_requests = Counter(
             "control_http_requests_total", "Requests answered", ["method", "route", "status"], registry=registry

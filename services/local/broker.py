@@ -11,6 +11,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import pwd
 import random
@@ -35,6 +36,8 @@ from services.local import processes
 from services.local.pki import Pki
 from services.local.processes import ManagedProcess, ProcessFailed
 
+log = logging.getLogger(__name__)
+
 CONFIGURATION = Path(__file__).resolve().parents[2] / "broker_config"
 PROGRAM = "mosquitto"
 ACCOUNTS = ("mosquitto", "nobody")
@@ -51,6 +54,7 @@ SIGNAL_DEADLINE = timedelta(seconds=20)
 PREDECESSOR_DEADLINE = timedelta(seconds=15)
 PROBE_TIMEOUT = timedelta(seconds=5)
 POLL_EVERY_S = 0.02
+FOLLOW_EVERY_S = 0.5  # between two looks at the list of revoked certificates
 
 # Files of its own, its log and the services' connections; the rest of the open files may be devices.
 RESERVED_DESCRIPTORS = 128
@@ -104,6 +108,11 @@ def access_rules(pki: Pki) -> bytes:
     return render(template, {name.name: pki.service_user(name) for name in ServiceName}).encode()
 
 
+def device_authorities(pki: Pki) -> bytes:
+    """Return the certificates of whoever may certify devices: the factory's authority and that of enrolment."""
+    return pki.device_ca.read_bytes() + pki.issuing_ca.read_bytes()
+
+
 class Broker:
     """One Mosquitto and its folder. `start` and `stop` may alternate; state and ports stay."""
 
@@ -115,6 +124,7 @@ class Broker:
         self._account = _account()
         self._ports: tuple[int, int] | None = None
         self._process: ManagedProcess | None = None
+        self._followed: tuple[int, int] | None = None
 
     @property
     def device_port(self) -> int:
@@ -239,6 +249,17 @@ class Broker:
     def _ports_file(self) -> Path:
         return self.directory / "ports.json"
 
+    def _followed_list(self) -> bytes:
+        """What control has revoked; nothing before its first list, and then nobody who enrolled is let in."""
+        try:
+            return self.pki.issuing_crl.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def has_news(self) -> bool:
+        """Whether control has written another list than the one in use."""
+        return _version_of(self.pki.issuing_crl) != self._followed
+
     def _known_ports(self) -> tuple[int, int]:
         if self._ports is None:
             raise BrokerFailed("the broker has no ports before it is started")
@@ -259,6 +280,7 @@ class Broker:
 
     def _write_configuration(self) -> None:
         device_port, service_port = self._known_ports()
+        self._followed = _version_of(self.pki.issuing_crl)
         values = {
             "DEVICE_PORT": str(device_port),
             "SERVICE_PORT": str(service_port),
@@ -274,8 +296,8 @@ class Broker:
         files = {
             "mosquitto.conf": render(template, values).encode(),
             "access.acl": access_rules(self.pki),
-            "certificates/device-ca.pem": self.pki.device_ca.read_bytes(),
-            "certificates/device-ca.crl": self.pki.device_crl.read_bytes(),
+            "certificates/device-ca.pem": device_authorities(self.pki),
+            "certificates/device-ca.crl": self.pki.device_crl.read_bytes() + self._followed_list(),
             "certificates/service-ca.pem": self.pki.service_ca.read_bytes(),
             "certificates/service-ca.crl": self.pki.service_crl.read_bytes(),
             "certificates/broker.key": self.pki.broker.key.read_bytes(),
@@ -357,6 +379,7 @@ async def running_broker(directory: Path, pki: Pki, options: Options | None = No
     broker = Broker(directory, pki, options)
     loop = asyncio.get_running_loop()
     tending: asyncio.Handle | None = None
+    following: asyncio.Task[None] | None = None
 
     def tend() -> None:
         nonlocal tending
@@ -366,11 +389,26 @@ async def running_broker(directory: Path, pki: Pki, options: Options | None = No
     try:
         await broker.start()
         tend()
+        following = loop.create_task(_follow(broker))
         yield broker
     finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.wait({following})
         if tending is not None:
             tending.cancel()
         await broker.stop()
+
+
+async def _follow(broker: Broker) -> None:
+    """Take up each list of revoked certificates that control writes; what cannot be loaded is told and left."""
+    while True:
+        await asyncio.sleep(FOLLOW_EVERY_S)
+        if broker.has_news():
+            try:
+                await broker.reload()
+            except BrokerFailed as error:
+                log.warning("revocation_list_not_taken_up", extra={"reason": str(error)})
 
 
 def installed_version() -> tuple[int, ...]:
@@ -409,7 +447,7 @@ def _check(files: Mapping[str, bytes]) -> None:
     It must not even be tried: told to reload a list it cannot parse, it goes on with no list at all.
     """
     loaders: Mapping[str, Callable[[bytes], object]] = {
-        ".crl": x509.load_pem_x509_crl,
+        ".crl": _load_lists,
         ".pem": x509.load_pem_x509_certificate,
         ".key": lambda content: serialization.load_pem_private_key(content, password=None),
     }
@@ -420,6 +458,15 @@ def _check(files: Mapping[str, bytes]) -> None:
                 loader(content)
         except ValueError as error:
             raise BrokerFailed(f"{name} is damaged; the broker goes on with what it has") from error
+
+
+def _load_lists(content: bytes) -> list[x509.CertificateRevocationList]:
+    """Every list in `content`; raises `ValueError`."""
+    end = b"-----END X509 CRL-----"
+    lists = [part + end for part in content.split(end)[:-1]]
+    if not lists or content.split(end)[-1].strip():
+        raise ValueError("no revocation list")
+    return [x509.load_pem_x509_crl(each) for each in lists]
 
 
 def _write_for(account: tuple[int, int] | None, path: Path, content: bytes) -> None:

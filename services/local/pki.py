@@ -65,6 +65,21 @@ class Pki:
         return self.directory / "device-ca.crl"
 
     @property
+    def issuing_ca(self) -> Path:
+        """The certificate of the authority for devices that enrol, which control is given."""
+        return self.directory / "issuing-ca.pem"
+
+    @property
+    def issuing_ca_key(self) -> Path:
+        """What control signs certificates of devices with."""
+        return self.directory / "issuing-ca.key"
+
+    @property
+    def issuing_crl(self) -> Path:
+        """Where a control on the same machine writes its list of revoked certificates."""
+        return self.directory / "issuing-ca.crl"
+
+    @property
     def service_ca(self) -> Path:
         """The certificate that the broker's service listener and every client that talks to the broker trust."""
         return self.directory / "service-ca.pem"
@@ -131,6 +146,7 @@ def prepare(directory: Path, *, now: datetime, broker_names: Sequence[str] = BRO
     device_ca = _ensure_authority(
         pki.device_ca, pki.device_ca_key, lambda: certificates.make_device_ca(now=now), now=now
     )
+    _ensure_authority(pki.issuing_ca, pki.issuing_ca_key, lambda: certificates.make_issuing_ca(now=now), now=now)
     service_ca = _ensure_authority(
         pki.service_ca, pki.service_ca_key, lambda: certificates.make_service_ca(now=now), now=now
     )

@@ -114,6 +114,12 @@ class Platform:
             "CONTROL_MEDIA__BASE_URL": self.url,
             "CONTROL_SIGNING__KEY_FILE": str(self.pki.platform_signing_key),
             "CONTROL_SIGNING__KEYS_FILE": str(key_sets.path(self.pki)),
+            "CONTROL_ENROLMENT__CA_FILE": str(self.pki.issuing_ca),
+            "CONTROL_ENROLMENT__CA_KEY_FILE": str(self.pki.issuing_ca_key),
+            "CONTROL_ENROLMENT__ROOT_KEY_FILE": str(self.pki.root_public_key),
+            "CONTROL_ENROLMENT__LIST_FILE": str(self.pki.issuing_crl),
+            "CONTROL_ENROLMENT__BROKER_HOST": "127.0.0.1",
+            "CONTROL_ENROLMENT__BROKER_PORT": str(self.broker.device_port),
         }
 
     @asynccontextmanager

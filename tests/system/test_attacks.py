@@ -181,7 +181,7 @@ async def proof_of(site: Platform, broadcast: dict[str, Any]) -> dict[str, int]:
     return proof
 
 
-async def check_what_is_on_record(database: Connection, health_port: int) -> None:
+async def check_what_is_on_record(database: Connection, health_port: int, refused_before: float) -> None:
     """Each attack on ingest with its reason, and nothing said for another device."""
     kept = await database.fetch("SELECT principal, reason, messages FROM telemetry.quarantine_log")
     assert {tuple(row) for row in kept} == {
@@ -189,7 +189,7 @@ async def check_what_is_on_record(database: Connection, health_port: int) -> Non
         ("nobody-01", "unknown_principal", 1),
         ("ingest", "unknown_topic", 1),  # a name no device may have
     }
-    for kind, count in (("foreign_topic", 5), ("oversized_packet", 1), ("untrusted_certificate", 1)):
+    for kind, count in (("foreign_topic", 5), ("oversized_packet", 1), ("untrusted_certificate", 1 + refused_before)):
         assert metric(health_port, f'ingest_broker_refusals_total{{kind="{kind}"}}') == count, kind
     said = await database.fetch(
         "SELECT device_id, time_source, at = received_at AS is_mended FROM telemetry.heartbeat_log"
@@ -229,6 +229,14 @@ async def test_a_province_under_attack_refuses_counts_and_sounds(passable_tmp: P
         assert old != new
         forged = forged_plans(site, old=old, new=new, foreign=foreign)
 
+        async def lists_are_in_force() -> bool:
+            return bool(
+                await database.fetchval("SELECT bool_and(in_force_at IS NOT NULL) FROM control.revocation_lists")
+            )
+
+        # Control tries at the door for devices whether its list is in force; each try is a refusal.
+        await until(lists_are_in_force, "the list of revoked certificates is in force")
+        refused_before = metric(health, 'ingest_broker_refusals_total{kind="untrusted_certificate"}')
         await asyncio.gather(
             asyncio.to_thread(attack_a_device, site, victim, forged),
             asyncio.to_thread(attack_ingest, site, victim),
@@ -249,7 +257,7 @@ async def test_a_province_under_attack_refuses_counts_and_sounds(passable_tmp: P
         assert proof["played"] + proof["late"] + proof["by_gateway"] == proof["planned"] == broadcast["devices"] == 6
         assert proof["unexplained"] == 0
         assert await refusals(database) == sorted((victim, "plan", reason) for reason in forged)
-        await check_what_is_on_record(database, health)
+        await check_what_is_on_record(database, health, refused_before)
         # Ingest has kept its session and its life.
         assert metric(health, 'ingest_broker_connections_total{lane="bulk"}') == 1
         assert ingest.returncode is None

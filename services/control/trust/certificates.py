@@ -268,6 +268,11 @@ def common_name(certificate: x509.Certificate) -> str:
     return names[0].value
 
 
+def serial_as_stored(number: int) -> bytes:
+    """Return a serial number as it is stored: big-endian, as short as can be."""
+    return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big")
+
+
 def certificate_pem(certificate: x509.Certificate) -> bytes:
     """Return `certificate` in PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
