@@ -14,7 +14,7 @@ from schemas.alerts import Purpose
 from schemas.fields import ResumePolicy
 from schemas.identifiers import AlertId, DeviceId, UnitId
 from services.control import alerts, policies, policy_store, versions
-from services.control.alerting import alert_store, reach_store
+from services.control.alerting import alert_store, cap, cap_export, cap_writing, reach_store
 from services.control.alerting.documents import document_of
 from services.control.alerting.model import (
     LONGEST_SILENCE,
@@ -400,6 +400,30 @@ async def get_alert(alert_id: uuid.UUID, caller: Seer, response: Response, servi
         alert = await _seen(connection, alert_id, caller)
     response.headers["ETag"] = versions.etag(alert.version)
     return _view(alert)
+
+
+@router.get(
+    "/alerts/{alert_id}/cap",
+    response_class=Response,
+    responses={200: {"content": {cap.MEDIA_TYPE: {}}}, **documented([401, 403, 404, 422])},
+)
+async def get_cap(
+    alert_id: uuid.UUID,
+    caller: Seer,
+    services: Parts,
+    version: Annotated[int | None, Query(ge=1, le=65_535, description="default: the newest")] = None,
+) -> Response:
+    """A version of an alert or a test as a CAP 1.2 document. A silence is no message to people, and a stop is none either."""
+    async with services.database.connection() as connection:
+        alert = await _seen(connection, alert_id, caller)
+        signed = await alert_store.versions(connection, alert.alert_id)
+    told = [] if alert.is_silence else [each for each in signed if each.stopped_in is None]
+    chosen = [each for each in told if version is None or each.version == version]
+    if not chosen:
+        alert_store.none_such(alert_id)
+    before = [each for each in told if each.version < chosen[-1].version]
+    document = cap_writing.write(cap_export.cap_of(chosen[-1], before, caller.rights.tree))
+    return Response(document, media_type=cap.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
 
 @router.get("/alerts/{alert_id}/reach", responses=documented([401, 403, 404, 422]))
