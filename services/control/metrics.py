@@ -110,12 +110,6 @@ class ControlMetrics:
             ["reason"],
             registry=registry,
         )
-        self.alert_start_seconds = Histogram(
-            "control_alert_start_seconds",
-            "Time from the issue of an alert to its first sound, by the word of devices whose clock is believed",
-            buckets=ALERT_SECONDS,
-            registry=registry,
-        )
         self.alert_commands = Counter(
             "control_alert_commands_total",
             "Alerts told to single devices by command because they said nothing to the area's",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from schemas.topics import AreaAlert
 from services.control import alerts
 from services.control.alerting import alert_store, messages, reach_store
 from services.control.alerting.model import Alert
+from services.control.alerting.reach import REASONS, Reach
 from services.control.alerting.reach_store import Candidate, Play, Told
 from services.control.delivery import outbox
 from services.control.delivery.outbox import Publish
@@ -37,6 +39,9 @@ from services.shared.settings import DatabaseSettings
 
 EVENTS = "telemetry_committed"
 BATCH = 2_000
+COUNT_EVERY = timedelta(seconds=15)
+# Of those, monitoring is told: what waits may yet come, and where it was stopped it is not wanted.
+UNREACHED = tuple(reason for reason in REASONS if reason not in ("reached", "reached_late", "waiting", "stopped_here"))
 LOOK_UP_EVERY = timedelta(minutes=1)  # devices come, move and go while an alert holds
 TURN_EVERY = timedelta(seconds=1)
 SETTLING = timedelta(milliseconds=50)  # how long to leave an older transaction alone that hides what we were woken for
@@ -91,6 +96,7 @@ class AlertKeeper:
         self._keyring = keyring
         self._metrics = metrics
         self._wake_alerts = wake_alerts
+        self._counted_at: datetime | None = None
 
     async def keep_once(self, *, now: datetime) -> bool:
         """Look up audiences that are not known, or were looked up a while ago, and end what is over."""
@@ -101,11 +107,32 @@ class AlertKeeper:
             async with self._database.transaction() as connection:
                 await self._look_up(connection, alert_id, tree, now=now)
         await self._expire(tree, now=now)
+        await self._count(tree, now=now)
+        return False
+
+    async def _count(self, tree: UnitTree, *, now: datetime) -> None:
+        """Tell monitoring how many are in force, and every few seconds whom they have not reached."""
         async with self._database.connection() as connection:
             counts = await reach_store.in_force(connection, now=now)
+            if self._counted_at is None or now >= self._counted_at + COUNT_EVERY:
+                self._counted_at = now
+                self._unreached(await self._reaches(connection, tree, now=now))
         for purpose in ("alert", "silent_test", "audible_test", "silence"):
             self._metrics.alerts_in_force.labels(purpose).set(counts.get(purpose, 0))
-        return False
+
+    async def _reaches(self, connection: Connection, tree: UnitTree, *, now: datetime) -> list[Reach]:
+        """How the alerts in force that are meant in earnest stand with every device."""
+        everywhere = [unit.unit_id for unit in tree]
+        found: list[Reach] = []
+        for alert_id in await reach_store.in_earnest(connection, now=now):
+            alert = await alert_store.alert(connection, alert_id)
+            found += (await reach_store.reach(connection, alert, everywhere, now=now)).devices
+        return found
+
+    def _unreached(self, reaches: Iterable[Reach]) -> None:
+        counts = Counter(each.reason for each in reaches if not each.is_reached)
+        for reason in UNREACHED:
+            self._metrics.alert_unreached.labels(reason).set(counts[reason])
 
     async def follow_once(self, *, now: datetime) -> bool:
         """Deal with the next committed events; returns whether there may be more."""

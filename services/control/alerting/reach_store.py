@@ -179,6 +179,14 @@ SELECT number, count(*) FILTER (WHERE is_started) AS started, count(*) FILTER (W
  LIMIT 1000
 """
 
+_IN_EARNEST = """
+SELECT alert_id
+  FROM control.alerts
+ WHERE state = 'in_force' AND purpose = 'alert' AND status = 'actual' AND valid_until > $1
+ ORDER BY first_issued_at DESC
+ LIMIT 20
+"""
+
 _COUNTS = """
 SELECT purpose, count(*) AS alerts FROM control.alerts WHERE state = 'in_force' AND valid_until > $1 GROUP BY purpose
 """
@@ -380,6 +388,12 @@ async def repetitions(
 ) -> tuple[Repetition, ...]:
     """How many devices of the units began and ended each repetition."""
     return tuple(Repetition(**dict(row)) for row in await connection.fetch(_REPETITIONS, alert_id, list(unit_ids)))
+
+
+async def in_earnest(connection: Connection, *, now: datetime) -> tuple[uuid.UUID, ...]:
+    """The alerts in force that are meant in earnest, newest first."""
+    rows = await connection.fetch(_IN_EARNEST, now)
+    return tuple(row["alert_id"] for row in rows)
 
 
 async def in_force(connection: Connection, *, now: datetime) -> dict[str, int]:
