@@ -72,6 +72,25 @@ async def record_all(
     )
 
 
+async def of_subject(connection: Connection, subject: str, unit_id: UnitId, *, limit: int) -> tuple[Recorded, ...]:
+    """The newest entries about one thing of a unit."""
+    rows = await connection.fetch(
+        """
+        SELECT a.audit_id, a.at, a.account_id, p.login, a.origin, a.action, a.unit_id, a.subject, a.before, a.after
+          FROM control.audit a
+          LEFT JOIN control.accounts p USING (account_id)
+         WHERE a.unit_id = $1
+           AND a.subject = $2
+         ORDER BY a.audit_id DESC
+         LIMIT $3
+        """,
+        unit_id,
+        subject,
+        limit,
+    )
+    return tuple(Recorded(**dict(row)) for row in rows)
+
+
 async def entries(
     connection: Connection, unit_ids: frozenset[UnitId], *, before: int | None, limit: int
 ) -> tuple[Recorded, ...]:

@@ -85,6 +85,12 @@ async def offers_of(
     return tuple(map(_offer, rows))
 
 
+async def of_broadcast(connection: Connection, broadcast_id: uuid.UUID, *, limit: int) -> tuple[Offer, ...]:
+    """Offers of one broadcast, by unit."""
+    rows = await connection.fetch(_OFFERS + " WHERE broadcast_id = $1 ORDER BY unit_id LIMIT $2", broadcast_id, limit)
+    return tuple(map(_offer, rows))
+
+
 async def inbox(
     connection: Connection,
     unit_ids: Iterable[UnitId],

@@ -164,6 +164,15 @@ async def open_exception(connection: Connection, broadcast_id: BroadcastId) -> S
     return _exception(row) if row is not None else None
 
 
+async def exceptions_of(connection: Connection, broadcast_id: BroadcastId) -> tuple[StoredException, ...]:
+    """Everything that was asked to let pass of a broadcast, the newest version first."""
+    rows = await connection.fetch(
+        f"SELECT * FROM ({_EXCEPTIONS}) e WHERE broadcast_id = $1 ORDER BY version DESC",  # noqa: S608 - made of constants
+        broadcast_id,
+    )
+    return tuple(map(_exception, rows))
+
+
 async def exception(connection: Connection, broadcast_id: BroadcastId, version: int) -> StoredException:
     """What was asked for a version of a broadcast; there must have been something to ask for."""
     row = await connection.fetchrow(

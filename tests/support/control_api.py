@@ -367,7 +367,8 @@ async def add_source(api: Api, unit: str, *, is_direct: bool = False) -> str:
 async def add_offer(api: Api, unit: str, *, by: str = "24", **changes: Any) -> str:
     """A normal broadcast of a unit above with its bulletin, as offered to the unit; its id."""
     await add_device(api, unit)
-    broadcast = await add_broadcast(api, by, targets=[{"unit_id": str(api.units[unit])}], **changes)
+    changes.setdefault("targets", [{"unit_id": str(api.units[unit])}])
+    broadcast = await add_broadcast(api, by, **changes)
     broadcast_id = BroadcastId(uuid.UUID(broadcast["broadcast_id"]))
     async with api.database.transaction() as connection:
         await broadcast_store.offer(connection, [(broadcast_id, api.units[unit])], at=api.clock.now)

@@ -39,7 +39,7 @@ from services.control.api.routes import (
     units,
 )
 from services.control.metrics import ControlMetrics
-from services.control.pages import approval_pages, pages, quarantine_pages, unit_pages, why_pages
+from services.control.pages import approval_pages, broadcast_pages, pages, quarantine_pages, unit_pages, why_pages
 from services.control.settings import MIB, HttpSettings, MediaSettings
 
 VERSION = "1"
@@ -71,7 +71,14 @@ _ROUTERS = (
     health.router,
 )
 
-_PAGES = (pages.router, unit_pages.router, approval_pages.router, quarantine_pages.router, why_pages.router)
+_PAGES = (
+    pages.router,
+    unit_pages.router,
+    approval_pages.router,
+    quarantine_pages.router,
+    why_pages.router,
+    broadcast_pages.router,
+)
 
 _ABOUT = f"""Programs log in with `Authorization: Bearer <API token>`. Browsers use the session cookie `{COOKIE}`; with it,
 POST, PUT, PATCH and DELETE need the header `{CSRF_HEADER}`.

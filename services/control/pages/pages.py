@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from schemas.identifiers import BroadcastId, UnitId
-from services.control import accounts, airing_store, broadcast_store, emission_store, fleet, offer_store
+from schemas.identifiers import UnitId
+from services.control import accounts, airing_store, broadcast_store, fleet, offer_store
 from services.control.api import errors as api_errors
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of, services_of
@@ -34,7 +34,6 @@ DeviceWatcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.DEVICE)
 BroadcastReader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.BROADCAST)]
 
 _DEVICES_SHOWN = 100
-_EMISSIONS_SHOWN = 500
 _BROADCASTS_SHOWN = 10
 _HEARD_SINCE = timedelta(days=7)
 _LANGUAGE_COOKIE = "loa_language"
@@ -210,7 +209,7 @@ async def unit_page(
         orders=tree.deciding(UnitId(unit_id)) == unit_id,
         sees_work=caller.rights.may(Permission.SEE_BROADCASTS, UnitId(unit_id)),
         may_read=_reading(caller),
-        proof=_proof_rows(status.proof_today),
+        proof=proof_rows(status.proof_today),
         liveness=liveness,
         kind=kind,
         more_query=urlencode({name: value for name, value in more.items() if value is not None}),
@@ -238,39 +237,6 @@ async def device_page(device_id: str, request: Request, caller: DeviceWatcher, s
     )
 
 
-@router.get("/broadcasts/{broadcast_id}", response_class=HTMLResponse)
-async def broadcast_page(
-    broadcast_id: uuid.UUID, request: Request, caller: BroadcastReader, services: Parts
-) -> Response:
-    """A broadcast: what was asked for and what became of it."""
-    async with services.database.connection() as connection:
-        stored = await broadcast_store.broadcast(connection, broadcast_id)
-        counts = await airing_store.proof_totals(connection, now=caller.now, broadcast_id=BroadcastId(broadcast_id))
-        emissions = await emission_store.of_broadcast(
-            connection,
-            broadcast_id,
-            caller.rights.reach(Permission.SEE_BROADCASTS),
-            outcome=None,
-            after=None,
-            limit=_EMISSIONS_SHOWN + 1,
-        )
-    return page(
-        request,
-        services,
-        "broadcast.html",
-        caller=caller,
-        trail=trail_of(caller, stored.wish.unit_id),
-        unit=caller.rights.tree.get(stored.wish.unit_id),
-        unit_id=stored.wish.unit_id,
-        stored=stored,
-        wish=stored.wish,
-        proof=_proof_rows(counts),
-        emissions=emissions[:_EMISSIONS_SHOWN],
-        is_cut_off=len(emissions) > _EMISSIONS_SHOWN,
-        shown=_EMISSIONS_SHOWN,
-    )
-
-
 def _reading(caller: Caller) -> Callable[[UnitId], bool]:
     """Whether the caller may look at broadcasts of a unit: what sounds here may have been issued above."""
     return lambda unit_id: caller.rights.may(Permission.SEE_BROADCASTS, unit_id)
@@ -291,7 +257,7 @@ def own_units(unit_id: UnitId, tree: UnitTree) -> tuple[UnitId, ...]:
     return tuple(each for each in tree.subtree(unit_id) if tree.standing(each) == unit_id) or (unit_id,)
 
 
-def _proof_rows(counts: airing_store.ProofCounts) -> tuple[tuple[str, int], ...]:
+def proof_rows(counts: airing_store.ProofCounts) -> tuple[tuple[str, int], ...]:
     """Outcomes and their numbers; `planned` is always there, the others where there are any."""
     numbers = ((outcome, int(getattr(counts, outcome))) for outcome in _OUTCOMES)
     return tuple((outcome, number) for outcome, number in numbers if number or outcome == "planned")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,16 @@ import pytest
 from services.control.permissions import Role
 from tests.integration.control.api.test_api_broadcasts import emission
 from tests.integration.control.api.test_api_pages import get, log_in
-from tests.support.control_api import PASSWORD, Api, add_broadcast, add_device
+from tests.support.control_api import (
+    PASSWORD,
+    Api,
+    add_awaiting_broadcast,
+    add_broadcast,
+    add_bulletin,
+    add_device,
+    add_offer,
+    add_source,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -77,3 +87,48 @@ async def test_trying_again_leads_to_the_page_of_the_form_and_nowhere_else(api: 
         response = await api.client.post(f"{unit}/order", data={}, headers={"Referer": referer})
         assert response.status_code == 403  # no token
         assert f'href="{link}">Thử lại' in response.text
+
+
+async def test_a_broadcast_names_what_whom_and_what_stands_against_it(api: Api) -> None:
+    source = await add_source(api, "24")
+    spared = await add_device(api, "11")
+    bulletin = await add_bulletin(api, "24", board_text="Chữ cho bảng tin")
+    broadcast_id = await add_offer(
+        api,
+        "11",
+        title="Thời sự tỉnh",
+        items=[{"bulletin_id": bulletin}, {"relay_source_id": source, "length_s": 600}],
+        targets=[
+            {"unit_id": str(api.units["11"])},
+            {"device_id": spared, "exclude": True},
+            {"kind": "board", "exclude": True},
+        ],
+    )
+    await api.execute(
+        """
+        INSERT INTO control.planning_problems (broadcast_id, problem, local_day, occurrence_at, detail, found_at)
+        VALUES ($1, 'quiet_hours', '2026-03-11', '2026-03-10T22:30:00Z', $2, now())
+        """,
+        uuid.UUID(broadcast_id),
+        str(api.units["12"]),
+    )
+    await log_in(api, (Role.VIEWER, "24"))
+    page = await get(api, f"/broadcasts/{broadcast_id}")
+    for words in (
+        "Thông báo lịch tiêm chủng",
+        "qua điểm tiếp sóng của tỉnh, có ký số",
+        "Xã Đại Sơn mọi thiết bị của đơn vị và cấp dưới",
+        f"Trừ Thiết bị {spared}",
+        "Trong giờ yên tĩnh Xã An Lạc 1 11/03/2026",
+        "1 chờ trả lời, 0 đã nhận, 0 tự xếp lịch, 0 không nhận.",
+        "1 Lập lịch",
+    ):
+        assert words in page.text, words
+
+
+async def test_a_broadcast_that_waits_says_for_whom_and_what_was_decided(api: Api) -> None:
+    broadcast_id = await add_awaiting_broadcast(api, "11")
+    await log_in(api, (Role.VIEWER, "24"))
+    page = await get(api, f"/broadcasts/{broadcast_id}")
+    assert "Duyệt ngoại lệ Phiên bản 1" in page.text
+    assert "Chờ duyệt" in page.text
