@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 MAX_CODES_AT_ONCE = 500
 RENEWALS_APART = timedelta(hours=1)  # whoever has a device's key shall not fill our tables with it
 
-_CSR_FAULTS = {
+CSR_FAULTS = {
     RefusalReason.MALFORMED: "csr_malformed",
     RefusalReason.NO_PROOF_OF_POSSESSION: "csr_not_signed_by_its_key",
     RefusalReason.UNSUPPORTED_KEY: "csr_key_not_p256",
@@ -279,7 +279,7 @@ def _certified(
     try:
         return issuer.certify(device_id, csr, now=now)
     except CertificateRefused as error:
-        raise Invalid(Fault("csr", _CSR_FAULTS[error.reason])) from error
+        raise Invalid(Fault("csr", CSR_FAULTS[error.reason])) from error
 
 
 def _parsed(request: str) -> x509.CertificateSigningRequest:
@@ -287,7 +287,7 @@ def _parsed(request: str) -> x509.CertificateSigningRequest:
     try:
         return certificates.proven_request(request.encode("utf-8", "replace"))
     except CertificateRefused as error:
-        raise Invalid(Fault("csr", _CSR_FAULTS[error.reason])) from error
+        raise Invalid(Fault("csr", CSR_FAULTS[error.reason])) from error
 
 
 def _parsed_certificate(text: str) -> x509.Certificate:

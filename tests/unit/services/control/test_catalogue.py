@@ -20,6 +20,7 @@ from services.control.catalogue.fault_texts import FAULTS
 from services.control.catalogue.page_texts import PAGES
 from services.control.catalogue.problem_texts import PROBLEMS
 from services.control.catalogue.texts import TEXTS, Language, preferred, text
+from services.control.enrolments import CSR_FAULTS
 from services.control.measurement import Refusal as MediaRefusal
 from services.control.planning.model import ProblemKind
 from services.control.planning.policies import FaultCode as PolicyFault
@@ -158,7 +159,7 @@ def test_every_fault_has_words_and_the_facts_they_name() -> None:
             seen.add(code)
             wanted = places(FAULTS[code]["message"][0]) | places(FAULTS[code]["mend"][0])
             assert wanted <= {each.arg for each in call.keywords}, f"{place}: {code} needs {wanted}"
-    seen |= {each.value for each in XmlFlaw}
+    seen |= {each.value for each in XmlFlaw} | set(CSR_FAULTS.values())
     seen |= {f"against_{rule.value}" for rule in Rule if rule is not Rule.UNKNOWN_SESSION}
     for _, call in calls({"_Faulty", "RuleFault", "Unrenderable", "_failed"}):
         seen |= {code for each in call.args[:1] for code in constants(each)}
