@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
+from services.control.alerting import cap_xml
 from services.control.api import errors
 from services.control.api.access import COOKIE, CSRF_HEADER, PUBLIC
 from services.control.api.context import Services
@@ -131,6 +132,7 @@ def routed() -> FastAPI:
 def body_limits(http: HttpSettings, media_settings: MediaSettings) -> Callable[[str], int]:
     """How large a body may be, by path."""
     exceptions = {
+        "/api/v1/cap": max(http.max_body_mib * MIB, cap_xml.MAX_BYTES),
         "/api/v1/media": (media_settings.max_file_mib + 1) * MIB,  # the form around the file
         "/api/v1/units/import": http.max_batch_body_mib * MIB,
         "/api/v1/units/reform": http.max_batch_body_mib * MIB,

@@ -15,6 +15,50 @@ _ASK_THE_SENDER = (
 )
 
 CAP_FAULTS: dict[str, Parts] = {
+    # --- taking a message in
+    "cap_not_public": _fault(
+        ("Bản tin có phạm vi {value}, không dành cho công chúng.", "Its scope is {value}: it is not for the public."),
+        ("Chỉ phát bản tin có phạm vi Public.", "Only messages of scope Public go on air."),
+    ),
+    "cap_known_already": _fault(
+        ("Bản tin {value} đã được nhận.", "The message {value} was taken in already."),
+        ("Không cần gửi lại.", "It need not be sent again."),
+    ),
+    "cap_self_reference": _fault(
+        ("Bản tin nhắc tới chính nó.", "The message refers to itself."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_of_another_sender": _fault(
+        ("Bản tin được nhắc tới là của bên gửi khác: {value}.", "It refers to a message of another sender: {value}."),
+        ("Chỉ bên gửi mới được sửa hoặc hủy bản tin của mình.", "Only its own sender may update or cancel a message."),
+    ),
+    "cap_reference_unknown": _fault(
+        ("Không bản tin nào được nhắc tới còn hiệu lực ở đây.", "None of the messages it refers to is in force here."),
+        ("Nhận bản tin gốc trước, hoặc phát bản tin mới.", "Take in the original first, or send a new alert."),
+    ),
+    "cap_says_nothing": _fault(
+        ("Bản tin không có nội dung (info).", "The message has no info block."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_expired": _fault(
+        ("Bản tin đã hết hiệu lực lúc {value}.", "The message expired at {value}."),
+        ("Không phát bản tin đã hết hiệu lực.", "What has expired does not go on air."),
+    ),
+    "cap_area_unknown": _fault(
+        ("Không rõ khu vực: {value}.", "Unknown area: {value}."),
+        (
+            "Dùng geocode loa:unit-code với mã đơn vị hiện nay, hoặc polygon, circle.",
+            "Use the geocode loa:unit-code with codes of today's units, or a polygon or circle.",
+        ),
+    ),
+    "cap_area_without_place": _fault(
+        ("Bản tin không nói rõ khu vực nào.", "The message names no area."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_area_outside": _fault(
+        ("Không thiết bị nào ở trong khu vực {value}.", "No device of yours is known to stand inside {value}."),
+        ("Kiểm tra đơn vị phát và vị trí thiết bị.", "Check the unit that speaks and the places of devices."),
+    ),
     # --- sounds of alerts
     "alert_sound_too_long": _fault(
         ("Âm thanh của cảnh báo dài quá ba phút.", "The sound of the alert is longer than three minutes."),

@@ -7,14 +7,24 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field
 
 from schemas.alerts import Purpose
 from schemas.fields import ResumePolicy
 from schemas.identifiers import AlertId, DeviceId, UnitId
 from services.control import alerts, policies, policy_store, versions
-from services.control.alerting import alert_store, cap, cap_export, cap_writing, reach_store
+from services.control.alerting import (
+    alert_store,
+    cap,
+    cap_export,
+    cap_intake,
+    cap_reading,
+    cap_writing,
+    reach_store,
+    template_store,
+    templates,
+)
 from services.control.alerting.documents import document_of
 from services.control.alerting.model import (
     LONGEST_SILENCE,
@@ -39,6 +49,8 @@ from services.control.alerting.model import (
     Urgency,
 )
 from services.control.alerting.reach import REASONS, Reach
+from services.control.alerting.templates import Hand
+from services.control.alerting.tones import Tone
 from services.control.alerts import By
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
@@ -62,6 +74,7 @@ from services.control.api.fields import (
     Whole,
 )
 from services.control.catalogue.texts import Language, text
+from services.control.errors import Invalid
 from services.control.permissions import Permission
 from services.shared.database.pool import Connection
 
@@ -234,6 +247,14 @@ class AlertView(Answer):
     created_by: uuid.UUID | None
     stopped_in: list[uuid.UUID] = Field(description="units that ended this version on their own ground")
     content: dict[str, Any] = Field(description="what it says and to whom")
+
+
+class CapTakenView(Answer):
+    """What became of a CAP message; `remarks` are oddities that were taken as meant."""
+
+    taken: bool
+    remarks: list[str]
+    alert: AlertView | None
 
 
 class ReachCountView(Answer):
@@ -424,6 +445,44 @@ async def get_cap(
     before = [each for each in told if each.version < chosen[-1].version]
     document = cap_writing.write(cap_export.cap_of(chosen[-1], before, caller.rights.tree))
     return Response(document, media_type=cap.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
+
+
+@router.post("/cap", responses=documented([400, 401, 403, 409, 413, 422]))
+async def take_cap(
+    request: Request,
+    unit_id: uuid.UUID,
+    caller: Releaser,
+    services: Parts,
+    metrics: Metered,
+) -> CapTakenView:
+    """Take in a CAP 1.2 document (the body) as the word of a unit: its Alert, Update or Cancel is in force at once.
+
+    Tests, exercises, drafts and acknowledgements are read and left: `taken` is false then.
+    """
+    document = await request.body()
+    reading = cap_reading.parse(document)
+    message = reading.alert
+    if message is None:
+        raise Invalid(*reading.faults)
+    remarks = [each.code for each in reading.remarks]
+    if not cap_intake.is_for_the_air(message):
+        return CapTakenView(taken=False, remarks=remarks, alert=None)
+    hand = Hand(actor=caller.actor, origin=caller.origin, now=caller.now)
+    await templates.lay_out_tones(services.database, services.workshop, caller.rights.tree, hand=hand)
+    facts = {"identifier": message.identifier[:200], "sender": message.sender[:200]}
+    where = UnitId(unit_id)
+    async with (
+        on_record(services, caller, metrics, action="cap", subject="alert:new", unit_id=where, facts=facts),
+        services.database.transaction() as connection,
+    ):
+        tone = (await template_store.tones(connection))[Tone.WARNING]
+        taking = cap_intake.Taking(
+            message=message, document=document, unit_id=where, tone=tone, by=_by(caller), now=caller.now
+        )
+        alert = await cap_intake.take(connection, taking, keyring=services.keyring)
+    services.wake_alerts()
+    metrics.alerts_issued.labels("cap").inc()
+    return CapTakenView(taken=True, remarks=remarks, alert=_view(alert))
 
 
 @router.get("/alerts/{alert_id}/reach", responses=documented([401, 403, 404, 422]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 
+import httpx
 import pytest
 
 from services.control.alerting.cap import MessageType, Status
 from services.control.alerting.cap_reading import parse
 from services.control.permissions import Role
-from tests.support.control_api import Api, add_media
+from tests.support.control_api import Api, add_device, add_media
 
 pytestmark = pytest.mark.integration
 
@@ -47,3 +48,80 @@ async def test_each_version_is_a_message_that_names_those_before(api: Api) -> No
     assert (two.alert.message_type, two.alert.references) == (MessageType.CANCEL, (one.alert.reference,))
     assert (await api.client.get(f"{address}/cap", params={"version": 9}, headers=operator)).status_code == 404
     assert (await api.client.get(f"/api/v1/alerts/{uuid.uuid4()}/cap", headers=operator)).status_code == 404
+
+
+def a_message(api: Api, name: str = "A-1", kind: str = "Alert", area: str = "", **changes: str) -> bytes:
+    values = {"sender": "kttv@example.org", "status": "Actual", "references": "", "scope": "Public"} | changes
+    sent = api.clock.now.isoformat(timespec="seconds")
+    expires = values.get("expires", (api.clock.now + timedelta(hours=2)).isoformat(timespec="seconds"))
+    where = area or "<geocode><valueName>loa:unit-code</valueName><value>11</value></geocode>"
+    info = f"""<info><language>en-US</language><category>Met</category><event>Flood</event>
+        <urgency>Immediate</urgency><severity>Severe</severity><certainty>Likely</certainty><expires>{expires}</expires>
+        <area><areaDesc>X</areaDesc>{where}</area></info>"""
+    vietnamese = info.replace("en-US", "vi-VN").replace("Flood", "Lũ")
+    return f"""<alert xmlns="urn:oasis:names:tc:emergency:cap:1.2"><identifier>{name}</identifier>
+        <sender>{values["sender"]}</sender><sent>{sent}</sent><status>{values["status"]}</status><msgType>{kind}</msgType>
+        <scope>{values["scope"]}</scope><references>{values["references"]}</references>{info}{vietnamese}</alert>""".encode()
+
+
+async def sent_in(api: Api, headers: dict[str, str], document: bytes) -> httpx.Response:
+    params = {"unit_id": str(api.units["24"])}
+    return await api.client.post("/api/v1/cap", params=params, content=document, headers=headers)
+
+
+async def test_a_message_is_taken_in_changed_and_cancelled_by_its_sender_only(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    first = await sent_in(api, operator, a_message(api))
+    assert first.status_code == 200, first.text
+    alert = first.json()["alert"]
+    assert (alert["headline"], [each["language"] for each in alert["content"]["texts"]]) == ("Lũ", ["vi", "en"])
+    assert (await sent_in(api, operator, a_message(api))).json()["errors"][0]["code"] == "cap_known_already"
+    reference = f"kttv@example.org,A-1,{api.clock.now.isoformat(timespec='seconds')}"
+    api.clock.forward(minutes=1)
+
+    stranger = await sent_in(api, operator, a_message(api, "B", "Cancel", sender="x@y.z", references=reference))
+    unknown = await sent_in(api, operator, a_message(api, "C", "Cancel", references=reference.replace("A-1", "A-2")))
+    itself = f"kttv@example.org,D,{api.clock.now.isoformat(timespec='seconds')}"
+    circle = await sent_in(api, operator, a_message(api, "D", "Update", references=itself))
+    update = await sent_in(api, operator, a_message(api, "E", "Update", references=reference))
+    cancel = await sent_in(api, operator, a_message(api, "F", "Cancel", references=reference))
+
+    codes = [each.json()["errors"][0]["code"] for each in (stranger, unknown, circle)]
+    assert codes == ["cap_of_another_sender", "cap_reference_unknown", "cap_self_reference"]
+    assert (update.json()["alert"]["alert_id"], update.json()["alert"]["version"]) == (alert["alert_id"], 2)
+    assert cancel.json()["alert"]["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"area": "<geocode><valueName>loa:unit-code</valueName><value>99</value></geocode>"}, "cap_area_unknown"),
+        ({"area": "<geocode><valueName>SAME</valueName><value>11</value></geocode>"}, "cap_area_unknown"),
+        ({"area": "<circle>38.5,-98.0 200</circle>"}, "cap_area_outside"),
+        ({"expires": "2020-01-01T00:00:00+00:00"}, "cap_expired"),
+        ({"status": "Real"}, "cap_not_listed"),
+    ],
+)
+async def test_what_cannot_be_said_here_is_refused_by_name(api: Api, changes: dict[str, str], code: str) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    await add_device(api, "11")
+    answer = await sent_in(api, operator, a_message(api, **changes))
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["code"] == code
+    assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
+
+
+async def test_tests_and_exercises_are_never_on_air(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    for status in ("Test", "Exercise", "System", "Draft"):
+        assert (await sent_in(api, operator, a_message(api, status=status))).json()["taken"] is False
+    assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
+
+
+async def test_a_circle_reaches_the_unit_whose_device_stands_inside(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    await add_device(api, "11", latitude=21.3, longitude=106.4)
+    await add_device(api, "21", latitude=21.0, longitude=106.0)
+    answer = await sent_in(api, operator, a_message(api, area="<circle>21.3,106.4 3</circle>"))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["alert"]["content"]["audience"]["areas"][0]["units"] == [str(api.units["11"])]
