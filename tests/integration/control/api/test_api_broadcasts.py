@@ -609,7 +609,10 @@ async def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
     response = await api.client.post(
         "/api/v1/broadcasts",
         json=await broadcast_body(api, "11"),
-        headers=[*officer.items(), ("Idempotency-Key", key.encode())],
+        headers=[
+            *((name.encode(), value.encode()) for name, value in officer.items()),
+            (b"Idempotency-Key", key.encode()),
+        ],
     )
     assert response.status_code == 422
     assert [error["field"] for error in response.json()["errors"]] == ["Idempotency-Key"]

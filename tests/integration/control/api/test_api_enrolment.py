@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -113,7 +114,7 @@ def tampered() -> str:
     )
 
 
-BAD_REQUESTS = {
+BAD_REQUESTS: dict[str, tuple[Callable[[], str], str]] = {
     "rsa": (lambda: pem(request_of(rsa.generate_private_key(65537, 2048))), "csr_key_not_p256"),
     "p384": (lambda: pem(request_of(ec.generate_private_key(ec.SECP384R1()))), "csr_key_not_p256"),
     "ed25519": (lambda: pem(request_of(ed25519.Ed25519PrivateKey.generate())), "csr_key_not_p256"),
