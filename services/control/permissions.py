@@ -52,10 +52,7 @@ class Permission(enum.StrEnum):
     MAKE_ALERT_TEMPLATES = "make_alert_templates"
     TEST_ALERTS = "test_alerts"  # plan tests, silent and audible ones
     SILENCE_DEVICES = "silence_devices"  # the kill switch (S-04)
-    SET_SENSOR_RULES = "set_sensor_rules"  # at which readings an alert is proposed
     ENROL_DEVICES = "enrol_devices"  # claim codes and certificates
-    SEE_SECURITY = "see_security"
-    MANAGE_KEYS = "manage_keys"  # that sign what devices are told; of a root only
     SEE_AUDIT = "see_audit"
     SEE_QUARANTINE = "see_quarantine"
     DECIDE_QUARANTINE = "decide_quarantine"  # replay what was received, or discard it
@@ -87,7 +84,6 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.MAKE_ALERT_TEMPLATES,
         Permission.TEST_ALERTS,
         Permission.SILENCE_DEVICES,
-        Permission.SET_SENSOR_RULES,
         Permission.SEE_QUARANTINE,
         Permission.DECIDE_QUARANTINE,
     },
@@ -103,10 +99,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.REQUISITION_BOARDS,
         Permission.MAKE_ALERT_TEMPLATES,
         Permission.SILENCE_DEVICES,
-        Permission.SET_SENSOR_RULES,
         Permission.ENROL_DEVICES,
-        Permission.SEE_SECURITY,
-        Permission.MANAGE_KEYS,
         Permission.SEE_AUDIT,
         Permission.SEE_QUARANTINE,
         Permission.DECIDE_QUARANTINE,
