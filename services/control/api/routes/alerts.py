@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -320,7 +321,8 @@ async def issue_alert(
     draft = body.draft(unit_id, purpose)
 
     async def do(connection: Connection) -> Alert:
-        return await alerts.issue(connection, draft, by=_by(caller), keyring=services.keyring, now=caller.now)
+        said = await _with_sound(connection, draft)
+        return await alerts.issue(connection, said, by=_by(caller), keyring=services.keyring, now=caller.now)
 
     return await _carried_out(
         services, caller, metrics, response, "alert_issue", None, unit_id, {"headline": draft.headline}, do
@@ -341,7 +343,7 @@ async def update_alert(
 
     async def do(connection: Connection) -> Alert:
         alert = await _locked(connection, alert_id, if_match, body, silence=False)
-        draft = body.draft(alert.draft.unit_id, alert.draft.purpose)
+        draft = await _with_sound(connection, body.draft(alert.draft.unit_id, alert.draft.purpose))
         return await alerts.update(connection, alert, draft, by=_by(caller), keyring=services.keyring, now=caller.now)
 
     facts = {"headline": body.texts[0].headline}
@@ -587,6 +589,18 @@ async def _carried_out(
     metrics.alerts_issued.labels(action).inc()
     response.headers["ETag"] = versions.etag(alert.version)
     return _view(alert)
+
+
+async def _with_sound(connection: Connection, draft: AlertDraft) -> AlertDraft:
+    """The draft, sounding a bare tone where it is only words: every device holds the tones already."""
+    if draft.purpose is Purpose.SILENT_TEST or any(each.media_sha256 is not None for each in draft.texts):
+        return draft
+    wanted = Tone.WARNING if draft.purpose is Purpose.ALERT and draft.status is Status.ACTUAL else Tone.TEST
+    tone = (await template_store.tones(connection)).get(wanted)
+    if tone is None:
+        return draft
+    first, *rest = draft.texts
+    return replace(draft, texts=(replace(first, media_sha256=tone), *rest))
 
 
 async def _locked(

@@ -72,6 +72,25 @@ async def test_an_alert_is_one_signed_message_on_the_topic_of_each_unit(api: Api
     assert await api.fetchval("SELECT action FROM control.audit ORDER BY audit_id DESC LIMIT 1") == "alert_issued"
 
 
+async def test_an_alert_in_words_alone_sounds_the_tone_that_every_device_holds(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "1"))
+    sound = await a_sound(api)
+    await api.execute(
+        "INSERT INTO control.alert_tones (tone, media_sha256) VALUES ('warning', $1)"
+        " ON CONFLICT (tone) DO UPDATE SET media_sha256 = excluded.media_sha256",
+        bytes.fromhex(sound),
+    )
+
+    answer = await api.client.post(
+        "/api/v1/alerts", json=await a_body(api, texts=[{"headline": "Cháy chợ"}]), headers=operator
+    )
+
+    assert answer.status_code == 201, answer.text
+    ((_, sent),) = await outbox_of(api, answer.json()["alert_id"])
+    assert sent.contents[0].media is not None
+    assert sent.contents[0].media.sha256.hex() == sound
+
+
 async def test_an_operator_reaches_own_ground_only_and_the_attempt_is_on_record(api: Api) -> None:
     operator = await api.person((Role.OPERATOR, "1"))
     body = await a_body(api, "1", audience={"areas": [{"units": [str(api.units["1"]), str(api.units["21"])]}]})
