@@ -49,7 +49,8 @@ class EnrolmentSettings(SettingsGroup):
         description="port of that listener as seen from here, where lists are tried; unset: the same",
     )
     list_file: Path | None = Field(
-        default=None, description="file the list of revoked certificates is written to, for the broker to take up"
+        default=None,
+        description="file the list of revoked certificates is also written to, for a broker that takes it up there",
     )
     list_every: Duration = Field(default=timedelta(days=7), description="how often that list is signed anew")
     list_validity: Duration = Field(
@@ -70,9 +71,9 @@ class EnrolmentSettings(SettingsGroup):
 
     @model_validator(mode="after")
     def _is_whole(self) -> EnrolmentSettings:
-        needed = (self.ca_file, self.ca_key_file, self.root_key_file, self.list_file, self.broker_host or None)
+        needed = (self.ca_file, self.ca_key_file, self.root_key_file, self.broker_host or None)
         if any(each is not None for each in needed) and None in needed:
-            raise ValueError("ca_file, ca_key_file, root_key_file, list_file and broker_host belong together")
+            raise ValueError("ca_file, ca_key_file, root_key_file and broker_host belong together")
         if 2 * self.list_every > self.list_validity:
             raise ValueError("list_every must be at most half of list_validity")
         return self

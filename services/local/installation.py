@@ -3,7 +3,8 @@
 Two folders, kept apart. The *authority* makes devices and services: both certificate authorities and the root signing
 key. It belongs on a machine that is not reachable from outside. The *site* is what the servers get: passwords, the
 certificates of broker and services, the signed key set, the broker's configuration. Nothing in it can make another
-device or another signing key.
+signing key, and devices only through the authority of enrolment, whose key is encrypted and which can be given up
+without touching a device that was certified offline.
 
 Doing it again keeps what is still good and renews the rest, so the same command belongs into a weekly job. It reads
 `broker_config/`, so it runs from a checkout, not from an installed wheel.
@@ -26,7 +27,7 @@ from cryptography import x509
 from schemas.errors import InvalidIdentifier
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
-from services.control.trust.certificates import ServiceName
+from services.control.trust.certificates import ServiceName, key_pem, parse_authority
 from services.local import broker, key_sets, pki
 from services.local.directories import make_passable
 from services.local.pki import Pki, PkiDamaged
@@ -108,8 +109,8 @@ def prepare(request: Request, *, now: datetime) -> None:
     certificates = _own_folder(request.site / "broker" / "certificates", owners.broker)
     for name, content in _broker_files(request, authority).items():
         _place(request.site / "broker" / name, content, owners.broker)
-    for name, path in _broker_certificates(authority).items():
-        _place(certificates / name, path.read_bytes(), owners.broker)
+    for name, content in _broker_certificates(authority).items():
+        _place(certificates / name, content, owners.broker)
     _place_secrets(request, authority, keys)
 
 
@@ -171,9 +172,26 @@ def _place_secrets(request: Request, authority: Pki, keys: bytes) -> None:
         to = owners.broker if service is ServiceName.MONITOR else owners.services
         _place(folder / f"{service.value}.pem", identity.certificate.read_bytes(), to)
         _place(folder / f"{service.value}.key", identity.key.read_bytes(), to)
+    _place_issuing_authority(folder, authority, owners.services)
     _place(folder / "service-ca.pem", authority.service_ca.read_bytes(), owners.services)
     _place(folder / "platform.key", authority.platform_signing_key.read_bytes(), owners.services)
     _place(folder / "keys.cose", keys, owners.services)
+
+
+def _place_issuing_authority(folder: Path, authority: Pki, owner: tuple[int, int] | None) -> None:
+    """The authority that control certifies devices with, its key encrypted; the passphrase may be kept elsewhere."""
+    passphrase = _password(folder / "issuing_ca_passphrase", owner).encode()
+    certificate, key = authority.issuing_ca.read_bytes(), authority.issuing_ca_key.read_bytes()
+    opened, place = parse_authority(certificate, key), folder / "issuing-ca.key"
+    encrypted = key_pem(opened.key, passphrase)
+    try:
+        if parse_authority(certificate, place.read_bytes(), passphrase).key.public_key() == opened.key.public_key():
+            encrypted = place.read_bytes()  # each encryption is another text; this one is still good
+    except (FileNotFoundError, ValueError):
+        pass
+    _place(folder / "issuing-ca.pem", certificate, owner)
+    _place(place, encrypted, owner)
+    _place(folder / "root.pub", authority.root_public_key.read_bytes(), owner)
 
 
 def _broker_files(request: Request, authority: Pki) -> dict[str, bytes]:
@@ -193,17 +211,21 @@ def _broker_files(request: Request, authority: Pki) -> dict[str, bytes]:
     return {
         "mosquitto.conf": broker.render(template, values).encode(),
         "access.acl": broker.access_rules(authority),
+        "follow-lists": (broker.CONFIGURATION / "follow-lists").read_bytes(),
     }
 
 
-def _broker_certificates(authority: Pki) -> dict[str, Path]:
-    return {
-        "device-ca.pem": authority.device_ca,
+def _broker_certificates(authority: Pki) -> dict[str, bytes]:
+    files = {
         "device-ca.crl": authority.device_crl,
         "service-ca.pem": authority.service_ca,
         "service-ca.crl": authority.service_crl,
         "broker.key": authority.broker.key,
         "broker.pem": authority.broker.certificate,
+    }
+    return {
+        "device-ca.pem": broker.device_authorities(authority),
+        **{name: path.read_bytes() for name, path in files.items()},
     }
 
 

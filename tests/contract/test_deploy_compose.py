@@ -53,7 +53,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interpolated(text: str, site: Path) -> str:
     """The text as compose reads it with the variables of `deploy/.env`."""
-    values = {"LOA_HOME": str(site), "LOA_URL": "https://loa.example.vn", "LOA_VERSION": "0.1.0"}
+    values = {
+        "LOA_HOME": str(site),
+        "LOA_URL": "https://loa.example.vn",
+        "LOA_BROKER": "mqtt.example.vn",
+        "LOA_VERSION": "0.1.0",
+    }
     return re.sub(r"\$\{([A-Z_]+)(?::[?-][^}]*)?\}", lambda match: values[match[1]], text).replace("$$", "$")
 
 
@@ -329,14 +334,14 @@ def test_no_password_stands_in_the_file() -> None:
 def test_settings_of_the_installation_are_in_the_runbook() -> None:
     named = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", (DEPLOY / "compose.yaml").read_text()))
 
-    assert named == {"LOA_HOME", "LOA_URL", "LOA_VERSION"}
+    assert named == {"LOA_HOME", "LOA_URL", "LOA_BROKER", "LOA_VERSION"}
     assert all(f"{name}=" in RUNBOOK for name in named)
 
 
 def test_configuration_the_broker_is_started_with_is_all_made(site: Path) -> None:
     linked = re.findall(r"/etc/loa/broker/(\S+)", SERVICES["broker"]["command"][0])
 
-    assert linked == ["mosquitto.conf", "access.acl", "certificates"]
+    assert linked == ["mosquitto.conf", "access.acl", "follow-lists", "certificates"]
     assert all((site / "broker" / name).exists() for name in linked)
     needed = re.findall(
         r"^(?:cafile|certfile|keyfile|crlfile|acl_file) (\S+)$", (site / "broker/mosquitto.conf").read_text(), re.M

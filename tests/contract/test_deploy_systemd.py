@@ -25,7 +25,10 @@ PROGRAMS = {
 DRAIN = "loa-drain@.service"
 SERVICES = (*PROGRAMS, "loa-broker.service")
 UNIT_NAMES = (*SERVICES, DRAIN)
-ON_THE_SITE = {"CONTROL_MEDIA__BASE_URL": "https://loa.example.vn"}  # /etc/loa/control.env of the runbook
+ON_THE_SITE = {  # /etc/loa/control.env of the runbook
+    "CONTROL_MEDIA__BASE_URL": "https://loa.example.vn",
+    "CONTROL_ENROLMENT__BROKER_HOST": "mqtt.example.vn",
+}
 
 HARDENED = {
     "DynamicUser": "yes",
@@ -219,8 +222,10 @@ def test_replicas_of_ingest_differ_in_name_and_port() -> None:
 
 
 def test_broker_finds_everything_it_is_configured_with(site: Path) -> None:
-    link, *_ = read(UNITS / "loa-broker.service")["Service.ExecStartPre"]
-    linked = re.findall(r"/etc/loa/broker/(\S+)", link)
+    link, follow, *_ = read(UNITS / "loa-broker.service")["Service.ExecStartPre"]
+    linked = [*re.findall(r"/etc/loa/broker/(\S+)", link), "certificates"]
+    assert follow.endswith(" /etc/loa/broker/certificates")
+    assert (site / "broker/follow-lists").is_file()
     used = re.findall(
         r"^(?:cafile|certfile|keyfile|crlfile|acl_file) (\S+)$", (site / "broker/mosquitto.conf").read_text(), re.M
     )

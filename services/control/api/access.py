@@ -48,6 +48,7 @@ PUBLIC = frozenset(
         # Devices have no account: a claim code, or the key of the present certificate, says who they are.
         ("POST", "/api/v1/enrolments"),
         ("POST", "/api/v1/enrolments/renewals"),
+        ("GET", "/api/v1/revocation-list"),  # signed, and for everybody to go by
         ("GET", "/api/v1/openapi.json"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),

@@ -231,6 +231,13 @@ PROBLEMS: dict[str, Parts] = {
         ("Không tìm thấy thiết bị", "No such device"),
         ("Không có thiết bị {id}.", "There is no device {id}."),
     ),
+    "no_revocation_list": _problem(
+        ("Chưa có danh sách thu hồi", "There is no revocation list yet"),
+        (
+            "Danh sách đầu tiên được ký ngay sau khi dịch vụ khởi động.",
+            "The first is signed as soon as the service runs.",
+        ),
+    ),
     "claim_not_found": _problem(
         ("Không có mã khai báo chờ dùng", "No claim code is waiting"),
         ("Thiết bị {id} không có mã khai báo nào chưa dùng.", "Device {id} has no unused claim code."),

@@ -7,17 +7,17 @@ import binascii
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from services.control import device_store, enrolment_store, enrolments
+from services.control import device_store, enrolment_store, enrolments, revocation_store
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, DeviceIdText
 from services.control.enrolment_store import Issued
 from services.control.enrolments import MAX_CODES_AT_ONCE, Enrolled
-from services.control.errors import Busy, Fault, Invalid
+from services.control.errors import Busy, Fault, Invalid, NotFound
 from services.control.permissions import Permission
 from services.control.trust import certificates
 from services.control.trust.issuer import Issuer
@@ -195,6 +195,17 @@ async def revoke_certificate(device_id: str, body: RevocationBody, caller: Enrol
             connection, device, reason=body.reason, actor=caller.actor, origin=caller.origin, now=caller.now
         )
     return RevokedView(revoked=revoked)
+
+
+@router.get("/revocation-list", response_class=Response, responses=documented([404, 503]))
+async def get_revocation_list(services: Parts) -> Response:
+    """The newest list of revoked certificates, PEM (RFC 5280): what the broker beside `follow-lists` goes by."""
+    issuer = _issuer(services)
+    async with services.database.connection() as connection:
+        newest = await revocation_store.newest(connection, issuer.key_id)
+    if newest is None:
+        raise NotFound("no_revocation_list")
+    return Response(newest.list, media_type="application/x-pem-file")
 
 
 @router.post("/enrolments", status_code=201, responses=documented([401, 422, 429, 503]))

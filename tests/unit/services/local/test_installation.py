@@ -10,6 +10,7 @@ from cryptography import x509
 from firmware_sim import manifest
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
+from services.control.trust.certificates import parse_authority
 from services.local import installation, pki
 from services.local.installation import InstallationRefused, Owners, Request, Surroundings
 from services.local.pki import Pki
@@ -36,7 +37,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_nothing_in_the_site_can_make_devices_or_signing_keys(tmp_path: Path) -> None:
+def test_nothing_in_the_site_can_make_signing_keys_and_devices_only_who_has_the_passphrase(tmp_path: Path) -> None:
     request = a_request(tmp_path)
     installation.prepare(request, now=NOW)
 
@@ -46,6 +47,16 @@ def test_nothing_in_the_site_can_make_devices_or_signing_keys(tmp_path: Path) ->
     }
     assert len(secrets) == 3
     assert secrets & set(contents(request.site).values()) == set()
+    certificate = (request.site / "secrets/issuing-ca.pem").read_bytes()
+    encrypted = (request.site / "secrets/issuing-ca.key").read_bytes()
+    for passphrase in (None, b"wrong"):
+        with pytest.raises(ValueError, match=r"[Pp]assword"):
+            parse_authority(certificate, encrypted, passphrase)
+    passphrase = (request.site / "secrets/issuing_ca_passphrase").read_text().strip().encode()
+    assert (
+        parse_authority(certificate, encrypted, passphrase).certificate.subject.rfc4514_string()
+        == "CN=Loa enrolment CA"
+    )
 
 
 def test_only_its_owner_can_read_a_file(tmp_path: Path) -> None:
