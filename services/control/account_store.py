@@ -65,7 +65,8 @@ _GRANTS = """
 """
 
 _BY_SESSION = f"""
-SELECT a.account_id, a.login, a.display_name, a.unit_id, s.session_id, s.last_seen_at, {_GRANTS}
+SELECT a.account_id, a.login, a.display_name, a.unit_id, s.session_id, s.last_seen_at,
+       s.second_factor_at, {_GRANTS}
   FROM control.sessions s
   JOIN control.accounts a USING (account_id)
  WHERE s.token_hash = $1
@@ -234,7 +235,10 @@ async def actor_of_session(
 ) -> tuple[Actor, datetime] | None:
     """Who a cookie stands for, and when it was last used; None when it stands for nobody any more."""
     row = await connection.fetchrow(_BY_SESSION, token_hash, now, seen_after)
-    return (_actor(row, session_id=row["session_id"]), row["last_seen_at"]) if row else None
+    if row is None:
+        return None
+    actor = _actor(row, session_id=row["session_id"], second_factor_at=row["second_factor_at"])
+    return actor, row["last_seen_at"]
 
 
 async def actor_of_token(connection: Connection, token_hash: bytes, *, now: datetime) -> Actor | None:
@@ -470,6 +474,7 @@ def _actor(
     session_id: uuid.UUID | None = None,
     token_id: uuid.UUID | None = None,
     token_expires_at: datetime | None = None,
+    second_factor_at: datetime | None = None,
 ) -> Actor:
     return Actor(
         account_id=row["account_id"],
@@ -480,4 +485,5 @@ def _actor(
         session_id=session_id,
         token_id=token_id,
         token_expires_at=token_expires_at,
+        second_factor_at=second_factor_at,
     )

@@ -37,6 +37,7 @@ from services.control.settings import ControlSettings, HttpSettings, MediaSettin
 from services.control.trust.issuer import Issuer, load_issuer
 from services.control.trust.keyring import Keyring, load_keyring
 from services.control.trust.revoker import run_revoker
+from services.control.trust.secret_box import load_box
 from services.control.unit_directory import UnitDirectory
 from services.shared.clock import utc_now
 from services.shared.database.pool import Database, open_database
@@ -177,6 +178,7 @@ def make_services(
         issuer=issuer,
         sessions=settings.sessions,
         policy=settings.policy,
+        secret_box=load_box(keys) if (keys := settings.sessions.secret_keys_file) else None,
         horizon_days=settings.planning.horizon_days,
         registry=registry,
         broker_is_connected=broker_is_connected,

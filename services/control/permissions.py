@@ -133,6 +133,7 @@ class Actor:
     session_id: uuid.UUID | None = None
     token_id: uuid.UUID | None = None
     token_expires_at: datetime | None = None
+    second_factor_at: datetime | None = None  # when the session last showed it
 
 
 class Rights:

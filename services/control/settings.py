@@ -109,6 +109,16 @@ class SessionSettings(SettingsGroup):
     lifetime: Duration = Field(default=timedelta(hours=12), description="how long after the login a session ends")
     idle: Duration = Field(default=timedelta(hours=2), description="how long after the last request a session ends")
     token_lifetime: Duration = Field(default=timedelta(days=366), description="longest lifetime of an API token")
+    secret_keys_file: Path | None = Field(
+        default=None,
+        description="keys that seal secrets of authenticator apps: 32 bytes as base64 on each line, newest first; "
+        "without it nobody can enrol one",
+    )
+
+    @field_validator("secret_keys_file")
+    @classmethod
+    def _keys_are_readable(cls, value: Path | None) -> Path | None:
+        return readable_file(value) if value is not None else None
 
 
 class PolicySettings(SettingsGroup):
@@ -120,6 +130,10 @@ class PolicySettings(SettingsGroup):
     may_approve_own: bool = Field(
         default=False,
         description="whether an approver may approve a bulletin of their own (R-12); policies of units may forbid it",
+    )
+    second_factor_needed: bool = Field(
+        default=False,
+        description="whether operations that ask for a second factor are refused to accounts that have none",
     )
 
 

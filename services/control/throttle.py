@@ -19,6 +19,7 @@ class Scope(enum.StrEnum):
     LOGIN = "login"
     ORIGIN = "origin"
     ENROLMENT = "enrolment"  # wrong claim codes, by the address they come from
+    SECOND_FACTOR = "second_factor"  # per account; a code is asked of who is logged in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ POLICIES: dict[Scope, Policy] = {
     # A code has a hundred random bits: this is against floods, and leaves a workshop behind one address at work.
     Scope.ENROLMENT: Policy(free=20, first=timedelta(seconds=1), longest=timedelta(minutes=5)),
     Scope.ORIGIN: Policy(free=60, first=timedelta(seconds=1), longest=timedelta(minutes=5)),
+    Scope.SECOND_FACTOR: Policy(free=4, first=timedelta(seconds=1), longest=timedelta(minutes=15)),
 }
 
 FORGOTTEN_AFTER = timedelta(hours=24)

@@ -4,6 +4,7 @@ Used by the demonstration and by the system tests. A `Platform` knows where ever
 gets; starting and stopping a part is a context, so that whatever happens nothing is left running.
 """
 
+import base64
 import json
 import os
 import secrets
@@ -16,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from services.control.trust.certificates import ServiceName
+from services.control.trust.secret_box import KEY_BYTES
 from services.local import key_sets
 from services.local.broker import Broker, running_broker
 from services.local.directories import make_passable
@@ -112,6 +114,7 @@ class Platform:
             "CONTROL_HTTP__PORT": str(self.http_port),
             "CONTROL_MEDIA__DIRECTORY": str(self.data / "media"),
             "CONTROL_MEDIA__BASE_URL": self.url,
+            "CONTROL_SESSIONS__SECRET_KEYS_FILE": str(self._secret_keys()),
             "CONTROL_SIGNING__KEY_FILE": str(self.pki.platform_signing_key),
             "CONTROL_SIGNING__KEYS_FILE": str(key_sets.path(self.pki)),
             "CONTROL_ENROLMENT__CA_FILE": str(self.pki.issuing_ca),
@@ -121,6 +124,16 @@ class Platform:
             "CONTROL_ENROLMENT__BROKER_HOST": "127.0.0.1",
             "CONTROL_ENROLMENT__BROKER_PORT": str(self.broker.device_port),
         }
+
+    def _secret_keys(self) -> Path:
+        """The file with the key that seals secrets of authenticator apps; drawn when it is first asked for."""
+        path = self.data / "secret-keys"
+        if not path.exists():
+            draft = path.with_suffix(".new")
+            draft.touch(mode=0o600)
+            draft.write_text(base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() + "\n")
+            draft.replace(path)
+        return path
 
     @asynccontextmanager
     async def fleet(

@@ -45,6 +45,7 @@ from services.control.relay_files import RelayFiles
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
 from services.control.trust import certificates
 from services.control.trust.issuer import Issuer
+from services.control.trust.secret_box import SecretBox
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database, open_database
 from tests.support.control import a_keyring
@@ -193,6 +194,7 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "issuer": an_issuer(clock.now),
             "sessions": SessionSettings(token_lifetime=timedelta(days=4_000)),
             "policy": PolicySettings(),
+            "secret_box": SecretBox([bytes(32)]),
             "horizon_days": 7,
             "registry": registry,
             "broker_is_connected": lambda: True,

@@ -36,6 +36,7 @@ from services.control.api.routes import (
     quarantine,
     relays,
     requisitions,
+    second_factor,
     sessions,
     units,
 )
@@ -49,6 +50,7 @@ _OPENAPI = "/api/v1/openapi.json"
 _ROUTERS = (
     alerts.router,
     sessions.router,
+    second_factor.router,
     accounts.router,
     units.router,
     proof_sheets.router,

@@ -23,6 +23,7 @@ from services.control.relay_files import RelayFiles
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
 from services.control.trust.issuer import Issuer
 from services.control.trust.keyring import Keyring
+from services.control.trust.secret_box import SecretBox
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database
 
@@ -48,6 +49,7 @@ class Services:
     issuer: Issuer | None  # None: nobody can enrol here
     sessions: SessionSettings
     policy: PolicySettings
+    secret_box: SecretBox | None
     horizon_days: int
     registry: CollectorRegistry
     broker_is_connected: Callable[[], bool]

@@ -194,6 +194,13 @@ FAULTS: dict[str, Parts] = {
         ("Dùng mã BCP 47, ví dụ vi, en, hmn.", "Use a BCP 47 tag such as vi, en, hmn."),
     ),
     # --- accounts
+    "code_not_taken": _fault(
+        ("Mã không đúng, đã hết hạn hoặc đã được dùng.", "The code is wrong, over, or was used."),
+        (
+            "Chờ mã tiếp theo của ứng dụng; kiểm tra giờ của điện thoại.",
+            "Wait for the next code of the app; check the clock of the phone.",
+        ),
+    ),
     "login_taken": _fault(
         ("Tên đăng nhập {login} đã có.", "The login {login} is taken."),
         ("Chọn tên khác.", "Choose another one."),

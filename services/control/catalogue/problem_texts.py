@@ -131,6 +131,50 @@ PROBLEMS: dict[str, Parts] = {
         ("Đăng nhập sai quá nhiều lần", "Too many failed logins"),
         ("Hãy thử lại sau {seconds} giây.", "Try again in {seconds} seconds."),
     ),
+    "too_many_codes": _problem(
+        ("Nhập sai mã quá nhiều lần", "Too many wrong codes"),
+        ("Hãy thử lại sau {seconds} giây.", "Try again in {seconds} seconds."),
+    ),
+    "second_factor_needed": _problem(
+        ("Cần xác thực bước hai", "A second factor is needed"),
+        (
+            "Hãy nhập mã của ứng dụng xác thực rồi làm lại; mã có hiệu lực mười phút trong phiên này.",
+            "Give a code of the authenticator app and try again; it counts for ten minutes of this session.",
+        ),
+    ),
+    "second_factor_not_enrolled": _problem(
+        ("Tài khoản chưa có xác thực bước hai", "The account has no second factor"),
+        (
+            "Thao tác này cần xác thực bước hai; hãy đăng ký ứng dụng xác thực cho tài khoản của mình trước.",
+            "This operation needs a second factor; enrol an authenticator app for your account first.",
+        ),
+    ),
+    "second_factor_not_offered": _problem(
+        ("Hệ thống chưa bật xác thực bước hai", "Second factors are not set up here"),
+        (
+            "Người vận hành hệ thống cần khai báo tệp khóa bảo vệ bí mật trước.",
+            "Whoever runs the system must first name the file with the keys that protect secrets.",
+        ),
+    ),
+    "second_factor_in_force": _problem(
+        ("Tài khoản đã có xác thực bước hai", "The account has a second factor already"),
+        ("Hãy gỡ ứng dụng cũ trước khi đăng ký ứng dụng mới.", "Remove the old one before you enrol another."),
+    ),
+    "no_second_factor_to_confirm": _problem(
+        ("Chưa có gì để xác nhận", "There is nothing to confirm"),
+        ("Hãy bắt đầu đăng ký ứng dụng xác thực trước.", "Begin to enrol an authenticator app first."),
+    ),
+    "no_second_factor": _problem(
+        ("Tài khoản chưa có xác thực bước hai", "The account has no second factor"),
+        ("Hãy đăng ký ứng dụng xác thực trước.", "Enrol an authenticator app first."),
+    ),
+    "second_factor_not_readable": _problem(
+        ("Chưa kiểm tra được mã", "The code cannot be checked now"),
+        (
+            "Hệ thống không mở được bí mật đã lưu; người vận hành cần khôi phục tệp khóa.",
+            "The system cannot open the stored secret; whoever runs it must restore the file with the keys.",
+        ),
+    ),
     "csrf_token_missing": _problem(
         ("Thiếu mã chống giả mạo yêu cầu", "The CSRF token is missing"),
         (

@@ -18,11 +18,13 @@ from pydantic import Field, model_validator
 
 from schemas.identifiers import BulletinId, UnitId
 from services.control import ranges, relay_addresses, relay_sources, relay_store, versions
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented, language_of
 from services.control.api.faults import FieldFault
 from services.control.api.fields import Answer, Body, Flag, Name
+from services.control.api.step_up import GivenCode, Operation
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, NotFound
 from services.control.permissions import Permission
@@ -158,15 +160,21 @@ async def list_sources(
     return [_view(each, language_of(request)) for each in found]
 
 
-@router.post("/api/v1/relay-sources", status_code=201, responses=documented([401, 403, 422]))
+@router.post("/api/v1/relay-sources", status_code=201, responses=documented([401, 403, 422, 429, 503]))
 async def create_source(
-    request: Request, body: RelaySourceBody, caller: Maker, response: Response, services: Parts
+    request: Request,
+    body: RelaySourceBody,
+    caller: Maker,
+    response: Response,
+    services: Parts,
+    second_factor: GivenCode = None,
 ) -> RelaySourceView:
     """Enter a source. Where it may be is a matter of the platform's settings; everything wrong is named at once."""
     unit_id = UnitId(body.unit_id)
     if unit_id not in caller.rights.tree:
         raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
     caller.demand(Permission.MANAGE_RELAYS, unit_id, field="unit_id")
+    await step_up.demand(services, caller, Operation.LIVE, code=second_factor)
     wish = body.wish()
     async with services.database.transaction() as connection:
         source = await relay_sources.create(
@@ -206,7 +214,7 @@ async def get_source(
     return _view(source, language_of(request))
 
 
-@router.put("/api/v1/relay-sources/{relay_source_id}", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.put("/api/v1/relay-sources/{relay_source_id}", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def replace_source(
     request: Request,
     relay_source_id: uuid.UUID,
@@ -215,9 +223,11 @@ async def replace_source(
     response: Response,
     services: Parts,
     if_match: IfMatch = None,
+    second_factor: GivenCode = None,
 ) -> RelaySourceView:
     """Change a source; If-Match must name the version one has read. A relay under way connects anew within seconds."""
     language = language_of(request)
+    await step_up.demand(services, caller, Operation.LIVE, code=second_factor)
     async with services.database.transaction() as connection:
         stored = await relay_store.source_for_update(connection, relay_source_id)
         present = _view(stored, language).model_dump(mode="json")

@@ -71,6 +71,7 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/accounts/{account_id}": {Role.ADMINISTRATOR},
     "POST /api/v1/accounts/{account_id}/disable": {Role.ADMINISTRATOR},
     "POST /api/v1/accounts/{account_id}/enable": {Role.ADMINISTRATOR},
+    "DELETE /api/v1/accounts/{account_id}/second-factor": {Role.ADMINISTRATOR},
     "POST /api/v1/accounts/{account_id}/grants": {Role.ADMINISTRATOR},
     "DELETE /api/v1/accounts/{account_id}/grants/{unit_id}/{role}": {Role.ADMINISTRATOR},
     "GET /api/v1/devices": SEEING,
@@ -225,6 +226,11 @@ OWN = {
     "DELETE /api/v1/sessions/{session_id}",
     "GET /api/v1/account",
     "PUT /api/v1/account/password",
+    "GET /api/v1/account/second-factor",
+    "POST /api/v1/account/second-factor",
+    "POST /api/v1/account/second-factor/confirm",
+    "POST /api/v1/account/second-factor/remove",
+    "POST /api/v1/sessions/current/second-factor",
     "GET /api/v1/tokens",
     "POST /api/v1/tokens",
     "DELETE /api/v1/tokens/{token_id}",
@@ -258,6 +264,10 @@ fixed("GET", "/api/v1/account")
 fixed(
     "PUT", "/api/v1/account/password", json={"old_password": "wrong", "new_password": "mot mat khau khac"}, status=401
 )
+fixed("GET", "/api/v1/account/second-factor")
+fixed("POST", "/api/v1/account/second-factor", status=409)  # a program enrols none
+for asked in ("account/second-factor/confirm", "account/second-factor/remove", "sessions/current/second-factor"):
+    fixed("POST", f"/api/v1/{asked}", json={"code": "000000"}, status=409)
 fixed("GET", "/api/v1/tokens")
 fixed("POST", "/api/v1/tokens", json={"name": "x"}, status=201)
 fixed("POST", "/logout", status=409)
@@ -332,6 +342,11 @@ async def _(api: Api, unit: str) -> Ask:
 @example("POST", "/api/v1/accounts/{account_id}/enable")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(await _account_path(api, unit, "/enable"))
+
+
+@example("DELETE", "/api/v1/accounts/{account_id}/second-factor")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _account_path(api, unit, "/second-factor"), status=409)  # has none
 
 
 @example("POST", "/api/v1/accounts/{account_id}/grants")

@@ -1,0 +1,59 @@
+"""Operations that ask for more than a password: a second factor shown a moment ago, or with the request itself."""
+
+from __future__ import annotations
+
+import enum
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Header
+
+from services.control import second_factor_store, second_factors
+from services.control.api.context import Caller, Services
+from services.control.errors import Forbidden
+
+HEADER = "Loa-Second-Factor"
+GivenCode = Annotated[
+    str | None, Header(alias=HEADER, max_length=64, description="a code of the second factor, for this request alone")
+]
+HOLDS = timedelta(minutes=10)  # how long a session that showed its factor need not show it again
+
+
+class Operation(enum.StrEnum):
+    """What asks for it."""
+
+    RELEASE_ALERT = "release_alert"
+    CANCEL_ALERT = "cancel_alert"
+    KILL_SWITCH = "kill_switch"
+    END_SILENCE = "end_silence"
+    LIVE = "live"
+    AREA_VOLUME = "area_volume"
+    MANAGE_KEYS = "manage_keys"
+    BREAK_GLASS = "break_glass"
+
+
+async def demand(services: Services, caller: Caller, operation: Operation, *, code: str | None) -> None:
+    """Let through who has shown the second factor, in the session or by `code`, which is then used up.
+
+    An account without a factor is let through unless the province's policy asks everybody for one.
+    Raises `Forbidden`, or what a wrong code raises.
+    """
+    if code is not None:
+        await second_factors.show(
+            services.database,
+            services.secret_box,
+            actor=caller.actor,
+            code=code,
+            origin=caller.origin,
+            now=caller.now,
+        )
+        return
+    shown_at = caller.actor.second_factor_at
+    if shown_at is not None and caller.now - shown_at < HOLDS:
+        return
+    async with services.database.connection() as connection:
+        factor = await second_factor_store.factor(connection, caller.actor.account_id)
+    if factor is not None and factor.confirmed_at is not None:
+        raise Forbidden("second_factor_needed", members={"operation": operation.value})
+    if services.policy.second_factor_needed:
+        raise Forbidden("second_factor_not_enrolled", members={"operation": operation.value})
