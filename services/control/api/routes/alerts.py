@@ -53,6 +53,7 @@ from services.control.alerting.reach import REASONS, Reach
 from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
 from services.control.alerts import By
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts, Services
@@ -74,6 +75,7 @@ from services.control.api.fields import (
     Title,
     Whole,
 )
+from services.control.api.step_up import GivenCode, Operation
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Invalid
 from services.control.permissions import Permission
@@ -312,11 +314,17 @@ class ReachView(Answer):
     next_after: str | None
 
 
-@router.post("/alerts", status_code=201, responses=documented([401, 403, 404, 422]))
+@router.post("/alerts", status_code=201, responses=documented([401, 403, 404, 422, 429, 503]))
 async def issue_alert(
-    body: AlertBody, caller: Releaser, response: Response, services: Parts, metrics: Metered
+    body: AlertBody,
+    caller: Releaser,
+    response: Response,
+    services: Parts,
+    metrics: Metered,
+    second_factor: GivenCode = None,
 ) -> AlertView:
     """Issue it: when this returns, it is on its way to every device of the areas."""
+    await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor)
     unit_id, purpose = UnitId(body.unit_id), Purpose[body.purpose.upper()]
     draft = body.draft(unit_id, purpose)
 
@@ -329,7 +337,7 @@ async def issue_alert(
     )
 
 
-@router.post("/alerts/{alert_id}/update", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.post("/alerts/{alert_id}/update", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def update_alert(
     alert_id: uuid.UUID,
     body: ContentBody,
@@ -338,8 +346,10 @@ async def update_alert(
     services: Parts,
     metrics: Metered,
     if_match: IfMatch = None,
+    second_factor: GivenCode = None,
 ) -> AlertView:
     """Say something else in its place; If-Match names the version that was read."""
+    await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor)
 
     async def do(connection: Connection) -> Alert:
         alert = await _locked(connection, alert_id, if_match, body, silence=False)
@@ -350,7 +360,7 @@ async def update_alert(
     return await _carried_out(services, caller, metrics, response, "alert_update", alert_id, None, facts, do)
 
 
-@router.post("/alerts/{alert_id}/cancel", responses=documented([401, 403, 404, 409, 428]))
+@router.post("/alerts/{alert_id}/cancel", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def cancel_alert(
     alert_id: uuid.UUID,
     caller: Releaser,
@@ -358,8 +368,10 @@ async def cancel_alert(
     services: Parts,
     metrics: Metered,
     if_match: IfMatch = None,
+    second_factor: GivenCode = None,
 ) -> AlertView:
     """End it everywhere. `If-Match: *` ends whatever it says by now."""
+    await step_up.demand(services, caller, Operation.CANCEL_ALERT, code=second_factor)
 
     async def do(connection: Connection) -> Alert:
         alert = await _locked(connection, alert_id, if_match, None, silence=False)
@@ -368,11 +380,18 @@ async def cancel_alert(
     return await _carried_out(services, caller, metrics, response, "alert_cancel", alert_id, None, {}, do)
 
 
-@router.post("/alerts/{alert_id}/stop", responses=documented([401, 403, 404, 409, 422]))
+@router.post("/alerts/{alert_id}/stop", responses=documented([401, 403, 404, 409, 422, 429, 503]))
 async def stop_alert(
-    alert_id: uuid.UUID, body: StopBody, caller: Releaser, response: Response, services: Parts, metrics: Metered
+    alert_id: uuid.UUID,
+    body: StopBody,
+    caller: Releaser,
+    response: Response,
+    services: Parts,
+    metrics: Metered,
+    second_factor: GivenCode = None,
 ) -> AlertView:
     """End an alert from above on one's own ground, where policy lets units do so (default: it does not)."""
+    await step_up.demand(services, caller, Operation.CANCEL_ALERT, code=second_factor)
     unit_id = UnitId(body.unit_id)
     tree = caller.rights.tree
 
@@ -449,13 +468,14 @@ async def get_cap(
     return Response(document, media_type=cap.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
 
-@router.post("/cap", responses=documented([400, 401, 403, 409, 413, 422]))
+@router.post("/cap", responses=documented([400, 401, 403, 409, 413, 422, 429, 503]))
 async def take_cap(
     request: Request,
     unit_id: uuid.UUID,
     caller: Releaser,
     services: Parts,
     metrics: Metered,
+    second_factor: GivenCode = None,
 ) -> CapTakenView:
     """Take in a CAP 1.2 document (the body) as the word of a unit: its Alert, Update or Cancel is in force at once.
 
@@ -469,6 +489,10 @@ async def take_cap(
     remarks = [each.code for each in reading.remarks]
     if not cap_intake.is_for_the_air(message):
         return CapTakenView(taken=False, remarks=remarks, alert=None)
+    ending = message.message_type is cap.MessageType.CANCEL
+    await step_up.demand(
+        services, caller, Operation.CANCEL_ALERT if ending else Operation.RELEASE_ALERT, code=second_factor
+    )
     hand = Hand(actor=caller.actor, origin=caller.origin, now=caller.now)
     await templates.lay_out_tones(services.database, services.workshop, caller.rights.tree, hand=hand)
     facts = {"identifier": message.identifier[:200], "sender": message.sender[:200]}
@@ -510,11 +534,17 @@ async def get_reach(
     return _reach_view(alert, found, repetitions, words, reached, reason, after, limit)
 
 
-@router.post("/silences", status_code=201, responses=documented([401, 403, 404, 422]))
+@router.post("/silences", status_code=201, responses=documented([401, 403, 404, 422, 429, 503]))
 async def silence(
-    body: SilenceBody, caller: Silencer, response: Response, services: Parts, metrics: Metered
+    body: SilenceBody,
+    caller: Silencer,
+    response: Response,
+    services: Parts,
+    metrics: Metered,
+    second_factor: GivenCode = None,
 ) -> AlertView:
     """The kill switch (S-04): one device, a unit's subtree, or everything below the root. At once, signed, retained."""
+    await step_up.demand(services, caller, Operation.KILL_SWITCH, code=second_factor)
     unit_id = UnitId(body.unit_id)
     until = body.valid_until.astimezone(UTC) if body.valid_until is not None else caller.now + LONGEST_SILENCE
     draft = AlertDraft(
@@ -533,7 +563,7 @@ async def silence(
     return await _carried_out(services, caller, metrics, response, "silence", None, unit_id, facts, do)
 
 
-@router.post("/silences/{alert_id}/release", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.post("/silences/{alert_id}/release", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def release(
     alert_id: uuid.UUID,
     body: ReleaseBody,
@@ -542,8 +572,10 @@ async def release(
     services: Parts,
     metrics: Metered,
     if_match: IfMatch = None,
+    second_factor: GivenCode = None,
 ) -> AlertView:
     """Controlled return: first the units and devices named, and the rest with a release that names none."""
+    await step_up.demand(services, caller, Operation.END_SILENCE, code=second_factor)
 
     async def do(connection: Connection) -> Alert:
         found = await _locked(connection, alert_id, if_match, body, silence=True)

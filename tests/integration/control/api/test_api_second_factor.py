@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,33 @@ async def test_without_its_key_nothing_is_enrolled_and_nothing_passes(database: 
         )
         assert (await person.post(SHOW, {"code": "123456"})).status_code == 503
         assert (await person.post(SOURCES, source(api))).status_code == 403
+
+
+async def test_emergencies_and_the_kill_switch_ask_whoever_has_a_factor_for_it(api: Api) -> None:
+    person = await somebody(api)
+    await person.enrol()
+    api.clock.forward(minutes=10)  # since the code that confirmed it
+    audience = {"areas": [{"units": [str(api.units["1"])]}]}
+    silence = {"unit_id": str(api.units["1"]), "audience": audience, "reason": "Bị chiếm quyền"}
+    alert = {
+        "unit_id": str(api.units["1"]),
+        "event": "Lũ",
+        "texts": [{"headline": "Lũ khẩn cấp"}],
+        "audience": audience,
+        "valid_until": (api.clock.now + timedelta(hours=1)).isoformat(),
+    }
+    for path, body in (("/api/v1/silences", silence), ("/api/v1/alerts", alert)):
+        refused = await person.post(path, body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "second_factor_needed"), path
+    assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
+
+    code = {"Loa-Second-Factor": person.code()}
+    silenced = await person.post("/api/v1/silences", silence, **code)
+    assert silenced.status_code == 201, silenced.text
+    release = f"/api/v1/silences/{silenced.json()['alert_id']}/release"
+    assert (await person.post(release, {}, **{"If-Match": "*"}, **code)).status_code == 422  # the code is used up
+    api.clock.forward(minutes=10)
+    assert (await person.post(release, {}, **{"If-Match": "*"})).json()["code"] == "second_factor_needed"
+    assert (await person.post(SHOW, {"code": person.code()})).status_code == 204
+    released = await person.post(release, {}, **{"If-Match": "*"})
+    assert released.status_code == 200, released.text
