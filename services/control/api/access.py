@@ -41,6 +41,7 @@ COOKIE = "loa_session"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf_token"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_KINDS = {"template_id": "alert_template"}  # what a path names more shortly than the words for it being unknown
 
 PUBLIC = frozenset(
     {
@@ -207,7 +208,7 @@ def _uuid_in(path: dict[str, Any], name: str) -> uuid.UUID:
     value = path[name]
     if isinstance(value, uuid.UUID):
         return value
-    kind = name.removesuffix("_id")
+    kind = _KINDS.get(name, name.removesuffix("_id"))
     try:
         return uuid.UUID(value)
     except ValueError:
