@@ -12,14 +12,10 @@ import pytest
 
 from services.control.trust.certificates import Authority, crl_pem, make_crl, make_device_ca, make_issuing_ca
 from services.shared.clock import utc_now
-from tests.support.broker import eventually
 
 pytestmark = pytest.mark.integration
 
 SCRIPT = Path(__file__).resolve().parents[3] / "broker_config" / "follow-lists"
-
-# Stands where the broker's process would: tells which signals it is sent, in order.
-LISTENER = 'trap "echo save >> told" USR1; trap "echo reload >> told" HUP; echo $$ > pid; while :; do sleep 0.1; done'
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -58,32 +54,25 @@ def test_lists_are_followed_and_half_ones_left_alone(tmp_path: Path, served: tup
     first = a_list(factory, 1, now=now)
     place(site / "device-ca.crl", first)
     (site / "broker.pem").write_bytes(b"the certificate")
-    joined, told = state / "certificates/device-ca.crl", state / "told"
+    joined = state / "certificates/device-ca.crl"
 
     # Before control has ever been there.
     subprocess.run(["/bin/sh", str(SCRIPT), address, str(site)], cwd=state, check=True)
     assert joined.read_bytes() == first
     assert (state / "certificates/broker.pem").read_bytes() == b"the certificate"
 
-    broker = subprocess.Popen(["/bin/sh", "-c", LISTENER], cwd=state)
-    follower = subprocess.Popen(["/bin/sh", str(SCRIPT), address, str(site), str(broker.pid)], cwd=state)
-    try:
-        eventually((state / "pid").exists)
-        revoking = a_list(enrolment, 1, now=now)
-        place(given, revoking)
-        eventually(lambda: told.exists() and told.read_text() == "save\nreload\n")
-        assert joined.read_bytes() == first + revoking
+    revoking = a_list(enrolment, 1, now=now)
+    place(given, revoking)
+    subprocess.run(["/bin/sh", str(SCRIPT), address, str(site)], cwd=state, check=True)
+    assert joined.read_bytes() == first + revoking
 
-        place(given, revoking[: len(revoking) // 2])  # cut short on its way
-        renewed = a_list(factory, 2, now=now)
-        place(site / "device-ca.crl", renewed)
-        eventually(lambda: told.read_text() == "save\nreload\n" * 2)
-        assert joined.read_bytes() == renewed + revoking
-    finally:
-        broker.kill()
-        broker.wait()
-    # It ends with the broker, and a start without control goes by what came last.
-    assert follower.wait(timeout=15) == 0
+    place(given, revoking[: len(revoking) // 2])  # cut short on its way
+    renewed = a_list(factory, 2, now=now)
+    place(site / "device-ca.crl", renewed)
+    subprocess.run(["/bin/sh", str(SCRIPT), address, str(site)], cwd=state, check=True)
+    assert joined.read_bytes() == renewed + revoking
+
+    # A start without control goes by what came last.
     given.unlink()
     joined.unlink()
     subprocess.run(["/bin/sh", str(SCRIPT), address, str(site)], cwd=state, check=True)
