@@ -31,7 +31,7 @@ from services.control import (
     programme_store,
     unit_store,
 )
-from services.control.alerting import template_store
+from services.control.alerting import alert_store, template_store
 from services.control.delivery import outbox
 from services.control.engine_settings import PlanningSettings
 from services.control.issuing import CONFIG, PLAN, Issue, Need, Terms
@@ -355,7 +355,7 @@ class Planner:
         tones = tuple((await template_store.tones(connection)).values())
         if templates or tones:
             named_files = {*tones, *(file for kept in templates.values() for each in kept for file in each.files)}
-            files = await template_store.media(connection, named_files)
+            files = await alert_store.media(connection, named_files)
             addressees = issuing.with_alert_media(addressees, templates, tones, tree, files)
         policies = await policy_store.load_policies(connection)
         named = {policy.fallback.bulletin_id for policy in policies.values() if policy.fallback is not None}

@@ -17,7 +17,6 @@ from services.control.alerting.model import Category, Certainty, Severity, Urgen
 from services.control.alerting.template import Template, TemplateText
 from services.control.alerting.tones import Tone
 from services.control.errors import NotFound
-from services.control.planning.model import Media
 from services.shared.database.pool import Connection
 
 _TEMPLATES = """
@@ -161,22 +160,6 @@ async def holders(connection: Connection, unit_ids: Collection[UnitId], files: C
     row = await connection.fetchrow(_HOLDERS, list(unit_ids), list(files))
     assert row is not None
     return Holders(devices=row["devices"], holding=row["holding"])
-
-
-async def media(connection: Connection, files: Collection[bytes]) -> dict[bytes, Media]:
-    """Those of the files that there are, as plans and configurations name them."""
-    rows = await connection.fetch(
-        "SELECT sha256, size, mime, duration_ms FROM control.media WHERE sha256 = ANY ($1)", list(files)
-    )
-    return {
-        row["sha256"]: Media(
-            sha256=row["sha256"],
-            size=row["size"],
-            mime=row["mime"],
-            duration=timedelta(milliseconds=row["duration_ms"]) if row["duration_ms"] is not None else None,
-        )
-        for row in rows
-    }
 
 
 async def tones(connection: Connection) -> dict[Tone, bytes]:
