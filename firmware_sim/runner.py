@@ -213,7 +213,7 @@ class Fleet:
         now_ms = self._workshop.true_ms()
         if self._random.random() < bad.unsynchronised_share:
             return clocks.lost(now_ms, ppm=ppm)
-        return DriftingClock(set_at_ms=now_ms, shown_ms=now_ms, ppm=ppm)
+        return DriftingClock(set_at_ms=now_ms, shown_ms=now_ms - bad.behind_ms, ppm=ppm)
 
     def _let_things_go_wrong(self) -> None:
         create = self._workshop.tasks.create_task

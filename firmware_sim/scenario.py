@@ -78,13 +78,14 @@ class Clocks(_Table):
     """How wrong clocks are.
 
     They drift by up to ± `ppm`, are set every so often, up to ± `error_ms` off (the jitter of the network they are set
-    over), and a share never is.
+    over), and a share never is. From the start on they lie `behind_ms` behind, as somebody has set them back.
     """
 
     ppm: float = Field(default=0.0, ge=0, le=1_000)
     synchronised_every_s: Seconds = 3_600.0
     error_ms: int = Field(default=0, ge=0, le=60_000)
     unsynchronised_share: Probability = 0.0
+    behind_ms: int = Field(default=0, ge=0, le=30 * 86_400_000)
     jumps: Jumps | None = None
 
 
