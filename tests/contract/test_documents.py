@@ -39,3 +39,17 @@ def test_the_code_map_names_what_there_is() -> None:
 def test_the_documents_asked_for_are_there() -> None:
     names = ("README.md", "ARCHITECTURE.md", "DECISIONS.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md")
     assert [name for name in names if not (TOP / name).is_file()] == []
+
+
+def test_each_line_of_the_threat_model_names_tests_that_there_are() -> None:
+    section = (TOP / "ARCHITECTURE.md").read_text().partition("\n## Trust\n")[2].partition("\n## ")[0]
+    header, *lines = [line for line in section.splitlines() if line.startswith("| ")]
+    assert header.endswith("| tried in (below `tests/`) |")
+    assert len(lines) >= 15
+    for line in lines:
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`", line.rsplit("|", 2)[1])
+        assert named, f"no test backs this line: {line[:80]}"
+        for path, name in named:
+            file = TOP / "tests" / path
+            found = file.is_file() and re.search(rf"^(async )?def {name}\(", file.read_text(), re.MULTILINE)
+            assert found, f"there is no test {path}::{name}"

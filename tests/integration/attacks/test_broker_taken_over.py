@@ -8,6 +8,7 @@ stolen and withdrawn since. The broker, the fleet, its sounds and its journals a
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
@@ -209,7 +210,7 @@ def test_no_forged_alert_sounds(stage: Stage) -> None:
     device, centre = "bao-dong", stage.centre
     unit = ground(device)
 
-    def alert(name: str, *, at_ms: int | None = None, unit: uuid.UUID = unit, **fields: int) -> Alert:
+    def alert(name: str, *, at_ms: int | None = None, unit: uuid.UUID = unit, **fields: Any) -> Alert:
         alert_id = uuid.uuid5(unit, name)
         at_ms = now_ms() if at_ms is None else at_ms
         return an_alert(a_content(stage), alert_id=alert_id, units=(unit,), at_ms=at_ms, **fields)
