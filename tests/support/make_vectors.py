@@ -11,6 +11,7 @@ from typing import Any
 
 import schemas
 from schemas import codec, signing, wire
+from tests.support.vectors.audiences import DEVICES, audiences
 from tests.support.vectors.contests import contests
 from tests.support.vectors.downlinks import orders, signed
 from tests.support.vectors.edges import malformed, tolerated
@@ -67,6 +68,24 @@ def files() -> dict[str, bytes]:
             }
             for contest in contests()
         ]
+    )
+    found["audience_v1.json"] = _json(
+        {
+            "devices": [
+                {
+                    "device": each.device,
+                    "kind": each.kind.name.lower(),
+                    "ownership": each.ownership.name.lower(),
+                    "membership": [str(unit) for unit in each.membership],
+                    "position": None if each.position is None else wire.to_json(each.position),
+                }
+                for each in DEVICES
+            ],
+            "audiences": [
+                {"name": each.name, "audience": wire.to_json(each.audience), "addressed": sorted(each.addressed)}
+                for each in audiences()
+            ],
+        }
     )
     return found
 

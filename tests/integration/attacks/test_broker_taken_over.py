@@ -47,7 +47,7 @@ from tests.unit.firmware_sim.builders import (
     signed,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 FORGED = [  # what every kind of order is tried with first, in this order
     RefusalReason.MALFORMED,  # without a signature
