@@ -51,7 +51,12 @@ _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPRO
 
 async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
     """Serve, plan, deliver and prove until `stop` is set; what ends by itself ends the process."""
-    keyring = load_keyring(settings.signing.key_file, settings.signing.keys_file)
+    passphrase = settings.signing.key_passphrase
+    keyring = load_keyring(
+        settings.signing.key_file,
+        settings.signing.keys_file,
+        None if passphrase is None else passphrase.get_secret_value(),
+    )
     issuer = load_issuer(settings.enrolment, keyring=keyring, broker_ca_file=settings.broker.ca_file)
     registry = CollectorRegistry()
     metrics = ControlMetrics(registry)

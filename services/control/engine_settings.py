@@ -17,6 +17,7 @@ class SigningSettings(SettingsGroup):
     """What orders to devices are signed with."""
 
     key_file: Path = Field(description="PEM file with the platform's Ed25519 signing key")
+    key_passphrase: SecretStr | None = Field(default=None, description="what that key is encrypted with")
     keys_file: Path = Field(
         description="the key set devices are given, signed beforehand by the root key, which is not kept here"
     )

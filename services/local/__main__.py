@@ -19,7 +19,7 @@ PARTS = {
 # Imported only when asked for: a verb must not pay for, or fail with, what another one needs.
 TOOLS = {
     "demo": ("services.local.demo", "main"),
-    "installation": ("services.local.installation", "main"),
+    "installation": ("services.local.installation_verbs", "main"),
     "quarantine": ("services.local.quarantine", "main"),
     "test": ("services.local.checks", "test"),
     "bench": ("services.local.bench.command", "main"),

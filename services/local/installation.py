@@ -10,28 +10,23 @@ Doing it again keeps what is still good and renews the rest, so the same command
 `broker_config/`, so it runs from a checkout, not from an installed wheel.
 """
 
-import argparse
 import json
 import os
-import pwd
-import re
 import secrets
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 
-from schemas.errors import InvalidIdentifier
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
-from services.control.trust.certificates import ServiceName, key_pem, parse_authority
-from services.local import broker, key_sets, pki
+from services.control.trust.certificates import ServiceName
+from services.local import broker, key_files, key_sets, pki
 from services.local.directories import make_passable
-from services.local.pki import Pki, PkiDamaged
-from services.shared.clock import utc_now
+from services.local.key_files import KeyLocked
+from services.local.pki import Pki
 
 # The ports of MQTT over TLS; clients of the service listener are our own (Settings.broker.port).
 DEVICE_PORT = 8883
@@ -44,9 +39,8 @@ AUTOSAVE = timedelta(seconds=60)
 # How often the broker tells of its own numbers; ingest reads what was dropped from them.
 SYS_INTERVAL = timedelta(seconds=10)
 
-WARN_BEFORE = timedelta(days=14)
-
-_HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*|[0-9a-f:.]{2,45}", re.ASCII)
+# Keys that control signs with, and the files with what they are encrypted with.
+ENCRYPTED = {"platform.key": "platform_key_passphrase", "issuing-ca.key": "issuing_ca_passphrase"}
 
 
 class InstallationRefused(Exception):
@@ -91,16 +85,19 @@ class Request:
     database: str
     device_connections: int
     logs_refusals: bool
+    passphrase: bytes | None = field(default=None, repr=False)  # of the authority
 
 
 def prepare(request: Request, *, now: datetime) -> None:
     """Make or renew both folders.
 
-    Raises `InstallationRefused` and `PkiDamaged`; what was there is then as it was, or renewed in part.
+    Raises `InstallationRefused`, `KeyLocked` and `PkiDamaged`; what was there is then as it was, or renewed in part.
     """
     names = (*request.broker_names, *request.surroundings.broker_aliases, *pki.BROKER_NAMES)
     # Every name once, in order: the first is also the certificate's common name.
-    authority = pki.prepare(request.authority, now=now, broker_names=tuple(dict.fromkeys(names)))
+    authority = pki.prepare(
+        request.authority, now=now, broker_names=tuple(dict.fromkeys(names)), passphrase=request.passphrase
+    )
     keys = key_sets.current(authority, now=now)
     owners = request.surroundings.owners
     make_passable(request.site)  # the broker has to get through to its own folder
@@ -115,10 +112,15 @@ def prepare(request: Request, *, now: datetime) -> None:
 
 
 def issue_devices(
-    authority: Path, folder: Path, devices: Sequence[tuple[DeviceId, DeviceKind]], *, now: datetime
+    authority: Path,
+    folder: Path,
+    devices: Sequence[tuple[DeviceId, DeviceKind]],
+    *,
+    passphrase: bytes | None = None,
+    now: datetime,
 ) -> None:
     """Write certificate and key of each device, what it has to trust, and a manifest for the simulator."""
-    infrastructure = _existing(authority)
+    infrastructure = existing(authority, passphrase)
     issued = pki.issue_devices(infrastructure, [device for device, _ in devices], now=now)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for device, identity in issued.items():
@@ -172,26 +174,31 @@ def _place_secrets(request: Request, authority: Pki, keys: bytes) -> None:
         to = owners.broker if service is ServiceName.MONITOR else owners.services
         _place(folder / f"{service.value}.pem", identity.certificate.read_bytes(), to)
         _place(folder / f"{service.value}.key", identity.key.read_bytes(), to)
-    _place_issuing_authority(folder, authority, owners.services)
+    _place_issuing_authority(folder, authority, owners)
     _place(folder / "service-ca.pem", authority.service_ca.read_bytes(), owners.services)
-    _place(folder / "platform.key", authority.platform_signing_key.read_bytes(), owners.services)
+    _place_encrypted(folder, "platform.key", authority.platform_signing_key, authority, owners)
     _place(folder / "keys.cose", keys, owners.services)
 
 
-def _place_issuing_authority(folder: Path, authority: Pki, owner: tuple[int, int] | None) -> None:
-    """The authority that control certifies devices with, its key encrypted; the passphrase may be kept elsewhere."""
-    passphrase = _password(folder / "issuing_ca_passphrase", owner).encode()
-    certificate, key = authority.issuing_ca.read_bytes(), authority.issuing_ca_key.read_bytes()
-    opened, place = parse_authority(certificate, key), folder / "issuing-ca.key"
-    encrypted = key_pem(opened.key, passphrase)
+def _place_issuing_authority(folder: Path, authority: Pki, owners: Owners) -> None:
+    """The authority that control certifies devices with."""
+    _place(folder / "issuing-ca.pem", authority.issuing_ca.read_bytes(), owners.services)
+    _place_encrypted(folder, "issuing-ca.key", authority.issuing_ca_key, authority, owners)
+    _place(folder / "root.pub", authority.root_public_key.read_bytes(), owners.services)
+
+
+def _place_encrypted(folder: Path, name: str, key: Path, authority: Pki, owners: Owners) -> None:
+    """A key of the authority that control needs, under a passphrase of the site, which may be kept elsewhere."""
+    passphrase = _password(folder / ENCRYPTED[name], owners.services).encode()
+    opened, place = key_files.load(key, authority.passphrase), folder / name
+    encrypted = key_files.pem(opened, passphrase)
     try:
-        if parse_authority(certificate, place.read_bytes(), passphrase).key.public_key() == opened.key.public_key():
-            encrypted = place.read_bytes()  # each encryption is another text; this one is still good
-    except (FileNotFoundError, ValueError):
+        held = place.read_bytes()
+        if key_files.is_encrypted(held) and key_files.load(place, passphrase).public_key() == opened.public_key():
+            encrypted = held  # each encryption is another text; this one is still good
+    except (FileNotFoundError, KeyLocked, ValueError):
         pass
-    _place(folder / "issuing-ca.pem", certificate, owner)
-    _place(place, encrypted, owner)
-    _place(folder / "root.pub", authority.root_public_key.read_bytes(), owner)
+    _place(place, encrypted, owners.services)
 
 
 def _broker_files(request: Request, authority: Pki) -> dict[str, bytes]:
@@ -264,8 +271,9 @@ def _place(path: Path, content: bytes, owner: tuple[int, int] | None) -> None:
 # --- details ---------------------------------------------------------------------------------------------------------------
 
 
-def _existing(authority: Path) -> Pki:
-    infrastructure = Pki(authority)
+def existing(authority: Path, passphrase: bytes | None = None) -> Pki:
+    """The authority in a folder; raises `InstallationRefused` when there is none."""
+    infrastructure = Pki(authority, passphrase)
     if not infrastructure.device_ca_key.exists():
         raise InstallationRefused(f"{authority} holds no authority; `./loa installation prepare` makes one")
     return infrastructure
@@ -285,167 +293,3 @@ def _expiries(site: Path) -> Iterator[Expiry]:
     for path in site.rglob("*.crl"):
         ends = x509.load_pem_x509_crl(path.read_bytes()).next_update_utc
         yield Expiry(path=path, at=ends or datetime.max.replace(tzinfo=UTC))
-
-
-# --- the verb --------------------------------------------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run `./loa installation …`; returns its exit status."""
-    options = parser().parse_args(arguments)
-    try:
-        return int(options.run(options))
-    except (InstallationRefused, PkiDamaged, broker.BrokerFailed, OSError) as error:
-        print(f"installation: {error}", file=sys.stderr)
-        return 1
-
-
-def parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
-    whole = argparse.ArgumentParser(prog="./loa installation", description=(__doc__ or "").partition("\n")[0])
-    verbs = whole.add_subparsers(required=True, metavar="VERB")
-
-    verb = verbs.add_parser(
-        "prepare", help="make or renew authority and site; the same again renews what is near its end"
-    )
-    verb.add_argument("site", type=Path, help="folder for what the servers get, such as /etc/loa")
-    _authority_option(verb)
-    verb.add_argument(
-        "--for", dest="surroundings", choices=("containers", "host"), required=True, help="who will read the files"
-    )
-    verb.add_argument(
-        "--broker-name",
-        dest="broker_names",
-        action="append",
-        required=True,
-        type=_host_name,
-        help="host name or address by which devices reach the broker; may be repeated",
-    )
-    verb.add_argument("--database", help="HOST:PORT of the database (default: as in compose.yaml, or 127.0.0.1:5432)")
-    verb.add_argument(
-        "--device-connections", type=int, default=20_000, help="devices connected at once (default 20000)"
-    )
-    verb.add_argument(
-        "--log-refusals",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="have the broker log each publish it denies, for ingest to count; about 1 KB of log for every message",
-    )
-    verb.set_defaults(run=_run_prepare)
-
-    verb = verbs.add_parser("devices", help="certificates for devices, and a manifest for the simulator")
-    verb.add_argument("folder", type=Path, help="where to write them")
-    _authority_option(verb)
-    verb.add_argument("devices", nargs="+", type=_device, metavar="ID:KIND", help="such as loa-0001:cluster")
-    verb.set_defaults(run=_run_devices)
-
-    verb = verbs.add_parser("revoke", help="put a device's certificate on the revocation list; then prepare and reload")
-    _authority_option(verb)
-    verb.add_argument("device", type=_device_id, metavar="ID")
-    verb.set_defaults(run=_run_revoke)
-
-    verb = verbs.add_parser(
-        "signing-key", help="replace the key that plans are signed with; then prepare and restart control"
-    )
-    _authority_option(verb)
-    verb.add_argument(
-        "--distrust", action="store_true", help="the old key was stolen: devices shall forget what it has signed"
-    )
-    verb.set_defaults(run=_run_signing_key)
-
-    verb = verbs.add_parser("check", help="when certificates and revocation lists end; status 1 when one ends soon")
-    verb.add_argument("site", type=Path)
-    verb.add_argument(
-        "--days", type=int, default=WARN_BEFORE.days, help=f"what soon means (default {WARN_BEFORE.days})"
-    )
-    verb.set_defaults(run=_run_check)
-    return whole
-
-
-def _authority_option(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--authority", type=Path, required=True, help="folder that can make devices; keep it offline")
-
-
-def _host_name(text: str) -> str:
-    if not _HOST_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no host name or address, in lower case")
-    return text
-
-
-def _device_id(text: str) -> DeviceId:
-    try:
-        return DeviceId.parse(text)
-    except InvalidIdentifier as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _device(text: str) -> tuple[DeviceId, DeviceKind]:
-    name, _, kind = text.partition(":")
-    if kind.upper() not in DeviceKind.__members__:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected ID:KIND with cluster, board, sensor or gateway")
-    return _device_id(name), DeviceKind[kind.upper()]
-
-
-def _run_prepare(options: argparse.Namespace) -> int:
-    surroundings = IN_CONTAINERS if options.surroundings == "containers" else _on_this_host()
-    if surroundings.owners != Owners() and os.geteuid() != 0:
-        raise InstallationRefused("the files belong to other users: run this as root (sudo ./loa installation …)")
-    request = Request(
-        site=options.site,
-        authority=options.authority,
-        broker_names=tuple(options.broker_names),
-        surroundings=surroundings,
-        database=options.database or surroundings.database,
-        device_connections=options.device_connections,
-        logs_refusals=options.log_refusals,
-    )
-    prepare(request, now=utc_now())
-    ending = expiries(options.site)[0]
-    print(f"{options.site} is ready; {ending.path.name} ends first, on {ending.at:%Y-%m-%d}: run this again before")
-    print(f"keep {options.authority} offline: who has it can make devices and signing keys")
-    return 0
-
-
-def _on_this_host() -> Surroundings:
-    """Services get their files from systemd, which reads them as root; the broker reads its own."""
-    try:
-        entry = pwd.getpwnam("mosquitto")
-    except KeyError:
-        raise InstallationRefused("there is no user mosquitto; please install it: apt-get install mosquitto") from None
-    return Surroundings(
-        broker_aliases=(),
-        database="127.0.0.1:5432",
-        owners=Owners(services=(0, 0), broker=(entry.pw_uid, entry.pw_gid), database=(0, 0)),
-    )
-
-
-def _run_devices(options: argparse.Namespace) -> int:
-    issue_devices(options.authority, options.folder, options.devices, now=utc_now())
-    print(f"{len(options.devices)} devices are in {options.folder}; delete the keys here once they are on the devices")
-    return 0
-
-
-def _run_revoke(options: argparse.Namespace) -> int:
-    pki.revoke(_existing(options.authority), options.device, now=utc_now())
-    print("revoked; now `./loa installation prepare` and reload the broker, and remove the device in control")
-    return 0
-
-
-def _run_signing_key(options: argparse.Namespace) -> int:
-    key_sets.replace(_existing(options.authority), distrust=options.distrust, now=utc_now())
-    print("replaced; now `./loa installation prepare` and restart control")
-    return 0
-
-
-def _run_check(options: argparse.Namespace) -> int:
-    now = utc_now()
-    soon = False
-    for each in expiries(options.site):
-        days = (each.at - now).days
-        soon = soon or days < options.days
-        print(f"{days:5d} days  {each.at:%Y-%m-%d}  {each.path}")
-    return 1 if soon else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

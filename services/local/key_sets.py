@@ -15,6 +15,7 @@ from schemas import signing
 from schemas.errors import SignatureError
 from schemas.keys import KeySet, SigningKey, key_id
 from services.local import pki
+from services.local.key_files import write_private
 from services.local.pki import Pki, PkiDamaged
 
 # A set is signed anew in the second half, so a device may be switched off for a year.
@@ -39,7 +40,7 @@ def current(infrastructure: Pki, *, now: datetime) -> bytes:
     Raises `PkiDamaged` when the file was not signed by this root key.
     """
     held = _read(infrastructure)
-    platform = key_id(_public(_load(infrastructure.platform_signing_key)))
+    platform = key_id(_public(_platform(infrastructure)))
     if held is None or platform not in {key.kid for key in held.keys} or held.valid_until_ms < _ms(now + VALIDITY / 2):
         others = () if held is None else tuple(key for key in held.keys if key.kid != platform)
         _write(infrastructure, others, after=held, now=now)
@@ -52,23 +53,26 @@ def replace(infrastructure: Pki, *, distrust: bool, now: datetime) -> None:
     The old keys stay listed, for what they have signed so far; with `distrust` they go, and devices stop believing, and
     playing, whatever they signed.
     """
+    _root(infrastructure)  # nothing is replaced that could not be announced
     held = _read(infrastructure)
     infrastructure.platform_signing_key.unlink(missing_ok=True)
-    pki.ensure_signing_key(infrastructure.platform_signing_key, infrastructure.platform_public_key)
+    pki.ensure_signing_key(
+        infrastructure.platform_signing_key, infrastructure.platform_public_key, infrastructure.passphrase
+    )
     kept = () if distrust or held is None else tuple(_ending(key, now=now) for key in held.keys)
     _write(infrastructure, kept[: CAPACITY - 1], after=held, now=now)
 
 
 def root_public_key(infrastructure: Pki) -> bytes:
     """What a device is provisioned with: the raw public half of the root key, 32 bytes."""
-    return _public(_load(infrastructure.root_signing_key))
+    return _public(_root(infrastructure))
 
 
 def _read(infrastructure: Pki) -> KeySet | None:
     file = path(infrastructure)
     if not file.exists():
         return None
-    root = _load(infrastructure.root_signing_key).public_key()
+    root = _root(infrastructure).public_key()
     try:
         return signing.verify(KeySet, file.read_bytes(), {signing.key_id(root): root})
     except SignatureError as error:
@@ -77,7 +81,7 @@ def _read(infrastructure: Pki) -> KeySet | None:
 
 def _write(infrastructure: Pki, others: Iterable[SigningKey], *, after: KeySet | None, now: datetime) -> None:
     """Sign a set of the platform key and `others`, which takes the place of `after`."""
-    platform = _public(_load(infrastructure.platform_signing_key))
+    platform = _public(_platform(infrastructure))
     announced = {key.kid: key.not_before_ms for key in after.keys} if after else {}
     first = SigningKey(
         kid=key_id(platform),
@@ -93,18 +97,19 @@ def _write(infrastructure: Pki, others: Iterable[SigningKey], *, after: KeySet |
         serial=(after.serial if after else 0) + 1,
         keys=(first, *others),
     )
-    pki.write_private(path(infrastructure), signing.sign(keys, _load(infrastructure.root_signing_key)))
+    write_private(path(infrastructure), signing.sign(keys, _root(infrastructure)))
 
 
 def _ending(key: SigningKey, *, now: datetime) -> SigningKey:
     return key.model_copy(update={"not_after_ms": min(key.not_after_ms, _ms(now + OVERLAP))})
 
 
-def _load(file: Path) -> Ed25519PrivateKey:
-    key = serialization.load_pem_private_key(file.read_bytes(), password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise PkiDamaged(f"{file} is not an Ed25519 key; restore it")
-    return key
+def _root(infrastructure: Pki) -> Ed25519PrivateKey:
+    return pki.load_signing_key(infrastructure.root_signing_key, infrastructure.passphrase)
+
+
+def _platform(infrastructure: Pki) -> Ed25519PrivateKey:
+    return pki.load_signing_key(infrastructure.platform_signing_key, infrastructure.passphrase)
 
 
 def _public(key: Ed25519PrivateKey) -> bytes:

@@ -5,14 +5,14 @@ revocation lists and the two Ed25519 keys that plans are signed with. Preparing 
 renews what is near its end, so a data folder that lay unused for a year starts as well as a new one.
 
 Folders are 0700 and every file is 0600: the folder belongs to whoever runs the platform. The broker, which may run as
-somebody else, is given copies of what it needs (`services.local.broker`).
+somebody else, is given copies of what it needs (`services.local.broker`). With a passphrase, the keys that make devices,
+services and key sets (`Pki.authority_keys`) are encrypted besides (`services.local.key_files`).
 
 Nothing here knows the time; `now` is an argument.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from schemas.identifiers import DeviceId
 from services.control.trust import certificates
 from services.control.trust.certificates import Authority, Revocation, ServiceName, ServiceUser
+from services.local import key_files
+from services.local.key_files import write_private
 
 BROKER_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -45,9 +47,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Pki:
-    """Where everything is; the files exist once `prepare` has returned."""
+    """Where everything is; the files exist once `prepare` has returned. `passphrase` opens the keys of the authority."""
 
     directory: Path
+    passphrase: bytes | None = field(default=None, repr=False)
 
     @property
     def device_ca(self) -> Path:
@@ -132,23 +135,38 @@ class Pki:
         """What a `keys` message carries, here as PEM (SubjectPublicKeyInfo)."""
         return self.directory / "signing" / "platform.pub"
 
+    @property
+    def authority_keys(self) -> tuple[Path, ...]:
+        """The keys that everything else rests on, which are worth a passphrase."""
+        return (
+            self.device_ca_key,
+            self.issuing_ca_key,
+            self.service_ca_key,
+            self.root_signing_key,
+            self.platform_signing_key,
+        )
 
-def prepare(directory: Path, *, now: datetime, broker_names: Sequence[str] = BROKER_NAMES) -> Pki:
+
+def prepare(
+    directory: Path, *, now: datetime, broker_names: Sequence[str] = BROKER_NAMES, passphrase: bytes | None = None
+) -> Pki:
     """Return the infrastructure in `directory`, made or renewed as needed.
 
     `broker_names` are the host names and addresses the broker is reached by; a certificate that lacks one is replaced.
-    An authority too old to outlive a fresh service certificate is replaced, and with it everything it has signed.
+    An authority too old to outlive a fresh service certificate is replaced, and with it everything it has signed. Keys of
+    the authority that are made now are encrypted with `passphrase`; raises `KeyLocked` where those there are need another.
     """
-    pki = Pki(directory)
+    pki = Pki(directory, passphrase)
     for folder in (directory, directory / "services", directory / "devices", directory / "signing"):
         _make_private_directory(folder)
 
-    device_ca = _ensure_authority(
-        pki.device_ca, pki.device_ca_key, lambda: certificates.make_device_ca(now=now), now=now
-    )
-    _ensure_authority(pki.issuing_ca, pki.issuing_ca_key, lambda: certificates.make_issuing_ca(now=now), now=now)
-    service_ca = _ensure_authority(
-        pki.service_ca, pki.service_ca_key, lambda: certificates.make_service_ca(now=now), now=now
+    device_ca, _, service_ca = (
+        _ensure_authority(certificate, key, make, passphrase, now=now)
+        for certificate, key, make in (
+            (pki.device_ca, pki.device_ca_key, certificates.make_device_ca),
+            (pki.issuing_ca, pki.issuing_ca_key, certificates.make_issuing_ca),
+            (pki.service_ca, pki.service_ca_key, certificates.make_service_ca),
+        )
     )
     _ensure_crl(pki.device_crl, device_ca, now=now)
     _ensure_crl(pki.service_crl, service_ca, now=now)
@@ -165,14 +183,14 @@ def prepare(directory: Path, *, now: datetime, broker_names: Sequence[str] = BRO
             certificate = certificates.issue_service_certificate(service_ca, user, key.public_key(), now=now)
             _write_identity(pki.service(name), certificate, certificates.key_pem(key))
 
-    ensure_signing_key(pki.root_signing_key, pki.root_public_key)
-    ensure_signing_key(pki.platform_signing_key, pki.platform_public_key)
+    ensure_signing_key(pki.root_signing_key, pki.root_public_key, passphrase)
+    ensure_signing_key(pki.platform_signing_key, pki.platform_public_key, passphrase)
     return pki
 
 
 def issue_devices(pki: Pki, device_ids: Iterable[DeviceId], *, now: datetime) -> Mapping[DeviceId, Identity]:
     """Return a certificate for each of `device_ids`, made now unless a good one is already there."""
-    ca = _load_authority(pki.device_ca, pki.device_ca_key)
+    ca = _load_authority(pki.device_ca, pki.device_ca_key, pki.passphrase)
     identities = {device_id: pki.device(device_id) for device_id in device_ids}
     for device_id, identity in identities.items():
         if not _is_good(identity, ca, now=now):
@@ -188,7 +206,7 @@ def revoke(pki: Pki, device_id: DeviceId, *, now: datetime) -> None:
     Raises OSError when the device has no certificate here.
     """
     serial = x509.load_pem_x509_certificate(pki.device(device_id).certificate.read_bytes()).serial_number
-    ca = _load_authority(pki.device_ca, pki.device_ca_key)
+    ca = _load_authority(pki.device_ca, pki.device_ca_key, pki.passphrase)
     _replace_crl(pki.device_crl, ca, [Revocation(serial=serial, revoked_at=now)], now=now)
 
 
@@ -196,22 +214,26 @@ def _identity(folder: Path, name: str) -> Identity:
     return Identity(folder / f"{name}.pem", folder / f"{name}.key")
 
 
-def _ensure_authority(certificate: Path, key: Path, make: Callable[[], Authority], *, now: datetime) -> Authority:
+def _ensure_authority(
+    certificate: Path, key: Path, make: Callable[..., Authority], passphrase: bytes | None, *, now: datetime
+) -> Authority:
     try:
-        authority = _load_authority(certificate, key)
+        authority = _load_authority(certificate, key, passphrase)
     except (FileNotFoundError, ValueError):
         pass  # never made, or interrupted between its two files: without its key it is of no use
     else:
         if authority.certificate.not_valid_after_utc - now > certificates.DEVICE_VALIDITY:
             return authority
-    authority = make()
-    write_private(key, certificates.key_pem(authority.key))
+    authority = make(now=now)
+    write_private(key, key_files.pem(authority.key, passphrase))
     write_private(certificate, certificates.certificate_pem(authority.certificate))
     return authority
 
 
-def _load_authority(certificate: Path, key: Path) -> Authority:
-    return certificates.parse_authority(certificate.read_bytes(), key.read_bytes())
+def _load_authority(certificate: Path, key: Path, passphrase: bytes | None) -> Authority:
+    # A passphrase that does not fit is no reason to make another authority: `KeyLocked` is not caught on the way.
+    opened = key_files.load(key, passphrase)
+    return certificates.parse_authority(certificate.read_bytes(), key_files.pem(opened, None))
 
 
 def _ensure_crl(path: Path, ca: Authority, *, now: datetime) -> None:
@@ -286,31 +308,30 @@ def _write_identity(identity: Identity, certificate: x509.Certificate, key: byte
     write_private(identity.certificate, certificates.certificate_pem(certificate))
 
 
-def ensure_signing_key(private: Path, public: Path) -> None:
-    """Make an Ed25519 key pair unless both halves are there."""
+def ensure_signing_key(private: Path, public: Path, passphrase: bytes | None = None) -> None:
+    """Make an Ed25519 key pair unless both halves are there. Raises `KeyLocked` when the passphrase does not open it."""
     if private.exists() and public.exists():
+        load_signing_key(private, passphrase)
         return
     key = ed25519.Ed25519PrivateKey.generate()
-    write_private(
-        private,
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-    )
+    write_private(private, key_files.pem(key, passphrase))
     write_private(
         public,
         key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
     )
 
 
+def load_signing_key(path: Path, passphrase: bytes | None = None) -> ed25519.Ed25519PrivateKey:
+    """Return an Ed25519 key. Raises `KeyLocked`, and `PkiDamaged` when it is another kind of key or none."""
+    try:
+        key = key_files.load(path, passphrase)
+    except ValueError as error:
+        raise PkiDamaged(f"{path} is not a private key; restore it") from error
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise PkiDamaged(f"{path} is not an Ed25519 key; restore it")
+    return key
+
+
 def _make_private_directory(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.chmod(0o700)
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace `path` whole: a reader sees the old content or the new, and nobody else sees either."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    fresh.replace(path)

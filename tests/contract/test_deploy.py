@@ -15,7 +15,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from services.local import installation
+from services.local import installation_verbs
 from tests.support import site as sites
 from tests.support.site import DEPLOY, TOP
 
@@ -188,12 +188,13 @@ def test_installation_is_told_with_arguments_it_takes() -> None:
 
     assert len(told) >= 4
     for words in told:
-        installation.parser().parse_args(words)
+        installation_verbs.parser().parse_args(words)
     assert {words[0] for words in commands("./loa installation")} == {
         "prepare",
         "devices",
         "revoke",
         "signing-key",
+        "passphrase",
         "check",
     }
 

@@ -59,22 +59,36 @@ class Keyring:
         return signing.sign(order, self.private_key)
 
 
-def load_keyring(key_file: Path, keys_file: Path) -> Keyring:
-    """Return the keys in two files.
+def load_keyring(key_file: Path, keys_file: Path, passphrase: str | None = None) -> Keyring:
+    """Return the keys in two files, of which the first may be encrypted.
 
     Raises `KeyringError`, also when the key set does not announce the key: devices would refuse every word.
     """
     try:
-        private_key = load_pem_private_key(key_file.read_bytes(), password=None)
-        message = keys_file.read_bytes()
-    except (OSError, ValueError, TypeError) as error:
+        key, message = key_file.read_bytes(), keys_file.read_bytes()
+    except OSError as error:
         raise KeyringError(f"{key_file}, {keys_file}: {error}") from error
-    if not isinstance(private_key, Ed25519PrivateKey):
-        raise KeyringError(f"{key_file}: not an Ed25519 key")
+    private_key = _opened(key, passphrase, source=key_file)
     keyring = Keyring(private_key=private_key, announced=parse_key_set(message, source=str(keys_file)))
     if keyring.kid not in {key.kid for key in keyring.announced.content.keys}:
         raise KeyringError(f"{keys_file} does not announce the key in {key_file}: devices would believe nothing")
     return keyring
+
+
+def _opened(key: bytes, passphrase: str | None, *, source: Path) -> Ed25519PrivateKey:
+    is_encrypted = b"ENCRYPTED" in key.partition(b"\n")[0]
+    if is_encrypted and passphrase is None:
+        raise KeyringError(f"{source} is encrypted: CONTROL_SIGNING__KEY_PASSPHRASE_FILE has to name its passphrase")
+    if passphrase is not None and not is_encrypted:
+        raise KeyringError(f"{source} is not encrypted, although CONTROL_SIGNING__KEY_PASSPHRASE is set")
+    try:
+        private_key = load_pem_private_key(key, password=None if passphrase is None else passphrase.encode())
+    except ValueError as error:
+        hint = ": is CONTROL_SIGNING__KEY_PASSPHRASE the one it is encrypted with?" if is_encrypted else f": {error}"
+        raise KeyringError(f"{source} cannot be opened{hint}") from error
+    if not isinstance(private_key, Ed25519PrivateKey):
+        raise KeyringError(f"{source}: not an Ed25519 key")
+    return private_key
 
 
 def parse_key_set(message: bytes, *, source: str) -> AnnouncedKeys:

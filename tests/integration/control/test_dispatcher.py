@@ -23,6 +23,7 @@ from services.control.trust.certificates import ServiceName
 from services.control.trust.keyring import Keyring, load_keyring
 from services.local import key_sets
 from services.local.broker import Broker
+from services.local.pki import load_signing_key
 from services.shared.clock import utc_now
 from services.shared.database.pool import open_database
 from services.shared.settings import BrokerSettings
@@ -121,7 +122,7 @@ async def test_a_device_that_connects_finds_its_keys_and_its_signed_plan(
             device.subscribe("loa/v1/loa-0001/down/#")
             plan = held_plan(device, keyring, "loa-0001", 1)
             keys = device.wait_for_message(lambda m: m.topic == topic("loa-0001", DownlinkKind.KEYS), "keys")
-            root = key_sets._load(broker.pki.root_signing_key).public_key()
+            root = load_signing_key(broker.pki.root_signing_key).public_key()
             plan_message = device.wait_for_message(lambda m: m.topic == topic("loa-0001"), "plan")
             return plan, signing.verify(KeySet, bytes(keys.payload), {signing.key_id(root): root}), plan_message
 

@@ -11,7 +11,7 @@ from firmware_sim import manifest
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
 from services.control.trust.certificates import parse_authority
-from services.local import installation, pki
+from services.local import installation, installation_verbs, pki
 from services.local.installation import InstallationRefused, Owners, Request, Surroundings
 from services.local.pki import Pki
 from services.shared.clock import utc_now
@@ -159,12 +159,12 @@ def test_check_fails_when_something_ends_soon(tmp_path: Path, days: int, status:
     # The verb reads the clock itself, so what it is to find is made now.
     installation.prepare(a_request(tmp_path), now=utc_now())
 
-    assert installation.main(["check", str(site), "--days", str(days)]) == status
+    assert installation_verbs.main(["check", str(site), "--days", str(days)]) == status
     assert authority.exists()
 
 
 def test_check_of_an_empty_folder_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert installation.main(["check", str(tmp_path)]) == 1
+    assert installation_verbs.main(["check", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"installation: there is no certificate below {tmp_path}\n"
 
 
@@ -179,7 +179,7 @@ def test_check_of_an_empty_folder_is_no_success(tmp_path: Path, capsys: pytest.C
 )
 def test_bad_arguments_are_named(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        installation.main(arguments)
+        installation_verbs.main(arguments)
 
     assert stopped.value.code == 2
     assert complaint in capsys.readouterr().err

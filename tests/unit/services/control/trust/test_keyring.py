@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from schemas import signing
 from schemas.plans import Plan
@@ -80,3 +85,28 @@ def test_a_plan_is_no_key_set() -> None:
     plan = Plan(device="loa-0001", serial=1, issued_at_ms=0, valid_from_ms=0, valid_until_ms=1)
     with pytest.raises(KeyringError):
         parse_key_set(made.sign(plan), source="test")
+
+
+@pytest.mark.parametrize(
+    ("is_encrypted", "passphrase", "words"),
+    [
+        (True, "the right one", None),
+        (False, None, None),
+        (True, None, "is encrypted: CONTROL_SIGNING__KEY_PASSPHRASE_FILE has to name"),
+        (True, "another one", "is CONTROL_SIGNING__KEY_PASSPHRASE the one"),
+        (False, "the right one", "is not encrypted, although"),
+    ],
+)
+def test_an_encrypted_key_opens_with_its_passphrase_only(
+    tmp_path: Path, is_encrypted: bool, passphrase: str | None, words: str | None
+) -> None:
+    made = a_keyring()
+    how = BestAvailableEncryption(b"the right one") if is_encrypted else NoEncryption()
+    key = made.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how)
+    paths = files(tmp_path, key, made.announced.message)
+    if words is None:
+        assert load_keyring(*paths, passphrase).kid == made.kid
+        return
+    with pytest.raises(KeyringError, match=words) as refused:
+        load_keyring(*paths, passphrase)
+    assert "right one" not in str(refused.value)
