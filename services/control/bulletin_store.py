@@ -298,21 +298,26 @@ async def bulletins_of(
     *,
     state: str | None,
     before: datetime | None,
+    before_id: uuid.UUID | None = None,
     limit: int,
 ) -> tuple[Bulletin, ...]:
-    """Bulletins of the units, newest first."""
+    """Bulletins of the units, newest first, those of one instant by id.
+
+    `before` leaves out what is not older; with `before_id` what is of that instant and stands behind that id counts too.
+    """
     rows = await connection.fetch(
         _BULLETINS
         + """
          WHERE b.unit_id = ANY ($1)
            AND ($2::text IS NULL OR b.state = $2)
-           AND ($3::timestamptz IS NULL OR b.created_at < $3)
+           AND ($3::timestamptz IS NULL OR b.created_at < $3 OR (b.created_at = $3 AND b.bulletin_id > $4))
          ORDER BY b.created_at DESC, b.bulletin_id
-         LIMIT $4
+         LIMIT $5
         """,
         list(unit_ids),
         state,
         before,
+        before_id,
         limit,
     )
     return tuple(map(_bulletin, rows))

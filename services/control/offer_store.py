@@ -65,21 +65,32 @@ async def offers_of(
     *,
     state: str | None,
     before: datetime | None,
+    before_id: uuid.UUID | None = None,
+    before_unit: uuid.UUID | None = None,
     limit: int,
 ) -> tuple[Offer, ...]:
-    """Offers to the units, newest first."""
+    """Offers to the units, newest first, those of one instant by broadcast and unit.
+
+    `before` leaves out what is not older; with the ids of a broadcast and a unit what is of that instant and stands
+    behind that offer counts too.
+    """
     rows = await connection.fetch(
         _OFFERS
         + """
          WHERE unit_id = ANY ($1)
            AND ($2::text IS NULL OR state = $2)
-           AND ($3::timestamptz IS NULL OR offered_at < $3)
+           AND ($3::timestamptz IS NULL
+                OR offered_at < $3
+                OR (offered_at = $3 AND broadcast_id > $4)
+                OR (offered_at = $3 AND broadcast_id = $4 AND unit_id > $5))
          ORDER BY offered_at DESC, broadcast_id, unit_id
-         LIMIT $4
+         LIMIT $6
         """,
         list(unit_ids),
         state,
         before,
+        before_id,
+        before_unit,
         limit,
     )
     return tuple(map(_offer, rows))

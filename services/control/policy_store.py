@@ -129,9 +129,14 @@ async def exceptions_in(
     against: Iterable[UnitId],
     is_open: bool | None,
     before: datetime | None,
+    before_id: uuid.UUID | None = None,
+    before_version: int | None = None,
     limit: int,
 ) -> tuple[StoredException, ...]:
     """What was asked to let pass, newest first: of broadcasts issued in some units, or against the policies of some.
+
+    `before` leaves out what is not older; with a broadcast's id and a version what is of that instant and stands behind
+    that one counts too.
 
     What was asked for a version that stands no more, and never decided on, is left out.
     """
@@ -142,14 +147,19 @@ async def exceptions_in(
          WHERE (unit_id = ANY ($1) OR unit_ids && $2)
            AND (is_open OR decided_at IS NOT NULL)
            AND ($3::boolean IS NULL OR is_open = $3)
-           AND ($4::timestamptz IS NULL OR asked_at < $4)
+           AND ($4::timestamptz IS NULL
+                OR asked_at < $4
+                OR (asked_at = $4 AND broadcast_id > $5)
+                OR (asked_at = $4 AND broadcast_id = $5 AND version > $6))
          ORDER BY asked_at DESC, broadcast_id, version
-         LIMIT $5
+         LIMIT $7
         """,  # noqa: S608 - made of constants
         list(issued_in),
         list(against),
         is_open,
         before,
+        before_id,
+        before_version,
         limit,
     )
     return tuple(map(_exception, rows))

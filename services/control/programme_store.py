@@ -33,6 +33,7 @@ from services.control.planning.model import (
     KindTarget,
     Media,
     Pause,
+    Plays,
     Problem,
     ProblemKind,
     Recurrence,
@@ -111,6 +112,26 @@ SELECT b.bulletin_id, b.title, b.state, b.board_text, b.board_style, b.board_len
   LEFT JOIN control.media m ON m.sha256 = b.media_sha256
   LEFT JOIN control.media p ON p.sha256 = b.board_media_sha256
  WHERE b.bulletin_id = ANY ($1)
+"""
+
+# Broadcasts take their present form when they are issued, let pass by an approver, or their bulletin is approved: before
+# that they were played as the record says, from then on as their recurrence does.
+_PLAYS = """
+SELECT i.broadcast_id, i.bulletin_id, n.since,
+       (SELECT count(DISTINCT e.occurrence_at)
+          FROM control.emissions e
+         WHERE e.broadcast_id = i.broadcast_id
+           AND e.bulletin_id = i.bulletin_id
+           AND e.occurrence_at < n.since
+           AND e.withdrawn_at IS NULL) AS so_far
+  FROM (SELECT DISTINCT broadcast_id, bulletin_id
+          FROM control.broadcast_items
+         WHERE broadcast_id = ANY ($1)) i
+  JOIN control.bulletins l ON l.bulletin_id = i.bulletin_id AND l.max_plays IS NOT NULL AND l.state = 'approved'
+  JOIN control.broadcasts b ON b.broadcast_id = i.broadcast_id
+  LEFT JOIN control.policy_exceptions x
+         ON x.broadcast_id = b.broadcast_id AND x.version = b.version AND x.is_allowed
+ CROSS JOIN LATERAL (SELECT greatest(b.issued_at, x.decided_at, l.decided_at) AS since) n
 """
 
 _SOURCES = """
@@ -377,6 +398,10 @@ async def load_snapshot(
             )
             for row in await connection.fetch(_REQUISITIONS, there_after)
         ),
+        plays={
+            (BroadcastId(row["broadcast_id"]), BulletinId(row["bulletin_id"])): Plays(row["so_far"], row["since"])
+            for row in await connection.fetch(_PLAYS, ids)
+        },
     )
 
 

@@ -149,7 +149,7 @@ def as_xlsx(sheet: Sheet, *, made_at: datetime, words: Words) -> bytes:
             ["sheet.device", "sheet.device_id", "sheet.kind", "sheet.unit", "sheet.latitude", "sheet.longitude"],
             [
                 (
-                    [row.name, row.device_id, words(f"kind.{row.kind}"), row.unit, row.latitude, row.longitude],
+                    [row.name, row.device_id, words(f"kind.{row.kind}"), row.unit, *row.place],
                     row.figures,
                 )
                 for row in sheet.devices

@@ -20,6 +20,8 @@ from typing import Any
 
 from schemas.identifiers import UnitId
 
+PRINTED_DECIMALS = 5  # of degrees: about a metre
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
@@ -98,6 +100,15 @@ class DeviceRow:
     latitude: float | None
     longitude: float | None
     figures: Figures
+
+    @property
+    def place(self) -> tuple[float | None, float | None]:
+        """Latitude and longitude as printed: to a metre, as far as anybody can look for a loudspeaker."""
+        return _printed(self.latitude), _printed(self.longitude)
+
+
+def _printed(degrees: float | None) -> float | None:
+    return None if degrees is None else round(degrees, PRINTED_DECIMALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,9 +118,14 @@ async def requisition_for_update(connection: Connection, requisition_id: uuid.UU
 
 
 async def revoke(connection: Connection, requisition_id: uuid.UUID, *, by: uuid.UUID, at: datetime) -> None:
-    """From now on it gives no right any more."""
+    """From now on it gives no right any more, nor do those that were carried from it."""
     await connection.execute(
-        "UPDATE control.requisitions SET revoked_at = $2, revoked_by = $3 WHERE requisition_id = $1",
+        """
+        UPDATE control.requisitions
+           SET revoked_at = $2, revoked_by = $3
+         WHERE (requisition_id = $1 OR carried_from = $1)
+           AND revoked_at IS NULL
+        """,
         requisition_id,
         at,
         by,

@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from schemas.identifiers import DeviceId, UnitId
-from services.control import audit, device_store, planning_queue, requisition_store
+from services.control import audit, device_store, planning_queue, requisition_store, unit_reform
 from services.control.audit import Entry
 from services.control.errors import Conflict, Fault, Invalid
 from services.control.permissions import Actor, Permission, Rights
@@ -38,9 +39,19 @@ class Order:
 
 
 async def note(
-    connection: Connection, order: Order, *, rights: Rights, actor: Actor, origin: str | None, now: datetime
+    connection: Connection,
+    order: Order,
+    *,
+    zone: ZoneInfo,
+    rights: Rights,
+    actor: Actor,
+    origin: str | None,
+    now: datetime,
 ) -> StoredRequisition:
-    """Note an order; the right over the unit it names has been checked. Raises `Invalid` for what can be none."""
+    """Note an order; the right over the unit it names has been checked. Raises `Invalid` for what can be none.
+
+    Where a reform will close the unit (on a day of `zone`), it goes on for the boards that lie below it until then.
+    """
     faults = [*_faults_of_time(order, now=now)]
     device_no: DeviceNo | None = None
     device_unit: UnitId | None = None
@@ -71,6 +82,8 @@ async def note(
         created_by=actor.account_id,
     )
     await requisition_store.add(connection, requisition, device_no)
+    if requisition.unit_id is not None:
+        await unit_reform.carry_on_orders(connection, requisition.unit_id, zone=zone, now=now)
     await _changed(connection, "requisition_noted", None, requisition, rights.tree, actor=actor, origin=origin, now=now)
     return requisition
 
@@ -95,7 +108,7 @@ async def revoke(
     origin: str | None,
     now: datetime,
 ) -> StoredRequisition:
-    """From now on it gives no right any more. Raises `Conflict` when it gives none already."""
+    """From now on it gives no right any more, nor what stands for it on boards. Raises `Conflict` when it gives none already."""
     if requisition.ends_at() <= now:
         ended = requisition.ends_at().isoformat(timespec="minutes")
         raise Conflict("requisition_over", facts={"number": requisition.order_number, "ended": ended})

@@ -136,6 +136,19 @@ async def carry_on(connection: Connection, unit_id: UnitId, tree: UnitTree, *, n
         await unit_reform_store.carry(connection, ways, (each.heir_id,), at=now)
 
 
+async def carry_on_orders(connection: Connection, unit_id: UnitId, *, zone: ZoneInfo, now: datetime) -> None:
+    """Have orders over a unit that is to be closed stand for its boards from that day on."""
+    await unit_store.lock_units(connection)
+    history = await unit_store.load_units(connection)
+    last = history.last(unit_id)
+    if last is None or last.valid_until is None:
+        return
+    below = history.on(last.valid_until - timedelta(days=1)).subtree(unit_id)
+    await unit_reform_store.carry_requisitions(
+        connection, [(unit_id, each) for each in below], day_starts_at=start_of(last.valid_until, zone), at=now
+    )
+
+
 def _entry(reformed: Reformed, newest: date, tree: bytes, mapping: bytes) -> audit.Entry:
     decided = reformed.reform
     return audit.Entry(

@@ -128,9 +128,9 @@ SELECT w.new_id, p.broadcast_id, min(p.place), max(p.set_at), (array_agg(p.set_b
 # it stands for each of those boards, and the order of the closed unit reaches nobody any more.
 _CARRY_REQUISITIONS = """
 INSERT INTO control.requisitions
-       (requisition_id, device_no, order_number, issuer, valid_from, expires_at, created_at, created_by)
+       (requisition_id, device_no, order_number, issuer, valid_from, expires_at, created_at, created_by, carried_from)
 SELECT gen_random_uuid(), d.device_no, r.order_number, r.issuer, greatest(r.valid_from, $3), r.expires_at, $4,
-       r.created_by
+       r.created_by, r.requisition_id
   FROM unnest($1::uuid[], $2::uuid[]) AS below (unit_id, filed_under)
   JOIN control.requisitions r ON r.unit_id = below.unit_id
   JOIN control.devices d ON d.unit_id = below.filed_under
@@ -139,11 +139,7 @@ SELECT gen_random_uuid(), d.device_no, r.order_number, r.issuer, greatest(r.vali
    AND d.retired_at IS NULL
    AND d.kind = 'board'
    AND d.ownership <> 'public'
-   AND NOT EXISTS (SELECT
-                     FROM control.requisitions same
-                    WHERE same.device_no = d.device_no
-                      AND same.order_number = r.order_number
-                      AND same.valid_from = greatest(r.valid_from, $3))
+    ON CONFLICT (carried_from, device_no, valid_from) DO NOTHING
 """
 
 

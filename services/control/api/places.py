@@ -23,9 +23,12 @@ BeforeId = Annotated[
 ]
 
 
-def link_next(request: Request, response: Response, before: datetime, before_id: uuid.UUID) -> None:
-    """Name the page that goes on behind what was shown last (RFC 8288); the rest of the query stays as it is."""
-    after = request.url.include_query_params(before=before.isoformat(), before_id=str(before_id))
+def link_next(request: Request, response: Response, before: datetime, before_id: uuid.UUID, **more: object) -> None:
+    """Name the page that goes on behind what was shown last (RFC 8288); the rest of the query stays as it is.
+
+    `more` tells apart what has the instant and the id in common.
+    """
+    after = request.url.include_query_params(before=before.isoformat(), before_id=str(before_id), **more)
     # The path alone: which name the client reached us by is its own affair.
     response.headers["Link"] = f'<{after.path}?{after.query}>; rel="next"'
 

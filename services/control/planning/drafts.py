@@ -23,6 +23,7 @@ from services.control.planning.hearings import Caps, Hearing
 from services.control.planning.lineup import Form, Lineup, Piece, Stock
 from services.control.planning.model import (
     Broadcast,
+    Bulletin,
     DeviceNo,
     Occurrence,
     Problem,
@@ -39,6 +40,7 @@ from services.control.planning.staging import Staging
 JOINABLE_PARTS = 2
 
 _NOTHING = timedelta(0)
+_MS = timedelta(milliseconds=1)
 
 # Devices that get the same of every occurrence on the days of a tree: an audience, a class in it, and who comes or goes.
 _Key = tuple[int, ...]
@@ -260,6 +262,9 @@ class _Airing:
         length = piece.length if form.length is None else min(piece.length, form.length)
         starts_at = at + piece.offset
         patience = length / JOINABLE_PARTS if broadcast.patience is None else min(broadcast.patience, length)
+        if isinstance(source, Bulletin) and source.expires_at is not None:
+            # Who is ready only then does not begin with what is stale.
+            patience = max(min(patience, source.expires_at - _MS - starts_at), _NOTHING)
         return Slot(
             broadcast_id=broadcast.broadcast_id,
             occurrence_at=at,

@@ -7,10 +7,11 @@ asked once, and what is the same for all of them is found out once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 
 from schemas.fields import Level
+from schemas.identifiers import UnitId
 from services.control.planning import policies
 from services.control.planning.lineup import Lineup, Piece
 from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Fill, Fit, Occurrence, Problem, ProblemKind
@@ -43,6 +44,7 @@ class Hearing:
         self._broadcast = staging.broadcast
         self._occurrence = occurrence
         self._left_out = left_out
+        self._shown: tuple[policies.Piece, ...] | None = None
         # By the id of a policy: `Policies` keeps them, and hands out the same one for the same path.
         self._rulings: dict[int, Ruling] = {}
         # By the id of a line-up, which the staging keeps; what is the same for all policies.
@@ -66,9 +68,10 @@ class Hearing:
         broadcast = self._broadcast
         lineup = self.whole
         if not policy.is_empty and (broadcast.fit is not Fit.WHOLE or broadcast.fill is Fill.REPEAT):
-            lineup = self._staging.line_up(self._left_out, self._closes(policy))
-            if lineup.is_shortened:
-                self._say(ProblemKind.SHORTENED, detail=str(policy.policies[-1].unit_id))
+            closing = self._closes(policy)
+            lineup = self._staging.line_up(self._left_out, None if closing is None else closing[0])
+            if closing is not None and lineup.is_shortened:
+                self._say(ProblemKind.SHORTENED, detail=str(closing[1]))
         if lineup.length > MAX_OCCURRENCE_LENGTH:
             self._say(ProblemKind.TOO_LONG)
             return Ruling(None)
@@ -95,19 +98,31 @@ class Hearing:
     def _say(self, kind: ProblemKind, *, detail: str = "") -> None:
         self.problems.add(Problem.about(self._occurrence, kind, detail=detail))
 
-    def _closes(self, policy: EffectivePolicy) -> timedelta | None:
-        """When the session ends that the occurrence begins in, from its beginning on. No policy ends an emergency (R-22)."""
-        occurrence = self._occurrence
-        begin_ms = _ms_of_day(occurrence.local_time)
-        ends: list[int | None] = []
+    def _closes(self, policy: EffectivePolicy) -> tuple[timedelta, UnitId] | None:
+        """When the session ends that the occurrence begins in, from its beginning on, and whose limit that is.
+
+        No policy ends an emergency (R-22).
+        """
+        occurrence, wall = self._occurrence, self._wall
+        begin = wall[0]
+        ends: list[tuple[date, int, UnitId]] = []
         if self._broadcast.level is not Level.EMERGENCY:
-            ends.append(policies.open_until(policy, occurrence.local_day, begin_ms))
+            until = policies.open_until(policy, begin.day, begin.begin_ms)
+            if until is not None:
+                ends.append((begin.day, *until))
         if occurrence.session is not None:
             held = self._staging.held(occurrence.session, occurrence.local_day)
-            if isinstance(held, policies.Held):
-                ends.append(_ms_of_day(held.end) or _DAY_MS)
-        known = [end - begin_ms for end in ends if end is not None and end > begin_ms]
-        return timedelta(milliseconds=min(known)) if known else None
+            if isinstance(held, policies.Held) and held.ended_by is not None:
+                ends.append((occurrence.local_day, _ms_of_day(held.end) or _DAY_MS, held.ended_by))
+        known = [(policies.until(wall, day, at_ms), unit_id) for day, at_ms, unit_id in ends]
+        return min((each for each in known if each[0] > _NOTHING), key=lambda each: each[0], default=None)
+
+    @property
+    def _wall(self) -> tuple[policies.Piece, ...]:
+        """What the clock on the wall shows from the beginning of the occurrence on."""
+        if self._shown is None:
+            self._shown = self._staging.wall(self._occurrence.at)
+        return self._shown
 
     def _volume_caps(self, policy: EffectivePolicy, lineup: Lineup) -> Caps | None:
         """The cap of each piece; None where there is none. Most units only have the caps of those above."""

@@ -28,6 +28,7 @@ from services.control.planning.policies import EffectivePolicy, Piece
 from services.control.planning.timeline import Fate, Sounding
 
 _GRACE = timedelta(milliseconds=timeline.START_GRACE_MS)
+_MS = timedelta(milliseconds=1)
 _AUDIBLE = frozenset({ContentKind.AUDIO, ContentKind.RELAY, ContentKind.VIDEO})
 
 
@@ -186,7 +187,7 @@ class _Comparison:
         self._pieces: dict[tuple[datetime, datetime], tuple[Piece, ...]] = {}
         self._use: dict[int, Mapping[date, int]] = {}
         # By the id of a slot, which the plans keep: thousands of programmes share it.
-        self._counted: dict[int, tuple[tuple[date, int], ...]] = {}
+        self._counted: dict[int, tuple[date, int]] = {}
         self._reaches: dict[int, datetime] = {}
         self._reasons = _reasons(_new(after.problems, before.problems))
 
@@ -313,7 +314,7 @@ class _Comparison:
             for told in (change.before, change.after)
             if told is not None
         }
-        days = {day for slot in changed.values() for day, _ in self._on_days(slot)}
+        days = {self._counted_for(slot)[0] for slot in changed.values()}
         earlier = self._before.programmes.get(group.devices[0], ())
         later = self._after.programmes.get(group.devices[0], ())
         old = self._planned(earlier)
@@ -325,7 +326,8 @@ class _Comparison:
             (1, [slot for slot in later if id(slot) not in kept]),
         ):
             for slot in slots:
-                for day, ms in self._counts(slot):
+                if slot.rank.level is not Level.EMERGENCY:
+                    day, ms = self._counted_for(slot)
                     new[day] = new.get(day, 0) + sign * ms
         for day in days:
             for unit_id, limit in limited:
@@ -346,20 +348,20 @@ class _Comparison:
             known = self._counted
             for slot in programme:
                 if slot.rank.level is not Level.EMERGENCY:
-                    for day, ms in known.get(id(slot)) or self._on_days(slot):
-                        use[day] += ms
+                    day, ms = known.get(id(slot)) or self._counted_for(slot)
+                    use[day] += ms
             self._use[id(programme)] = use
         return use
 
-    def _counts(self, slot: Slot) -> tuple[tuple[date, int], ...]:
-        return () if slot.rank.level is Level.EMERGENCY else self._on_days(slot)
+    def _counted_for(self, slot: Slot) -> tuple[date, int]:
+        """The local day a slot counts for, and for how many milliseconds: all of an occurrence for the day it begins on.
 
-    def _on_days(self, slot: Slot) -> tuple[tuple[date, int], ...]:
-        """The local days a slot is on, and for how many milliseconds."""
+        As time is granted (`hearings`).
+        """
         found = self._counted.get(id(slot))
         if found is None:
-            pieces = self._local((slot.starts_at, slot.ends_at))
-            found = self._counted[id(slot)] = tuple((piece.day, piece.end_ms - piece.begin_ms) for piece in pieces)
+            day = slot.occurrence_at.astimezone(self._zone).date()
+            found = self._counted[id(slot)] = (day, (slot.ends_at - slot.starts_at) // _MS)
         return found
 
     def _local(self, interval: tuple[datetime, datetime]) -> tuple[Piece, ...]:

@@ -8,18 +8,20 @@ begins then, and what is before it gives way by the broadcast's own rule for wha
 - DROP: is left out.
 
 The same rule holds at the end of the broadcast's length and, unless it is WHOLE, at the end of the session it is in.
-`Fill.REPEAT` plays the items again, in order, while there is time; it never runs past the end of a session.
+`Fill.REPEAT` plays the items again, in order, while there is time; it never runs past the end of a session. What goes
+stale within the occurrence no longer begins from then on, and takes no time either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple, assert_never
 
 from schemas.fields import DeviceKind
-from schemas.identifiers import BulletinId
+from schemas.identifiers import BroadcastId, BulletinId
 from schemas.plans import ContentKind
 from services.control.planning.model import (
     Broadcast,
@@ -30,6 +32,7 @@ from services.control.planning.model import (
     Item,
     Media,
     Pause,
+    Plays,
     ProblemKind,
     RelayItem,
     RelaySource,
@@ -89,6 +92,7 @@ class Stock:
 
     bulletins: Mapping[BulletinId, Bulletin]
     relays: Mapping[SourceId, RelaySource]
+    plays: Mapping[tuple[BroadcastId, BulletinId], Plays] = field(default_factory=dict)
 
 
 def bulletin_form(bulletin: Bulletin, kind: DeviceKind) -> Form | None:
@@ -131,17 +135,18 @@ def line_up(
     stock: Stock,
     *,
     left_out: Mapping[int, ProblemKind] | None = None,
+    stale: Mapping[int, timedelta] | None = None,
     closes: timedelta | None = None,
 ) -> Lineup:
     """Place the items of `broadcast`.
 
-    `left_out` names items that are not in this occurrence, and why; `closes` is when the session ends that the occurrence
-    begins in, counted from its beginning.
+    `left_out` names items that are not in this occurrence, and why; `stale` those that expire within it, `closes` is when
+    the session ends that the occurrence begins in: both counted from its beginning.
     """
     gaps: dict[int, ProblemKind] = {}
     usable: list[_Usable] = []
     for item in broadcast.items:
-        found = (left_out or {}).get(item.number) or _look_up(item, stock)
+        found = (left_out or {}).get(item.number) or _look_up(item, stock, (stale or {}).get(item.number))
         if isinstance(found, ProblemKind):
             gaps[item.number] = found
         else:
@@ -155,8 +160,9 @@ def line_up(
     placing = _Placing(broadcast.fit, length=broadcast.length, closes=closes)
     for position, each in enumerate(usable):
         pins = (later.pin for later in usable[position + 1 :] if later.pin is not None)
-        if not placing.place(each, before=next(pins, None)):
-            gaps[each.item.number] = ProblemKind.NO_ROOM
+        gap = placing.place(each, before=next(pins, None))
+        if gap is not None:
+            gaps[each.item.number] = gap
     placed = {piece.asked for piece in placing.pieces}
     framed = {each.item.number for each in usable if _can_be_framed(each.item)}
     if framed and placed.isdisjoint(framed):
@@ -164,7 +170,7 @@ def line_up(
         gaps |= dict.fromkeys(placed, ProblemKind.JINGLE_ALONE)
         placing.clear()
     if broadcast.fill is Fill.REPEAT and placing.pieces:
-        placing.repeat([each for each in usable if each.pin is None], stride=broadcast.items[-1].number + 1)
+        placing.repeat([each for each in usable if each.pin is None], framed, stride=broadcast.items[-1].number + 1)
     return Lineup(
         pieces=tuple(placing.pieces),
         gaps=tuple(sorted(gaps.items())),
@@ -184,9 +190,13 @@ class _Usable(NamedTuple):
     source: Bulletin | RelaySource | None
     length: timedelta
     pin: timedelta | None = None
+    stale: timedelta | None = None  # since when it no longer begins
+
+    def is_stale(self, at: timedelta) -> bool:
+        return self.stale is not None and at >= self.stale
 
 
-def _look_up(item: Item, stock: Stock) -> _Usable | ProblemKind:
+def _look_up(item: Item, stock: Stock, stale: timedelta | None) -> _Usable | ProblemKind:
     if item.number > MAX_ITEM_NUMBER:
         return ProblemKind.NO_ROOM
     match item:
@@ -198,7 +208,7 @@ def _look_up(item: Item, stock: Stock) -> _Usable | ProblemKind:
                 return ProblemKind.BULLETIN_MISSING
             if not bulletin.is_approved:
                 return ProblemKind.BULLETIN_NOT_APPROVED
-            return _Usable(item, bulletin, bulletin_length(bulletin))
+            return _Usable(item, bulletin, bulletin_length(bulletin), stale=stale)
         case RelayItem(source_id=source_id, length=length, starts_after=starts_after):
             source = stock.relays.get(source_id)
             if source is None:
@@ -229,53 +239,66 @@ class _Placing:
         self.is_shortened = False
         self.is_overfull = False
 
-    def place(self, each: _Usable, *, before: timedelta | None) -> bool:
-        """Place an item of the first round, which gives way to what begins at `before`; False when it has no room."""
+    def place(self, each: _Usable, *, before: timedelta | None) -> ProblemKind | None:
+        """Place an item of the first round, which gives way to what begins at `before`; why not, when it cannot be."""
         begin = self.offset if each.pin is None else max(self.offset, each.pin)
         end = (begin if each.pin is None else each.pin) + each.length
         if each.source is None:
             # Silence gives way to whatever comes.
             self.offset = end if before is None else max(begin, min(end, before))
-            return True
+            return None
+        if each.is_stale(begin):
+            return ProblemKind.EXPIRED
         if self._fit is not Fit.WHOLE:
             limit = min((each for each in (before, self._length, self._closes) if each is not None), default=end)
             if end > limit:
                 if self._fit is Fit.DROP or limit - begin < _SHORTEST:
-                    return False
+                    return ProblemKind.NO_ROOM
                 self.is_shortened |= limit == self._closes != self._length
                 end = limit
         if end - begin < _SHORTEST:
-            return False
+            return ProblemKind.NO_ROOM
         self._add(each.item.number, each, begin, end)
-        return True
+        return None
 
     def clear(self) -> None:
         """Take back everything that was placed."""
         self.pieces, self.offset, self.is_shortened = [], _NOTHING, False
 
-    def repeat(self, items: Sequence[_Usable], *, stride: int) -> None:
-        """Place the items again and again, as long as there is time and numbers for them."""
+    def repeat(self, items: Sequence[_Usable], framed: AbstractSet[int], *, stride: int) -> None:
+        """Place the items again and again, as long as there is time and numbers for them.
+
+        Where items are framed by jingles, there is no round without any of them.
+        """
         until = min((each for each in (self._length, self._closes) if each is not None), default=_NOTHING)
-        shift, placed = stride, len(self.pieces)
-        while True:
-            cursor = self.offset
-            for each in items:
-                end = cursor + each.length
-                if each.source is None:
-                    cursor = end
-                    continue
-                if each.length < _SHORTEST:
-                    continue
-                if cursor >= until or (end > until and not self._may_pass(end)):
-                    return
-                if each.item.number + shift > MAX_ITEM_NUMBER:
-                    self.is_overfull = True
-                    return
-                self._add(each.item.number + shift, each, cursor, end if self._fit is Fit.WHOLE else min(end, until))
-                cursor = self.offset
-            if len(self.pieces) == placed:
+        shift, goes_on = stride, True
+        while goes_on:
+            placed, begin = len(self.pieces), self.offset
+            goes_on = self._round(items, shift, until) and len(self.pieces) > placed
+            if framed and framed.isdisjoint(piece.asked for piece in self.pieces[placed:]):
+                del self.pieces[placed:]
+                self.offset = begin
                 return
-            shift, placed = shift + stride, len(self.pieces)
+            shift += stride
+
+    def _round(self, items: Sequence[_Usable], shift: int, until: timedelta) -> bool:
+        """Place the items once more; whether there may be time and numbers for another round."""
+        cursor = self.offset
+        for each in items:
+            end = cursor + each.length
+            if each.source is None:
+                cursor = end
+                continue
+            if each.length < _SHORTEST or each.is_stale(cursor):
+                continue
+            if until - cursor < _SHORTEST or (end > until and not self._may_pass(end)):
+                return False
+            if each.item.number + shift > MAX_ITEM_NUMBER:
+                self.is_overfull = True
+                return False
+            self._add(each.item.number + shift, each, cursor, end if self._fit is Fit.WHOLE else min(end, until))
+            cursor = self.offset
+        return True
 
     def _may_pass(self, end: timedelta) -> bool:
         """Whether what is repeated may begin although it would end after the time that is to be filled."""

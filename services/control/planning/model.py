@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
@@ -94,8 +94,8 @@ class Media:
 class Bulletin:
     """Content: sound for clusters (`media`), and one thing to show on boards: text, a picture or a film.
 
-    From `expires_at` on it is stale and no longer planned. `max_plays` is how many occurrences of one broadcast, counted
-    from its first, may hold it. `board_length` is how long boards show what has no length of its own.
+    From `expires_at` on it is stale: nothing of it begins any more. `max_plays` is how many occurrences of one broadcast
+    that could sound may hold it (`Plays`). `board_length` is how long boards show what has no length of its own.
     """
 
     bulletin_id: BulletinId
@@ -282,12 +282,24 @@ class Requisition:
             raise ValueError("a requisition is of either a unit or a device")
 
 
+class Plays(NamedTuple):
+    """What a bulletin that may be played so often has had in a broadcast before `since`, when that took its present form.
+
+    Of what begins from then on every occurrence counts: the broadcast stands, nobody has to let it pass any more, and the
+    bulletin is approved.
+    """
+
+    so_far: int
+    since: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything `plan` looks at. Order means nothing; ids are unique in each tuple.
 
     `offers` holds what units decided about normal broadcasts from above (True: accepted), `places` the order a unit
-    gives its priority broadcasts (R-17).
+    gives its priority broadcasts (R-17). `plays` need not name broadcasts in which nothing was played before they were
+    issued.
     """
 
     broadcasts: tuple[Broadcast, ...]
@@ -300,6 +312,7 @@ class Snapshot:
     offers: Mapping[tuple[BroadcastId, UnitId], bool] = field(default_factory=dict)
     places: Mapping[tuple[UnitId, BroadcastId], int] = field(default_factory=dict)
     requisitions: tuple[Requisition, ...] = ()
+    plays: Mapping[tuple[BroadcastId, BulletinId], Plays] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, ids in (

@@ -254,6 +254,7 @@ class Held:
 
     begin: time
     end: time  # 00:00: the midnight at the end of the day
+    ended_by: UnitId | None = None  # whose limit the end is
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +360,16 @@ def local_pieces(spans: Iterable[tuple[datetime, datetime]], zone: tzinfo) -> tu
     return tuple(pieces)
 
 
+def until(wall: Iterable[Piece], day: date, at_ms: int) -> timedelta:
+    """How long it takes until the clock on the wall shows a local time, or has jumped over it; `wall` follows it."""
+    passed_ms = 0
+    for piece in wall:
+        if piece.day > day or (piece.day == day and piece.end_ms > at_ms):
+            return (passed_ms + (max(at_ms - piece.begin_ms, 0) if piece.day == day else 0)) * _MS
+        passed_ms += piece.end_ms - piece.begin_ms
+    return passed_ms * _MS
+
+
 def _joined(spans: Iterable[tuple[datetime, datetime]]) -> Iterator[tuple[datetime, datetime]]:
     """Spans that follow on one another as one: items nearly always do."""
     joined: tuple[datetime, datetime] | None = None
@@ -394,11 +405,6 @@ def check(
         if has_direct_relay and limits.policy.allows_direct_relays is False:
             found.append(limits.breach(Rule.RELAY_NOT_ALLOWED))
     return tuple(breach for breach in found if breach.rule not in allowed)
-
-
-def excusable(breaches: Iterable[Breach]) -> bool:
-    """Whether an approver may let all of this pass: every unit whose limit is broken must say so."""
-    return all(breach.is_excusable for breach in breaches)
 
 
 def budgets(
@@ -450,9 +456,12 @@ def session(policy: EffectivePolicy, code: str, day: date) -> Held | Rule:
     The code is the lowest unit's that names it. What of the session lies before everybody above allows it is left out,
     and it ends with the first moment that somebody does not allow.
     """
-    slot = next((each for own in reversed(policy.policies) for each in own.sessions if each.code == code), None)
-    if slot is None:
+    named = next(
+        ((own.unit_id, each) for own in reversed(policy.policies) for each in own.sessions if each.code == code), None
+    )
+    if named is None:
         return Rule.UNKNOWN_SESSION
+    unit_id, slot = named
     weekday = day.isoweekday()
     if weekday not in slot.weekdays:
         return Rule.WEEKDAY_NOT_ALLOWED
@@ -469,7 +478,14 @@ def session(policy: EffectivePolicy, code: str, day: date) -> Held | Rule:
     if not left:
         return Rule.QUIET_HOURS
     begin, end = left[0]
-    return Held(begin=_time(begin), end=_time(end))
+    if end != _end_ms(slot.end):
+        unit_id = next(
+            limits.policy.unit_id
+            for limits in policy._limits  # noqa: SLF001
+            if any(span[0] == end for span in limits.quiet)
+            or (limits.windows is not None and any(span[1] == end for span in limits.windows[weekday - 1]))
+        )
+    return Held(begin=_time(begin), end=_time(end), ended_by=unit_id)
 
 
 def open_hours(policy: EffectivePolicy, weekday: int) -> tuple[Held, ...]:
@@ -484,16 +500,19 @@ def open_hours(policy: EffectivePolicy, weekday: int) -> tuple[Held, ...]:
     return tuple(Held(begin=_time(begin), end=_time(end)) for begin, end in left)
 
 
-def open_until(policy: EffectivePolicy, day: date, at_ms: int) -> int | None:
-    """Until which millisecond of a local day the session goes on that covers `at_ms`; None where there is none to end.
+def open_until(policy: EffectivePolicy, day: date, at_ms: int) -> tuple[int, UnitId] | None:
+    """Until which millisecond of a local day the session goes on that covers `at_ms`, and whose session that is.
 
-    Where no policy has sessions, nothing ends one.
+    None where there is none to end: where no policy has sessions, nothing ends one.
     """
-    ends: list[int] = []
-    for limits in policy._limits:  # noqa: SLF001
-        if limits.windows is not None:
-            ends.extend(end for begin, end in limits.windows[day.isoweekday() - 1] if begin <= at_ms < end)
-    return min(ends, default=None)
+    ends = [
+        (end, limits.policy.unit_id)
+        for limits in policy._limits  # noqa: SLF001
+        if limits.windows is not None
+        for begin, end in limits.windows[day.isoweekday() - 1]
+        if begin <= at_ms < end
+    ]
+    return min(ends, key=lambda each: each[0], default=None)
 
 
 # --- may a unit say so -----------------------------------------------------------------------------------------------

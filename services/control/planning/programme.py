@@ -122,6 +122,7 @@ def _stock(snapshot: Snapshot) -> Stock:
     return Stock(
         bulletins={bulletin.bulletin_id: bulletin for bulletin in snapshot.bulletins},
         relays={source.source_id: source for source in snapshot.relays},
+        plays=snapshot.plays,
     )
 
 

@@ -15,15 +15,34 @@ from schemas.orders import Rank
 from services.control.planning import policies, recurrence
 from services.control.planning.ground import Ground
 from services.control.planning.lineup import Form, Lineup, Piece, Stock, line_up
-from services.control.planning.model import Broadcast, BulletinItem, ProblemKind, Window, to_ms
+from services.control.planning.model import (
+    MAX_OCCURRENCE_LENGTH,
+    Broadcast,
+    BulletinItem,
+    Plays,
+    ProblemKind,
+    Window,
+    to_ms,
+)
 
 # A unit deeper than the wire can say ranks with the deepest it can.
 MAX_ISSUER_DEPTH = 15
 # How far ahead the first occurrences of a broadcast are looked for at once.
 _COUNTED_DAYS = 64
 
-# Items that are not in an occurrence, and why.
-LeftOut = tuple[tuple[int, ProblemKind], ...]
+_NOTHING = timedelta(0)
+# A day by the clock on the wall lasts longer where the clock is set back.
+_LONGEST_DAY = timedelta(hours=26)
+
+
+class LeftOut(NamedTuple):
+    """What an occurrence comes too late for: items that are not in it, and why; and those that expire within it, and when.
+
+    Both by their numbers, the latter counted from the beginning of the occurrence.
+    """
+
+    items: tuple[tuple[int, ProblemKind], ...] = ()
+    stale: tuple[tuple[int, timedelta], ...] = ()
 
 
 class Cast(NamedTuple):
@@ -51,14 +70,27 @@ class Staging:
         return recurrence.expand(self.broadcast, window, self._session_begins)
 
     def left_out(self, at: datetime) -> LeftOut:
-        """The items that an occurrence which begins at `at` comes too late for."""
-        return tuple((item, kind) for item, kind, since in self._perishables if at >= since)
+        """What an occurrence which begins at `at` comes too late for."""
+        return LeftOut(
+            items=tuple((item, kind) for item, kind, since in self._perishables if at >= since),
+            stale=tuple(
+                (item, since - at)
+                for item, kind, since in self._perishables
+                if kind is ProblemKind.EXPIRED and _NOTHING < since - at < MAX_OCCURRENCE_LENGTH
+            ),
+        )
 
     def line_up(self, left_out: LeftOut, closes: timedelta | None) -> Lineup:
         """The items in their places, when some are left out and a session ends `closes` after the beginning."""
         found = self._lineups.get((left_out, closes))
         if found is None:
-            found = line_up(self.broadcast, self._stock, left_out=dict(left_out), closes=closes)
+            found = line_up(
+                self.broadcast,
+                self._stock,
+                left_out=dict(left_out.items),
+                stale=dict(left_out.stale),
+                closes=closes,
+            )
             self._lineups[left_out, closes] = found
         return found
 
@@ -101,6 +133,10 @@ class Staging:
         assert self._zone is not None, "nothing occurs without a zone"
         return policies.local_pieces(spans, self._zone)
 
+    def wall(self, at: datetime) -> tuple[policies.Piece, ...]:
+        """What the clock on the wall shows from an instant on, for a day at least."""
+        return self.local_pieces([(at, at + _LONGEST_DAY)])
+
     def _session_begins(self, code: str, day: date) -> time | ProblemKind:
         held = self.held(code, day)
         return held.begin if isinstance(held, policies.Held) else held
@@ -116,19 +152,23 @@ class Staging:
             if bulletin.expires_at is not None:
                 yield item.number, ProblemKind.EXPIRED, bulletin.expires_at
             if bulletin.max_plays is not None:
-                since = self._used_up_at(bulletin.max_plays)
-                if since is not None:
-                    yield item.number, ProblemKind.PLAYS_USED_UP, since
+                key = (self.broadcast.broadcast_id, bulletin.bulletin_id)
+                plays = self._stock.plays.get(key) or Plays(0, self.broadcast.issued_at)
+                used_up_at = self._used_up_at(max(bulletin.max_plays - plays.so_far, 0), plays.since)
+                if used_up_at is not None:
+                    yield item.number, ProblemKind.PLAYS_USED_UP, used_up_at
 
-    def _used_up_at(self, plays: int) -> datetime | None:
-        """When the occurrence after the first `plays` ones begins; None when that is not before the window has ended."""
-        first, end, days = self.broadcast.recurrence.starts_on, self.ground.window.end, _COUNTED_DAYS
-        left = plays
+    def _used_up_at(self, left: int, since: datetime) -> datetime | None:
+        """When the occurrence after the first `left` ones from `since` on begins; None when that is after the window."""
+        if self._zone is None:
+            return None
+        first, end, days = recurrence.local_day(since, self._zone), self.ground.window.end, _COUNTED_DAYS
+        first = max(first, self.broadcast.recurrence.starts_on)
         while first < end:
             until = min(first + timedelta(days=days), end)
-            occurrences = self.expand(Window(first=first, end=until)).occurrences
-            if left < len(occurrences):
-                return occurrences[left].at
-            left -= len(occurrences)
+            found = [each.at for each in self.expand(Window(first=first, end=until)).occurrences if each.at >= since]
+            if left < len(found):
+                return found[left]
+            left -= len(found)
             first, days = until, days * 2
         return None

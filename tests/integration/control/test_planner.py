@@ -36,6 +36,7 @@ pytestmark = pytest.mark.integration
 
 OrderT = TypeVar("OrderT", bound=DeviceOrder)
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 
 
 async def settle(province: Province, keyring: Keyring, *, now: datetime | None = None, **changes: Any) -> None:
@@ -695,3 +696,42 @@ async def test_time_that_a_broadcast_gives_back_goes_to_the_next_one(province: P
     assert [row["device_id"] for row in await province.emissions(second)] == ["loa-1", "loa-2", "loa-3"]
     assert await province.rows("SELECT FROM control.planning_problems") == []
     assert set(await sent(province, keyring, Plan)) == {plan_topic("loa-1")}
+
+
+async def test_plays_are_those_on_record_and_those_that_can_come(province: Province, keyring: Keyring) -> None:
+    """Neither times that a changed broadcast never had, nor those before an approver let it pass, use a bulletin up."""
+    await province.device("loa-1", "a1")
+    start = (utc_now() + 3 * HOUR).replace(microsecond=0)
+    bulletin = await province.bulletin()
+    await province.execute("UPDATE control.bulletins SET max_plays = 2")
+    broadcast = await province.broadcast("a1", [bulletin], at=start, daily=True)
+    await settle(province, keyring)
+
+    async def planned() -> list[datetime]:
+        return [row["occurrence_at"] for row in await province.emissions(broadcast) if row["withdrawn_at"] is None]
+
+    assert await planned() == [start, start + DAY]
+
+    times = sorted(local_time(start - n * HOUR) for n in range(3))
+    await province.change_broadcast(
+        broadcast, at=start + HOUR, local_times=times, version=2, starts_on=date(2026, 1, 1)
+    )
+    await settle(province, keyring, now=start + HOUR)
+    assert await planned() == [start, start + DAY - 2 * HOUR]
+
+    allowed_at = start + 2 * DAY + HOUR
+    await province.execute(
+        """
+        INSERT INTO control.policy_exceptions
+               (broadcast_id, version, rules, unit_ids, asked_at, asked_by, decided_at, decided_by, is_allowed)
+        VALUES ($1, 3, '{}', '{}', $2, $3, $2, $3, true)
+        """,
+        broadcast,
+        allowed_at,
+        province.account_id,
+    )
+    await province.execute("UPDATE control.bulletins SET max_plays = 3")
+    await province.change_broadcast(broadcast, at=allowed_at, version=3)
+    await province.execute("UPDATE control.broadcasts SET issued_at = $1", start + HOUR)
+    await settle(province, keyring, now=allowed_at)
+    assert await planned() == [start, start + DAY - 2 * HOUR, start + 3 * DAY - 2 * HOUR]

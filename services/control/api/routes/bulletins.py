@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field
 
 from schemas.identifiers import UnitId
@@ -28,6 +28,7 @@ from services.control.api.fields import (
     Title,
     Whole,
 )
+from services.control.api.places import BeforeId, link_next
 from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.bulletin_store import Bulletin, Content, Usage
 from services.control.errors import Fault, Invalid
@@ -238,21 +239,35 @@ async def list_subject_fields(caller: Lister, services: Parts) -> list[SubjectFi
 @router.get("/bulletins", responses=documented([401, 403, 422]))
 async def list_bulletins(
     caller: Lister,
+    request: Request,
+    response: Response,
     services: Parts,
     state: Annotated[State | None, Query()] = None,
     before: Annotated[Instant | None, Query(description="only older ones")] = None,
+    before_id: BeforeId = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> list[BulletinView]:
-    """Bulletins of the units one may see, newest first."""
+    """Bulletins of the units one may see, newest first; those of one instant by their id.
+
+    The header `Link` names the next page (`rel="next"`), if there is one: it begins behind the last one of this page.
+    """
     today = services.directory.today(now=caller.now)
     async with services.database.connection() as connection:
         found = await bulletin_store.bulletins_of(
-            connection, caller.rights.reach(Permission.SEE_BULLETINS), state=state, before=before, limit=limit
+            connection,
+            caller.rights.reach(Permission.SEE_BULLETINS),
+            state=state,
+            before=before,
+            before_id=before_id,
+            limit=limit + 1,
         )
+        shown = found[:limit]
         usage = await bulletin_store.usage_of(
-            connection, [each.bulletin_id for each in found], today=today, now=caller.now
+            connection, [each.bulletin_id for each in shown], today=today, now=caller.now
         )
-    return [bulletin_view(each, usage.get(each.bulletin_id)) for each in found]
+    if len(found) > limit:
+        link_next(request, response, shown[-1].created_at, shown[-1].bulletin_id)
+    return [bulletin_view(each, usage.get(each.bulletin_id)) for each in shown]
 
 
 @router.post("/bulletins", status_code=201, responses=documented([401, 403, 409, 422]))

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field
 
 from schemas.identifiers import BroadcastId
@@ -15,6 +15,7 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Instant, Limit, Note
+from services.control.api.places import BeforeId, link_next
 from services.control.api.views import UnitRef, unit_ref
 from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
 from services.control.permissions import Permission
@@ -87,19 +88,39 @@ def _view(
 @router.get("/policy-exceptions", responses=documented([401, 403, 422]))
 async def list_exceptions(
     caller: Lister,
+    request: Request,
+    response: Response,
     services: Parts,
     is_open: Annotated[
         bool | None, Query(description="only what waits for a decision, or only what was decided")
     ] = None,
     before: Annotated[Instant | None, Query(description="only older ones")] = None,
+    before_id: BeforeId = None,
+    before_version: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="with `before_id`: also later versions of that broadcast")
+    ] = None,
     limit: Limit = 100,
 ) -> list[PolicyExceptionView]:
-    """What waits for an approver or was decided, newest first: of one's own units' broadcasts, or about their policies."""
+    """What waits for an approver or was decided, newest first: of one's own units' broadcasts, or about their policies.
+
+    The header `Link` names the next page (`rel="next"`), if there is one: it begins behind the last one of this page.
+    """
     reach = caller.rights.reach(Permission.SEE_BROADCASTS)
     async with services.database.connection() as connection:
-        found = await policy_store.exceptions_in(
-            connection, issued_in=reach, against=reach, is_open=is_open, before=before, limit=limit
+        asked = await policy_store.exceptions_in(
+            connection,
+            issued_in=reach,
+            against=reach,
+            is_open=is_open,
+            before=before,
+            before_id=before_id,
+            before_version=before_version,
+            limit=limit + 1,
         )
+        found = asked[:limit]
+        if len(asked) > limit:
+            last = found[-1]
+            link_next(request, response, last.asked_at, last.broadcast_id, before_version=last.version)
         stated = await policy_store.load_policies(connection)
     return [
         _view(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from schemas.identifiers import UnitId
@@ -30,6 +30,7 @@ from services.control.api.fields import (
     Title,
 )
 from services.control.api.months import month_of
+from services.control.api.places import BeforeId, link_next
 from services.control.api.routes.broadcasts import BroadcastView, TargetBody, broadcast_view
 from services.control.api.views import UnitRef, unit_ref
 from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
@@ -164,16 +165,37 @@ class UptakeView(Answer):
 @router.get("", responses=documented([401, 403, 422]))
 async def list_offers(
     caller: Lister,
+    request: Request,
+    response: Response,
     services: Parts,
     unit: Annotated[uuid.UUID | None, Query(description="this unit and below; default: all one may see")] = None,
     state: Annotated[State | None, Query()] = None,
     before: Annotated[Instant | None, Query(description="only older ones")] = None,
+    before_id: BeforeId = None,
+    before_unit: Annotated[
+        uuid.UUID | None, Query(description="with `before_id`: also offers of that broadcast to units behind this one")
+    ] = None,
     limit: Limit = 50,
 ) -> list[OfferView]:
-    """What was offered, newest first, with what one must know to decide about it."""
+    """What was offered, newest first, with what one must know to decide about it; of one instant by broadcast and unit.
+
+    The header `Link` names the next page (`rel="next"`), if there is one: it begins behind the last one of this page.
+    """
     units = _units(caller, unit)
     async with services.database.connection() as connection:
-        found = await offer_store.offers_of(connection, units, state=state, before=before, limit=limit)
+        asked = await offer_store.offers_of(
+            connection,
+            units,
+            state=state,
+            before=before,
+            before_id=before_id,
+            before_unit=before_unit,
+            limit=limit + 1,
+        )
+        found = asked[:limit]
+        if len(asked) > limit:
+            last = found[-1]
+            link_next(request, response, last.offered_at, last.broadcast_id, before_unit=last.unit_id)
         offered = await broadcast_store.broadcasts_by_id(connection, {each.broadcast_id for each in found})
         bulletins = await bulletin_store.bulletins_by_id(
             connection,

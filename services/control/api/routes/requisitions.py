@@ -153,6 +153,7 @@ async def note_requisition(
         return await requisitions.note(
             connection,
             body.order(),
+            zone=services.directory.zone,
             rights=caller.rights,
             actor=caller.actor,
             origin=caller.origin,

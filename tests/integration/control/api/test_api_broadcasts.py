@@ -619,25 +619,6 @@ async def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
     assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 0
 
 
-async def test_pages_of_a_list_hold_every_broadcast_once_also_those_of_one_instant(api: Api) -> None:
-    officer = await api.person((Role.OFFICER, "11"))
-    made = set()
-    for number in range(7):
-        if number == 5:
-            api.clock.forward(seconds=1)
-        made.add((await create(api, officer, title=f"Bản tin {number}")).json()["broadcast_id"])
-    seen: list[str] = []
-    path: str | None = "/api/v1/broadcasts?limit=2&state=scheduled"
-    while path is not None:
-        answer = await api.client.get(path, headers=officer)
-        assert answer.status_code == 200, answer.text
-        seen += [each["broadcast_id"] for each in answer.json()]
-        link = answer.links.get("next")
-        path = link["url"] if link else None
-    assert len(seen) == 7
-    assert set(seen) == made
-
-
 async def test_a_page_goes_on_after_the_last_row_by_its_instant_and_id(api: Api) -> None:
     officer = await api.person((Role.OFFICER, "11"))
     made = sorted([(await create(api, officer)).json()["broadcast_id"] for _ in range(3)])

@@ -456,6 +456,62 @@ async def test_what_communes_say_until_the_day_of_their_merger_goes_over_too(api
     assert places == [0]
 
 
+async def test_orders_over_private_boards_until_the_day_of_a_reform_go_over_too(api: Api) -> None:
+    """Also those noted after the reform was registered; one that is revoked is revoked for good."""
+    board = await add_device(api, "11", "board", ownership="private")
+    shown = await add_bulletin(api, "24", duration_ms=None, board_text="Đóng đường")
+    officer = await api.person((Role.OFFICER, "24"), (Role.OPERATOR, "24"))
+
+    async def note(number: str) -> str:
+        order = {
+            "unit_id": str(api.units["1"]),
+            "order_number": number,
+            "issuer": "Chủ tịch UBND tỉnh",
+            "valid_from": api.clock.now.isoformat(),
+            "expires_at": datetime.combine(REFORM + timedelta(days=30), datetime.min.time(), ZONE).isoformat(),
+        }
+        response = await api.client.post("/api/v1/requisitions", json=order, headers=officer)
+        assert response.status_code == 201, response.text
+        return str(response.json()["requisition_id"])
+
+    async def revoke(requisition_id: str) -> None:
+        response = await api.client.post(f"/api/v1/requisitions/{requisition_id}/revoke", headers=officer)
+        assert response.status_code == 200, response.text
+
+    async def shown_around() -> list[bool]:
+        await plan(api)
+        days = (REFORM - timedelta(days=1), REFORM, REFORM + timedelta(days=1))
+        return [board in await heard_on(api, broadcast, day) for day in days]
+
+    api.clock.forward(days=(REFORM - api.clock.now.date()).days - 2)
+    before = await note("1/QĐ")
+    broadcast = (
+        await add_broadcast(
+            api,
+            "24",
+            level="priority",
+            items=[{"bulletin_id": shown}],
+            targets=[{"device_id": board}],
+            recurrence="daily",
+            local_times=["06:00"],
+        )
+    )["broadcast_id"]
+    answer = await reform(api, MERGER, "old_code,new_code\n24,24\n1,24\n2,24\n11,51\n12,51\n21,52\n")
+    assert answer.status_code == 200, answer.text
+    assert await shown_around() == [True, True, True]
+    await revoke(before)
+    assert await shown_around() == [False, False, False]
+    after = await note("2/QĐ")
+    assert await shown_around() == [True, True, True]
+    api.clock.forward(days=2, hours=3)  # over midnight of the reform
+    await revoke(after)
+    await plan(api)
+    standing = await api.fetchval(
+        "SELECT count(*) FROM control.emissions WHERE withdrawn_at IS NULL AND starts_at > $1", api.clock.now
+    )
+    assert standing == 0
+
+
 async def test_a_commune_that_goes_on_keeps_its_own_word(api: Api) -> None:
     for code in ("11", "12"):
         await add_device(api, code)

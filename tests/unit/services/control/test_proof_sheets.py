@@ -69,8 +69,8 @@ SHEET = Sheet(
             name="@SUM(1+1)*cmd|' /C calc'!A0",
             kind="cluster",
             unit="-Phường",
-            latitude=21.27,
-            longitude=106.19,
+            latitude=21.273_149_999_999_998,
+            longitude=106.194_6,
             figures=FIGURES,
         ),
     ),
@@ -173,3 +173,12 @@ def test_an_empty_month_is_a_sheet_too() -> None:
     assert empty.total == Figures()
     assert as_csv(empty, made_at=MADE_AT, words=words)
     assert as_xlsx(empty, made_at=MADE_AT, words=words)
+
+
+def test_coordinates_are_printed_to_a_metre() -> None:
+    (row,) = SHEET.devices
+    assert row.place == (21.27315, 106.1946)
+    assert replace(row, latitude=None, longitude=None).place == (None, None)
+    with zipfile.ZipFile(io.BytesIO(as_xlsx(SHEET, made_at=MADE_AT, words=words))) as book:
+        pages = "".join(book.read(name).decode() for name in book.namelist() if "sheets/sheet" in name)
+    assert "<v>21.27315</v>" in pages

@@ -240,6 +240,10 @@ def test_minutes_of_the_day_are_those_of_the_fullest_device() -> None:
             after=timedelta(seconds=100),
         ),
     )
+    # As time is granted, all of an occurrence counts for the day on which it begins.
+    night = [a_slot(5, 64_780, 64_810), replace(a_slot(5, 64_810, 64_830, item=1), occurrence_at=second(64_780))]
+    (unit,) = compared(a_plan({1: []}), a_plan({1: night}), ground=limited).units
+    assert [(use.day, use.after) for use in unit.days] == [(date(2026, 9, 7), timedelta(seconds=50))]
     emergency = a_plan(
         {
             no: [*slots, replace(ALERT, rank=a_slot(1, 0, 1, level=EMERGENCY).rank)]

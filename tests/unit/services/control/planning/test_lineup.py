@@ -234,3 +234,43 @@ def test_what_is_left_out_says_why() -> None:
 def test_jingles_do_not_sound_when_what_they_frame_has_no_room() -> None:
     lineup = lined_up("j2", "1", "j2", length=s(30), fit=Fit.DROP, fill=Fill.REPEAT)
     assert (placed(lineup), gaps(lineup)) == ("", "0:jingle_alone 1:no_room 2:jingle_alone")
+
+
+@pytest.mark.parametrize(
+    ("stale", "expected", "missing"),
+    [
+        pytest.param({0: 100}, "0:0-60 1:60-70 2:70-130 3:130-140 5:140-150", "", id="no_third_time"),
+        pytest.param({0: 70}, "0:0-60 1:60-70 3:70-80 5:80-90 7:90-100 9:100-110 11:110-120 13:120-130 15:130-140 17:140-150", "", id="at_its_end"),
+        pytest.param({1: 60}, "0:0-60 2:60-120", "1:expired", id="at_its_beginning"),
+        pytest.param({1: 60.001}, "0:0-60 1:60-70 2:70-130", "", id="begun_before"),
+        pytest.param({0: 1, 1: 65}, "0:0-60 1:60-70", "", id="nothing_left_to_repeat"),
+    ],
+)  # fmt: skip
+def test_nothing_begins_when_it_is_stale(stale: dict[int, float], expected: str, missing: str) -> None:
+    broadcast = a_broadcast(items=items("1", "2"), length=s(150), fit=Fit.DROP, fill=Fill.REPEAT)
+    lineup = line_up(broadcast, STOCK, stale={item: s(since) for item, since in stale.items()})
+    assert (placed(lineup), gaps(lineup)) == (expected, missing)
+
+
+@pytest.mark.parametrize(
+    ("words", "length", "stale", "expected"),
+    [
+        pytest.param(("j2", "1", "j2"), 1_000, {1: 20}, "0:0-10 1:10-70 2:70-80", id="news_goes_stale"),
+        pytest.param(("j2", "1"), 85, {}, "0:0-10 1:10-70", id="no_room_for_news"),
+        pytest.param(("j2", "r1:20@30"), 75, {}, "0:0-10 1:30-50", id="relays_are_not_repeated"),
+        pytest.param(("j2",), 25, {}, "0:0-10 1:10-20", id="nothing_to_frame"),
+    ],
+)
+def test_no_round_is_repeated_without_what_its_jingles_frame(
+    words: tuple[str, ...], length: float, stale: dict[int, float], expected: str
+) -> None:
+    broadcast = a_broadcast(items=items(*words), length=s(length), fit=Fit.DROP, fill=Fill.REPEAT)
+    lineup = line_up(broadcast, STOCK, stale={item: s(since) for item, since in stale.items()})
+    assert placed(lineup) == expected
+
+
+def test_what_is_left_of_a_millisecond_is_not_filled() -> None:
+    lineup = lined_up("2", length=timedelta(seconds=10, microseconds=999), fit=Fit.TRIM, fill=Fill.REPEAT)
+    assert placed(lineup) == "0:0-10"
+    lineup = lined_up("2", length=timedelta(seconds=10, milliseconds=1), fit=Fit.TRIM, fill=Fill.REPEAT)
+    assert placed(lineup) == "0:0-10 1:10-10.001"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.fields import Level
+from schemas.identifiers import UnitId
 from services.control.planning import policies
 from services.control.planning.policies import (
     WEEKDAYS,
@@ -174,9 +175,6 @@ def test_a_breach_says_whose_limit_it_is_and_what_an_approver_allowed_is_none() 
         (unit_id(11), Rule.OUTSIDE_SESSION, False),
         (unit_id(11), Rule.QUIET_HOURS, False),
     ]
-    # The commune does not let its own limits be excepted, so the province's word is not enough.
-    assert not policies.excusable(breaches)
-    assert policies.excusable(breaches[:1])
     left = policies.check(held, heard(("04:00", "04:10")), level=Level.PRIORITY, allowed=frozenset({"quiet_hours"}))
     assert [breach.rule for breach in left] == [Rule.OUTSIDE_SESSION]
 
@@ -343,11 +341,15 @@ PROVINCIAL = a_policy(1, sessions=(a_session("05:00", "08:00"), a_session("16:00
 @pytest.mark.parametrize(
     ("commune", "code", "day", "expected"),
     [
-        pytest.param({}, "sang", MONDAY, ("05:00", "08:00"), id="inherited"),
+        pytest.param({}, "sang", MONDAY, ("05:00", "08:00", 1), id="inherited"),
         pytest.param({}, "trua", MONDAY, Rule.UNKNOWN_SESSION, id="unknown"),
-        pytest.param({"sessions": (a_session("05:30", "06:30"),)}, "sang", MONDAY, ("05:30", "06:30"), id="own"),
+        pytest.param({"sessions": (a_session("05:30", "06:30"),)}, "sang", MONDAY, ("05:30", "06:30", 11), id="own"),
         pytest.param(
-            {"sessions": (a_session("04:30", "06:30"),)}, "sang", MONDAY, ("05:00", "06:30"), id="tightened_above_later"
+            {"sessions": (a_session("04:30", "06:30"),)},
+            "sang",
+            MONDAY,
+            ("05:00", "06:30", 11),
+            id="tightened_above_later",
         ),
         pytest.param(
             {"sessions": (a_session("05:30", "06:30"),)},
@@ -356,8 +358,8 @@ PROVINCIAL = a_policy(1, sessions=(a_session("05:00", "08:00"), a_session("16:00
             Rule.OUTSIDE_SESSION,
             id="left_out_by_commune",
         ),
-        pytest.param({"quiet": quiet("21:00", "05:30")}, "sang", MONDAY, ("05:30", "08:00"), id="after_the_night"),
-        pytest.param({"quiet": quiet("06:00", "06:30")}, "sang", MONDAY, ("05:00", "06:00"), id="until_a_break"),
+        pytest.param({"quiet": quiet("21:00", "05:30")}, "sang", MONDAY, ("05:30", "08:00", 1), id="after_the_night"),
+        pytest.param({"quiet": quiet("06:00", "06:30")}, "sang", MONDAY, ("05:00", "06:00", 11), id="until_a_break"),
         pytest.param({"quiet": quiet("04:00", "09:00")}, "sang", MONDAY, Rule.QUIET_HOURS, id="all_quiet"),
         pytest.param({"weekdays": WORKDAYS}, "sang", SUNDAY, Rule.WEEKDAY_NOT_ALLOWED, id="not_on_sundays"),
         pytest.param(
@@ -368,28 +370,36 @@ PROVINCIAL = a_policy(1, sessions=(a_session("05:00", "08:00"), a_session("16:00
             id="not_its_weekday",
         ),
         pytest.param(
-            {"sessions": (a_session("18:00", "00:00", "toi"),)}, "toi", MONDAY, ("18:00", "19:00"), id="until_midnight"
+            {"sessions": (a_session("18:00", "00:00", "toi"),)},
+            "toi",
+            MONDAY,
+            ("18:00", "19:00", 1),
+            id="until_midnight",
         ),
     ],
 )
 def test_session_means_the_lowest_units_slot_as_far_as_everybody_allows(
-    commune: dict[str, object], code: str, day: date, expected: tuple[str, str] | Rule
+    commune: dict[str, object], code: str, day: date, expected: tuple[str, str, int] | Rule
 ) -> None:
     held = effective([PROVINCIAL, a_policy(11, **commune)])
 
     found = policies.session(held, code, day)
 
-    assert found == (expected if isinstance(expected, Rule) else Held(begin=at(expected[0]), end=at(expected[1])))
+    if isinstance(expected, Rule):
+        assert found == expected
+    else:
+        begin, end, by = expected
+        assert found == Held(begin=at(begin), end=at(end), ended_by=unit_id(by))
 
 
 def test_open_until_tells_where_the_session_ends() -> None:
     held = effective([PROVINCIAL, a_policy(11, sessions=(a_session("05:30", "06:30"),))])
 
-    def until(text: str) -> int | None:
+    def until(text: str) -> tuple[int, UnitId] | None:
         return policies.open_until(held, MONDAY, policies._ms(at(text)))
 
-    assert until("06:00") == policies._ms(at("06:30"))
-    assert until("07:00") == policies._ms(at("08:00"))
+    assert until("06:00") == (policies._ms(at("06:30")), unit_id(11))
+    assert until("07:00") == (policies._ms(at("08:00")), unit_id(1))
     assert until("12:00") is None
     assert policies.open_until(policies.NOTHING_LIMITED, MONDAY, 0) is None
 

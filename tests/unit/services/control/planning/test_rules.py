@@ -22,6 +22,7 @@ from services.control.planning.model import (
     GroupTarget,
     KindTarget,
     Plan,
+    Plays,
     RelayItem,
     Requisition,
     Snapshot,
@@ -211,6 +212,56 @@ def test_the_end_of_the_session_of_who_hears_it(fit: Fit, fill: Fill, seconds: l
     assert (found, wrong(planned)) == (seconds, problems)
 
 
+def test_what_shortens_an_occurrence_is_named() -> None:
+    """Not the lowest unit that says anything, but the one whose session ends."""
+    asked = a_broadcast(
+        1, once("06:58:30"), unit_id=unit_id(11), targets=to_units(11), items=bulletins(1, 1), fit=Fit.TRIM
+    )
+    assert wrong(plan(province(asked, says={10: HELD, 11: {"max_day": 5 * MINUTE}}), days(1))) == ["shortened 10"]
+    in_session = replace(asked, recurrence=by_rule("FREQ=DAILY", sessions=("ngan",), ends_on=date(2026, 9, 8)))
+    short = Session(code="ngan", name="Ngắn", begin=time(6, 58, 30), end=time(7, 30))
+    assert wrong(plan(province(in_session, says={10: HELD, 11: {"sessions": (short,)}}), days(1))) == ["shortened 10"]
+    early = replace(short, end=time(6, 59, 45))
+    assert wrong(plan(province(in_session, says={10: HELD, 11: {"sessions": (early,)}}), days(1))) == ["shortened 11"]
+
+
+NEW_YORK, LORD_HOWE = "America/New_York", "Australia/Lord_Howe"
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "at", "session", "minutes"),
+    [
+        pytest.param(NEW_YORK, date(2026, 3, 8), "01:30", ("01:00", "03:30"), 60, id="an_hour_is_left_out"),
+        pytest.param(NEW_YORK, date(2026, 3, 8), "01:30", ("01:00", "02:30"), 30, id="it_ends_in_the_gap"),
+        pytest.param(NEW_YORK, date(2026, 3, 8), "02:30", ("02:30", "04:00"), 30, id="it_begins_in_the_gap"),
+        pytest.param(NEW_YORK, date(2026, 11, 1), "00:30", ("00:30", "02:30"), 180, id="an_hour_comes_twice"),
+        pytest.param(NEW_YORK, date(2026, 11, 1), "01:00", ("01:00", "01:30"), 30, id="it_ends_in_the_first_hour"),
+        pytest.param(NEW_YORK, date(2026, 11, 1), "22:00", ("22:00", "00:00"), 120, id="after_the_shift"),
+        pytest.param(LORD_HOWE, date(2026, 10, 4), "01:30", ("01:00", "03:00"), 60, id="half_an_hour_is_left_out"),
+        pytest.param(LORD_HOWE, date(2026, 4, 5), "01:00", ("01:00", "03:00"), 150, id="half_an_hour_comes_twice"),
+    ],
+)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_session_ends_when_the_clock_says_so(
+    zone: str, day: date, at: str, session: tuple[str, str], minutes: int, is_named: bool
+) -> None:
+    begin, end = map(time.fromisoformat, session)
+    slot = Session(code="dem", name="Đêm", begin=time.fromisoformat(at) if is_named else begin, end=end)
+    recurrence = replace(once(day=day), sessions=("dem",)) if is_named else once(at, day=day)
+    asked = a_broadcast(
+        1,
+        recurrence,
+        unit_id=unit_id(11),
+        targets=to_units(11),
+        time_zone=zone,
+        items=bulletins(*[1] * 240),
+        fit=Fit.TRIM,
+    )
+    planned = plan(province(asked, says={11: {"sessions": (slot,)}}), days(1, first=day))
+    assert len(planned.programmes[DeviceNo(1)]) == minutes
+    assert {each.split()[0] for each in wrong(planned)} <= {"no_room", "local_time_skipped", "local_time_repeated"}
+
+
 @pytest.mark.parametrize(
     ("wanted", "configured", "expected"), [(None, 20, None), (None, 60, 40), (30, 60, 30), (50, 20, 40)]
 )
@@ -341,6 +392,54 @@ def test_a_bulletin_that_expires_is_in_no_occurrence_from_then_on() -> None:
         (1, local("2026-09-08 05:30")),
     ]
     assert wrong(planned) == ["expired item 0"]
+
+
+def test_nothing_begins_from_the_instant_it_expires() -> None:
+    """Neither a repetition nor a later item of an occurrence that had begun, nor who comes late."""
+    stock = [a_bulletin(1, 60, expires_at=local("2026-09-07 05:32"))]
+    asked = a_broadcast(
+        1,
+        once("05:30"),
+        unit_id=unit_id(11),
+        targets=to_units(11),
+        items=bulletins(1),
+        length=10 * MINUTE,
+        fill=Fill.REPEAT,
+        patience=MINUTE,
+    )
+    planned = plan(province(asked, bulletins=stock), days(1))
+    assert [(slot.starts_at, slot.latest_start_at) for slot in planned.programmes[DeviceNo(1)]] == [
+        (local("2026-09-07 05:30"), local("2026-09-07 05:31")),
+        (local("2026-09-07 05:31"), local("2026-09-07 05:31:59.999")),
+    ]
+    assert wrong(planned) == []
+
+
+@pytest.mark.parametrize(
+    ("so_far", "since", "expected"),
+    [
+        pytest.param(None, None, ["1 08 17:00", "1 09 05:30"], id="since_it_was_issued"),
+        pytest.param(1, "2026-09-08 16:00", ["1 08 17:00"], id="played_before_it_was_changed"),
+        pytest.param(0, "2026-09-08 17:00", ["1 08 17:00", "1 09 05:30"], id="at_the_instant_it_was_let_pass"),
+        pytest.param(0, "2026-09-08 17:00:00.001", ["1 09 05:30", "1 09 17:00"], id="after_it"),
+        pytest.param(2, "2026-09-08 16:00", [], id="used_up"),
+        pytest.param(7, "2026-09-08 16:00", [], id="more_than_used_up"),
+    ],
+)
+def test_only_what_could_sound_counts_as_a_play(so_far: int | None, since: str | None, expected: list[str]) -> None:
+    asked = a_broadcast(
+        1,
+        daily("05:30", "17:00", starts_on=date(2026, 9, 1)),
+        unit_id=unit_id(11),
+        targets=to_units(11),
+        issued_at=local("2026-09-08 16:00"),
+    )
+    plays = {} if so_far is None else {(broadcast_id(1), bulletin_id(1)): Plays(so_far, local(str(since)))}
+    planned = plan(province(asked, bulletins=[a_bulletin(1, 60, max_plays=2)], plays=plays), days(4))
+    # What lies before somebody let it pass is planned by nobody: the record takes what was asked for by then.
+    began = local(since) if since is not None else asked.issued_at
+    found = [slot for slot in planned.programmes[DeviceNo(1)] if slot.starts_at >= began]
+    assert [f"1 {slot.starts_at + timedelta(hours=7):%d %H:%M}" for slot in found] == expected
 
 
 @pytest.mark.parametrize(
