@@ -20,6 +20,7 @@ from services.control.alerting.keeper import run_alert_keeper
 from services.control.alerting.lane import run_alert_lane
 from services.control.alerting.renderer import Renderer
 from services.control.alerting.sounds import Workshop
+from services.control.alerting.tester import run_alert_tester
 from services.control.api.app import create_api
 from services.control.api.context import Services
 from services.control.delivery.dispatcher import run_dispatcher
@@ -108,6 +109,15 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                     run_alert_keeper(
                         database,
                         listening=settings.database,
+                        time_zone=ZoneInfo(settings.policy.time_zone),
+                        keyring=keyring,
+                        metrics=metrics,
+                        wake_alerts=alerts_due.set,
+                    )
+                ),
+                group.create_task(
+                    run_alert_tester(
+                        database,
                         time_zone=ZoneInfo(settings.policy.time_zone),
                         keyring=keyring,
                         metrics=metrics,

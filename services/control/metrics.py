@@ -115,6 +115,23 @@ class ControlMetrics:
             "Alerts told to single devices by command because they said nothing to the area's",
             registry=registry,
         )
+        self.alert_tests = Counter(
+            "control_alert_tests_total",
+            "Times at which a test of alerts was due, by what became of it",
+            ["purpose", "outcome"],
+            registry=registry,
+        )
+        self.alert_test_results = Counter(
+            "control_alert_test_results_total",
+            "What tests of alerts came to on devices",
+            ["purpose", "outcome"],
+            registry=registry,
+        )
+        self.alert_test_failing = Gauge(
+            "control_alert_test_failing_devices",
+            "Devices that failed the last two tests of alerts, or more",
+            registry=registry,
+        )
         # --- proof
         self.followed_events = Counter(
             "control_followed_events_total", "Committed events read, by kind", ["kind"], registry=registry

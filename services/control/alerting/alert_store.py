@@ -43,10 +43,12 @@ SELECT $1, unnest($5::uuid[]), $2
    SET alert_version = excluded.alert_version
 """
 
+# Whom it means is looked up anew with a new version; that its time is over is none.
 _CHANGE = """
 UPDATE control.alerts
    SET state = $2, version = $3, event = $4, headline = $5, severity = $6, draft = $7, unit_ids = $8, issued_at = $9,
-       valid_until = $10, holds_until = $11, ended_at = $12, ended_by = $13, resolved_at = NULL
+       valid_until = $10, holds_until = $11, ended_at = $12, ended_by = $13,
+       resolved_at = CASE WHEN version = $3 THEN resolved_at END
  WHERE alert_id = $1
 """
 
@@ -146,7 +148,7 @@ async def add_version(connection: Connection, version: AlertVersion) -> None:
 
 
 async def change(connection: Connection, alert: Alert) -> None:
-    """Store what became of an alert that has been locked; whom it addresses is looked up anew."""
+    """Store what became of an alert that has been locked; whom a new version addresses is looked up anew."""
     draft = alert.draft
     await connection.execute(
         _CHANGE,

@@ -17,6 +17,7 @@ from services.control.api.middleware import BodyLimit, Envelope
 from services.control.api.routes import (
     accounts,
     alert_templates,
+    alert_tests,
     alerts,
     broadcasts,
     bulletins,
@@ -69,6 +70,7 @@ _ROUTERS = (
     priorities.router,
     exceptions.router,
     alert_templates.router,
+    alert_tests.router,
     overview.router,
     quarantine.router,
     health.router,

@@ -76,7 +76,21 @@ _REACH: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     ),
 }
 
-ALERTS: dict[str, tuple[str, str]] = {
+# What a test of the platform's own says, and what to do about a device that fails.
+_TESTS: dict[str, tuple[str, str]] = {
+    "silent_test.event": ("Kiểm tra không phát tiếng", "Silent test"),
+    "silent_test.headline": ("Kiểm tra hệ thống cảnh báo, không phát tiếng", "Silent test of the warning system"),
+    "silent_test.instruction": ("Không cần làm gì.", "Nothing is to be done."),
+    "audible_test.event": ("Kiểm tra có phát tiếng", "Audible test"),
+    "audible_test.headline": ("Kiểm tra hệ thống cảnh báo. Đây chỉ là kiểm tra.", "Test of the warning system."),
+    "audible_test.instruction": ("Bà con không cần làm gì.", "Nothing is to be done."),
+    "test_failing.what_to_do": (
+        "Thiết bị đã trượt ít nhất hai lần kiểm tra liên tiếp: trong tình huống khẩn cấp sẽ không phát. {what_to_do}",
+        "It failed two tests in a row or more: in an emergency it would stay silent. {what_to_do}",
+    ),
+}
+
+ALERTS: dict[str, tuple[str, str]] = _TESTS | {
     key: texts
     for reason, (meaning, what_to_do) in _REACH.items()
     for key, texts in ((f"reach.{reason}.meaning", meaning), (f"reach.{reason}.what_to_do", what_to_do))

@@ -568,6 +568,20 @@ FAULTS: dict[str, Parts] = {
         ("Cảnh báo hết hiệu lực gần như ngay lập tức.", "The alert would be over almost at once."),
         ("Đặt valid_until ít nhất {seconds} giây nữa.", "Set valid_until at least {seconds} seconds ahead."),
     ),
+    "no_template_for_tests_here": _fault(
+        ("Không có mẫu kiểm tra {id} đang dùng ở đơn vị này.", "No template {id} for audible tests is in use here."),
+        (
+            "Chọn mẫu có mục đích audible_test của đơn vị này hoặc cấp trên.",
+            "Name a template with purpose audible_test, of this unit or of one above it.",
+        ),
+    ),
+    "too_many_timetables": _fault(
+        (
+            "Quá {limit} đơn vị có lịch kiểm tra riêng dưới cùng một đơn vị.",
+            "More than {limit} units below one have a timetable of their own.",
+        ),
+        ("Bỏ bớt lịch riêng, hoặc đặt lịch ở cấp giữa.", "Take some back, or set one at a unit in between."),
+    ),
     "only_alerts_repeat": _fault(
         ("Chỉ cảnh báo mới lặp lại.", "Only alerts repeat."),
         ("Bỏ repeat_interval_s.", "Leave repeat_interval_s out."),

@@ -332,6 +332,11 @@ def _resolve(day: date, local_time: time, zone_info: ZoneInfo) -> tuple[datetime
     return at, None
 
 
+def moment_of(day: date, local_time: time, zone_info: ZoneInfo) -> datetime:
+    """The instant of a local time; inside a gap of the clock by the offset before it, of two equal ones the first."""
+    return _resolve(day, local_time, zone_info)[0]
+
+
 def local_day(at: datetime, zone_info: ZoneInfo) -> date:
     """The local day of an instant."""
     return at.astimezone(zone_info).date()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field
@@ -25,6 +26,7 @@ from services.control.alerting import (
     reach_store,
     template_store,
     templates,
+    testing,
 )
 from services.control.alerting.documents import document_of
 from services.control.alerting.model import (
@@ -330,6 +332,9 @@ async def issue_alert(
 
     async def do(connection: Connection) -> Alert:
         said = await _with_sound(connection, draft)
+        if purpose is Purpose.AUDIBLE_TEST:
+            zone = ZoneInfo(services.policy.time_zone)
+            await testing.check_hours(connection, said.audience, caller.rights.tree, zone, now=caller.now)
         return await alerts.issue(connection, said, by=_by(caller), keyring=services.keyring, now=caller.now)
 
     return await _carried_out(

@@ -150,6 +150,13 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/alert-templates/{template_id}": SEEING,
     "PUT /api/v1/alert-templates/{template_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/alert-templates/{template_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /api/v1/alert-tests/failing": SEEING,
+    "GET /api/v1/alerts/{alert_id}/test-results": SEEING,
+    "GET /api/v1/devices/{device_id}/alert-tests": SEEING,
+    "GET /api/v1/units/{unit_id}/alert-tests": SEEING,
+    "GET /api/v1/units/{unit_id}/alert-tests/trend": SEEING,
+    "PUT /api/v1/units/{unit_id}/alert-tests": {Role.OPERATOR},
+    "POST /api/v1/units/{unit_id}/alert-tests": {Role.OPERATOR},
     "GET /api/v1/totals": SEEING,
     "GET /api/v1/audit": {Role.ADMINISTRATOR},
     # Nobody whose unit is not the root, as above; `test_api_quarantine` has who may in the root.
@@ -200,6 +207,7 @@ EVERYWHERE = {
     "GET /api/v1/alerts",
     "GET /api/v1/alert-templates",
     "GET /api/v1/alert-templates/{template_id}",
+    "GET /api/v1/alert-tests/failing",
     "GET /api/v1/totals",
     "GET /api/v1/audit",
     "GET /approvals",
@@ -209,6 +217,7 @@ WHERE_IT_SOUNDS = {
     "GET /api/v1/alerts/{alert_id}",
     "GET /api/v1/alerts/{alert_id}/cap",
     "GET /api/v1/alerts/{alert_id}/reach",
+    "GET /api/v1/alerts/{alert_id}/test-results",
 }
 # Who may do it somewhere and tries it elsewhere is on record as well (S-08).
 REFUSALS_ON_RECORD = {
@@ -536,6 +545,7 @@ def _of_alert(suffix: str = "") -> None:
 _of_alert()
 _of_alert("/cap")
 _of_alert("/reach")
+_of_alert("/test-results")
 
 
 @example("POST", "/api/v1/alerts/{alert_id}/update")
@@ -619,6 +629,28 @@ async def _(api: Api, unit: str) -> Ask:
 @example("POST", "/api/v1/alert-templates/{template_id}/retire")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(await _template_path(api, unit, "/retire"))
+
+
+# --- tests of alerts -------------------------------------------------------------------------------------------------
+
+fixed("GET", "/api/v1/alert-tests/failing")
+
+
+@example("GET", "/api/v1/devices/{device_id}/alert-tests")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/devices/{await add_device(api, unit)}/alert-tests")
+
+
+def _of_alert_tests(method: str, suffix: str = "", status: int = 200, **send: Any) -> None:
+    @example(method, f"/api/v1/units/{{unit_id}}/alert-tests{suffix}")
+    async def _(api: Api, unit: str) -> Ask:
+        return Ask(f"/api/v1/units/{api.units[unit]}/alert-tests{suffix}", send, status)
+
+
+_of_alert_tests("GET")
+_of_alert_tests("GET", "/trend")
+_of_alert_tests("PUT", json={"silent": {"at": "09:00"}}, headers={"If-Match": "*"})
+_of_alert_tests("POST", status=201, json={"purpose": "silent_test"})
 
 
 # --- content ---------------------------------------------------------------------------------------------------------
