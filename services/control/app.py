@@ -23,6 +23,7 @@ from services.control.alerting.sounds import Workshop
 from services.control.alerting.tester import run_alert_tester
 from services.control.api.app import create_api
 from services.control.api.context import Services
+from services.control.auditing.sealer import run_sealer
 from services.control.delivery.dispatcher import run_dispatcher
 from services.control.measurement import Limits
 from services.control.measurer import Measurer
@@ -144,6 +145,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                     else []
                 ),
                 group.create_task(run_quarantine_keeper(database, metrics=metrics)),
+                group.create_task(run_sealer(database, settings=settings.audit, keyring=keyring, metrics=metrics)),
                 group.create_task(
                     run_relay_point(
                         database,

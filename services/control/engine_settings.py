@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from schemas import limits
 from services.control.relay_addresses import Rules
-from services.shared.settings import Duration, SettingsGroup, readable_file
+from services.shared.settings import Duration, SettingsGroup, readable_file, writable_directory
 
 
 class SigningSettings(SettingsGroup):
@@ -26,6 +26,27 @@ class SigningSettings(SettingsGroup):
     @classmethod
     def _is_readable(cls, value: Path) -> Path:
         return readable_file(value)
+
+
+class AuditSettings(SettingsGroup):
+    """The chain of the audit, and where its signed heads go."""
+
+    head_every: Duration = Field(default=timedelta(days=1), description="how often the head of the chain is signed")
+    head_directory: Path | None = Field(
+        default=None,
+        description="directory that signed heads are written to, one file each; it should lie on another machine",
+    )
+
+    @field_validator("head_directory")
+    @classmethod
+    def _is_directory(cls, value: Path | None) -> Path | None:
+        return None if value is None else writable_directory(value)
+
+    @model_validator(mode="after")
+    def _is_not_hectic(self) -> AuditSettings:
+        if self.head_every < timedelta(minutes=1):
+            raise ValueError("head_every must be at least 1m")
+        return self
 
 
 class EnrolmentSettings(SettingsGroup):

@@ -200,6 +200,18 @@ class ControlMetrics:
         self.revocation_oldest_seconds = Gauge(
             "control_revocation_oldest_seconds", "How long the oldest of them has waited", registry=registry
         )
+        # --- audit
+        self.audit_unsealed = Gauge(
+            "control_audit_unsealed_entries", "Entries of the audit that wait for their seal", registry=registry
+        )
+        self.audit_seal_broken = Gauge(
+            "control_audit_seal_broken", "Whether the chain of the audit was found tampered with", registry=registry
+        )
+        self.audit_head_seconds = Gauge(
+            "control_audit_head_seconds",
+            "Age of the newest signed head of the audit that has left this machine, where it should",
+            registry=registry,
+        )
         # --- HTTP
         self.http_requests = Counter(
             "control_http_requests_total", "Requests answered", ["method", "route", "status"], registry=registry

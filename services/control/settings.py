@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.control.engine_settings import (
+    AuditSettings,
     DeliverySettings,
     EnrolmentSettings,
     PlanningSettings,
@@ -156,4 +157,5 @@ class ControlSettings(ServiceSettings):
     delivery: DeliverySettings = Field(default_factory=DeliverySettings, description="publishing to devices")
     proof: ProofSettings = Field(default_factory=ProofSettings, description="proof of play")
     relays: RelaySettings = Field(default_factory=RelaySettings, description="live sources that are passed on")
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="the record of who did what")
     log: LogSettings = Field(default_factory=LogSettings, description="the log")

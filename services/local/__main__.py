@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 PARTS = {
     "ingest": "services.ingest",
     "control": "services.control",
+    "audit": "services.control.auditing",
     "sim": "firmware_sim",
     "migrate": "services.shared.database.migrate",
     "drain": "services.ingest.drain",

@@ -189,6 +189,15 @@ def readable_file(path: Path) -> Path:
     return path
 
 
+def writable_directory(path: Path) -> Path:
+    """The path, or ValueError when it is no directory that we may write to."""
+    if not path.is_dir():
+        raise ValueError(f"there is no directory {path}")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError(f"the directory {path} may not be written to by this user")
+    return path
+
+
 def masked_url(url: str) -> str:
     """The URL with its password, wherever it stands, replaced by a mask."""
     parts = urlsplit(url)
