@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from services.control.alerting.keeper import run_alert_keeper
 from services.control.alerting.lane import run_alert_lane
+from services.control.alerting.prompter import run_alert_prompter
 from services.control.alerting.renderer import Renderer
 from services.control.alerting.sounds import Workshop
 from services.control.alerting.tester import run_alert_tester
@@ -115,6 +116,9 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                         metrics=metrics,
                         wake_alerts=alerts_due.set,
                     )
+                ),
+                group.create_task(
+                    run_alert_prompter(database, keyring=keyring, metrics=metrics, wake_alerts=alerts_due.set)
                 ),
                 group.create_task(
                     run_alert_tester(

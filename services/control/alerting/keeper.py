@@ -20,8 +20,9 @@ from schemas.configuration import Ownership, Position
 from schemas.fields import DeviceKind
 from schemas.topics import AreaAlert
 from services.control import alerts
-from services.control.alerting import alert_store, messages, reach_store
+from services.control.alerting import alert_store, messages, prompt_store, reach_store
 from services.control.alerting.model import Alert
+from services.control.alerting.prompt_store import Refused
 from services.control.alerting.reach import REASONS, Reach
 from services.control.alerting.reach_store import Candidate, Play, Told
 from services.control.delivery import outbox
@@ -146,6 +147,7 @@ class AlertKeeper:
                 place = told[-1].place
                 ours = [each for each in told if each.may_speak]
                 await reach_store.note_words(connection, _words(ours))
+                await prompt_store.note_refused(connection, _refusals(ours))
                 plays = [play for each in ours if (play := _play(each)) is not None]
                 if plays:
                     await reach_store.note_plays(connection, plays)
@@ -227,6 +229,25 @@ def _words(told: Iterable[Told]) -> Iterable[tuple[uuid.UUID, Told, int, str, st
             )
         except (KeyError, TypeError, ValueError):
             log.warning("alert_word_not_read", extra={"event_no": each.place.event_no})
+
+
+def _refusals(told: Iterable[Told]) -> Iterable[Refused]:
+    """Answers to commands that what was in them is refused; whether it was an alert, the record of commands knows."""
+    for each in told:
+        detail = each.body.get("detail")
+        if each.kind != "command_done" or each.body.get("result") != "failed" or not isinstance(detail, str):
+            continue
+        if detail.startswith("refused") and (command_id := _uuid(each.body.get("command_id"))) is not None:
+            yield Refused(
+                command_id=command_id, device_no=each.device_no, detail=detail, at=each.at, told_by=each.told_by
+            )
+
+
+def _uuid(value: Any) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(value)
+    except (TypeError, ValueError, AttributeError):
+        return None
 
 
 def _play(told: Told) -> Play | None:
