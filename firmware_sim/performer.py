@@ -316,6 +316,8 @@ class Performer:
     def _record(self, event: events.Event) -> None:
         """Number an event and write it down. What cannot be written is counted, and takes no number."""
         self._workshop.tally[f"event_{event.type.name.lower()}"] += 1
+        if self._workshop.trace is not None:
+            self._workshop.trace.recorded(self.profile.id, event)
         try:
             body = codec.encode(event)
         except EncodeError:

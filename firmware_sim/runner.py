@@ -28,6 +28,7 @@ from firmware_sim.settings import Settings
 from firmware_sim.state import Rhythm
 from firmware_sim.status import serve_status
 from firmware_sim.steward import Steward
+from firmware_sim.trace import Trace
 from firmware_sim.workshop import Workshop
 from schemas.fields import PowerSource
 
@@ -37,9 +38,14 @@ SCENARIOS = Path(__file__).parent / "scenarios"
 GOODBYE_S = 8.0  # how long the fleet may take leave before connections are cut
 
 
+def true_us() -> int:
+    """The machine's clock, which stands for true time."""
+    return time.time_ns() // 1_000  # noqa: TID251 - the one place in the simulator that reads the wall clock
+
+
 def true_ms() -> int:
-    """The machine's clock, which stands for true time; every device derives its own wrong one from it."""
-    return time.time_ns() // 1_000_000  # noqa: TID251 - the one place in the simulator that reads the wall clock
+    """True time, from which every device derives its own wrong one."""
+    return true_us() // 1_000
 
 
 def load_scenario(name: str) -> Scenario:
@@ -107,6 +113,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     loop.set_exception_handler(failed)
     player, streams = Player(), Streams()
+    trace = None if settings.trace is None else Trace(settings.trace, true_us=true_us)
     try:
         async with asyncio.TaskGroup() as tasks:
             workshop = Workshop(
@@ -119,6 +126,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 uplink_faults=chosen.uplink.faults(),
                 downlink_faults=chosen.downlink.faults(),
                 spoilt_downloads=chosen.downloads.spoilt,
+                trace=trace,
             )
             fleet = Fleet(settings, stations, chosen, workshop)
             async with serve_status(settings.status.host, settings.status.port, report=fleet.report) as (host, port):
@@ -137,6 +145,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     finally:
         streams.close()
         player.close()
+        if trace is not None:
+            trace.close()
 
 
 class _Over(Exception):

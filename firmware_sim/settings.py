@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     fsync: bool = Field(
         default=False, description="wait for the disk at every write, to survive a power cut of this machine as well"
     )
+    trace: Path | None = Field(
+        default=None, description="file to which it is written when alerts came and sounded; for measurements"
+    )
     status: StatusSettings = Field(default=StatusSettings(), description="where the simulator tells how it is doing")
     log: LogSettings = Field(default=LogSettings(), description="how the log is written")
 

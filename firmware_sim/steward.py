@@ -212,12 +212,16 @@ class Steward:
     def connected(self) -> None:
         """The session is up."""
         self._workshop.tally["connections"] += 1
+        if self._workshop.trace is not None:
+            self._workshop.trace.link(self.station.profile.id, "up")
         for performer in self.performers:
             performer.connected()
 
     def disconnected(self) -> None:
         """The session is down."""
         self._workshop.tally["disconnections"] += 1
+        if self._workshop.trace is not None:
+            self._workshop.trace.link(self.station.profile.id, "down")
         for performer in self.performers:
             performer.feed(inputs.Disconnected())
 
@@ -230,6 +234,8 @@ class Steward:
             self._workshop.tally["downlinks_astray"] += 1
             return
         if isinstance(parsed, AreaAlert):
+            if self._workshop.trace is not None and payload:
+                self._workshop.trace.came(self.station.profile.id, parsed.alert)
             self._alerted(parsed, payload)
             return
         performer = self._performers.get(parsed.device) if isinstance(parsed, Downlink) else None

@@ -12,6 +12,7 @@ from firmware_sim.downloader import Downloader
 from firmware_sim.faults import LineFaults
 from firmware_sim.player import Player
 from firmware_sim.relay_stream import Streams
+from firmware_sim.trace import Trace
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,3 +30,4 @@ class Workshop:
     spoilt_downloads: float = 0.0  # the share that brings nothing
     tally: Counter[str] = field(default_factory=Counter)
     aftermath: Aftermath = field(default_factory=Aftermath)
+    trace: Trace | None = None

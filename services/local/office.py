@@ -24,9 +24,11 @@ class Desk:
         """The JSON at `path`; raises `OfficeFailed`."""
         return _answer(await self._client.get(f"/api/v1{path}", params=parameters))
 
-    async def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def post(
+        self, path: str, body: Mapping[str, Any] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """The JSON answer to `body`; raises `OfficeFailed`."""
-        return _answer(await self._client.post(f"/api/v1{path}", json=body))
+        return _answer(await self._client.post(f"/api/v1{path}", json=body, headers=headers))
 
     async def upload(self, sound: bytes, *, unit_id: str) -> Any:
         """What control measured of a sound file; raises `OfficeFailed`."""

@@ -137,24 +137,37 @@ class Platform:
 
     @asynccontextmanager
     async def fleet(
-        self, manifest: Path, settings: Mapping[str, str] | None = None, *, status_port: int = 0
+        self,
+        manifest: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        name: str = "fleet",
+        folder: str = "devices",
+        status_port: int = 0,
     ) -> AsyncIterator[ManagedProcess]:
         """The simulated devices of `manifest`; ready when their process answers, connected soon after.
 
-        How they are doing is told at `/status` on `status_port`, or on a free port.
+        `folder` is where their memory lies: two fleets need two. How they are doing is told at `/status` on
+        `status_port`, or on a free port.
         """
         port = status_port or free_port()
         environment = {
             "SIM_MANIFEST": str(manifest),
-            "SIM_DATA": str(self.data / "devices"),
+            "SIM_DATA": str(self.data / folder),
             "SIM_BROKER__HOST": "127.0.0.1",
             "SIM_BROKER__PORT": str(self.broker.device_port),
             "SIM_BROKER__CA_FILE": str(self.pki.service_ca),
             "SIM_STATUS__PORT": str(port),
             **(settings or {}),
         }
-        async with self._part("fleet", "firmware_sim", environment) as process:
+        async with self._part(name, "firmware_sim", environment) as process:
             await process.wait_ready(f"http://127.0.0.1:{port}/healthz", deadline=READY_DEADLINE)
+            yield process
+
+    @asynccontextmanager
+    async def module(self, name: str, module: str, *arguments: str) -> AsyncIterator[ManagedProcess]:
+        """Any other module of ours, as a process beside the platform."""
+        async with self._part(name, module, {}, *arguments) as process:
             yield process
 
     def _broker_settings(self, prefix: str, certificate: Path, key: Path) -> dict[str, str]:
@@ -167,10 +180,12 @@ class Platform:
         }
 
     @asynccontextmanager
-    async def _part(self, name: str, module: str, settings: Mapping[str, str]) -> AsyncIterator[ManagedProcess]:
+    async def _part(
+        self, name: str, module: str, settings: Mapping[str, str], *arguments: str
+    ) -> AsyncIterator[ManagedProcess]:
         async with running(
             name,
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", module, *arguments],
             log=self.data / "logs" / f"{name}.log",
             env=inherited_environment() | dict(settings),
             cwd=TOP,

@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,17 @@ def unread_bytes(port: int) -> int:
         elif int(remote.rpartition(":")[2], 16) == port:
             unread += int(queues[0], 16)  # on the way
     return unread
+
+
+def open_files() -> int:
+    """Return how many files a process of ours may have open at most."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def allow_files(wanted: int) -> None:
+    """Let this process have so many files open, as far as the machine lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
 
 
 def cores() -> int:

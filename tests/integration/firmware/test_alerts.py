@@ -88,6 +88,33 @@ def test_who_comes_back_in_time_sounds_it_and_who_comes_back_later_does_not(
     assert [each.reference.id for each in centre.told(CLUSTER).of(PlayStarted)] == [FLOOD, FIRE]
 
 
+def test_a_trace_tells_when_the_packet_was_there_and_what_became_of_it(centre: Centre, siren: MediaReference) -> None:
+    centre.provision({CLUSTER: "cluster"})
+    centre.greet(CLUSTER, membership=(PROVINCE,), alert_media=(siren,))
+    trace = centre.folder / "trace"
+    simulator = centre.start(SIM_TRACE=str(trace))
+    centre.wait(CLUSTER, MediaStored)
+    centre.alert(PROVINCE, an_alert(a_content(siren), alert_id=FIRE, at_ms=now_ms()))
+    (started,) = centre.wait(CLUSTER, PlayStarted)
+    centre.wait(CLUSTER, PlayEnded)
+    simulator.stop()
+
+    lines = [line.split("\t") for line in trace.read_text("ascii").splitlines()]
+    assert {line[1] for line in lines} == {CLUSTER}
+    what = [line[0] for line in lines]
+    assert what.count("up") == what.count("down") == 1
+    came, handled, begun, ended = (next(line for line in lines if line[0] == each) for each in (
+        "came", "handled", "started", "ended"
+    ))  # fmt: skip
+    occurrence = str(started.reference.occurrence_at_ms)
+    assert handled[3:] == [str(FIRE), "1", "taken"]
+    assert begun[2:] == [str(1_000 * started.started_at_ms), str(FIRE), occurrence, "0"]
+    assert ended[3:] == [str(FIRE), occurrence, "0", "completed"]
+    assert came[3] == str(FIRE)
+    # The packet is stamped to the microsecond, the play to the millisecond.
+    assert int(came[2]) < int(begun[2]) + 1_000 < int(ended[2])
+
+
 def test_a_new_configuration_brings_the_alerts_of_the_new_ground(centre: Centre, siren: MediaReference) -> None:
     centre.provision({GATEWAY: "gateway"}, children={GATEWAY: dict.fromkeys(BEHIND, "cluster")})
     centre.greet(GATEWAY, membership=(PROVINCE,))

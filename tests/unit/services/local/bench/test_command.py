@@ -38,6 +38,12 @@ from services.local.bench.traffic import Profile
         ("planner", "--devices", "300001"),
         ("planner", "--days", "0"),
         ("planner", "--days", "32"),
+        ("emergency", "--clusters", "9"),
+        ("emergency", "--clusters", "10001"),
+        ("emergency", "--flapping", "0.6"),
+        ("emergency", "--flapping", "some"),
+        ("emergency", "--rounds", "0"),
+        ("emergency", "--processes", "65"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
