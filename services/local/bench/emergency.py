@@ -21,7 +21,7 @@ import asyncpg
 import httpx
 
 from services.control.delivery import connection as delivery
-from services.local.bench import usage
+from services.local.bench import emergency_store, usage
 from services.local.bench.emergency_site import (
     EmergencySite,
     Receivers,
@@ -216,7 +216,7 @@ class _Bench:
     async def a_message(self) -> bytes:
         """An alert as control signs it, while nobody listens."""
         alert_id = (await self._issue(VALID))["alert_id"]
-        message = await self._message_of(alert_id)
+        message = await emergency_store.message(self.database, alert_id)
         await self._cancel(alert_id)
         return message
 
@@ -237,7 +237,7 @@ class _Bench:
         others = usage.machine_busy_s() - busy_s - sum(spent.values())
         reach = await self._reach(alert_id, everybody)
         alert = site.trace.alert(alert_id)
-        published_us = await self._published_us(alert_id)
+        published_us = await emergency_store.published_us(self.database, alert_id)
         taken = alert.results(1)["taken"]
         cancelled_us = _now_us()
         await self._cancel(alert_id)
@@ -270,7 +270,7 @@ class _Bench:
             **{name: _rounded(percentile(sorted(values), 99)) for name, values in parts.items()},
         }
         say(f"round {number}: p99 {_rounded(percentile(total, 99))} ms, {len(alert.started)} of {everybody} sounded")
-        return await self._message_of(alert_id)
+        return await emergency_store.message(self.database, alert_id)
 
     async def raw_round(self, raw: Receivers, message: bytes) -> None:
         """The broker alone: the same bytes, retained and expiring alike, to as many sessions."""
@@ -328,7 +328,7 @@ class _Bench:
     async def flap(self) -> None:
         """One alert that sounds once and one that is repeated, while uplinks come and go: who sounded how often."""
         site, flaps = self.site, self.report["flaps"]
-        period_us = await self._period_us()
+        sound_us = await emergency_store.duration_us(self.database, self.sound)
         for name, valid, repeat_s in (("once", ONCE_VALID, None), ("repeated", REPEATED_VALID, REPEAT_S)):
             say(f"an alert that is to sound {name}, with {len(site.flapping)} uplinks that come and go")
             await self._quiet()
@@ -344,7 +344,7 @@ class _Bench:
                 site.devices,
                 valid=span,
                 margin_us=round(AT_THE_END / timedelta(microseconds=1)),
-                period_us=None if repeat_s is None else period_us + repeat_s * 1_000_000,
+                period_us=None if repeat_s is None else sound_us + repeat_s * 1_000_000,
             )
             first = trace.alert(answer["alert_id"]).first_starts()
             flaps[name] = asdict(found) | {
@@ -391,28 +391,6 @@ class _Bench:
         except BenchFailed:
             self.report["warnings"].append(f"classes of reach: {reach['classes']}")
         return reach
-
-    async def _message_of(self, alert_id: str) -> bytes:
-        return bytes(
-            await self.database.fetchval(
-                "SELECT message FROM control.alert_versions WHERE alert_id = $1 AND alert_version = 1",
-                uuid.UUID(alert_id),
-            )
-        )
-
-    async def _published_us(self, alert_id: str) -> int | None:
-        at = await self.database.fetchval(
-            "SELECT published_at FROM control.alert_versions WHERE alert_id = $1 AND alert_version = 1",
-            uuid.UUID(alert_id),
-        )
-        return None if at is None else round(at.timestamp() * 1e6)
-
-    async def _period_us(self) -> int:
-        """How long the sound of the alert lasts."""
-        lasts = await self.database.fetchval(
-            "SELECT duration_ms FROM control.media WHERE sha256 = $1", bytes.fromhex(self.sound)
-        )
-        return 1_000 * int(lasts)
 
     # --- with devices ------------------------------------------------------------------------------------------------
 
