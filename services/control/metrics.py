@@ -132,6 +132,16 @@ class ControlMetrics:
             "Devices that failed the last two tests of alerts, or more",
             registry=registry,
         )
+        self.requests_waiting = Gauge(
+            "control_operation_requests_waiting",
+            "Operations that wait for a second person's word",
+            registry=registry,
+        )
+        self.glass_broken = Gauge(
+            "control_broken_glass_unacknowledged",
+            "Operations that one person carried out alone, unknown to anybody else so far",
+            registry=registry,
+        )
         # --- proof
         self.followed_events = Counter(
             "control_followed_events_total", "Committed events read, by kind", ["kind"], registry=registry

@@ -17,7 +17,16 @@ from pydantic_core import PydanticCustomError
 
 from schemas.fields import Level
 from schemas.identifiers import BulletinId, UnitId
-from services.control.planning.policies import WEEKDAYS, Fallback, Policies, Policy, Quiet, Session, VolumeCap
+from services.control.planning.policies import (
+    WEEKDAYS,
+    Fallback,
+    Policies,
+    Policy,
+    Quiet,
+    SecondPerson,
+    Session,
+    VolumeCap,
+)
 from services.control.units import UnitTree
 
 _DAY_S = 86_400
@@ -76,6 +85,19 @@ class FallbackDocument(_Part):
     times: tuple[LocalTime, ...] = Field(min_length=1, max_length=_MOST)
 
 
+_Devices = Annotated[_Whole, Field(ge=1, le=1_000_000)]
+
+
+class SecondPersonDocument(_Part):
+    """From how many devices on an operation waits for another person with the same right; what is left out never waits.
+
+    `alerts`: to issue or change one, not to end it; `silences`: the kill switch and its end.
+    """
+
+    alerts: _Devices | None = None
+    silences: _Devices | None = None
+
+
 class PolicyDocument(_Part):
     """What a unit says for its ground; what it leaves out it says nothing about, and what holds above holds.
 
@@ -93,6 +115,7 @@ class PolicyDocument(_Part):
     approved_levels: tuple[Literal["normal", "priority"], ...] | None = Field(default=None, max_length=2)
     allows_direct_relays: _Flag | None = None
     may_stop_alerts_from_above: _Flag | None = None
+    second_person_from: SecondPersonDocument | None = None
     exceptions_by_approver: _Flag = False
     accepts_normal: _Flag = False
     fallback: FallbackDocument | None = None
@@ -129,6 +152,9 @@ class PolicyDocument(_Part):
             else frozenset(Level[each.upper()] for each in self.approved_levels),
             allows_direct_relays=self.allows_direct_relays,
             stops_alerts_from_above=self.may_stop_alerts_from_above,
+            second_person=None
+            if self.second_person_from is None
+            else SecondPerson(**self.second_person_from.model_dump()),
             exceptions_by_approver=self.exceptions_by_approver,
             accepts_normal=self.accepts_normal,
             fallback=None
@@ -148,6 +174,7 @@ FIELDS = {
     "max_session": "max_session_s",
     "max_day": "max_day_s",
     "stops_alerts_from_above": "may_stop_alerts_from_above",
+    "second_person": "second_person_from",
 }
 
 

@@ -132,6 +132,10 @@ class PolicySettings(SettingsGroup):
         default=False,
         description="whether an approver may approve a bulletin of their own (R-12); policies of units may forbid it",
     )
+    second_person_waits: Duration = Field(
+        default=timedelta(minutes=15),
+        description="how long an operation waits for the second person that a policy of units asks for",
+    )
     second_factor_needed: bool = Field(
         default=False,
         description="whether operations that ask for a second factor are refused to accounts that have none",

@@ -1,4 +1,4 @@
-"""The keeper of alerts: looks up whom they mean, follows what devices say, and lets them expire.
+"""The keeper of alerts: looks up whom they mean, follows what devices say, and lets them expire; also what waited in vain.
 
 All of it happens after an alert is on its way: nothing here stands between a person's word and the broker. Events are
 followed by a cursor of their own, one replica at a time; looking up an audience twice does no harm.
@@ -15,16 +15,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from schemas.audience import addresses
-from schemas.configuration import Ownership, Position
-from schemas.fields import DeviceKind
 from schemas.topics import AreaAlert
-from services.control import alerts
-from services.control.alerting import alert_store, messages, prompt_store, reach_store
+from services.control import alerts, operation_store, operations
+from services.control.alerting import alert_store, prompt_store, reach_store
+from services.control.alerting.addressing import addressed
 from services.control.alerting.model import Alert
 from services.control.alerting.prompt_store import Refused
 from services.control.alerting.reach import REASONS, Reach
-from services.control.alerting.reach_store import Candidate, Play, Told
+from services.control.alerting.reach_store import Play, Told
 from services.control.delivery import outbox
 from services.control.delivery.outbox import Publish
 from services.control.metrics import ControlMetrics
@@ -107,6 +105,8 @@ class AlertKeeper:
         for alert_id in waiting:
             async with self._database.transaction() as connection:
                 await self._look_up(connection, alert_id, tree, now=now)
+        async with self._database.transaction() as connection:
+            await operations.expire(connection, tree=tree, now=now)
         await self._expire(tree, now=now)
         await self._count(tree, now=now)
         return False
@@ -115,9 +115,12 @@ class AlertKeeper:
         """Tell monitoring how many are in force, and every few seconds whom they have not reached."""
         async with self._database.connection() as connection:
             counts = await reach_store.in_force(connection, now=now)
+            asked, alone = await operation_store.open_counts(connection)
             if self._counted_at is None or now >= self._counted_at + COUNT_EVERY:
                 self._counted_at = now
                 self._unreached(await self._reaches(connection, tree, now=now))
+        self._metrics.requests_waiting.set(asked)
+        self._metrics.glass_broken.set(alone)
         for purpose in ("alert", "silent_test", "audible_test", "silence"):
             self._metrics.alerts_in_force.labels(purpose).set(counts.get(purpose, 0))
 
@@ -163,9 +166,9 @@ class AlertKeeper:
         wish = alert.draft.audience
         ground = {below for unit in wish.units for below in tree.subtree(unit)}
         found = await reach_store.candidates(connection, ground, wish.devices)
-        addressed = await asyncio.to_thread(_addressed, alert, found, tree)
+        meant = await asyncio.to_thread(addressed, alert, found, tree)
         await reach_store.put_audience(
-            connection, alert.alert_id, alert.version, [(each.device_no, each.unit_id) for each in addressed], at=now
+            connection, alert.alert_id, alert.version, [(each.device_no, each.unit_id) for each in meant], at=now
         )
 
     async def _expire(self, tree: UnitTree, *, now: datetime) -> None:
@@ -185,33 +188,6 @@ class AlertKeeper:
             )
         if cleared:
             self._wake_alerts()
-
-
-def _addressed(alert: Alert, found: Iterable[Candidate], tree: UnitTree) -> list[Candidate]:
-    """Whom the alert means, by the rule devices go by, without the ground on which it was stopped."""
-    audience = messages.wire_audience(alert.draft.audience)
-    paths: dict[uuid.UUID, tuple[uuid.UUID, ...]] = {}
-    stopped = set(alert.stopped_in)
-    meant = []
-    for each in found:
-        path = paths.setdefault(each.unit_id, tree.path(each.unit_id))
-        is_meant = addresses(
-            audience,
-            device=each.device_id,
-            kind=DeviceKind[each.kind.upper()],
-            ownership=Ownership[each.ownership.upper()],
-            membership=path,
-            position=_position(each),
-        )
-        if is_meant and stopped.isdisjoint(path):
-            meant.append(each)
-    return meant
-
-
-def _position(each: Candidate) -> Position | None:
-    if each.latitude is None or each.longitude is None:
-        return None
-    return Position(latitude_e6=round(each.latitude * 1e6), longitude_e6=round(each.longitude * 1e6))
 
 
 def _words(told: Iterable[Told]) -> Iterable[tuple[uuid.UUID, Told, int, str, str | None]]:

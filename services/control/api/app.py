@@ -30,6 +30,7 @@ from services.control.api.routes import (
     health,
     media,
     offers,
+    operation_requests,
     overview,
     policies,
     priorities,
@@ -50,6 +51,7 @@ _OPENAPI = "/api/v1/openapi.json"
 
 _ROUTERS = (
     alerts.router,
+    operation_requests.router,
     sessions.router,
     second_factor.router,
     accounts.router,

@@ -162,6 +162,8 @@ LocalDayOrMoment = Annotated[
 ]
 SessionCode = Annotated[str, Field(min_length=1, max_length=40, pattern="^[a-z0-9][a-z0-9_-]*$")]
 Sha256Text = Annotated[str, Field(max_length=200), AfterValidator(_sha256)]
+# Long enough to be a reason and not a sigh.
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=20, max_length=500), AfterValidator(_tidy)]
 Why = Annotated[str, _text(500), AfterValidator(_tidy)]
 TopicText = Annotated[str, Field(min_length=1, max_length=256)]
 Percent = Annotated[Whole, Field(ge=0, le=100)]

@@ -6,15 +6,23 @@ import enum
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Header, Query
 
 from services.control import second_factor_store, second_factors
 from services.control.api.context import Caller, Services
+from services.control.api.fields import Reason
 from services.control.errors import Forbidden
 
 HEADER = "Loa-Second-Factor"
 GivenCode = Annotated[
     str | None, Header(alias=HEADER, max_length=64, description="a code of the second factor, for this request alone")
+]
+BreakGlass = Annotated[
+    Reason | None,
+    Query(
+        description="do alone what policy wants a second person for, and why: told to everybody above and below until "
+        "another person has acknowledged it; needs a second factor in any case"
+    ),
 ]
 HOLDS = timedelta(minutes=10)  # how long a session that showed its factor need not show it again
 
@@ -30,14 +38,20 @@ class Operation(enum.StrEnum):
     AREA_VOLUME = "area_volume"
     MANAGE_KEYS = "manage_keys"
     BREAK_GLASS = "break_glass"
+    SECOND_PERSON = "second_person"
 
 
-async def demand(services: Services, caller: Caller, operation: Operation, *, code: str | None) -> None:
+async def demand(
+    services: Services, caller: Caller, operation: Operation, *, code: str | None, alone: str | None = None
+) -> None:
     """Let through who has shown the second factor, in the session or by `code`, which is then used up.
 
-    An account without a factor is let through unless the province's policy asks everybody for one.
+    An account without a factor is let through unless the province's policy asks everybody for one. Whoever acts `alone`
+    needs one whatever the policy.
     Raises `Forbidden`, or what a wrong code raises.
     """
+    if alone is not None:
+        operation = Operation.BREAK_GLASS
     if code is not None:
         await second_factors.show(
             services.database,
@@ -55,5 +69,5 @@ async def demand(services: Services, caller: Caller, operation: Operation, *, co
         factor = await second_factor_store.factor(connection, caller.actor.account_id)
     if factor is not None and factor.confirmed_at is not None:
         raise Forbidden("second_factor_needed", members={"operation": operation.value})
-    if services.policy.second_factor_needed:
+    if services.policy.second_factor_needed or alone is not None:
         raise Forbidden("second_factor_not_enrolled", members={"operation": operation.value})

@@ -55,6 +55,53 @@ PROBLEMS: dict[str, Parts] = {
         ("Cảnh báo đã thay đổi quá nhiều lần", "The alert has changed too often"),
         ("Hãy phát một cảnh báo mới.", "Issue a new alert instead."),
     ),
+    "request_not_found": _problem(
+        ("Không có yêu cầu này", "There is no such request"),
+        ("Không tìm thấy yêu cầu {id}.", "Request {id} was not found."),
+    ),
+    "second_person_is_the_first": _problem(
+        ("Cần một người khác", "Another person is needed"),
+        (
+            "Người đã yêu cầu không thể tự xác nhận, dù bằng phiên hay mã truy cập nào; hãy nhờ đồng nghiệp có cùng quyền.",
+            "Whoever asked cannot confirm it, in no session and with no token; ask a colleague with the same right.",
+        ),
+    ),
+    "request_is_another": _problem(
+        ("Nội dung xác nhận không khớp", "What was confirmed is not what was asked for"),
+        (
+            "Hãy đọc lại yêu cầu rồi gửi đúng mã kiểm (digest) đang hiển thị.",
+            "Read the request again and send the digest it shows.",
+        ),
+    ),
+    "request_outdated": _problem(
+        ("Cảnh báo đã thay đổi", "The alert has changed"),
+        (
+            "“{headline}” không còn là phiên bản mà người yêu cầu đã đọc; hãy yêu cầu lại.",
+            "“{headline}” is not the version any more that was read by who asked; it has to be asked for again.",
+        ),
+    ),
+    "request_expired": _problem(
+        ("Yêu cầu đã hết hạn", "The request has run out"),
+        ("Không ai xác nhận trước {ended}; hãy yêu cầu lại.", "Nobody confirmed it until {ended}; ask again."),
+    ),
+    "request_decided": _problem(
+        ("Yêu cầu đã được quyết định", "The request has been decided on"),
+        ("Trạng thái hiện tại: {state}.", "It stands as: {state}."),
+    ),
+    "first_person_may_no_longer": _problem(
+        ("Người yêu cầu không còn quyền", "Who asked may not do it any more"),
+        (
+            "Tài khoản {login} đã bị khóa hoặc không còn quyền trên địa bàn này.",
+            "The account {login} is disabled, or has no right over all of this ground any more.",
+        ),
+    ),
+    "nothing_to_acknowledge": _problem(
+        ("Không có gì để ghi nhận", "There is nothing to acknowledge"),
+        (
+            "Thao tác này không phải do một người làm một mình, hoặc đã có người ghi nhận.",
+            "It was not done by one person alone, or somebody has acknowledged it already.",
+        ),
+    ),
     "two_files_expected": _problem(
         ("Cần gửi hai tệp trong một biểu mẫu", "A form with two files is expected"),
         (

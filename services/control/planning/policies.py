@@ -79,6 +79,26 @@ class Fallback:
     times: tuple[time, ...]
 
 
+class Danger(enum.StrEnum):
+    """What a second person may be asked for. Stable words of the API."""
+
+    ALERTS = "alerts"  # to issue or change one
+    SILENCES = "silences"  # the kill switch and its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondPerson:
+    """From how many devices on an operation needs another person's word; None: this unit does not ask for one."""
+
+    alerts: int | None = None
+    silences: int | None = None
+
+    def needed_from(self, danger: Danger) -> int | None:
+        """The least size that needs one."""
+        value: int | None = getattr(self, danger.value)
+        return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What one unit says for its ground; None, or nothing, where it says nothing.
@@ -100,6 +120,7 @@ class Policy:
     approved_levels: frozenset[Level] | None = None
     allows_direct_relays: bool | None = None
     stops_alerts_from_above: bool | None = None  # units below may end an alert on their own ground (default: no)
+    second_person: SecondPerson | None = None
     exceptions_by_approver: bool = False
     accepts_normal: bool = False
     fallback: Fallback | None = None
@@ -296,6 +317,15 @@ class EffectivePolicy:
     def allows_direct_relays(self) -> bool:
         """Whether devices may take a relay from a source that nobody signs."""
         return all(policy.allows_direct_relays is not False for policy in self.policies)
+
+    def second_person_from(self, danger: Danger) -> tuple[int, UnitId] | None:
+        """From how many devices on an operation of this unit needs a second person, and who says so; None: never."""
+        said = (
+            (least, policy.unit_id)
+            for policy in self.policies
+            if policy.second_person is not None and (least := policy.second_person.needed_from(danger)) is not None
+        )
+        return min(said, key=lambda each: each[0], default=None)
 
     @property
     def fallback(self) -> Fallback | None:
@@ -571,6 +601,11 @@ def _loosens(own: _Limits, above: _Limits) -> Iterator[Fault]:
         yield loosening("forbids_self_approval")
     if mine.allows_direct_relays and theirs.allows_direct_relays is False:
         yield loosening("allows_direct_relays")
+    if mine.second_person is not None and theirs.second_person is not None:
+        for danger in Danger:
+            wanted, least = mine.second_person.needed_from(danger), theirs.second_person.needed_from(danger)
+            if wanted is not None and least is not None and wanted > least:
+                yield loosening("second_person", f"{danger.value} {least}")
     if mine.approved_levels is not None and (missing := (theirs.approved_levels or frozenset()) - mine.approved_levels):
         yield loosening("approved_levels", " ".join(level.name.lower() for level in sorted(missing)))
     if mine.fallback is not None and (at := _quiet_time(mine.fallback, above)) is not None:

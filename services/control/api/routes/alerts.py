@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -15,7 +17,7 @@ from pydantic import Field
 from schemas.alerts import Purpose
 from schemas.fields import ResumePolicy
 from schemas.identifiers import AlertId, DeviceId, UnitId
-from services.control import alerts, policies, policy_store, versions
+from services.control import alerts, operations, policies, policy_store, versions
 from services.control.alerting import (
     alert_store,
     cap,
@@ -77,9 +79,12 @@ from services.control.api.fields import (
     Title,
     Whole,
 )
-from services.control.api.step_up import GivenCode, Operation
+from services.control.api.requests import RequestView, means, request_view
+from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Invalid
+from services.control.metrics import ControlMetrics
+from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.shared.database.pool import Connection
 
@@ -91,6 +96,8 @@ Silencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.BODY)]
 IfMatch = Annotated[
     str | None, Header(description="ETag of the version that is meant; * : whatever it says by now, for ending it")
 ]
+# What one person alone may not do waits for another: the answer says where.
+_WAITING: dict[int | str, dict[str, Any]] = {202: {"model": RequestView, "description": "it waits for a second person"}}
 
 
 class PointBody(Body):
@@ -260,6 +267,7 @@ class CapTakenView(Answer):
     taken: bool
     remarks: list[str]
     alert: AlertView | None
+    request: RequestView | None = Field(description="where it waits for a second person")
 
 
 class ReachCountView(Answer):
@@ -316,7 +324,7 @@ class ReachView(Answer):
     next_after: str | None
 
 
-@router.post("/alerts", status_code=201, responses=documented([401, 403, 404, 422, 429, 503]))
+@router.post("/alerts", status_code=201, responses=_WAITING | documented([401, 403, 404, 422, 429, 503]))
 async def issue_alert(
     body: AlertBody,
     caller: Releaser,
@@ -324,25 +332,25 @@ async def issue_alert(
     services: Parts,
     metrics: Metered,
     second_factor: GivenCode = None,
-) -> AlertView:
-    """Issue it: when this returns, it is on its way to every device of the areas."""
-    await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor)
+    break_glass: BreakGlass = None,
+) -> AlertView | RequestView:
+    """Issue it: when this returns 201, it is on its way to every device of the areas."""
+    await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
     unit_id, purpose = UnitId(body.unit_id), Purpose[body.purpose.upper()]
     draft = body.draft(unit_id, purpose)
 
-    async def do(connection: Connection) -> Alert:
+    async def wanted(connection: Connection) -> operations.Operation:
         said = await _with_sound(connection, draft)
         if purpose is Purpose.AUDIBLE_TEST:
             zone = ZoneInfo(services.policy.time_zone)
             await testing.check_hours(connection, said.audience, caller.rights.tree, zone, now=caller.now)
-        return await alerts.issue(connection, said, by=_by(caller), keyring=services.keyring, now=caller.now)
+        return operations.issuing(said)
 
-    return await _carried_out(
-        services, caller, metrics, response, "alert_issue", None, unit_id, {"headline": draft.headline}, do
-    )
+    attempt = Attempt(action="alert_issue", unit_id=unit_id, facts={"headline": draft.headline})
+    return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
-@router.post("/alerts/{alert_id}/update", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
+@router.post("/alerts/{alert_id}/update", responses=_WAITING | documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def update_alert(
     alert_id: uuid.UUID,
     body: ContentBody,
@@ -352,17 +360,18 @@ async def update_alert(
     metrics: Metered,
     if_match: IfMatch = None,
     second_factor: GivenCode = None,
-) -> AlertView:
+    break_glass: BreakGlass = None,
+) -> AlertView | RequestView:
     """Say something else in its place; If-Match names the version that was read."""
-    await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor)
+    await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
 
-    async def do(connection: Connection) -> Alert:
+    async def wanted(connection: Connection) -> operations.Operation:
         alert = await _locked(connection, alert_id, if_match, body, silence=False)
         draft = await _with_sound(connection, body.draft(alert.draft.unit_id, alert.draft.purpose))
-        return await alerts.update(connection, alert, draft, by=_by(caller), keyring=services.keyring, now=caller.now)
+        return operations.updating(alert, draft)
 
-    facts = {"headline": body.texts[0].headline}
-    return await _carried_out(services, caller, metrics, response, "alert_update", alert_id, None, facts, do)
+    attempt = Attempt(action="alert_update", alert_id=alert_id, facts={"headline": body.texts[0].headline})
+    return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
 @router.post("/alerts/{alert_id}/cancel", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
@@ -382,7 +391,8 @@ async def cancel_alert(
         alert = await _locked(connection, alert_id, if_match, None, silence=False)
         return await alerts.cancel(connection, alert, by=_by(caller), keyring=services.keyring, now=caller.now)
 
-    return await _carried_out(services, caller, metrics, response, "alert_cancel", alert_id, None, {}, do)
+    attempt = Attempt(action="alert_cancel", alert_id=alert_id)
+    return await _carried_out(services, caller, metrics, response, attempt, do)
 
 
 @router.post("/alerts/{alert_id}/stop", responses=documented([401, 403, 404, 409, 422, 429, 503]))
@@ -413,8 +423,8 @@ async def stop_alert(
             now=caller.now,
         )
 
-    facts = {"unit_id": str(unit_id)}
-    return await _carried_out(services, caller, metrics, response, "alert_stop", alert_id, unit_id, facts, do)
+    attempt = Attempt(action="alert_stop", alert_id=alert_id, unit_id=unit_id, facts={"unit_id": str(unit_id)})
+    return await _carried_out(services, caller, metrics, response, attempt, do)
 
 
 @router.get("/alerts", responses=documented([401, 403, 422]))
@@ -473,14 +483,16 @@ async def get_cap(
     return Response(document, media_type=cap.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
 
-@router.post("/cap", responses=documented([400, 401, 403, 409, 413, 422, 429, 503]))
+@router.post("/cap", responses=_WAITING | documented([400, 401, 403, 409, 413, 422, 429, 503]))
 async def take_cap(
     request: Request,
     unit_id: uuid.UUID,
     caller: Releaser,
     services: Parts,
+    response: Response,
     metrics: Metered,
     second_factor: GivenCode = None,
+    break_glass: BreakGlass = None,
 ) -> CapTakenView:
     """Take in a CAP 1.2 document (the body) as the word of a unit: its Alert, Update or Cancel is in force at once.
 
@@ -493,27 +505,33 @@ async def take_cap(
         raise Invalid(*reading.faults)
     remarks = [each.code for each in reading.remarks]
     if not cap_intake.is_for_the_air(message):
-        return CapTakenView(taken=False, remarks=remarks, alert=None)
+        return CapTakenView(taken=False, remarks=remarks, alert=None, request=None)
     ending = message.message_type is cap.MessageType.CANCEL
     await step_up.demand(
-        services, caller, Operation.CANCEL_ALERT if ending else Operation.RELEASE_ALERT, code=second_factor
+        services,
+        caller,
+        Operation.CANCEL_ALERT if ending else Operation.RELEASE_ALERT,
+        code=second_factor,
+        alone=break_glass,
     )
     hand = Hand(actor=caller.actor, origin=caller.origin, now=caller.now)
     await templates.lay_out_tones(services.database, services.workshop, caller.rights.tree, hand=hand)
-    facts = {"identifier": message.identifier[:200], "sender": message.sender[:200]}
-    where = UnitId(unit_id)
-    async with (
-        on_record(services, caller, metrics, action="cap", subject="alert:new", unit_id=where, facts=facts),
-        services.database.transaction() as connection,
-    ):
-        tone = (await template_store.tones(connection))[Tone.WARNING]
-        taking = cap_intake.Taking(
-            message=message, document=document, unit_id=where, tone=tone, by=_by(caller), now=caller.now
+    attempt = Attempt(
+        action="cap",
+        unit_id=UnitId(unit_id),
+        facts={"identifier": message.identifier[:200], "sender": message.sender[:200]},
+    )
+    operation = operations.taking_cap(UnitId(unit_id), document, summary=message.identifier[:120])
+    settle = operations.carry_out if ending else operations.settle
+    async with _attempted(services, caller, metrics, attempt) as connection:
+        outcome = await settle(
+            connection, operation, by=_by(caller), means=means(services, break_glass), now=caller.now
         )
-        alert = await cap_intake.take(connection, taking, keyring=services.keyring)
-    services.wake_alerts()
-    metrics.alerts_issued.labels("cap").inc()
-    return CapTakenView(taken=True, remarks=remarks, alert=_view(alert))
+    if isinstance(outcome, Waiting):
+        waiting = await _accepted(services, response, outcome)
+        return CapTakenView(taken=False, remarks=remarks, alert=None, request=waiting)
+    alert = _done(services, metrics, response, "cap", outcome)
+    return CapTakenView(taken=True, remarks=remarks, alert=alert, request=None)
 
 
 @router.get("/alerts/{alert_id}/reach", responses=documented([401, 403, 404, 422]))
@@ -539,7 +557,7 @@ async def get_reach(
     return _reach_view(alert, found, repetitions, words, reached, reason, after, limit)
 
 
-@router.post("/silences", status_code=201, responses=documented([401, 403, 404, 422, 429, 503]))
+@router.post("/silences", status_code=201, responses=_WAITING | documented([401, 403, 404, 422, 429, 503]))
 async def silence(
     body: SilenceBody,
     caller: Silencer,
@@ -547,9 +565,10 @@ async def silence(
     services: Parts,
     metrics: Metered,
     second_factor: GivenCode = None,
-) -> AlertView:
+    break_glass: BreakGlass = None,
+) -> AlertView | RequestView:
     """The kill switch (S-04): one device, a unit's subtree, or everything below the root. At once, signed, retained."""
-    await step_up.demand(services, caller, Operation.KILL_SWITCH, code=second_factor)
+    await step_up.demand(services, caller, Operation.KILL_SWITCH, code=second_factor, alone=break_glass)
     unit_id = UnitId(body.unit_id)
     until = body.valid_until.astimezone(UTC) if body.valid_until is not None else caller.now + LONGEST_SILENCE
     draft = AlertDraft(
@@ -561,14 +580,15 @@ async def silence(
         valid_until=until,
     )
 
-    async def do(connection: Connection) -> Alert:
-        return await alerts.issue(connection, draft, by=_by(caller), keyring=services.keyring, now=caller.now)
+    async def wanted(connection: Connection) -> operations.Operation:
+        del connection
+        return operations.issuing(draft)
 
-    facts = {"reason": body.reason}
-    return await _carried_out(services, caller, metrics, response, "silence", None, unit_id, facts, do)
+    attempt = Attempt(action="silence", unit_id=unit_id, facts={"reason": body.reason})
+    return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
-@router.post("/silences/{alert_id}/release", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
+@router.post("/silences/{alert_id}/release", responses=_WAITING | documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def release(
     alert_id: uuid.UUID,
     body: ReleaseBody,
@@ -578,54 +598,101 @@ async def release(
     metrics: Metered,
     if_match: IfMatch = None,
     second_factor: GivenCode = None,
-) -> AlertView:
+    break_glass: BreakGlass = None,
+) -> AlertView | RequestView:
     """Controlled return: first the units and devices named, and the rest with a release that names none."""
-    await step_up.demand(services, caller, Operation.END_SILENCE, code=second_factor)
+    await step_up.demand(services, caller, Operation.END_SILENCE, code=second_factor, alone=break_glass)
 
-    async def do(connection: Connection) -> Alert:
-        found = await _locked(connection, alert_id, if_match, body, silence=True)
-        by = _by(caller, note=body.note or None)
-        if not body.except_units and not body.except_devices:
-            return await alerts.cancel(connection, found, by=by, keyring=services.keyring, now=caller.now)
-        return await alerts.release_part(
-            connection,
-            found,
+    async def wanted(connection: Connection) -> operations.Operation:
+        return operations.releasing(
+            await _locked(connection, alert_id, if_match, body, silence=True),
             units=tuple(map(UnitId, body.except_units)),
             devices=tuple(map(DeviceId, body.except_devices)),
-            by=by,
-            keyring=services.keyring,
-            now=caller.now,
+            note=body.note,
         )
 
-    return await _carried_out(services, caller, metrics, response, "silence_release", alert_id, None, {}, do)
+    attempt = Attempt(action="silence_release", alert_id=alert_id)
+    return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
 # --- carrying out ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What is tried, as the audit names it if it is refused."""
+
+    action: str
+    alert_id: uuid.UUID | None = None
+    unit_id: UnitId | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def _attempted(
+    services: Services, caller: Caller, metrics: ControlMetrics, attempt: Attempt
+) -> AsyncIterator[Connection]:
+    """One transaction; what is refused in it is on record too."""
+    async with (
+        on_record(
+            services,
+            caller,
+            metrics,
+            action=attempt.action,
+            subject=f"alert:{attempt.alert_id}" if attempt.alert_id is not None else "alert:new",
+            unit_id=attempt.unit_id if attempt.unit_id is not None else caller.actor.unit_id,
+            facts=attempt.facts,
+        ),
+        services.database.transaction() as connection,
+    ):
+        yield connection
+
+
 async def _carried_out(
     services: Services,
     caller: Caller,
-    metrics: Metered,
+    metrics: ControlMetrics,
     response: Response,
-    action: str,
-    alert_id: uuid.UUID | None,
-    unit_id: UnitId | None,
-    facts: dict[str, Any],
-    do: Any,
+    attempt: Attempt,
+    do: Callable[[Connection], Awaitable[Alert]],
 ) -> AlertView:
-    """One transaction, and then the lane of this process is woken; what is refused is on record too."""
-    subject = f"alert:{alert_id}" if alert_id is not None else "alert:new"
-    where = unit_id if unit_id is not None else caller.actor.unit_id
-    async with (
-        on_record(services, caller, metrics, action=action, subject=subject, unit_id=where, facts=facts),
-        services.database.transaction() as connection,
-    ):
-        alert: Alert = await do(connection)
+    async with _attempted(services, caller, metrics, attempt) as connection:
+        alert = await do(connection)
+    return _done(services, metrics, response, attempt.action, alert)
+
+
+async def _settled(
+    services: Services,
+    caller: Caller,
+    metrics: ControlMetrics,
+    response: Response,
+    attempt: Attempt,
+    wanted: Callable[[Connection], Awaitable[operations.Operation]],
+    alone: str | None,
+) -> AlertView | RequestView:
+    """Carried out; or, where a policy asks for a second person, 202 and the address at which it waits for one."""
+    async with _attempted(services, caller, metrics, attempt) as connection:
+        operation = await wanted(connection)
+        outcome = await operations.settle(
+            connection, operation, by=_by(caller), means=means(services, alone), now=caller.now
+        )
+    if isinstance(outcome, Waiting):
+        return await _accepted(services, response, outcome)
+    return _done(services, metrics, response, attempt.action, outcome)
+
+
+def _done(services: Services, metrics: ControlMetrics, response: Response, action: str, alert: Alert) -> AlertView:
+    """The lane of this process is woken, and the answer says what stands now."""
     services.wake_alerts()
     metrics.alerts_issued.labels(action).inc()
     response.headers["ETag"] = versions.etag(alert.version)
     return _view(alert)
+
+
+async def _accepted(services: Services, response: Response, request: Waiting) -> RequestView:
+    response.status_code = HTTPStatus.ACCEPTED
+    response.headers["Location"] = f"/api/v1/operation-requests/{request.request_id}"
+    return await request_view(services, request)
 
 
 async def _with_sound(connection: Connection, draft: AlertDraft) -> AlertDraft:
@@ -662,8 +729,8 @@ async def _seen(connection: Connection, alert_id: uuid.UUID, caller: Caller) -> 
     return alert if is_seen else alert_store.none_such(alert_id)
 
 
-def _by(caller: Caller, *, note: str | None = None) -> By:
-    return By(tree=caller.rights.tree, rights=caller.rights, actor=caller.actor, origin=caller.origin, note=note)
+def _by(caller: Caller) -> By:
+    return By(tree=caller.rights.tree, rights=caller.rights, actor=caller.actor, origin=caller.origin)
 
 
 def _point(body: PointBody) -> Point:

@@ -10,19 +10,22 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from schemas.identifiers import UnitId
-from services.control import airing_store, audit, fleet, fleet_store
+from services.control import airing_store, audit, fleet, fleet_store, operation_store
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer
+from services.control.api.requests import RequestView, over_and_under, request_views
 from services.control.api.views import ProofView, TallyView, proof_view, tally_views
 from services.control.errors import Fault, Invalid
+from services.control.operation_store import RequestState
 from services.control.permissions import Permission
 
 router = APIRouter(prefix="/api/v1", tags=["overview"])
 
 Watcher = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.ANYWHERE)]
 Auditor = Annotated[Caller, requires(Permission.SEE_AUDIT, Scope.ANYWHERE)]
+_BROKEN_GLASS_SHOWN = 20
 
 
 class TotalsView(Answer):
@@ -42,6 +45,9 @@ class TotalsView(Answer):
     emissions_played: int
     emissions_unexplained: int
     proof: ProofView
+    broken_glass: list[RequestView] = Field(
+        description="what one person did alone, on this ground or above it, and nobody else has acknowledged yet"
+    )
 
 
 class AuditView(Answer):
@@ -78,6 +84,13 @@ async def totals(
         tally = fleet.tally_of(await fleet_store.counts(connection, units, now=caller.now))
         database = await fleet_store.storage_mode(connection)
         stranded = await fleet_store.silent_replicas(connection)
+        alone = await operation_store.requests_on(
+            connection,
+            over_and_under(caller, units),
+            states=(RequestState.ALONE,),
+            is_unacknowledged=True,
+            limit=_BROKEN_GLASS_SHOWN,
+        )
     return TotalsView(
         at=caller.now,
         database=database,
@@ -91,6 +104,7 @@ async def totals(
         emissions_played=proof.played,
         emissions_unexplained=proof.unexplained,
         proof=proof_view(proof),
+        broken_glass=await request_views(services, alone),
     )
 
 

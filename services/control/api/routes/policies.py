@@ -93,6 +93,9 @@ class EffectiveView(Answer):
     forbids_self_approval: LimitView
     approved_levels: list[LimitView] = Field(description="levels that wait for a named approver")
     allows_direct_relays: LimitView
+    second_person_from: dict[planning.Danger, LimitView] = Field(
+        description="operations of this unit that wait for a second person, and from how many devices on"
+    )
     exceptions_by_approver: list[UnitRef] = Field(description="units that let an approver except from their limits")
     fallback: FallbackView | None
 
@@ -277,6 +280,11 @@ def effective_view(
             if level in (policy.approved_levels or ())
         ],
         allows_direct_relays=LimitView(value=no_relays is None, unit=ref(no_relays) if no_relays else None),
+        second_person_from={
+            danger: LimitView(value=found[0], unit=unit_ref(tree, found[1]))
+            for danger in planning.Danger
+            if (found := effective.second_person_from(danger)) is not None
+        },
         exceptions_by_approver=[ref(policy) for policy in path if policy.exceptions_by_approver],
         fallback=FallbackView(
             unit=ref(fallback), bulletin_id=fallback.fallback.bulletin_id, times=fallback.fallback.times

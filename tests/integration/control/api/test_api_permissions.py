@@ -145,6 +145,12 @@ MAY: dict[str, set[Role]] = {
     "POST /api/v1/cap": {Role.OPERATOR},
     "POST /api/v1/silences": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/silences/{alert_id}/release": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /api/v1/operation-requests": SEEING,
+    "GET /api/v1/operation-requests/{request_id}": SEEING,
+    # Of an alert; `test_api_second_person` has the others.
+    "POST /api/v1/operation-requests/{request_id}/confirm": {Role.OPERATOR},
+    "POST /api/v1/operation-requests/{request_id}/refuse": {Role.OPERATOR},
+    "POST /api/v1/operation-requests/{request_id}/acknowledge": {Role.OPERATOR},
     "GET /api/v1/alert-templates": SEEING,
     "POST /api/v1/alert-templates": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /api/v1/alert-templates/{template_id}": SEEING,
@@ -205,6 +211,7 @@ EVERYWHERE = {
     "GET /api/v1/offers/counts",
     "GET /api/v1/policy-exceptions",
     "GET /api/v1/alerts",
+    "GET /api/v1/operation-requests",
     "GET /api/v1/alert-templates",
     "GET /api/v1/alert-templates/{template_id}",
     "GET /api/v1/alert-tests/failing",
@@ -218,6 +225,7 @@ WHERE_IT_SOUNDS = {
     "GET /api/v1/alerts/{alert_id}/cap",
     "GET /api/v1/alerts/{alert_id}/reach",
     "GET /api/v1/alerts/{alert_id}/test-results",
+    "GET /api/v1/operation-requests/{request_id}",
 }
 # Who may do it somewhere and tries it elsewhere is on record as well (S-08).
 REFUSALS_ON_RECORD = {
@@ -228,6 +236,9 @@ REFUSALS_ON_RECORD = {
     "POST /api/v1/cap",
     "POST /api/v1/silences",
     "POST /api/v1/silences/{alert_id}/release",
+    "POST /api/v1/operation-requests/{request_id}/confirm",
+    "POST /api/v1/operation-requests/{request_id}/refuse",
+    "POST /api/v1/operation-requests/{request_id}/acknowledge",
 }
 OWN = {
     "GET /api/v1/sessions",
@@ -310,6 +321,7 @@ for listed in (
     "offers/counts",
     "policy-exceptions",
     "alerts",
+    "operation-requests",
     "alert-templates",
     "totals",
     "audit",
@@ -593,6 +605,49 @@ async def _(api: Api, unit: str) -> Ask:
 async def _(api: Api, unit: str) -> Ask:
     made = await _made_by_the_province(api, "/api/v1/silences", _silence_body(api, unit))
     return Ask(f"/api/v1/silences/{made['alert_id']}/release", {"json": {}, "headers": {"If-Match": '"1"'}})
+
+
+async def _waiting(api: Api, unit: str) -> dict[str, Any]:
+    """An alert of the unit that waits for a second person; the policy that asked for one is gone again."""
+    await add_device(api, unit)
+    body = await _alert_content(api, unit) | {"unit_id": str(api.units[unit])}
+    operator = await api.person((Role.OPERATOR, "24"))
+    await api.execute(
+        "INSERT INTO control.policies (unit_id, body, changed_at, changed_by) SELECT $1, $2, now(), account_id"
+        " FROM control.accounts LIMIT 1 ON CONFLICT (unit_id) DO UPDATE SET body = policies.body || excluded.body",
+        api.units[unit],
+        {"second_person_from": {"alerts": 1}},
+    )
+    answer = await api.client.post("/api/v1/alerts", json=body, headers=operator)
+    assert answer.status_code == 202, answer.text
+    await api.execute("UPDATE control.policies SET body = body - 'second_person_from'")
+    request: dict[str, Any] = answer.json()
+    return request
+
+
+@example("GET", "/api/v1/operation-requests/{request_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/operation-requests/{(await _waiting(api, unit))['request_id']}")
+
+
+@example("POST", "/api/v1/operation-requests/{request_id}/confirm")
+async def _(api: Api, unit: str) -> Ask:
+    request = await _waiting(api, unit)
+    return Ask(
+        f"/api/v1/operation-requests/{request['request_id']}/confirm", {"json": {"digest": request["digest"]}}
+    )
+
+
+@example("POST", "/api/v1/operation-requests/{request_id}/refuse")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/operation-requests/{(await _waiting(api, unit))['request_id']}/refuse", {"json": {}})
+
+
+@example("POST", "/api/v1/operation-requests/{request_id}/acknowledge")
+async def _(api: Api, unit: str) -> Ask:
+    request_id = (await _waiting(api, unit))["request_id"]
+    await api.execute("UPDATE control.operation_requests SET state = 'alone', note = 'x'")
+    return Ask(f"/api/v1/operation-requests/{request_id}/acknowledge")
 
 
 def _template_body(api: Api, unit: str) -> dict[str, Any]:

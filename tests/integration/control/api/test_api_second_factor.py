@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from services.control.permissions import Role
 from services.control.settings import PolicySettings
 from services.control.trust import totp
 from services.control.trust.secret_box import SecretBox
-from tests.support.control_api import PASSWORD, Api, an_api
+from tests.support.control_api import Api, an_api
 from tests.support.database import TestDatabase
+from tests.support.people import FACTOR, somebody
 
 pytestmark = pytest.mark.integration
 
-FACTOR = "/api/v1/account/second-factor"
 SHOW = "/api/v1/sessions/current/second-factor"
 SOURCES = "/api/v1/relay-sources"
-
-
-@dataclass(slots=True)
-class Person:
-    """Somebody logged in, with an app."""
-
-    api: Api
-    account_id: str
-    csrf: dict[str, str]
-    secret: bytes = b""
-    recovery: tuple[str, ...] = ()
-
-    def code(self) -> str:
-        return totp.code_at(self.secret, totp.step_at(self.api.clock.now))
-
-    async def post(self, path: str, json: Any = None, **headers: str) -> httpx.Response:
-        return await self.api.client.post(path, json=json, headers={**self.csrf, **headers})
-
-    async def enrol(self) -> None:
-        begun = await self.post(FACTOR)
-        assert begun.status_code == 201, begun.text
-        text = begun.json()["secret"]
-        self.secret = base64.b32decode(text + "=" * (-len(text) % 8))
-        confirmed = await self.post(f"{FACTOR}/confirm", {"code": self.code()})
-        assert confirmed.status_code == 200, confirmed.text
-        self.recovery = tuple(confirmed.json()["recovery_codes"])
-
-
-async def somebody(api: Api, role: Role = Role.OPERATOR) -> Person:
-    account = await api.account((role, "1"))
-    response = await api.client.post("/api/v1/sessions", json={"login": account.login, "password": PASSWORD})
-    return Person(api, str(account.account_id), {"X-CSRF-Token": response.json()["csrf_token"]})
 
 
 def source(api: Api) -> dict[str, Any]:
