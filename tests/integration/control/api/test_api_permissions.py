@@ -633,9 +633,7 @@ async def _(api: Api, unit: str) -> Ask:
 @example("POST", "/api/v1/operation-requests/{request_id}/confirm")
 async def _(api: Api, unit: str) -> Ask:
     request = await _waiting(api, unit)
-    return Ask(
-        f"/api/v1/operation-requests/{request['request_id']}/confirm", {"json": {"digest": request["digest"]}}
-    )
+    return Ask(f"/api/v1/operation-requests/{request['request_id']}/confirm", {"json": {"digest": request["digest"]}})
 
 
 @example("POST", "/api/v1/operation-requests/{request_id}/refuse")

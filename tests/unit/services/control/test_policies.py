@@ -10,7 +10,7 @@ import pytest
 
 from schemas.fields import Level
 from schemas.identifiers import BulletinId, UnitId
-from services.control.planning.policies import Fallback, Policy, Quiet, Session, VolumeCap
+from services.control.planning.policies import Fallback, Policy, Quiet, SecondPerson, Session, VolumeCap
 from services.control.policies import NOTHING_SAID, PolicyDocument, may_approve_own, planning_policy
 from services.control.units import UnitTree, UnitVersion
 
@@ -35,6 +35,7 @@ BODY = {
     "forbids_self_approval": True,
     "approved_levels": ["priority"],
     "allows_direct_relays": False,
+    "second_person_from": {"alerts": 500},
     "exceptions_by_approver": True,
     "accepts_normal": True,
     "fallback": {"bulletin_id": str(uuid.UUID(int=9)), "times": ["06:00"]},
@@ -53,6 +54,7 @@ def test_a_document_says_what_planning_reads() -> None:
         forbids_self_approval=True,
         approved_levels=frozenset({Level.PRIORITY}),
         allows_direct_relays=False,
+        second_person=SecondPerson(alerts=500),
         exceptions_by_approver=True,
         accepts_normal=True,
         fallback=Fallback(bulletin_id=BulletinId(uuid.UUID(int=9)), times=(time(6),)),

@@ -17,6 +17,7 @@ from services.control.planning import policies
 from services.control.planning.policies import (
     WEEKDAYS,
     Budget,
+    Danger,
     EffectivePolicy,
     Fallback,
     Fault,
@@ -27,6 +28,7 @@ from services.control.planning.policies import (
     Policy,
     Quiet,
     Rule,
+    SecondPerson,
     Session,
     VolumeCap,
     effective,
@@ -510,6 +512,7 @@ ABOVE = effective(
             forbids_self_approval=True,
             approved_levels=frozenset({Level.PRIORITY}),
             allows_direct_relays=False,
+            second_person=SecondPerson(alerts=100),
         )
     ]
 )
@@ -556,6 +559,8 @@ WITHIN = WEEKDAYS - {7}
         pytest.param({"approved_levels": frozenset(Level) - {Level.EMERGENCY}}, [], id="more_approval"),
         pytest.param({"approved_levels": frozenset({Level.NORMAL})}, ["approved_levels priority"], id="less_approval"),
         pytest.param({"allows_direct_relays": True}, ["allows_direct_relays"], id="direct_relays"),
+        pytest.param({"second_person": SecondPerson(alerts=100, silences=1)}, [], id="as_small_and_another"),
+        pytest.param({"second_person": SecondPerson(alerts=101)}, ["second_person alerts 100"], id="larger_alone"),
         pytest.param({"accepts_normal": True, "exceptions_by_approver": True}, [], id="its_own_choices"),
         pytest.param(
             {"fallback": Fallback(bulletin_id=bulletin_id(1), times=(at("05:00"), at("04:00")))},
@@ -617,6 +622,8 @@ def some_policy(unit: int) -> st.SearchStrategy[Policy]:
         approved_levels=st.none() | st.frozensets(st.sampled_from([Level.NORMAL, Level.PRIORITY])),
         allows_direct_relays=st.none() | st.booleans(),
         exceptions_by_approver=st.booleans(),
+        second_person=st.none()
+        | st.builds(SecondPerson, alerts=st.none() | st.integers(1, 9), silences=st.none() | st.integers(1, 9)),
     )
 
 
@@ -654,6 +661,9 @@ def test_who_comes_below_never_allows_what_is_forbidden_above(
         assert set(above.approvers_for(Level.NORMAL)) <= set(below.approvers_for(Level.NORMAL))
         assert below.forbids_self_approval or not above.forbids_self_approval
         assert above.allows_direct_relays or not below.allows_direct_relays
+        for danger in Danger:
+            wider, narrower = above.second_person_from(danger), below.second_person_from(danger)
+            assert wider is None or (narrower is not None and narrower[0] <= wider[0])
 
 
 @given(path=some_paths, spans=some_spans, data=st.data())
