@@ -30,10 +30,9 @@ class Person:
         """What the app shows now."""
         return totp.code_at(self.secret, totp.step_at(self.api.clock.now))
 
-    async def post(
-        self, path: str, json: Any = None, *, params: dict[str, str] | None = None, **headers: str
-    ) -> httpx.Response:
-        """Send something in the session."""
+    async def post(self, path: str, json: Any = None, *, alone: str | None = None, **headers: str) -> httpx.Response:
+        """Send something in the session; `alone` is the reason of who breaks the glass."""
+        params = {"break_glass": alone} if alone is not None else None
         return await self.api.client.post(path, json=json, params=params, headers={**self.csrf, **headers})
 
     async def enrol(self) -> None:

@@ -411,14 +411,14 @@ async def test_one_person_alone_needs_a_second_factor_and_a_reason(api: Api) -> 
     await policy(api, "24", alerts=1)
     await add_device(api, "11")
     person = await somebody(api)
-    bare = await person.post("/api/v1/alerts", alert_body(api), params={"break_glass": WHY})
+    bare = await person.post("/api/v1/alerts", alert_body(api), alone=WHY)
     assert (bare.status_code, bare.json()["code"]) == (403, "second_factor_not_enrolled")
     await person.enrol()
     for reason in ("gấp", " " * 40, "x" * 501, "gấp quá không chờ được\x07 đâu"):
-        sighed = await person.post("/api/v1/alerts", alert_body(api), params={"break_glass": reason})
+        sighed = await person.post("/api/v1/alerts", alert_body(api), alone=reason)
         assert (sighed.status_code, sighed.json()["errors"][0]["field"]) == (422, "break_glass"), reason
     api.clock.forward(minutes=11)
-    asked_again = await person.post("/api/v1/alerts", alert_body(api), params={"break_glass": WHY})
+    asked_again = await person.post("/api/v1/alerts", alert_body(api), alone=WHY)
     assert (asked_again.status_code, asked_again.json()["operation"]) == (403, "break_glass")
     assert await on_their_way(api) == 0
 
@@ -429,7 +429,7 @@ async def broken(api: Api) -> tuple[Person, dict[str, Any]]:
     await add_device(api, "11")
     person = await somebody(api)
     await person.enrol()
-    issued = await person.post("/api/v1/alerts", alert_body(api), params={"break_glass": WHY})
+    issued = await person.post("/api/v1/alerts", alert_body(api), alone=WHY)
     assert issued.status_code == 201, issued.text
     listed = await api.client.get(f"{REQUESTS}?state=alone&unacknowledged=true")
     (request,) = listed.json()
@@ -473,7 +473,7 @@ async def test_a_reason_where_none_was_needed_breaks_nothing(api: Api) -> None:
     await add_device(api, "11")
     person = await somebody(api)
     await person.enrol()
-    issued = await person.post("/api/v1/alerts", alert_body(api), params={"break_glass": WHY})
+    issued = await person.post("/api/v1/alerts", alert_body(api), alone=WHY)
     assert issued.status_code == 201
     assert await api.fetchval("SELECT count(*) FROM control.operation_requests") == 0
 
