@@ -6,6 +6,7 @@ import ast
 import re
 import string
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,22 +58,31 @@ def test_languages_are_chosen_as_clients_ask() -> None:
 # --- what the code says ----------------------------------------------------------------------------------------------
 
 
+@cache
+def every_call() -> tuple[tuple[str, ast.Call], ...]:
+    """Every call in the package and where it stands; read once, which takes seconds."""
+    return tuple(
+        (f"{path.name}:{node.lineno}", node)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    )
+
+
 def calls(names: set[str]) -> Iterator[tuple[str, ast.Call]]:
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
-                yield f"{path.name}:{node.lineno}", node
+    for place, node in every_call():
+        if isinstance(node.func, ast.Name) and node.func.id in names:
+            yield place, node
 
 
 def notes() -> Iterator[tuple[str, ast.Call]]:
     """What a reader of documents notes of them: `notes.fault(field, code, **facts)` and `notes.remark(…)`."""
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            match node:
-                case ast.Call(func=ast.Attribute(value=noted, attr="fault" | "remark")) if ast.unparse(noted).endswith(
-                    "notes"
-                ):
-                    yield f"{path.name}:{node.lineno}", node
+    for place, node in every_call():
+        match node:
+            case ast.Call(func=ast.Attribute(value=noted, attr="fault" | "remark")) if ast.unparse(noted).endswith(
+                "notes"
+            ):
+                yield place, node
 
 
 def constants(node: ast.expr | None) -> list[str]:
