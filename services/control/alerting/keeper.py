@@ -19,7 +19,6 @@ from schemas.topics import AreaAlert
 from services.control import alerts, operation_store, operations
 from services.control.alerting import alert_store, prompt_store, reach_store
 from services.control.alerting.addressing import addressed
-from services.control.alerting.model import Alert
 from services.control.alerting.prompt_store import Refused
 from services.control.alerting.reach import REASONS, Reach
 from services.control.alerting.reach_store import Play, Told
