@@ -36,6 +36,7 @@ from services.control.quarantine_keeper import run_quarantine_keeper
 from services.control.reconciler import run_reconciler
 from services.control.relay_files import RelayFiles
 from services.control.relay_point import run_relay_point
+from services.control.security.reporter import SecurityLog, make_security_log
 from services.control.settings import ControlSettings, HttpSettings, MediaSettings
 from services.control.trust.issuer import Issuer, load_issuer
 from services.control.trust.keyring import Keyring, load_keyring
@@ -64,6 +65,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     metrics = ControlMetrics(registry)
     alerts_due = asyncio.Event()
+    security = make_security_log(settings.security_log, metrics)
     async with open_database(settings.database, application="control") as database:
         services = make_services(
             settings,
@@ -74,6 +76,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
             issuer=issuer,
             keyring=keyring,
             wake_alerts=alerts_due.set,
+            security=security,
         )
         async with asyncio.TaskGroup() as group:
             loops = [
@@ -149,6 +152,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                     else []
                 ),
                 group.create_task(run_quarantine_keeper(database, metrics=metrics)),
+                group.create_task(security.run(database, metrics)),
                 group.create_task(run_sealer(database, settings=settings.audit, keyring=keyring, metrics=metrics)),
                 group.create_task(
                     run_relay_point(
@@ -165,6 +169,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
             # Requests under way are answered; what the loops have claimed falls back to others when its lease ends.
             for loop in loops:
                 loop.cancel()
+        await security.close()
 
 
 def make_services(
@@ -178,6 +183,7 @@ def make_services(
     wake_alerts: Callable[[], None],
     passwords: Passwords | None = None,
     issuer: Issuer | None = None,
+    security: SecurityLog | None = None,
 ) -> Services:
     """The parts routes stand on."""
     files = MediaFiles(settings.media.directory)
@@ -206,6 +212,7 @@ def make_services(
         clock=clock,
         keyring=keyring,
         wake_alerts=wake_alerts,
+        security=security or SecurityLog(),
     )
 
 

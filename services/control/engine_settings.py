@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -11,6 +12,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from schemas import limits
 from services.control.relay_addresses import Rules
 from services.shared.settings import Duration, SettingsGroup, readable_file, writable_directory
+
+_RECEIVER = re.compile(r"(udp|tcp|tls)://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):[1-9][0-9]{0,4}", re.ASCII)
 
 
 class SigningSettings(SettingsGroup):
@@ -47,6 +50,46 @@ class AuditSettings(SettingsGroup):
         if self.head_every < timedelta(minutes=1):
             raise ValueError("head_every must be at least 1m")
         return self
+
+
+class SecurityLogSettings(SettingsGroup):
+    """Where security events go, beside the log of the process."""
+
+    file: Path | None = Field(default=None, description="file that they are appended to, one line of JSON each")
+    syslog: str = Field(
+        default="",
+        max_length=300,
+        description="receiver of syslog (RFC 5424): udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT",
+    )
+    syslog_ca_file: Path | None = Field(
+        default=None, description="PEM certificates the receiver's is checked against with tls; unset: the system's"
+    )
+    facility: int = Field(default=10, ge=0, le=23, description="facility of syslog messages; 10 is authpriv")
+    queue: int = Field(
+        default=1_000,
+        ge=10,
+        le=100_000,
+        description="events kept for a receiver that is away; what is in the database waits there in any case",
+    )
+
+    @field_validator("syslog")
+    @classmethod
+    def _is_receiver(cls, value: str) -> str:
+        if value and not _RECEIVER.fullmatch(value):
+            raise ValueError("must be udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT")
+        return value
+
+    @field_validator("syslog_ca_file")
+    @classmethod
+    def _is_readable(cls, value: Path | None) -> Path | None:
+        return None if value is None else readable_file(value)
+
+    @field_validator("file")
+    @classmethod
+    def _lies_in_a_directory(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            writable_directory(value.parent)
+        return value
 
 
 class EnrolmentSettings(SettingsGroup):

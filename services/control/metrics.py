@@ -222,6 +222,19 @@ class ControlMetrics:
             "Age of the newest signed head of the audit that has left this machine, where it should",
             registry=registry,
         )
+        # --- security events
+        self.security_events = Counter(
+            "control_security_events_total", "Security events handed over, by sink", ["sink"], registry=registry
+        )
+        self.security_events_dropped = Counter(
+            "control_security_events_dropped_total",
+            "Refusals of requests there was no room for, by sink; what is in the database is never dropped",
+            ["sink"],
+            registry=registry,
+        )
+        self.security_sink_down = Gauge(
+            "control_security_sink_down", "Whether a sink of security events takes nothing", ["sink"], registry=registry
+        )
         # --- HTTP
         self.http_requests = Counter(
             "control_http_requests_total", "Requests answered", ["method", "route", "status"], registry=registry

@@ -15,6 +15,7 @@ from services.control.engine_settings import (
     PlanningSettings,
     ProofSettings,
     RelaySettings,
+    SecurityLogSettings,
     SigningSettings,
 )
 from services.shared.settings import (
@@ -162,4 +163,7 @@ class ControlSettings(ServiceSettings):
     proof: ProofSettings = Field(default_factory=ProofSettings, description="proof of play")
     relays: RelaySettings = Field(default_factory=RelaySettings, description="live sources that are passed on")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="the record of who did what")
+    security_log: SecurityLogSettings = Field(
+        default_factory=SecurityLogSettings, description="security events for others to watch"
+    )
     log: LogSettings = Field(default_factory=LogSettings, description="the log")

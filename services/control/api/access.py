@@ -94,6 +94,7 @@ class Requirement:
         now = services.clock()
         async with services.database.connection() as connection:
             actor, csrf_token = await self._authenticated(request, connection, services, now)
+            request.state.actor = actor  # for who tells of a refusal
             tree = await services.directory.tree(connection, now=now)
             rights = Rights(actor.grants, tree, now=now)
             caller = Caller(actor=actor, rights=rights, origin=origin_of(request), now=now, csrf_token=csrf_token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from services.control.metrics import ControlMetrics
 from services.control.passwords import Passwords
 from services.control.permissions import Actor, Permission, Rights
 from services.control.relay_files import RelayFiles
+from services.control.security.reporter import SecurityLog
 from services.control.settings import HttpSettings, MediaSettings, PolicySettings, SessionSettings
 from services.control.trust.issuer import Issuer
 from services.control.trust.keyring import Keyring
@@ -55,6 +56,7 @@ class Services:
     broker_is_connected: Callable[[], bool]
     clock: Clock
     keyring: Keyring  # signs what cannot wait for the planner: alerts
+    security: SecurityLog = field(default_factory=SecurityLog)
     wake_alerts: Callable[[], None]  # of the lane of this process; the others are woken by the database
 
 

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from services.control.api.context import origin_of, services_of
 from services.control.api.faults import faults_of_validation
 from services.control.catalogue.texts import Language, preferred, text
 from services.control.errors import (
@@ -34,6 +35,7 @@ from services.control.errors import (
     VersionMismatch,
     VersionRequired,
 )
+from services.control.security import events as security_events
 from services.shared.database.errors import (
     ConstraintViolated,
     DatabaseError,
@@ -190,10 +192,30 @@ def install(app: FastAPI, respond: Respond) -> None:
     """Let `respond` answer for every error that routes are known to raise; the rest is `middleware.Envelope`'s."""
 
     async def handle(request: Request, error: Exception) -> Response:
+        _tell(request, error)
         return respond(request, error)
 
     for kind in (Refusal, RequestValidationError, HTTPException, DatabaseError):
         app.add_exception_handler(kind, handle)
+
+
+def _tell(request: Request, error: Exception) -> None:
+    """Note a refusal that is a security event."""
+    if not isinstance(error, Refusal):
+        return
+    services = services_of(request)
+    actor = getattr(request.state, "actor", None)
+    codes = (error.code, *(fault.code for fault in error.faults))
+    facts = {
+        "status": STATUS[type(error)].value,
+        "method": request.method,
+        "route": getattr(request.scope.get("route"), "path", request.url.path),
+        "origin": origin_of(request),
+        "login": actor.login if actor else None,
+        "account_id": str(actor.account_id) if actor else None,
+    }
+    if (event := security_events.of_refusal(codes, at=services.clock(), facts=facts)) is not None:
+        services.security.note(event)
 
 
 PROBLEM_SCHEMA: dict[str, Any] = {

@@ -83,7 +83,8 @@ class Sealer:
     async def _sign_daily(self, *, now: datetime) -> None:
         async with self._database.transaction() as connection:
             newest = await chain_store.newest_head(connection)
-            if newest is not None and now - newest.signed_at < self._settings.head_every:
+            is_ours = newest is not None and newest.kid == self._keyring.kid
+            if newest is not None and is_ours and now - newest.signed_at < self._settings.head_every:
                 return
             if self._tried_at is not None and now - self._tried_at < TRY_EVERY:
                 return
@@ -169,8 +170,11 @@ async def sign_head(connection: Connection, keyring: Keyring, *, now: datetime) 
     head = heads.sign(walk.number, walk.hash, keyring.private_key, now=now)
     if newest is None or head.number > newest.number:
         await chain_store.keep_head(connection, head)
-        entry = Entry(action="audit_head_signed", subject="audit", after=head.facts)
-        await audit.record(connection, entry, actor=None, origin=None, at=now)
+        entries = [Entry(action="audit_head_signed", subject="audit", after=head.facts)]
+        if newest is not None and newest.kid != head.kid:
+            was, is_now = {"key": newest.kid.hex()}, {"key": head.kid.hex()}
+            entries.append(Entry(action="signing_key_changed", subject="signing_key", before=was, after=is_now))
+        await audit.record_all(connection, entries, actor=None, origin=None, at=now)
         return head
     return newest
 
