@@ -48,6 +48,12 @@ def key_of(header: str, *, account_id: uuid.UUID, operation: str, body: Any) -> 
     return Key(account_id=account_id, key=text, digest=hashlib.sha256(asked.encode()).digest())
 
 
+async def answered(connection: Connection, key: Key, *, now: datetime) -> Any | None:
+    """What was answered to this very request before; None: it was not carried out."""
+    found = await idempotency_store.given(connection, key.account_id, key.key, since=now - KEPT)
+    return found.answer if found is not None and found.digest == key.digest else None
+
+
 async def once(
     connection: Connection, key: Key, carry_out: Callable[[], Awaitable[Any]], *, now: datetime
 ) -> tuple[Any, bool]:

@@ -43,7 +43,15 @@ from services.control.api.routes import (
     units,
 )
 from services.control.metrics import ControlMetrics
-from services.control.pages import approval_pages, broadcast_pages, pages, quarantine_pages, unit_pages, why_pages
+from services.control.pages import (
+    approval_pages,
+    broadcast_pages,
+    making_pages,
+    pages,
+    quarantine_pages,
+    unit_pages,
+    why_pages,
+)
 from services.control.settings import MIB, HttpSettings, MediaSettings
 
 VERSION = "1"
@@ -85,6 +93,7 @@ _PAGES = (
     quarantine_pages.router,
     why_pages.router,
     broadcast_pages.router,
+    making_pages.router,
 )
 
 _ABOUT = f"""Programs log in with `Authorization: Bearer <API token>`. Browsers use the session cookie `{COOKIE}`; with it,

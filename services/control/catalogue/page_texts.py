@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.control.catalogue.making_texts import MAKING
 from services.control.catalogue.quarantine_texts import QUARANTINE
 from services.control.catalogue.schedule_texts import SCHEDULING
 from services.control.catalogue.sheet_texts import SHEETS
@@ -271,6 +272,7 @@ PAGES: dict[str, tuple[str, str]] = {
     **QUARANTINE,
     # --- programmes
     **SCHEDULING,
+    **MAKING,
     **SHEETS,
     **WHY,
 }

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.datastructures import FormData
 
 from schemas.identifiers import UnitId
 from services.control import (
@@ -27,11 +28,11 @@ from services.control.api.routes.bulletins import Decision
 from services.control.api.routes.exceptions import ExceptionDecision
 from services.control.broadcast_store import StoredBroadcast
 from services.control.bulletin_store import Bulletin
-from services.control.errors import Conflict, Fault, Invalid
+from services.control.errors import Conflict, Fault, Invalid, Refusal
 from services.control.pages.contents import Part, bulletin_part
-from services.control.pages.forms import checked, form_of, given
+from services.control.pages.forms import MENDABLE, Sent, checked, form_of, given, only, returned
 from services.control.pages.lookups import contents_of
-from services.control.pages.pages import page
+from services.control.pages.pages import page, wording_of
 from services.control.permissions import Permission
 from services.control.planning.policies import Policy
 from services.control.policy_store import StoredException
@@ -73,6 +74,13 @@ class WaitingBroadcast:
 @router.get("/approvals", response_class=HTMLResponse)
 async def approvals_page(request: Request, caller: Reader, services: Parts) -> Response:
     """What waits for an approver, of all units one may see; forms where one may decide."""
+    return await _approvals_page(request, caller, services)
+
+
+async def _approvals_page(
+    request: Request, caller: Caller, services: Services, *, sent: Sent | None = None
+) -> Response:
+    """What waits; `sent` is a decision that was not taken."""
     seen = caller.rights.reach(Permission.SEE_BULLETINS)
     reach = caller.rights.reach(Permission.SEE_BROADCASTS)
     async with services.database.connection() as connection:
@@ -95,6 +103,8 @@ async def approvals_page(request: Request, caller: Reader, services: Parts) -> R
         services,
         "approvals.html",
         caller=caller,
+        http_status=HTTPStatus.OK if sent is None else sent.back.status,
+        sent=sent,
         bulletins=[_waiting_bulletin(each, stated, names, caller, services) for each in submitted],
         broadcasts=[
             _waiting_broadcast(
@@ -164,23 +174,26 @@ async def decide_bulletin(
 ) -> Response:
     """Approve a bulletin or not; once submitted its content is frozen, so what was shown is what is decided on."""
     form = await form_of(request)
-    body = checked(Decision, given(form, "note"))
-    is_approved = _is_approved(str(form.get("decision") or ""))
-    async with services.database.transaction() as connection:
-        bulletin = await bulletin_store.bulletin_for_update(connection, bulletin_id)
-        stated = await policy_store.policies_of(connection, caller.rights.tree.path(bulletin.unit_id))
-        await bulletins.decide(
-            connection,
-            bulletin,
-            bulletins.APPROVED if is_approved else bulletins.REJECTED,
-            note=body.note,
-            may_decide_own=policies.may_approve_own(
-                stated, bulletin.unit_id, caller.rights.tree, may_approve_own=services.policy.may_approve_own
-            ),
-            actor=caller.actor,
-            origin=caller.origin,
-            now=caller.now,
-        )
+    try:
+        body = checked(Decision, given(form, "note"))
+        is_approved = _is_approved(str(form.get("decision") or ""))
+        async with services.database.transaction() as connection:
+            bulletin = await bulletin_store.bulletin_for_update(connection, bulletin_id)
+            stated = await policy_store.policies_of(connection, caller.rights.tree.path(bulletin.unit_id))
+            await bulletins.decide(
+                connection,
+                bulletin,
+                bulletins.APPROVED if is_approved else bulletins.REJECTED,
+                note=body.note,
+                may_decide_own=policies.may_approve_own(
+                    stated, bulletin.unit_id, caller.rights.tree, may_approve_own=services.policy.may_approve_own
+                ),
+                actor=caller.actor,
+                origin=caller.origin,
+                now=caller.now,
+            )
+    except MENDABLE as error:
+        return await _given_back(f"bulletin-{bulletin_id}", form, error, request, caller, services)
     return RedirectResponse("/approvals", status_code=HTTPStatus.SEE_OTHER)
 
 
@@ -190,24 +203,34 @@ async def decide_broadcast(
 ) -> Response:
     """Let a broadcast pass or not: the version that was shown, and no other."""
     form = await form_of(request)
-    body = checked(ExceptionDecision, given(form, "note"))
-    is_allowed = _is_approved(str(form.get("decision") or ""))
-    async with services.database.transaction() as connection:
-        stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
-        if form.get("version") != str(stored.version):
-            raise Conflict("changed_meanwhile")
-        await policy_exceptions.decide(
-            connection,
-            stored,
-            is_allowed=is_allowed,
-            note=body.note,
-            may_approve_own=services.policy.may_approve_own,
-            rights=caller.rights,
-            actor=caller.actor,
-            origin=caller.origin,
-            now=caller.now,
-        )
+    try:
+        body = checked(ExceptionDecision, given(form, "note"))
+        is_allowed = _is_approved(str(form.get("decision") or ""))
+        async with services.database.transaction() as connection:
+            stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
+            if form.get("version") != str(stored.version):
+                raise Conflict("changed_meanwhile")
+            await policy_exceptions.decide(
+                connection,
+                stored,
+                is_allowed=is_allowed,
+                note=body.note,
+                may_approve_own=services.policy.may_approve_own,
+                rights=caller.rights,
+                actor=caller.actor,
+                origin=caller.origin,
+                now=caller.now,
+            )
+    except MENDABLE as error:
+        return await _given_back(f"broadcast-{broadcast_id}", form, error, request, caller, services)
     return RedirectResponse("/approvals", status_code=HTTPStatus.SEE_OTHER)
+
+
+async def _given_back(
+    about: str, form: FormData, error: Refusal, request: Request, caller: Caller, services: Services
+) -> Response:
+    back = returned(error, wording_of(request, services).language, place_of=only("note"))
+    return await _approvals_page(request, caller, services, sent=Sent(about=about, form=form, back=back))
 
 
 def _is_approved(decision: str) -> bool:

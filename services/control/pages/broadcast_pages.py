@@ -27,6 +27,7 @@ from services.control import (
 )
 from services.control.api.context import Caller, Parts
 from services.control.broadcast_requests import DeviceWish, GroupWish, KindWish, RelayWish, TargetWish, UnitWish, Wish
+from services.control.broadcasts import WITHDRAWN
 from services.control.device_store import Device
 from services.control.group_store import Group
 from services.control.offer_store import Offer
@@ -85,7 +86,7 @@ async def broadcast_page(
             limit=_EMISSIONS_SHOWN + 1,
         )
         contents = await contents_of(connection, [stored])
-        aims = await _targets(connection, stored.wish, caller)
+        aims = await targets_of(connection, stored.wish, caller)
         sources = await relay_store.sources_by_id(
             connection, {item.source_id for item in stored.wish.items if isinstance(item, RelayWish)}
         )
@@ -111,7 +112,7 @@ async def broadcast_page(
         stored=stored,
         wish=stored.wish,
         contents=contents[stored.broadcast_id],
-        targets=aims,
+        targets=sorted(aims, key=lambda each: each.is_excluded),
         sources=sources.values(),
         obstacles=obstacles(each for each in problems if each.kind not in OFFERS),
         offers=_by_answer(offers[:_OFFERS_SHOWN], tree),
@@ -125,6 +126,7 @@ async def broadcast_page(
         emissions=emissions[:_EMISSIONS_SHOWN],
         is_cut_off=len(emissions) > _EMISSIONS_SHOWN,
         shown=_EMISSIONS_SHOWN,
+        may_change=stored.state != WITHDRAWN and caller.rights.may(Permission.MAKE_BROADCASTS, stored.wish.unit_id),
     )
 
 
@@ -158,8 +160,8 @@ def _by_answer(offers: Iterable[Offer], tree: UnitTree) -> list[tuple[str, Offer
     return sorted(named, key=lambda each: (each[1].state != "offered", each[1].state, each[0]))
 
 
-async def _targets(connection: Connection, wish: Wish, caller: Caller) -> tuple[Target, ...]:
-    """What it is meant for, then what is left out of that."""
+async def targets_of(connection: Connection, wish: Wish, caller: Caller) -> tuple[Target, ...]:
+    """What it is meant for and what is left out of that, as it was asked for."""
     groups = await group_store.groups_by_id(
         connection, [each.group_id for each in wish.targets if isinstance(each, GroupWish)]
     )
@@ -167,8 +169,7 @@ async def _targets(connection: Connection, wish: Wish, caller: Caller) -> tuple[
         connection, [each.device_id for each in wish.targets if isinstance(each, DeviceWish)], now=caller.now
     )
     by_id = {str(device_id): device for device_id, device in devices.items()}
-    found = (_target(each, caller, groups, by_id) for each in wish.targets)
-    return tuple(sorted(found, key=lambda each: each.is_excluded))
+    return tuple(_target(each, caller, groups, by_id) for each in wish.targets)
 
 
 def _target(

@@ -8,13 +8,15 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.datastructures import FormData
 
 from services.control import quarantine, quarantine_store
 from services.control.api.access import Scope, requires
-from services.control.api.context import Caller, Metered, Parts
+from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.routes.quarantine import CorrectionBody, DecisionBody, QuarantineId, by, bytes_view
-from services.control.pages.forms import checked, form_of, given
-from services.control.pages.pages import page
+from services.control.errors import Refusal
+from services.control.pages.forms import MENDABLE, Sent, checked, form_of, given, only, returned
+from services.control.pages.pages import page, wording_of
 from services.control.permissions import Permission
 from services.control.quarantine_corrections import Edit
 from services.control.quarantine_forecast import Reason
@@ -39,6 +41,20 @@ async def inbox_page(
     after: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> Response:
     """What is in quarantine, and how much for which reason."""
+    return await _inbox_page(request, caller, services, standing=standing, reason=reason, after=after)
+
+
+async def _inbox_page(
+    request: Request,
+    caller: Caller,
+    services: Services,
+    *,
+    standing: str = "open",
+    reason: str | None = None,
+    after: int | None = None,
+    sent: Sent | None = None,
+) -> Response:
+    """The inbox; `sent` is a decision that was not taken."""
     async with services.database.connection() as connection:
         counts = await quarantine_store.counts(connection)
         found, more_after = await quarantine_store.inmates(
@@ -50,6 +66,8 @@ async def inbox_page(
         services,
         "quarantine.html",
         caller=caller,
+        http_status=HTTPStatus.OK if sent is None else sent.back.status,
+        sent=sent,
         counts=counts,
         inmates=found,
         standing=standing,
@@ -64,12 +82,17 @@ async def inbox_page(
 async def replay_reason(request: Request, caller: Decider, services: Parts, metrics: Metered) -> Response:
     """Have everything that is open for one reason judged anew."""
     form = await form_of(request)
-    body = checked(DecisionBody, {"matching": given(form, "reason"), **given(form, "why")})
-    assert body.matching is not None
-    async with services.database.transaction() as connection:
-        made = await quarantine.replay_matching(
-            connection, Filter(reason=body.matching.reason), limit=body.limit, why=body.why, by=by(caller)
-        )
+    try:
+        body = checked(DecisionBody, {"matching": given(form, "reason"), **given(form, "why")})
+        assert body.matching is not None
+        async with services.database.transaction() as connection:
+            made = await quarantine.replay_matching(
+                connection, Filter(reason=body.matching.reason), limit=body.limit, why=body.why, by=by(caller)
+            )
+    except MENDABLE as error:
+        sent = _sent("replay", form, error, request, services)
+        reason = sent.typed("reason") if sent.typed("reason") in set(Reason) else None
+        return await _inbox_page(request, caller, services, reason=reason, sent=sent)
     metrics.quarantine_decisions.labels("replay").inc(made.inmates)
     return RedirectResponse("/quarantine?standing=waiting", status_code=HTTPStatus.SEE_OTHER)
 
@@ -77,6 +100,13 @@ async def replay_reason(request: Request, caller: Decider, services: Parts, metr
 @router.get("/quarantine/{quarantine_id}", response_class=HTMLResponse)
 async def inmate_page(quarantine_id: QuarantineId, request: Request, caller: Reader, services: Parts) -> Response:
     """One inmate: what it says, why it is here, what can be done."""
+    return await _inmate_page(quarantine_id, request, caller, services)
+
+
+async def _inmate_page(
+    quarantine_id: int, request: Request, caller: Caller, services: Services, *, sent: Sent | None = None
+) -> Response:
+    """One inmate; `sent` is a decision or a correction that was not taken."""
     async with services.database.connection() as connection:
         inmate = await quarantine_store.inmate(connection, quarantine_id)
         corrections = await quarantine_store.corrections(connection, quarantine_id)
@@ -91,6 +121,9 @@ async def inmate_page(quarantine_id: QuarantineId, request: Request, caller: Rea
         services,
         "inmate.html",
         caller=caller,
+        http_status=HTTPStatus.OK if sent is None else sent.back.status,
+        sent=sent,
+        address=f"/quarantine/{quarantine_id}",
         inmate=inmate,
         is_registered=bool(known),
         original=bytes_view(inmate.topic, inmate.payload),
@@ -109,11 +142,15 @@ async def decide(
 ) -> Response:
     """Replay or discard one inmate."""
     form = await form_of(request)
-    body = checked(DecisionBody, {"quarantine_ids": [quarantine_id], **given(form, "why")})
     is_replay = form.get("decision") == "replay"
     act = quarantine.replay if is_replay else quarantine.discard
-    async with services.database.transaction() as connection:
-        await act(connection, [quarantine_id], why=body.why, by=by(caller))
+    try:
+        body = checked(DecisionBody, {"quarantine_ids": [quarantine_id], **given(form, "why")})
+        async with services.database.transaction() as connection:
+            await act(connection, [quarantine_id], why=body.why, by=by(caller))
+    except MENDABLE as error:
+        sent = _sent("decide", form, error, request, services)
+        return await _inmate_page(quarantine_id, request, caller, services, sent=sent)
     metrics.quarantine_decisions.labels("replay" if is_replay else "discard").inc()
     return RedirectResponse(f"/quarantine/{quarantine_id}", status_code=HTTPStatus.SEE_OTHER)
 
@@ -127,9 +164,19 @@ async def correct(
     values = given(form, "device_id", "payload_diagnostic", "version", "why")
     # The button that sets the version says nothing of what was typed beside it.
     wanted = {**values, "version": 1, "payload_diagnostic": None} if "version" in values else values
-    body = checked(CorrectionBody, wanted)
-    async with services.database.transaction() as connection:
-        edit = Edit(**body.model_dump(exclude={"why"}))
-        await quarantine.correct(connection, quarantine_id, edit, why=body.why, by=by(caller))
+    try:
+        body = checked(CorrectionBody, wanted)
+        async with services.database.transaction() as connection:
+            edit = Edit(**body.model_dump(exclude={"why"}))
+            await quarantine.correct(connection, quarantine_id, edit, why=body.why, by=by(caller))
+    except MENDABLE as error:
+        sent = _sent("correct", form, error, request, services)
+        return await _inmate_page(quarantine_id, request, caller, services, sent=sent)
     metrics.quarantine_decisions.labels("correct").inc()
     return RedirectResponse(f"/quarantine/{quarantine_id}", status_code=HTTPStatus.SEE_OTHER)
+
+
+def _sent(about: str, form: FormData, error: Refusal, request: Request, services: Services) -> Sent:
+    language = wording_of(request, services).language
+    back = returned(error, language, place_of=only("why", "device_id", "payload_diagnostic"))
+    return Sent(about=about, form=form, back=back)

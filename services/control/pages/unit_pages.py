@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import urlencode
@@ -33,7 +33,8 @@ from services.control.broadcast_store import StoredBroadcast
 from services.control.errors import Conflict, Fault, Invalid
 from services.control.offer_store import Offer
 from services.control.pages import day_chart
-from services.control.pages.forms import all_given, checked, form_of, given
+from services.control.pages.broadcast_forms import Typed, day_after, place_of
+from services.control.pages.forms import MENDABLE, Sent, all_given, checked, form_of, given, returned
 from services.control.pages.lookups import contents_of, sessions_of
 from services.control.pages.pages import own_units, page, trail_of, wording_of
 from services.control.permissions import Permission
@@ -51,6 +52,7 @@ Decider = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.UNIT)]
 _OPEN_SHOWN = 200
 _DECIDED_SHOWN = 30
 _ANSWERS = {"accept": offers.ACCEPTED, "decline": offers.DECLINED}
+_SCHEDULE = "schedule"
 _OWN_TIMES = 3  # fields for times of one's own
 
 
@@ -63,6 +65,19 @@ async def inbox_page(
     before: Annotated[Instant | None, Query()] = None,
 ) -> Response:
     """What was offered to a unit: what waits for its word, what it said, and how much was taken up this month."""
+    return await _inbox_page(unit_id, request, caller, services, before=before)
+
+
+async def _inbox_page(
+    unit_id: uuid.UUID,
+    request: Request,
+    caller: Caller,
+    services: Services,
+    *,
+    before: datetime | None = None,
+    sent: Sent | None = None,
+) -> Response:
+    """The inbox; `sent` is an answer that was not taken."""
     tree = caller.rights.tree
     here = tree.standing(UnitId(unit_id)) or UnitId(unit_id)
     own = own_units(here, tree)
@@ -91,6 +106,9 @@ async def inbox_page(
         services,
         "inbox.html",
         caller=caller,
+        http_status=HTTPStatus.OK if sent is None else sent.back.status,
+        sent=sent,
+        inbox=f"/units/{here}/inbox",
         trail=trail_of(caller, here),
         unit=tree.get(here),
         unit_id=here,
@@ -121,11 +139,28 @@ async def decide_offer(
 ) -> Response:
     """Accept, decline, or put on at times of one's own; of what was shown, and not of what it has become since."""
     form = await form_of(request)
+    try:
+        await _decide(unit_id, broadcast_id, form, caller, services)
+    except MENDABLE as error:
+        times = Typed(times=tuple(str(each) for each in form.getlist("local_time")))
+        back = returned(
+            error,
+            wording_of(request, services).language,
+            place_of=lambda field: "note" if field == "note" else place_of(field, times),
+        )
+        sent = Sent(about=str(broadcast_id), form=form, back=back)
+        return await _inbox_page(unit_id, request, caller, services, sent=sent)
+    return RedirectResponse(f"/units/{unit_id}/inbox#offer-{broadcast_id}", status_code=HTTPStatus.SEE_OTHER)
+
+
+async def _decide(
+    unit_id: uuid.UUID, broadcast_id: uuid.UUID, form: FormData, caller: Caller, services: Services
+) -> None:
     decision = str(form.get("decision") or "")
+    if decision not in (*_ANSWERS, _SCHEDULE):
+        raise Invalid(Fault("decision", "not_one_of", {"expected": ", ".join((*_ANSWERS, _SCHEDULE))}))
     answer = checked(OfferDecision, given(form, "note"))
-    own = checked(OwnTimes, _own_times(form)) if decision == "schedule" else None
-    if own is None and decision not in _ANSWERS:
-        raise Invalid(Fault("decision", "not_one_of", {"expected": ", ".join((*_ANSWERS, "schedule"))}))
+    own = checked(OwnTimes, _own_times(form)) if decision == _SCHEDULE else None
     async with services.database.transaction() as connection:
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
         await _check_shown(connection, offer, form)
@@ -151,7 +186,6 @@ async def decide_offer(
                 origin=caller.origin,
                 now=caller.now,
             )
-    return RedirectResponse(f"/units/{unit_id}/inbox#offer-{broadcast_id}", status_code=HTTPStatus.SEE_OTHER)
 
 
 async def _check_shown(connection: Connection, offer: Offer, form: FormData) -> None:
@@ -173,18 +207,10 @@ def _own_times(form: FormData) -> dict[str, object]:
     return {
         **values,
         "recurrence": "once" if last is None else "daily",
-        "ends_on": None if last is None else _day_after(last),
+        "ends_on": None if last is None else day_after(last),
         "local_times": all_given(form, "local_time"),
         "sessions": all_given(form, "session"),
     }
-
-
-def _day_after(day: str) -> str:
-    """As the API counts ends of intervals; what is no day stays as it is, to be refused as that."""
-    try:
-        return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
-    except (ValueError, OverflowError):
-        return day
 
 
 @router.get("/units/{unit_id}/order", response_class=HTMLResponse)

@@ -184,6 +184,12 @@ MAY: dict[str, set[Role]] = {
     "GET /units/{unit_id}/order": SEEING,
     "POST /units/{unit_id}/order": {Role.OFFICER},
     "GET /units/{unit_id}/policy": SEEING,
+    "GET /units/{unit_id}/broadcasts/new": {Role.OFFICER},
+    "POST /units/{unit_id}/broadcasts/new": {Role.OFFICER},
+    "GET /broadcasts/{broadcast_id}/edit": {Role.OFFICER},
+    "POST /broadcasts/{broadcast_id}/edit": {Role.OFFICER},
+    "GET /broadcasts/{broadcast_id}/withdraw": {Role.OFFICER},
+    "POST /broadcasts/{broadcast_id}/withdraw": {Role.OFFICER},
     "GET /approvals": SEEING,
     "POST /approvals/bulletins/{bulletin_id}": {Role.APPROVER},
     "POST /approvals/broadcasts/{broadcast_id}": {Role.APPROVER},
@@ -945,6 +951,37 @@ async def _(api: Api, unit: str) -> Ask:
 @example("GET", "/units/{unit_id}/policy")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(f"/units/{api.units[unit]}/policy")
+
+
+@example("GET", "/units/{unit_id}/broadcasts/new")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/units/{api.units[unit]}/broadcasts/new")
+
+
+@example("POST", "/units/{unit_id}/broadcasts/new")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/units/{api.units[unit]}/broadcasts/new", {"data": {"do": "save"}}, 422)
+
+
+@example("GET", "/broadcasts/{broadcast_id}/edit")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/broadcasts/{(await add_broadcast(api, unit))['broadcast_id']}/edit")
+
+
+@example("POST", "/broadcasts/{broadcast_id}/edit")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/broadcasts/{(await add_broadcast(api, unit))['broadcast_id']}/edit", {"data": {"do": "save"}}, 422)
+
+
+@example("GET", "/broadcasts/{broadcast_id}/withdraw")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/broadcasts/{(await add_broadcast(api, unit))['broadcast_id']}/withdraw")
+
+
+@example("POST", "/broadcasts/{broadcast_id}/withdraw")
+async def _(api: Api, unit: str) -> Ask:
+    path = f"/broadcasts/{(await add_broadcast(api, unit))['broadcast_id']}/withdraw"
+    return Ask(path, {"data": {"version": "1"}}, 303)
 
 
 fixed("GET", "/approvals")
