@@ -23,7 +23,11 @@ def faults_in(html: str) -> set[str]:
 async def refused(api: Api, page: str, path: str, status: int, **form: Any) -> str:
     """A form of a page, sent and given back."""
     html = await html_of(api, page)
-    carried = {name: hidden(html, name) for name in ("csrf_token", "shown", "version") if f'name="{name}"' in html}
+    carried = {
+        name: hidden(html, name)
+        for name in ("csrf_token", "shown", "version")
+        if f'type="hidden" name="{name}"' in html
+    }
     response = await api.client.post(path, data={**carried, **form})
     assert response.status_code == status, response.text
     text: str = response.text
