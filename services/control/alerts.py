@@ -43,6 +43,7 @@ from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 LAST_VERSION = 65_535
+MOST_EXCEPTED = 256  # units that an audience on the wire may except (schemas.alerts)
 
 # What a person must be allowed to do on all the ground an order touches.
 PERMISSIONS: Mapping[Purpose, Permission] = {
@@ -187,6 +188,28 @@ async def expire(connection: Connection, alert: Alert, *, tree: UnitTree, keyrin
     expired = replace(alert, state=State.EXPIRED, ended_at=alert.draft.valid_until)
     await alert_store.change(connection, expired)
     return expired
+
+
+async def sign_anew(connection: Connection, alert: Alert, *, tree: UnitTree, keyring: Keyring, now: datetime) -> Alert:
+    """Say the same once more, as the next version, because devices do not believe the key that signed it any longer.
+
+    The alert has been locked. Where it was stopped it is not said, so that it stays stopped: a version that does not
+    address a device does nothing there. What has ended stays ended.
+    """
+    draft = alert.draft
+    purpose, until = draft.purpose, draft.valid_until
+    if alert.state is not State.IN_FORCE:
+        purpose, until = (Purpose.RELEASE if alert.is_silence else Purpose.CANCEL), alert.holds_until
+    spared = distinct((*draft.audience.except_units, *alert.stopped_in))[:MOST_EXCEPTED]
+    audience = replace(draft.audience, except_units=spared)
+    by = By(tree=tree)
+    known = await _known(connection, draft, tree)
+    renewed = replace(alert, version=_next(alert))
+    version = _signed(renewed, purpose, audience, known, by, keyring, alert.topics, until=until, now=now)
+    await alert_store.change(connection, renewed)
+    await _send(connection, renewed, version, now=now)
+    await _audit(connection, "alert_signed_anew", renewed, before=alert, by=by, now=now)
+    return renewed
 
 
 async def stop(

@@ -171,6 +171,21 @@ async def ask_for_strays(connection: Connection, *, kid: bytes, keys_hash: bytes
     await connection.execute(_STRAYS, now, kid, keys_hash)
 
 
+async def keys_are_out(connection: Connection, *, keys_hash: bytes) -> bool:
+    """Whether the broker has taken the present key set for every device that was given any."""
+    return bool(
+        await connection.fetchval(
+            """
+            SELECT NOT EXISTS (SELECT FROM control.issued_orders o
+                                 JOIN control.devices d USING (device_no)
+                                WHERE o.kind = 'keys' AND o.content_hash <> $1 AND d.retired_at IS NULL)
+               AND NOT EXISTS (SELECT FROM control.outbox WHERE kind = 'keys')
+            """,
+            keys_hash,
+        )
+    )
+
+
 async def forget_old_plans(connection: Connection, *, now: datetime) -> None:
     """Forget plans that ended long ago."""
     await connection.execute(_FORGET_PLANS, now - KEEP_PLANS)

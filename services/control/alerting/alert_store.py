@@ -279,6 +279,24 @@ async def requeue_what_holds(connection: Connection, *, now: datetime) -> int:
     return int(status.rsplit(" ", 1)[-1])
 
 
+async def what_holds(connection: Connection, *, now: datetime) -> list[tuple[AlertId, list[bytes]]]:
+    """Every alert of which something is still retained, and the messages that stand on its topics."""
+    rows = await connection.fetch(
+        """
+        SELECT a.alert_id, array_agg(DISTINCT v.message) AS messages
+          FROM control.alerts a
+          JOIN control.alert_topics t USING (alert_id)
+          JOIN control.alert_versions v USING (alert_id, alert_version)
+         WHERE a.state IN ('in_force', 'cancelled', 'expired')
+           AND a.holds_until > $1
+         GROUP BY a.alert_id
+         ORDER BY a.alert_id
+        """,
+        now,
+    )
+    return [(AlertId(row["alert_id"]), list(row["messages"])) for row in rows]
+
+
 async def note_published(connection: Connection, versions: Collection[tuple[uuid.UUID, int]], *, at: datetime) -> None:
     """Note when the broker took versions, those for which nothing is noted yet."""
     await connection.execute(_NOTE_PUBLISHED, [each[0] for each in versions], [each[1] for each in versions], at)

@@ -1,12 +1,14 @@
 """The keeper of alerts: looks up whom they mean, follows what devices say, and lets them expire; also what waited in vain.
 
 All of it happens after an alert is on its way: nothing here stands between a person's word and the broker. Events are
-followed by a cursor of their own, one replica at a time; looking up an audience twice does no harm.
+followed by a cursor of their own, one replica at a time; looking up an audience twice does no harm. When devices have
+stopped believing the key that signed what holds (it was stolen), the same is said again under the present one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import uuid
 from collections import Counter
@@ -15,8 +17,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from schemas import alerts as wire
+from schemas.identifiers import AlertId
 from schemas.topics import AreaAlert
-from services.control import alerts, operation_store, operations
+from services.control import alerts, issue_store, operation_store, operations
 from services.control.alerting import alert_store, prompt_store, reach_store
 from services.control.alerting.addressing import addressed
 from services.control.alerting.prompt_store import Refused
@@ -42,6 +46,8 @@ COUNT_EVERY = timedelta(seconds=15)
 UNREACHED = tuple(reason for reason in REASONS if reason not in ("reached", "reached_late", "waiting", "stopped_here"))
 LOOK_UP_EVERY = timedelta(minutes=1)  # devices come, move and go while an alert holds
 TURN_EVERY = timedelta(seconds=1)
+LOOK_AT_KEYS_EVERY = timedelta(minutes=1)  # another process may still sign with a key that this one has seen withdrawn
+KEYS_FIRST = timedelta(minutes=1)  # how long what is signed anew waits for the key set to reach the broker
 SETTLING = timedelta(milliseconds=50)  # how long to leave an older transaction alone that hides what we were woken for
 _PLAYS = {"play_started", "play_ended", "play_missed"}
 
@@ -92,9 +98,12 @@ class AlertKeeper:
         self._database = database
         self._directory = UnitDirectory(time_zone)
         self._keyring = keyring
+        self._keys_hash = hashlib.sha256(keyring.announced.message).digest()
         self._metrics = metrics
         self._wake_alerts = wake_alerts
         self._counted_at: datetime | None = None
+        self._keys_looked_at: datetime | None = None
+        self._disbelieved_since: datetime | None = None
 
     async def keep_once(self, *, now: datetime) -> bool:
         """Look up audiences that are not known, or were looked up a while ago, and end what is over."""
@@ -107,8 +116,37 @@ class AlertKeeper:
         async with self._database.transaction() as connection:
             await operations.expire(connection, tree=tree, now=now)
         await self._expire(tree, now=now)
+        await self._sign_anew(tree, now=now)
         await self._count(tree, now=now)
         return False
+
+    async def _sign_anew(self, tree: UnitTree, *, now: datetime) -> None:
+        """Say again, under our key, what devices do not believe any more: once they have been told which key that is."""
+        if self._keys_looked_at is not None and now < self._keys_looked_at + LOOK_AT_KEYS_EVERY:
+            return
+        async with self._database.connection() as connection:
+            disbelieved = await self._disbelieved(connection, now=now)
+            if disbelieved:
+                self._disbelieved_since = self._disbelieved_since or now
+                are_out = await issue_store.keys_are_out(connection, keys_hash=self._keys_hash)
+                if not are_out and now < self._disbelieved_since + KEYS_FIRST:
+                    return
+        for alert_id in disbelieved:
+            async with self._database.transaction() as connection:
+                alert = await alert_store.alert_for_update(connection, alert_id)
+                if alert_id in await self._disbelieved(connection, now=now):  # another replica may have been at it
+                    await alerts.sign_anew(connection, alert, tree=tree, keyring=self._keyring, now=now)
+                    log.warning("alert_signed_anew", extra={"alert_id": str(alert_id), "version": alert.version + 1})
+        if disbelieved:
+            self._wake_alerts()
+        self._keys_looked_at, self._disbelieved_since = now, None
+
+    async def _disbelieved(self, connection: Connection, *, now: datetime) -> list[AlertId]:
+        return [
+            alert_id
+            for alert_id, messages in await alert_store.what_holds(connection, now=now)
+            if not all(self._keyring.is_believed(wire.Alert, message) for message in messages)
+        ]
 
     async def _count(self, tree: UnitTree, *, now: datetime) -> None:
         """Tell monitoring how many are in force, and every few seconds whom they have not reached."""

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from schemas import codec, limits, signing
-from schemas.errors import DecodeError
+from schemas.errors import DecodeError, SignatureError
 from schemas.keys import KeySet
 from schemas.orders import Order
 from services.control.errors import ControlError
@@ -53,6 +53,14 @@ class Keyring:
     def kid(self) -> bytes:
         """The id under which devices know our key."""
         return signing.key_id(self.private_key.public_key())
+
+    def is_believed(self, cls: type[Order], message: bytes) -> bool:
+        """Whether devices that hold the announced key set believe a message: its key is listed, and was valid then."""
+        try:
+            signing.verify_under(cls, message, self.announced.content)
+        except SignatureError:
+            return False
+        return True
 
     def sign(self, order: Order) -> bytes:
         """Return `order` as a signed message; raises `EncodeError` when it is too large for its kind."""
