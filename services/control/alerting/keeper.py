@@ -124,6 +124,8 @@ class AlertKeeper:
         """Say again, under our key, what devices do not believe any more: once they have been told which key that is."""
         if self._keys_looked_at is not None and now < self._keys_looked_at + LOOK_AT_KEYS_EVERY:
             return
+        if not self._keyring.may_sign(now=now):
+            return  # what is signed now would be believed no more than what there is, and be said again and again
         async with self._database.connection() as connection:
             disbelieved = await self._disbelieved(connection, now=now)
             if disbelieved:

@@ -18,7 +18,7 @@ from schemas.errors import DecodeError, SignatureError
 from schemas.keys import KeySet
 from schemas.orders import Order
 from services.control.errors import ControlError
-from services.control.planning.model import from_ms
+from services.control.planning.model import from_ms, to_ms
 
 COSE_KID = 4  # header parameter of RFC 9052, section 3.1
 COSE_TYP = 16  # header parameter of RFC 9596
@@ -53,6 +53,12 @@ class Keyring:
     def kid(self) -> bytes:
         """The id under which devices know our key."""
         return signing.key_id(self.private_key.public_key())
+
+    def may_sign(self, *, now: datetime) -> bool:
+        """Whether devices would believe what is signed at this moment."""
+        at_ms = to_ms(now)
+        ours = (key for key in self.announced.content.keys if key.kid == self.kid)
+        return any(key.not_before_ms <= at_ms < key.not_after_ms for key in ours)
 
     def is_believed(self, cls: type[Order], message: bytes) -> bool:
         """Whether devices that hold the announced key set believe a message: its key is listed, and was valid then."""

@@ -128,6 +128,19 @@ async def test_a_routine_rotation_changes_no_alert(province: Province, stolen: K
     assert said.alert_version == 1
 
 
+async def test_a_key_that_is_not_believed_itself_says_nothing_again(province: Province, stolen: Keyring) -> None:
+    alert = await issued(province, stolen)
+    new = a_keyring(ROOT)
+    after = utc_now() + timedelta(days=701)  # nobody has given control a newer key set
+    async with province.control.transaction() as connection:
+        await connection.execute(
+            "UPDATE control.alerts SET holds_until = $1, valid_until = $1", after + timedelta(days=1)
+        )
+    await a_keeper(province, new).keep_once(now=after)
+    (said,) = (await retained(province, stolen, alert.alert_id)).values()
+    assert said.alert_version == 1
+
+
 async def test_what_another_process_signs_with_the_withdrawn_key_is_found(province: Province, stolen: Keyring) -> None:
     new = a_keyring(ROOT)
     keeper, now = a_keeper(province, new), utc_now()
