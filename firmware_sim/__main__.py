@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
         loaded = settings.load()
         stations = runner.load_stations(loaded.manifest)
         runner.load_scenario(loaded.scenario)
+        runner.demand_office(loaded, stations)
     except InvalidInput as error:
         return _complain(error)
     if arguments:

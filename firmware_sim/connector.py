@@ -237,10 +237,10 @@ class Connector:
     async def run(self, *, after_s: float) -> None:
         """Connect, stay connected, reconnect; returns after `stop`."""
         loop = asyncio.get_running_loop()
-        await self._pause(after_s)
+        await self.pause(after_s)
         attempt = 0
         while not self._leaving.done():
-            await self._pause(self._away_until - loop.time())
+            await self.pause(self._away_until - loop.time())
             try:
                 link = await self._connect(loop)
             except (OSError, SessionFailed) as error:
@@ -260,7 +260,7 @@ class Connector:
                     cap_ms=self._endpoint.backoff_cap_ms,
                     draw=self._draw(),
                 )
-                await self._pause(wait_ms / 1_000)
+                await self.pause(wait_ms / 1_000)
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Link:
         """One attempt, from the TCP handshake to the broker's CONNACK."""
@@ -310,10 +310,14 @@ class Connector:
         while not self._session.is_idle and not link.lost.done() and loop.time() < deadline:
             await asyncio.sleep(0.02)
 
-    async def _pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
         """Sleep, unless told to stop."""
         if seconds > 0:
             await asyncio.wait((self._leaving,), timeout=seconds)
+
+    async def wait(self, awaited: asyncio.Future[None]) -> None:
+        """Wait for something, unless told to stop."""
+        await asyncio.wait((self._leaving, awaited), return_when=asyncio.FIRST_COMPLETED)
 
 
 def tls_context(endpoint: Endpoint, identity: Identity) -> ssl.SSLContext:

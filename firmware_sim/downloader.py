@@ -86,6 +86,26 @@ class Downloader:
             except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
                 raise DownloadFailed(f"{type(error).__name__}: {error}"[:160]) from error
 
+    async def post(self, url: str, content: bytes, *, limit: int) -> tuple[int, float, bytes]:
+        """Send JSON; returns the status, how many seconds to wait before asking again if that was said, and the body.
+
+        Raises `DownloadFailed`.
+        """
+        async with self._answers:
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    reader, writer = await self._open(url)
+                    try:
+                        await self._request(writer, url, {"Content-Type": "application/json"}, content=content)
+                        response = await _head(reader)
+                        body = b"".join([piece async for piece in _body(reader, response, limit)])
+                    finally:
+                        writer.close()
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+                raise DownloadFailed(f"{type(error).__name__}: {error}"[:160]) from error
+        wait = response.headers.get("retry-after", "")
+        return response.status, float(wait) if wait.isdigit() and len(wait) < 6 else 0.0, body
+
     async def _ask(self, url: str, *, limit: int, etag: str | None) -> Answer | None:
         reader, writer = await self._open(url)
         try:
@@ -149,7 +169,9 @@ class Downloader:
         async with asyncio.timeout(TIMEOUT_S):
             return await asyncio.open_connection(parts.hostname, port, ssl=tls, limit=HEADER_BYTES)
 
-    async def _request(self, writer: asyncio.StreamWriter, url: str, asking: Mapping[str, str]) -> None:
+    async def _request(
+        self, writer: asyncio.StreamWriter, url: str, asking: Mapping[str, str], *, content: bytes | None = None
+    ) -> None:
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {
@@ -160,8 +182,11 @@ class Downloader:
             **asking,
             **self._headers,
         }
+        if content is not None:
+            headers["Content-Length"] = str(len(content))
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        writer.write(f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode("ascii"))
+        method = "GET" if content is None else "POST"
+        writer.write(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("ascii") + (content or b""))
         async with asyncio.timeout(TIMEOUT_S):
             await writer.drain()
 

@@ -23,6 +23,10 @@ class NotServed(DownloadFailed):
     """The server is there and answered with something else than the file."""
 
 
+class NotOurs(SimulatorError):
+    """An answer to an enrolment that is not for this device and its key; nothing of it was taken."""
+
+
 class WrongHash(SimulatorError):
     """A media file arrived whole and is not the file that was signed; it has been deleted."""
 

@@ -56,9 +56,18 @@ class Principal(_Device):
     """A device with a session of its own."""
 
     kind: Literal["cluster", "board", "sensor", "gateway"]
-    certificate: Path
-    key: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    claim_code: str | None = Field(default=None, min_length=1, max_length=64)
     children: tuple[Child, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_a_certificate_or_a_claim_code(self) -> Self:
+        if (self.certificate is None) is not (self.key is None):
+            raise ValueError("certificate and key belong together")
+        if (self.certificate is None) is (self.claim_code is None):
+            raise ValueError("needs either certificate and key, or a claim_code to fetch them with")
+        return self
 
     @model_validator(mode="after")
     def _only_gateways_have_children(self) -> Self:
@@ -77,11 +86,15 @@ class Manifest(_Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Station:
-    """One MQTT session to be: its profile, its identity on disk, and the devices it speaks for."""
+    """One MQTT session to be: its profile, its identity on disk, and the devices it speaks for.
+
+    Where there is a claim code, the device fetches its certificate with it and keeps both on its own flash.
+    """
 
     profile: Profile
-    certificate: Path
-    key: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    claim_code: str | None = None
     children: tuple[Profile, ...] = ()
 
 
@@ -112,8 +125,9 @@ def _station(principal: Principal, root: bytes, folder: Path) -> Station:
     own = DeviceId(principal.id)
     return Station(
         profile=_profile(principal, own, root, children=len(principal.children)),
-        certificate=folder / principal.certificate,
-        key=folder / principal.key,
+        certificate=None if principal.certificate is None else folder / principal.certificate,
+        key=None if principal.key is None else folder / principal.key,
+        claim_code=principal.claim_code,
         children=tuple(_profile(child, own, root) for child in principal.children),
     )
 

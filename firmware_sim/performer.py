@@ -10,6 +10,7 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from firmware_sim import device, effects, faults, inputs, memory, standing
@@ -123,6 +124,15 @@ class Performer:
     def journal_pending(self) -> int:
         """Events waiting for a receipt."""
         return len(self._journal.entries)
+
+    def provision(self, root: bytes, *, is_other: bool) -> None:
+        """Believe this root key from the next boot on; orders of another root, and their serials, are forgotten."""
+        self.profile = replace(self.profile, root_public_key=root)
+        if is_other:
+            notes = memory.load(self._flash.recollect().files.get(memory.NOTES))
+            self._flash.save(memory.NOTES, memory.dump(replace(notes, serials={})))
+            for name in (memory.KEYS, memory.CONFIG, memory.PLAN, memory.ALERTS):
+                self._flash.save(name, None)
 
     def boot(self, reason: BootReason) -> None:
         """Come up from flash."""

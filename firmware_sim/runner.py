@@ -8,6 +8,7 @@ import logging
 import math
 import random
 import resource
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from firmware_sim import faults, manifest, scenario
 from firmware_sim.clock import DriftingClock
 from firmware_sim.connector import Endpoint
 from firmware_sim.downloader import Downloader
+from firmware_sim.enroller import Office
 from firmware_sim.errors import InvalidInput
 from firmware_sim.manifest import Station
 from firmware_sim.player import Player
@@ -74,11 +76,18 @@ def load_stations(path: Path) -> tuple[Station, ...]:
         f"SIM_MANIFEST: {station.profile.id}: there is no file {file}"
         for station in stations
         for file in (station.certificate, station.key)
-        if not file.is_file()
+        if file is not None and not file.is_file()
     )
     if missing:
         raise InvalidInput(missing)
     return stations
+
+
+def demand_office(settings: Settings, stations: tuple[Station, ...]) -> None:
+    """Raise `InvalidInput` where a device is to enrol and nobody said where."""
+    waiting = [station.profile.id for station in stations if station.claim_code is not None]
+    if waiting and settings.enrolment.url is None:
+        raise InvalidInput((f"SIM_ENROLMENT__URL: must be set, because {waiting[0]} has a claim code",))
 
 
 @contextmanager
@@ -99,6 +108,7 @@ def alone_with(data: Path) -> Iterator[None]:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the fleet until `stop` is set; raises when a device has a bug."""
     stations, chosen = load_stations(settings.manifest), load_scenario(settings.scenario)
+    demand_office(settings, stations)
     _allow_files(len(stations) * 2 + 256)
     loop = asyncio.get_running_loop()
     failure: asyncio.Future[None] = loop.create_future()
@@ -127,6 +137,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 downlink_faults=chosen.downlink.faults(),
                 spoilt_downloads=chosen.downloads.spoilt,
                 trace=trace,
+                office=_office(settings, chosen),
             )
             fleet = Fleet(settings, stations, chosen, workshop)
             async with serve_status(settings.status.host, settings.status.port, report=fleet.report) as (host, port):
@@ -304,6 +315,23 @@ def _endpoint(settings: Settings) -> Endpoint:
         connect_timeout_s=broker.connect_timeout.total_seconds(),
         backoff_base_ms=math.ceil(broker.backoff_base.total_seconds() * 1_000),
         backoff_cap_ms=math.ceil(broker.backoff_cap.total_seconds() * 1_000),
+    )
+
+
+def _office(settings: Settings, chosen: Scenario) -> Office | None:
+    enrolment = settings.enrolment
+    if enrolment.url is None:
+        return None
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls.load_verify_locations(enrolment.ca_file)
+    return Office(
+        url=enrolment.url,
+        client=Downloader(at_once=settings.fetches, tls=tls),
+        look_every_s=enrolment.look_every.total_seconds(),
+        backoff_base_ms=math.ceil(settings.broker.backoff_base.total_seconds() * 1_000),
+        backoff_cap_ms=math.ceil(settings.broker.backoff_cap.total_seconds() * 1_000),
+        lost_answers=chosen.enrolment.lost_answers,
     )
 
 

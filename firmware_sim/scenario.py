@@ -95,6 +95,12 @@ class Downloads(_Table):
     spoilt: Probability = 0.0
 
 
+class Enrolment(_Table):
+    """Answers of the platform that get lost after it has issued a certificate: the share of them."""
+
+    lost_answers: Probability = 0.0
+
+
 class Scenario(_Table):
     """One named scenario."""
 
@@ -102,6 +108,7 @@ class Scenario(_Table):
     uplink: Line = Line()
     downlink: Line = Line()
     downloads: Downloads = Downloads()
+    enrolment: Enrolment = Enrolment()
     outages: Spells | None = None  # the uplink of a device is down
     mains: Spells | None = None  # mains are lost, the device runs on battery
     cuts: Cuts | None = None

@@ -54,6 +54,22 @@ class BrokerSettings(_Group):
     handshakes: int = Field(default=32, ge=1, le=10_000, description="connections being established at once")
 
 
+class EnrolmentSettings(_Group):
+    """Where devices that have a claim code in the manifest fetch their certificates."""
+
+    url: str | None = Field(
+        default=None,
+        pattern=r"^https://[!-~]{1,192}[^/]$",
+        description="address of control, by HTTPS, without a slash at its end",
+    )
+    ca_file: Path | None = Field(
+        default=None, description="PEM file with the only certificates that its certificate is checked against"
+    )
+    look_every: Duration = Field(
+        default=timedelta(seconds=5), description="time between looks for a new claim code or a due certificate"
+    )
+
+
 class StatusSettings(_Group):
     """Where the simulator tells how it is doing."""
 
@@ -100,6 +116,9 @@ class Settings(BaseSettings):
     )
     trace: Path | None = Field(
         default=None, description="file to which it is written when alerts came and sounded; for measurements"
+    )
+    enrolment: EnrolmentSettings = Field(
+        default=EnrolmentSettings(), description="where devices with a claim code fetch their certificates"
     )
     status: StatusSettings = Field(default=StatusSettings(), description="where the simulator tells how it is doing")
     log: LogSettings = Field(default=LogSettings(), description="how the log is written")
@@ -171,4 +190,8 @@ def _required(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 def _unusable_files(settings: Settings) -> list[str]:
     files = {"SIM_MANIFEST": settings.manifest, "SIM_BROKER__CA_FILE": settings.broker.ca_file}
+    if settings.enrolment.url is not None:
+        if settings.enrolment.ca_file is None:
+            return ["SIM_ENROLMENT__CA_FILE: must be set where SIM_ENROLMENT__URL is"]
+        files["SIM_ENROLMENT__CA_FILE"] = settings.enrolment.ca_file
     return [f"{name}: the file {path} cannot be read" for name, path in files.items() if not os.access(path, os.R_OK)]

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from firmware_sim import clock as clocks
-from firmware_sim import faults, inputs
+from firmware_sim import enrolment, faults, inputs
 from firmware_sim.clock import DriftingClock
 from firmware_sim.connector import Connector, Endpoint, Identity
+from firmware_sim.enroller import Enroller
 from firmware_sim.flash import Flash
 from firmware_sim.manifest import Station
 from firmware_sim.performer import Performer
@@ -69,11 +70,14 @@ class Steward:
             for profile in (station.profile, *station.children)
         }
         self._units: dict[DeviceId, frozenset[uuid.UUID]] = {}
+        self._has_started = False
+        self._certified: asyncio.Future[None] = workshop.loop.create_future()
+        self._enroller = self._enrolling(data / station.profile.id, draws)
         self._own = self._performers[station.profile.id]
         self._children = tuple(self._performers[profile.id] for profile in station.children)
         self._connector = Connector(
             endpoint,
-            Identity(client_id=station.profile.id, certificate=station.certificate, key=station.key),
+            self._identity(),
             topics.downlink_filters(station.profile.id),
             self,
             gate=gate,
@@ -86,11 +90,18 @@ class Steward:
         return (self._own, *self._children)
 
     async def run(self, *, after_s: float) -> None:
-        """Boot everything, then keep the session up until `stop`."""
+        """Boot everything, then keep the session up until `stop`. Without a certificate it is fetched first."""
+        if self._enroller is not None:
+            await self._connector.pause(after_s)
+            self._workshop.tasks.create_task(self._enroller.run(self._adopted))
+            await self._connector.wait(self._certified)
+            if self._is_leaving:
+                return
+        self._has_started = True
         for performer in self.performers:
             performer.boot(BootReason.POWER_ON)
         self._listen(())
-        await self._connector.run(after_s=after_s)
+        await self._connector.run(after_s=after_s if self._enroller is None else 0.0)
 
     def stop(self) -> None:
         """Go down in order and take leave of the broker."""
@@ -98,6 +109,52 @@ class Steward:
         for performer in self.performers:
             performer.power_off()
         self._connector.stop()
+
+    # --- certificates ------------------------------------------------------------------------------------------------
+
+    def _enrolling(self, folder: Path, draw: Callable[[], float]) -> Enroller | None:
+        if self.station.claim_code is None:
+            return None
+        assert self._workshop.office is not None  # `runner.demand_office`
+        enroller = Enroller(
+            self.station.profile.id,
+            folder,
+            self.station.claim_code,
+            self._workshop.office,
+            read_clock=self.read_clock,
+            draw=draw,
+            tell=lambda what: self._workshop.tally.update({what: 1}),
+        )
+        if enroller.identity is not None:
+            self._believe(enroller.identity.root_public_key, is_other=False)
+            self._certified.set_result(None)
+        return enroller
+
+    def _identity(self) -> Identity:
+        """The files the session is opened with; those of a device that enrols are there by the time it is."""
+        own = None if self._enroller is None else self._enroller.for_tls
+        certificate, key = own or self.station.certificate, own or self.station.key
+        assert certificate is not None  # the manifest's own validator demands one or the other
+        assert key is not None
+        return Identity(client_id=self.station.profile.id, certificate=certificate, key=key)
+
+    def _adopted(self, before: enrolment.Identity | None, identity: enrolment.Identity) -> None:
+        """Connect with the new certificate. Under another root key nothing that was ordered before holds."""
+        is_other = before is not None and before.root_public_key != identity.root_public_key
+        if is_other and self._has_started:
+            for performer in self.performers:
+                performer.power_off()
+        if before is None or is_other:
+            self._believe(identity.root_public_key, is_other=is_other)
+        if is_other and self._has_started:
+            self._boot(self.performers, BootReason.COMMAND)
+        if not self._certified.done():
+            self._certified.set_result(None)
+        self.sever()
+
+    def _believe(self, root: bytes, *, is_other: bool) -> None:
+        for performer in self.performers:
+            performer.provision(root, is_other=is_other)
 
     # --- surroundings of the devices ---------------------------------------------------------------------------------
 

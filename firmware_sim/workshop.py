@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from firmware_sim.aftermath import Aftermath
 from firmware_sim.downloader import Downloader
+from firmware_sim.enroller import Office
 from firmware_sim.faults import LineFaults
 from firmware_sim.player import Player
 from firmware_sim.relay_stream import Streams
@@ -28,6 +29,7 @@ class Workshop:
     uplink_faults: LineFaults = field(default_factory=LineFaults)
     downlink_faults: LineFaults = field(default_factory=LineFaults)
     spoilt_downloads: float = 0.0  # the share that brings nothing
+    office: Office | None = None  # where devices with a claim code are certified
     tally: Counter[str] = field(default_factory=Counter)
     aftermath: Aftermath = field(default_factory=Aftermath)
     trace: Trace | None = None

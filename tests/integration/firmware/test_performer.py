@@ -21,9 +21,29 @@ from firmware_sim.session import Taken
 from firmware_sim.state import Rhythm
 from firmware_sim.workshop import Workshop
 from schemas import codec
-from schemas.events import Booted, BootReason, Event, EventEnvelope, FaultChanged, PowerChanged
+from schemas.events import (
+    Booted,
+    BootReason,
+    Event,
+    EventEnvelope,
+    FaultChanged,
+    PowerChanged,
+    RefusalReason,
+    Refused,
+)
 from schemas.fields import ClockState, PowerSource
-from tests.unit.firmware_sim.builders import T0, a_profile
+from schemas.topics import DownlinkKind
+from tests.unit.firmware_sim.builders import (
+    ROOT,
+    STRANGER,
+    T0,
+    a_configuration,
+    a_key_set,
+    a_plan,
+    a_profile,
+    public,
+    signed,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -112,3 +132,29 @@ async def test_event_that_cannot_be_written_takes_no_number(tmp_path: Path) -> N
     assert [envelope.sequence for envelope in surroundings.sent] == [1, 2]
     assert [type(event) for event in surroundings.events] == [Booted, PowerChanged]
     assert [entry.sequence for entry in Flash(tmp_path).open_journal().entries.values()] == [1, 2]
+
+
+async def test_under_another_root_key_it_forgets_orders_and_their_serials_and_keeps_its_journal(tmp_path: Path) -> None:
+    surroundings = Surroundings()
+    async with a_performer(tmp_path, surroundings) as performer:
+        for kind, order in (
+            (DownlinkKind.KEYS, a_key_set(serial=7)),
+            (DownlinkKind.CONFIG, a_configuration(serial=7)),
+            (DownlinkKind.PLAN, a_plan(serial=7)),
+        ):
+            performer.receive(kind, signed(order))
+        assert performer.state.plan is not None
+        journal = surroundings.sent[0].journal
+
+        performer.power_off()
+        performer.provision(public(STRANGER), is_other=True)
+        performer.boot(BootReason.COMMAND)
+        assert (performer.state.trust.keys, performer.state.config, performer.state.plan) == (None, None, None)
+        # The new root begins to count anew, and the old one is nobody any more.
+        performer.receive(DownlinkKind.KEYS, signed(a_key_set(serial=8), ROOT))
+        performer.receive(DownlinkKind.KEYS, signed(a_key_set(serial=1), STRANGER))
+        performer.receive(DownlinkKind.PLAN, signed(a_plan(serial=1)))
+        assert performer.state.plan is not None
+        assert performer.state.plan.order.serial == 1
+    assert {envelope.journal for envelope in surroundings.sent} == {journal}
+    assert [event.reason for event in surroundings.events if isinstance(event, Refused)] == [RefusalReason.UNKNOWN_KEY]

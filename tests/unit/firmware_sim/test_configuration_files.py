@@ -11,7 +11,7 @@ import pytest
 
 from firmware_sim import manifest, scenario, settings
 from firmware_sim.errors import InvalidInput
-from firmware_sim.runner import SCENARIOS, load_scenario, load_stations
+from firmware_sim.runner import SCENARIOS, demand_office, load_scenario, load_stations
 from schemas.fields import DeviceKind
 
 CLUSTER = {"id": "loa-0001", "kind": "cluster", "certificate": "a.crt", "key": "a.key"}
@@ -54,6 +54,9 @@ def test_manifest_becomes_stations() -> None:
         pytest.param(
             a_manifest(CLUSTER | {"children": GATEWAY["children"]}), "devices.0: ", id="children_of_a_cluster"
         ),
+        pytest.param(a_manifest({"id": "loa-0002", "kind": "cluster"}), "devices.0: ", id="no_way_to_a_certificate"),
+        pytest.param(a_manifest(CLUSTER | {"claim_code": "X"}), "devices.0: ", id="certificate_and_claim_code"),
+        pytest.param(a_manifest(CLUSTER | {"key": None}), "devices.0: ", id="certificate_without_key"),
         pytest.param(a_manifest(CLUSTER, CLUSTER), "loa-0001: named more than once", id="named_twice"),
     ],
 )
@@ -61,6 +64,22 @@ def test_manifest_problem_names_its_field(text: str, problem: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         manifest.parse(text, folder=Path("/fleet"))
     assert any(each.startswith(problem) for each in caught.value.problems), caught.value.problems
+
+
+def test_who_is_to_enrol_needs_to_be_told_where(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.json"
+    path.write_text(a_manifest({"id": "loa-0001", "kind": "cluster", "claim_code": "ABCDE"}))
+    (tmp_path / "ca.pem").touch()
+    environ = TestSettings().environ(tmp_path, SIM_MANIFEST=str(path))
+    path.write_text(a_manifest({"id": "loa-0001", "kind": "cluster", "claim_code": "ABCDE"}))
+    (station,) = load_stations(path)
+    assert (station.certificate, station.claim_code) == (None, "ABCDE")
+    with pytest.raises(InvalidInput, match="SIM_ENROLMENT__URL: must be set, because loa-0001 has a claim code"):
+        demand_office(settings.load(environ), (station,))
+    told = settings.load(
+        environ | {"SIM_ENROLMENT__URL": "https://loa.test", "SIM_ENROLMENT__CA_FILE": str(tmp_path / "ca.pem")}
+    )
+    demand_office(told, (station,))
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -103,6 +122,8 @@ def test_there_are_no_other_named_scenarios() -> None:
         pytest.param('description = "x"\n[uplink]\nlose = 0.5', "uplink.lose: ", id="unknown_field"),
         pytest.param('description = "x"\n[outages]\nmean_gap_s = 5', "outages.mean_length_s: ", id="half_a_table"),
         pytest.param('description = "x"\n[downlink]\ndrop = -1', "downlink.drop: ", id="probability_below_zero"),
+        pytest.param('description = "x"\n[enrolment]\nlost_answers = 2', "enrolment.lost_answers: ", id="all_lost"),
+        pytest.param('description = "x"\n[clocks]\nbehind_ms = -1', "clocks.behind_ms: ", id="ahead"),
         pytest.param('description = "x"\n[downloads]\nspoilt = 2', "downloads.spoilt: ", id="more_than_all"),
         pytest.param('description = "x"\n[cuts]\nmean_gap_s = 1', "cuts.mean_length_s: ", id="cuts_without_length"),
         pytest.param(
@@ -153,6 +174,13 @@ class TestSettings:
             pytest.param({"SIM_BROKER__PORT": "70000"}, "SIM_BROKER__PORT: ", id="port_out_of_range"),
             pytest.param({"SIM_CLUSTERS": "5"}, "SIM_CLUSTERS: there is no such setting", id="unknown_variable"),
             pytest.param({"SIM_BROKER__CA_FILE": "/nowhere"}, "SIM_BROKER__CA_FILE: the file", id="no_such_file"),
+            pytest.param({"SIM_ENROLMENT__URL": "http://x.test"}, "SIM_ENROLMENT__URL: ", id="not_https"),
+            pytest.param({"SIM_ENROLMENT__URL": "https://x.test"}, "SIM_ENROLMENT__CA_FILE: must", id="trusts_nobody"),
+            pytest.param(
+                {"SIM_ENROLMENT__URL": "https://x.test", "SIM_ENROLMENT__CA_FILE": "/nowhere"},
+                "SIM_ENROLMENT__CA_FILE: the file",
+                id="no_such_authority",
+            ),
             pytest.param({"SIM_BROKER__HOST": ""}, "SIM_BROKER__HOST: must be set", id="empty_is_missing"),
         ],
     )
