@@ -93,14 +93,13 @@ async def test_a_device_enrols_renews_is_shut_out_and_comes_back_as_itself(passa
         }
         await parts.enter_async_context(site.fleet(data / "fleet.json", settings, status_port=fleet_port))
 
-        async def held() -> list[asyncpg.Record]:
-            return list(
-                await database.fetch(
-                    "SELECT c.origin, c.revoked_at, c.certificate FROM control.device_certificates c"
-                    " JOIN control.devices USING (device_no) WHERE device_id = $1 ORDER BY c.issued_at, c.not_after",
-                    DEVICE,
-                )
+        async def held() -> list[dict[str, Any]]:
+            rows = await database.fetch(
+                "SELECT c.origin, c.revoked_at, c.certificate FROM control.device_certificates c"
+                " JOIN control.devices USING (device_no) WHERE device_id = $1 ORDER BY c.issued_at, c.not_after",
+                DEVICE,
             )
+            return [dict(row) for row in rows]
 
         async def is_heard_with(configuration_at_least: int) -> bool:
             serial = await database.fetchval(

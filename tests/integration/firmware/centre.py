@@ -247,7 +247,13 @@ class Centre:
 
     # --- provisioning ------------------------------------------------------------------------------------------------
 
-    def provision(self, kinds: Mapping[str, str], *, children: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    def provision(
+        self,
+        kinds: Mapping[str, str],
+        *,
+        children: Mapping[str, Mapping[str, str]] | None = None,
+        root: bytes | None = None,
+    ) -> None:
         """Make certificates and the manifest for devices (id → kind) and for those behind gateways."""
         identities = issue_devices(self.broker.pki, [DeviceId.parse(each) for each in kinds], now=utc_now())
         devices = []
@@ -261,7 +267,7 @@ class Centre:
                 "children": [{"id": c, "kind": k} for c, k in (children or {}).get(device, {}).items()],
             }
             devices.append(entry)
-        document = {"version": 1, "root_public_key": public(ROOT).hex(), "devices": devices}
+        document = {"version": 1, "root_public_key": (root or public(ROOT)).hex(), "devices": devices}
         (self.folder / "fleet.json").write_text(json.dumps(document))
 
     def start(self, **environ: str) -> Simulator:

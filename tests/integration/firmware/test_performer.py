@@ -149,7 +149,10 @@ async def test_under_another_root_key_it_forgets_orders_and_their_serials_and_ke
         performer.power_off()
         performer.provision(public(STRANGER), is_other=True)
         performer.boot(BootReason.COMMAND)
-        assert (performer.state.trust.keys, performer.state.config, performer.state.plan) == (None, None, None)
+        forgotten = performer.state
+        assert forgotten.trust.keys is None
+        assert forgotten.config is None
+        assert forgotten.plan is None
         # The new root begins to count anew, and the old one is nobody any more.
         performer.receive(DownlinkKind.KEYS, signed(a_key_set(serial=8), ROOT))
         performer.receive(DownlinkKind.KEYS, signed(a_key_set(serial=1), STRANGER))
