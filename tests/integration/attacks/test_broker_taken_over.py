@@ -47,7 +47,7 @@ from tests.unit.firmware_sim.builders import (
     signed,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 FORGED = [  # what every kind of order is tried with first, in this order
     RefusalReason.MALFORMED,  # without a signature

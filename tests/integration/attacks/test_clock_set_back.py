@@ -24,7 +24,7 @@ from tests.unit.firmware_sim.builders import DAY, MINUTE, PROVINCE, a_plan, an_a
 
 __all__ = ["broker", "pki"]
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 CLUSTER = "loa-0001"
 YESTERDAY, HEARD, TODAY = (uuid.uuid5(PROVINCE, name) for name in ("yesterday", "heard", "today"))

@@ -31,7 +31,7 @@ from tests.unit.firmware_sim.builders import DAY, MINUTE, PROVINCE, a_configurat
 
 __all__ = ["broker", "pki"]
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 CLUSTER = "loa-0001"
 FLOOD, STORM = (uuid.uuid5(PROVINCE, name) for name in ("flood", "storm"))

@@ -46,7 +46,7 @@ from services.shared.clock import utc_now
 from tests.support.broker import MqttClient, connect_service
 from tests.unit.firmware_sim.builders import ROOT, a_configuration, a_key_set, public, signed
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 EventT = TypeVar("EventT", bound=Event)
 T = TypeVar("T")
