@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from services.control.alerting.keeper import run_alert_keeper
 from services.control.alerting.lane import run_alert_lane
+from services.control.alerting.outfitter import run_alert_outfitter
 from services.control.alerting.prompter import run_alert_prompter
 from services.control.alerting.renderer import Renderer
 from services.control.alerting.sounds import Workshop
@@ -122,6 +123,15 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                 ),
                 group.create_task(
                     run_alert_prompter(database, keyring=keyring, metrics=metrics, wake_alerts=alerts_due.set)
+                ),
+                group.create_task(
+                    run_alert_outfitter(
+                        database,
+                        workshop=services.workshop,
+                        time_zone=ZoneInfo(settings.policy.time_zone),
+                        prepares=settings.policy.prepares_alerts,
+                        metrics=metrics,
+                    )
                 ),
                 group.create_task(
                     run_alert_tester(

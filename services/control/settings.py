@@ -141,6 +141,10 @@ class PolicySettings(SettingsGroup):
         default=False,
         description="whether operations that ask for a second factor are refused to accounts that have none",
     )
+    prepares_alerts: bool = Field(
+        default=True,
+        description="whether an installation without any alert template is given a few (flood, storm, fire, test …)",
+    )
 
 
 class ControlSettings(ServiceSettings):

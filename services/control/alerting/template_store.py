@@ -162,6 +162,16 @@ async def holders(connection: Connection, unit_ids: Collection[UnitId], files: C
     return Holders(devices=row["devices"], holding=row["holding"])
 
 
+async def has_any(connection: Connection) -> bool:
+    """Whether there is a template anywhere, or ever was."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM control.alert_templates)"))
+
+
+async def lock_all(connection: Connection) -> None:
+    """Let nobody else add a template until the transaction ends."""
+    await connection.execute("LOCK TABLE control.alert_templates IN SHARE ROW EXCLUSIVE MODE")
+
+
 async def tones(connection: Connection) -> dict[Tone, bytes]:
     """The bare tones that were made."""
     rows = await connection.fetch("SELECT tone, media_sha256 FROM control.alert_tones ORDER BY tone")

@@ -568,6 +568,10 @@ FAULTS: dict[str, Parts] = {
         ("Cảnh báo hết hiệu lực gần như ngay lập tức.", "The alert would be over almost at once."),
         ("Đặt valid_until ít nhất {seconds} giây nữa.", "Set valid_until at least {seconds} seconds ahead."),
     ),
+    "no_alert_template_here": _fault(
+        ("Không có mẫu cảnh báo {id} đang dùng ở đơn vị này.", "No alert template {id} is in use here."),
+        ("Chọn mẫu của đơn vị này hoặc của cấp trên.", "Name a template of this unit or of one above it."),
+    ),
     "no_template_for_tests_here": _fault(
         ("Không có mẫu kiểm tra {id} đang dùng ở đơn vị này.", "No template {id} for audible tests is in use here."),
         (

@@ -54,6 +54,7 @@ from services.control.alerting.model import (
     Urgency,
 )
 from services.control.alerting.reach import REASONS, Reach
+from services.control.alerting.template import Template
 from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
 from services.control.alerts import By
@@ -82,10 +83,11 @@ from services.control.api.fields import (
 from services.control.api.requests import RequestView, means, request_view
 from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.catalogue.texts import Language, text
-from services.control.errors import Invalid
+from services.control.errors import Fault, Invalid
 from services.control.metrics import ControlMetrics
 from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
+from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1", tags=["alerts"])
@@ -213,11 +215,69 @@ class ContentBody(Body):
         )
 
 
-class AlertBody(ContentBody):
-    """An alert to be issued by a unit."""
+class AlertBody(Body):
+    """An alert to be issued by a unit: in full, or by a template, of which each field given here takes the place."""
 
     unit_id: uuid.UUID = Field(description="the unit that speaks")
-    purpose: Literal["alert", "silent_test", "audible_test"] = "alert"
+    template_id: uuid.UUID | None = Field(default=None, description="a template of the unit or of one above it")
+    purpose: Literal["alert", "silent_test", "audible_test"] | None = Field(
+        default=None, description="default: the template's, or alert"
+    )
+    audience: AudienceBody
+    status: Status | None = Field(default=None, description="default: actual, of a template for tests test")
+    event: Name | None = Field(default=None, description="needed without a template")
+    category: Category | None = None
+    urgency: Urgency | None = None
+    severity: Severity | None = None
+    certainty: Certainty | None = None
+    texts: list[TextBody] | None = Field(
+        default=None, min_length=1, max_length=MAX_TEXTS, description="needed without a template"
+    )
+    valid_until: PlannedInstant | None = Field(default=None, description="needed without a template")
+    repeat_interval_s: Whole | None = Field(default=None, ge=1, le=86_400, description="pause between repetitions")
+    resume: Literal["resume", "restart", "drop"] | None = None
+    volume_percent: Annotated[Percent, Field(ge=1)] | None = None
+    references: list[uuid.UUID] = Field(default=[], max_length=16, description="alerts that end when this one begins")
+
+    def draft(self, template: Template | None, *, now: datetime) -> AlertDraft:
+        """As control knows it. Raises `Invalid`."""
+        unit_id, wish = UnitId(self.unit_id), self.audience.wish()
+        if template is None:
+            missing = [name for name in ("event", "texts", "valid_until") if getattr(self, name) is None]
+            if missing:
+                raise Invalid(*(Fault(name, "field_missing") for name in missing))
+            base = AlertDraft(unit_id=unit_id, event=self.event or "", audience=wish, valid_until=now)
+        else:
+            base = template.draft(unit_id=unit_id, audience=wish, now=now)
+        return replace(base, **self._said(base.purpose if template is not None else None))
+
+    def facts(self) -> dict[str, Any]:
+        """What a refused attempt is put on record with."""
+        return {
+            "headline": self.texts[0].headline if self.texts else self.event,
+            "template_id": str(self.template_id) if self.template_id is not None else None,
+        }
+
+    def _said(self, purpose: Purpose | None) -> dict[str, Any]:
+        """What the request says itself, by fields of a draft; `purpose` is that of the template."""
+        own = {
+            name: value
+            for name in ("status", "event", "category", "urgency", "severity", "certainty", "volume_percent")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.purpose is not None:
+            own["purpose"] = Purpose[self.purpose.upper()]
+            if purpose is not None and purpose is not own["purpose"]:
+                raise Invalid(Fault("purpose", "not_one_of", {"expected": purpose.name.lower()}))
+        if self.texts is not None:
+            own["texts"] = tuple(each.said() for each in self.texts)
+        if self.valid_until is not None:
+            own["valid_until"] = self.valid_until.astimezone(UTC)
+        if self.repeat_interval_s is not None:
+            own["repeat_interval"] = timedelta(seconds=self.repeat_interval_s)
+        if self.resume is not None:
+            own["resume"] = ResumePolicy[self.resume.upper()]
+        return own | {"references": tuple(map(AlertId, self.references))}
 
 
 class StopBody(Body):
@@ -336,17 +396,17 @@ async def issue_alert(
 ) -> AlertView | RequestView:
     """Issue it: when this returns 201, it is on its way to every device of the areas."""
     await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
-    unit_id, purpose = UnitId(body.unit_id), Purpose[body.purpose.upper()]
-    draft = body.draft(unit_id, purpose)
+    unit_id = UnitId(body.unit_id)
 
     async def wanted(connection: Connection) -> operations.Operation:
-        said = await _with_sound(connection, draft)
-        if purpose is Purpose.AUDIBLE_TEST:
+        template = await _template(connection, body, caller.rights.tree)
+        said = await _with_sound(connection, body.draft(template, now=caller.now))
+        if said.purpose is Purpose.AUDIBLE_TEST:
             zone = ZoneInfo(services.policy.time_zone)
             await testing.check_hours(connection, said.audience, caller.rights.tree, zone, now=caller.now)
         return operations.issuing(said)
 
-    attempt = Attempt(action="alert_issue", unit_id=unit_id, facts={"headline": draft.headline})
+    attempt = Attempt(action="alert_issue", unit_id=unit_id, facts=body.facts())
     return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
@@ -693,6 +753,17 @@ async def _accepted(services: Services, response: Response, request: Waiting) ->
     response.status_code = HTTPStatus.ACCEPTED
     response.headers["Location"] = f"/api/v1/operation-requests/{request.request_id}"
     return await request_view(services, request)
+
+
+async def _template(connection: Connection, body: AlertBody, tree: UnitTree) -> Template | None:
+    """The template that is named, where it is in use. Raises `Invalid`."""
+    if body.template_id is None:
+        return None
+    above = await template_store.templates_of(connection, tree.path(UnitId(body.unit_id)))
+    found = next((each for each in above if each.template_id == body.template_id), None)
+    if found is None:
+        raise Invalid(Fault("template_id", "no_alert_template_here", {"id": str(body.template_id)}))
+    return found
 
 
 async def _with_sound(connection: Connection, draft: AlertDraft) -> AlertDraft:

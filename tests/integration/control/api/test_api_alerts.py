@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 
 from schemas import signing
 from schemas.alerts import Alert, Purpose
+from services.control.alerting import template_store
 from services.control.alerting.keeper import AlertKeeper
+from services.control.alerting.prepared import prepared
+from services.control.alerting.template import Template
 from services.control.permissions import Role
 from tests.support.control import some_metrics
 from tests.support.control_api import ZONE, Api
@@ -284,3 +288,94 @@ async def test_reach_names_everybody_and_what_to_do(api: Api) -> None:
     assert (await api.client.get(url, headers=operator)).json()["state"] == "expired"
     cleared = await api.fetchval("SELECT count(*) FROM control.outbox WHERE kind = 'alert' AND payload = ''")
     assert cleared == 1
+
+
+# --- by a template ---------------------------------------------------------------------------------------------------
+
+
+async def a_template(api: Api, unit: str, **changes: Any) -> Template:
+    """A template of the unit in use, with a sound."""
+    first, *_ = prepared(api.units[unit], now=api.clock.now)
+    sound = bytes.fromhex(await a_sound(api))
+    texts = tuple(replace(text, media_sha256=sound) for text in first.texts)
+    template = replace(first, template_id=uuid.uuid4(), texts=texts, **changes)
+    async with api.database.transaction() as connection:
+        await template_store.add(connection, template)
+    return template
+
+
+async def test_an_alert_by_a_template_needs_only_its_audience(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "1"))
+    template = await a_template(api, "24")
+    body = {
+        "unit_id": str(api.units["1"]),
+        "template_id": str(template.template_id),
+        "audience": {"areas": [{"units": [str(api.units["11"])]}]},
+    }
+
+    answer = await api.client.post("/api/v1/alerts", json=body, headers=operator)
+
+    assert answer.status_code == 201, answer.text
+    content = answer.json()["content"]
+    assert (content["event"], content["severity"], content["status"]) == ("Lũ", "extreme", "actual")
+    assert content["template_id"] == str(template.template_id)
+    assert answer.json()["valid_until"] == (api.clock.now + template.validity).isoformat().replace("+00:00", "Z")
+    ((_, sent),) = await outbox_of(api, answer.json()["alert_id"])
+    assert [each.media.sha256 for each in sent.contents if each.media] == [text.media_sha256 for text in template.texts]
+    assert sent.repeat_interval_s == 30
+
+
+async def test_what_the_request_says_itself_takes_the_template_s_place(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "1"))
+    template = await a_template(api, "1")
+    until = api.clock.now + timedelta(minutes=20)
+    body = {
+        "unit_id": str(api.units["1"]),
+        "template_id": str(template.template_id),
+        "audience": {"areas": [{"units": [str(api.units["1"])]}]},
+        "status": "exercise",
+        "severity": "minor",
+        "texts": [{"headline": "Diễn tập", "media_sha256": await a_sound(api)}],
+        "valid_until": until.isoformat(),
+        "repeat_interval_s": 90,
+        "volume_percent": 40,
+    }
+
+    answer = await api.client.post("/api/v1/alerts", json=body, headers=operator)
+
+    assert answer.status_code == 201, answer.text
+    ((_, sent),) = await outbox_of(api, answer.json()["alert_id"])
+    assert ([each.headline for each in sent.contents], sent.rank.severity) == (["Diễn tập"], 1)
+    assert (sent.repeat_interval_s, sent.volume_percent) == (90, 40)
+    assert answer.json()["content"]["status"] == "exercise"
+    assert answer.json()["headline"] == "Diễn tập"
+
+
+async def test_a_template_from_elsewhere_retired_or_for_something_else_is_refused(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    beside, retired, for_tests = (
+        await a_template(api, "2"),
+        await a_template(api, "1"),
+        await a_template(api, "1", purpose=Purpose.AUDIBLE_TEST),
+    )
+    async with api.database.transaction() as connection:
+        await template_store.retire(connection, retired.template_id, by=None, at=api.clock.now)
+    body = {"unit_id": str(api.units["1"]), "audience": {"areas": [{"units": [str(api.units["1"])]}]}}
+
+    found = {}
+    for name, changes in {
+        "beside": {"template_id": str(beside.template_id)},
+        "retired": {"template_id": str(retired.template_id)},
+        "another purpose": {"template_id": str(for_tests.template_id), "purpose": "alert"},
+        "none": {},
+    }.items():
+        answer = await api.client.post("/api/v1/alerts", json=body | changes, headers=operator)
+        found[name] = [(each["field"], each["code"]) for each in answer.json()["errors"]]
+
+    assert found == {
+        "beside": [("template_id", "no_alert_template_here")],
+        "retired": [("template_id", "no_alert_template_here")],
+        "another purpose": [("purpose", "not_one_of")],
+        "none": [("event", "field_missing"), ("texts", "field_missing"), ("valid_until", "field_missing")],
+    }
+    assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
