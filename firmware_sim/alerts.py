@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from firmware_sim import playback, trust
 from firmware_sim.programme import Order
@@ -22,6 +22,7 @@ from firmware_sim.standing import Alerts, Handled, Kept, Recalled, Standing
 from firmware_sim.state import Awaiting, DeviceState
 from firmware_sim.trust import Refusal
 from firmware_sim.turn import Turn
+from firmware_sim.values import replace
 from schemas import audience, events
 from schemas.alerts import Alert, AlertContent, Purpose
 from schemas.configuration import Ownership

@@ -102,7 +102,7 @@ class _Link(asyncio.Protocol):
                     case Answered(topic=topic, reason=reason):
                         if reason >= REFUSED:
                             log.warning("publish_refused", extra={"topic": topic, "reason": reason})
-            self.flush()
+            self.flush_soon()  # after the other devices of this process have read what is there for them
         except SessionFailed as error:
             self.abort(str(error))
 

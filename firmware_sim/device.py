@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import assert_never
 
 from firmware_sim import alerts, downlinks, effects, inputs, media, memory, playback, standing, trust, vitals
@@ -22,6 +21,7 @@ from firmware_sim.programme import Ended, Programme
 from firmware_sim.state import NOTED_ALIVE_EVERY_MS, DeviceState, Rhythm, notes_of, orders_of
 from firmware_sim.trust import Held, Refusal, Trust
 from firmware_sim.turn import Turn
+from firmware_sim.values import replace
 from schemas import events
 from schemas.configuration import Configuration
 from schemas.events import BootReason, CommandResult, Fault, MessageKind, RefusalReason

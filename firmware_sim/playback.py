@@ -29,7 +29,7 @@ from __future__ import annotations
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from firmware_sim import standby
 from firmware_sim.clock import Moment
@@ -50,6 +50,7 @@ from firmware_sim.programme import (
     Start,
     Stop,
 )
+from firmware_sim.values import replace
 from schemas import arbitration
 from schemas.arbitration import Contender
 from schemas.configuration import Fallback

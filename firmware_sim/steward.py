@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import random
 import uuid
@@ -27,6 +28,8 @@ from schemas.fields import ClockState, PowerSource
 from schemas.identifiers import DeviceId
 from schemas.presence import PresenceReport
 from schemas.topics import AreaAlert, Downlink, DownlinkKind, Presence
+
+_parsed = functools.lru_cache(maxsize=1_024)(topics.parse_topic)  # alerts reach a whole fleet on the same few
 
 RESTART_S = 2.0  # from going down to being up again
 MODEM_S = 0.2  # from power to the first attempt to connect
@@ -286,7 +289,7 @@ class Steward:
         """Hand a downlink to the device it names. Keys for the gateway hold for everybody it speaks for."""
         self._workshop.tally["downlinks"] += 1
         try:
-            parsed = topics.parse_topic(topic)
+            parsed = _parsed(topic)
         except InvalidTopic:
             self._workshop.tally["downlinks_astray"] += 1
             return

@@ -155,15 +155,22 @@ def verify_alert(message: bytes, trust: Trust) -> Alert | Refusal:
     keys = trust.keys
     if keys is None:
         return Refusal(reason=RefusalReason.UNKNOWN_KEY, detail="no keys were announced yet")
-    return _opened(Alert, message, lambda: signing.verify_under(Alert, message, keys.order, decode=_decoded))
+    return _opened(
+        Alert, message, lambda: signing.verify_under(Alert, message, keys.order, unsealed=_unsealed, decode=_decoded)
+    )
+
+
+# A fleet in one process hears the same bytes thousands of times. What they say is worked out once: how a message comes
+# apart, and what its payload means. In between each device checks the signature, over the bytes it got itself.
+
+
+@functools.lru_cache(maxsize=64)
+def _unsealed(cls: type[Order], message: bytes) -> signing.Sealed:
+    return signing.unseal(cls, message)
 
 
 @functools.lru_cache(maxsize=64)
 def _decoded(cls: type[Alert], payload: bytes) -> Alert:
-    """What the payload of an alert says: worked out once for a fleet in one process, whose devices all hear the same.
-
-    Nothing else is shared: each device checks the signature over the bytes it got itself, before it asks what they say.
-    """
     return signing.strictly(cls, payload)
 
 

@@ -5,7 +5,6 @@ Local to one call of `device.step` or `device.boot`: inside a turn things are as
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from firmware_sim import effects, trust
@@ -13,6 +12,7 @@ from firmware_sim.clock import Moment
 from firmware_sim.programme import Begun, Directive, Ended, Lapsed, Missed, Programme, Start, Stop
 from firmware_sim.state import DeviceState
 from firmware_sim.trust import Refusal
+from firmware_sim.values import replace
 from schemas import events
 from schemas.events import CommandResult, Event, MessageKind, MissReason
 from schemas.fields import ClockState, PlayReference, PlaySource

@@ -7,7 +7,9 @@ type is signed, so a plan can never be passed off as a command.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cryptography.exceptions import InvalidSignature
@@ -56,7 +58,7 @@ def verify(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519Pub
 
     Raises `SignatureError`. Audience, window and serial are the receiver's to judge: only it knows who and when it is.
     """
-    return _open(cls, message, keyring, strictly)[0]
+    return _open(cls, unseal(cls, message), keyring, strictly)
 
 
 def strictly(cls: type[OrderT], payload: bytes) -> OrderT:
@@ -64,28 +66,46 @@ def strictly(cls: type[OrderT], payload: bytes) -> OrderT:
     return codec.decode(cls, payload, deterministic=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A signed message taken apart; nothing of it is believed yet."""
+
+    kid: bytes
+    protected: bytes
+    payload: bytes
+    signature: bytes
+    signed: bytes  # what the signature is over
+
+
 def verify_under(
-    cls: type[OrderT], message: bytes, key_set: KeySet, *, decode: Callable[[type[OrderT], bytes], OrderT] = strictly
+    cls: type[OrderT],
+    message: bytes,
+    key_set: KeySet,
+    *,
+    unsealed: Callable[[type[Order], bytes], Sealed] | None = None,
+    decode: Callable[[type[OrderT], bytes], OrderT] = strictly,
 ) -> OrderT:
     """Return the order inside `message` if a key of `key_set` signed it as a `cls`, issued while that key was valid.
 
     Raises `SignatureError`; a key outside its window is an unknown key. Whoever reads the same bytes again and again may
-    give a `decode` that remembers: the signature is checked before it is asked.
+    give an `unsealed` and a `decode` that remember: the signature is checked in between, every time.
     """
-    keyring = {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in key_set.keys}
-    order, kid = _open(cls, message, keyring, decode)
-    (key,) = (key for key in key_set.keys if key.kid == kid)
+    sealed = (unsealed or unseal)(cls, message)
+    keyring = {key.kid: _public_key(key.public_key) for key in key_set.keys}
+    order = _open(cls, sealed, keyring, decode)
+    (key,) = (key for key in key_set.keys if key.kid == sealed.kid)
     if not key.not_before_ms <= order.issued_at_ms < key.not_after_ms:
-        raise SignatureError(SignatureReason.UNKNOWN_KEY, f"{kid.hex()}: issued outside the window of its key")
+        raise SignatureError(SignatureReason.UNKNOWN_KEY, f"{sealed.kid.hex()}: issued outside the window of its key")
     return order
 
 
-def _open(
-    cls: type[OrderT],
-    message: bytes,
-    keyring: Mapping[bytes, Ed25519PublicKey],
-    decode: Callable[[type[OrderT], bytes], OrderT],
-) -> tuple[OrderT, bytes]:
+@functools.lru_cache(maxsize=64)
+def _public_key(raw: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+def unseal(cls: type[Order], message: bytes) -> Sealed:
+    """Take a message apart that should be a signed `cls`; raises `SignatureError`. Depends on nothing but the bytes."""
     protected, payload, signature = _parts(message, cls.SIZE_LIMIT + OVERHEAD_BYTES)
     header = _header(protected)
     # Each check before the signature's own only picks the reason: an exact comparison follows below.
@@ -94,16 +114,28 @@ def _open(
     if header.get(_TYP) != MEDIA_TYPES[cls]:
         raise SignatureError(SignatureReason.WRONG_TYPE, f"expected {MEDIA_TYPES[cls]}")
     kid = header.get(_KID)
-    if not isinstance(kid, bytes) or (key := keyring.get(kid)) is None:
-        raise SignatureError(SignatureReason.UNKNOWN_KEY, kid.hex()[:32] if isinstance(kid, bytes) else "")
-    if protected != protected_header(kid, MEDIA_TYPES[cls]):
+    if not isinstance(kid, bytes):
+        raise SignatureError(SignatureReason.UNKNOWN_KEY)
+    return Sealed(kid, protected, payload, signature, to_be_signed(protected, payload))
+
+
+def _open(
+    cls: type[OrderT],
+    sealed: Sealed,
+    keyring: Mapping[bytes, Ed25519PublicKey],
+    decode: Callable[[type[OrderT], bytes], OrderT],
+) -> OrderT:
+    kid = sealed.kid
+    if (key := keyring.get(kid)) is None:
+        raise SignatureError(SignatureReason.UNKNOWN_KEY, kid.hex()[:32])
+    if sealed.protected != protected_header(kid, MEDIA_TYPES[cls]):
         raise SignatureError(SignatureReason.MALFORMED, "unexpected protected header")
     try:
-        key.verify(signature, to_be_signed(protected, payload))
+        key.verify(sealed.signature, sealed.signed)
     except InvalidSignature:
         raise SignatureError(SignatureReason.BAD_SIGNATURE) from None
     try:
-        return decode(cls, payload), kid
+        return decode(cls, sealed.payload)
     except DecodeError as error:
         raise SignatureError(SignatureReason.MALFORMED, str(error)) from error
 
@@ -115,6 +147,7 @@ def seal(payload: bytes, *, media_type: str, key: Ed25519PrivateKey) -> bytes:
     return codec.dumps([protected, {}, payload, signature])
 
 
+@functools.lru_cache(maxsize=64)
 def protected_header(kid: bytes, media_type: str) -> bytes:
     """Return the one protected header an order of `media_type` by key `kid` may have."""
     return codec.dumps({_ALG: _EDDSA, _KID: kid, _TYP: media_type})
