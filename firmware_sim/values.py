@@ -17,8 +17,9 @@ ValueT = TypeVar("ValueT")
 
 def replace(value: ValueT, **changes: Any) -> ValueT:
     """A copy of a frozen dataclass with slots (two fields at least, and no `__post_init__`) with these fields changed."""
-    read, setters = _fields(type(value))
-    copy: ValueT = object.__new__(type(value))
+    cls: Any = type(value)
+    read, setters = _fields(cls)
+    copy: ValueT = object.__new__(cls)
     for put, content in zip(setters.values(), read(value), strict=True):
         put(copy, content)
     for name, content in changes.items():
