@@ -97,6 +97,7 @@ class Performer:
         self._journal = flash.open_journal()
         self._inbox: deque[inputs.Input] = deque()
         self._postponed: list[effects.Effect] = []
+        self._begun: deque[inputs.PlaybackStarted] = deque()  # stamped, and not dealt with yet
         self._is_busy = False
         self._is_off = True
         self._timer: asyncio.TimerHandle | None = None
@@ -139,6 +140,7 @@ class Performer:
         self._booted_at = self._workshop.loop.time()
         self._inbox.clear()
         self._postponed.clear()
+        self._begun.clear()
         self._tuner.close()
         self._is_off = False
         self._state, wanted = device.boot(
@@ -175,6 +177,7 @@ class Performer:
         """Go down without a word: what was sounding is gone, and so is everything that is not on flash."""
         self._is_off = True
         self._inbox.clear()
+        self._begun.clear()
         self._tuner.close()
         self._workshop.player.silence(self.profile.id)
         if self._timer is not None:
@@ -190,6 +193,7 @@ class Performer:
         """Let something happen to the device. What comes of it is carried out before this returns."""
         if self._is_off:
             return
+        self._take_begun()
         self._inbox.append(happened)
         if self._is_busy:
             return  # it came of an effect; the loop below takes it when the effects before it are through
@@ -223,7 +227,7 @@ class Performer:
 
     def receive_alert(self, payload: bytes) -> None:
         """Take in what came on the topic of an area this device lies in: sound now, everything else afterwards."""
-        if self._is_off or self._is_busy:
+        if self._is_off or self._is_busy or self._begun:
             self.feed(inputs.AlertReceived(payload=payload))
             return
         self._is_busy = True
@@ -252,6 +256,16 @@ class Performer:
         else:
             self._settle()
 
+    def _take_begun(self) -> None:
+        """What has begun did so before whatever comes now: its end, above all, when chores took longer than the sound."""
+        self._inbox.extend(self._begun)
+        self._begun.clear()
+
+    def _tell_begun(self) -> None:
+        """Deal with what has begun, unless something else made us do so already."""
+        if self._begun:
+            self.feed(self._begun.popleft())
+
     def _catch_up(self) -> None:
         """Carry out what was postponed, before anything else happens to the device."""
         postponed, self._postponed = self._postponed, []
@@ -279,7 +293,8 @@ class Performer:
         self._workshop.tally["parts_started"] += 1
         happened = inputs.PlaybackStarted(token=token, at_ms=self.now().at_ms)
         if self._postponed:
-            self._workshop.aftermath.add(lambda: self.feed(happened))
+            self._begun.append(happened)
+            self._workshop.aftermath.add(self._tell_begun)
         else:
             self._workshop.loop.call_soon(self.feed, happened)
 

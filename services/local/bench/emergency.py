@@ -203,12 +203,19 @@ class _Bench:
         self.report["setup_s"]["devices_connected"] = _seconds(utc_now() - began)
         say("a first alert, to see that everybody has what it takes")
         alert_id = (await self._issue(VALID))["alert_id"]
-        await _until(
-            lambda: _now(len(site.look().alert(alert_id).started) == len(site.devices)),
-            PREPARED_WITHIN,
-            "every device has sounded a first alert",
-            progress=lambda: f"{len(site.trace.alert(alert_id).started)} of {len(site.devices)} devices ready",
-        )
+        try:
+            await _until(
+                lambda: _now(len(site.look().alert(alert_id).started) == len(site.devices)),
+                PREPARED_WITHIN,
+                "every device has sounded a first alert",
+                progress=lambda: f"{len(site.trace.alert(alert_id).started)} of {len(site.devices)} devices ready",
+            )
+        except BenchFailed:
+            reach = await site.operator.get(f"/alerts/{alert_id}/reach", limit=1)
+            classes = {each["reason"]: each["devices"] for each in reach["classes"]}
+            self.report["warnings"].append(f"of the first alert control knows {classes}")
+            self.report["warnings"] += [f"{each}" for each in await site.statuses()]
+            raise
         await self._cancel(alert_id)
         await self._quiet()
         self.report["setup_s"]["devices_ready"] = _seconds(utc_now() - began)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,19 +23,28 @@ from firmware_sim.session import Taken
 from firmware_sim.state import Rhythm
 from firmware_sim.workshop import Workshop
 from schemas import codec
+from schemas.alerts import AlertContent
 from schemas.events import (
+    AlertHandled,
     Booted,
     BootReason,
     Event,
     EventEnvelope,
     FaultChanged,
+    PlayEnded,
+    PlayMissed,
+    PlayOutcome,
+    PlayStarted,
     PowerChanged,
     RefusalReason,
     Refused,
 )
 from schemas.fields import ClockState, PowerSource
+from schemas.orders import MediaReference
 from schemas.topics import DownlinkKind
+from tests.integration.firmware.centre import make_sound
 from tests.unit.firmware_sim.builders import (
+    PROVINCE,
     ROOT,
     STRANGER,
     T0,
@@ -41,6 +52,7 @@ from tests.unit.firmware_sim.builders import (
     a_key_set,
     a_plan,
     a_profile,
+    an_alert,
     public,
     signed,
 )
@@ -116,6 +128,32 @@ async def test_event_the_broker_never_takes_leaves_no_hole_and_is_not_sent_for_e
     assert [type(latest[sequence]) for sequence in (1, 2, 3)] == [Booted, FaultChanged, PowerChanged]
     kept = Flash(tmp_path).open_journal()
     assert {entry.sequence: codec.decode_event(entry.body) for entry in kept.entries.values()} == latest
+
+
+async def test_an_end_never_overtakes_a_beginning_however_long_chores_take(tmp_path: Path) -> None:
+    """Thousands of devices share one thread: a sound may be over before its beginning was written down."""
+    make_sound(tmp_path / "siren", seconds=0.3)
+    content = (tmp_path / "siren").read_bytes()
+    siren = MediaReference(sha256=hashlib.sha256(content).digest(), size=len(content), mime="audio/mpeg", path="siren")
+    flash = Flash(tmp_path / "flash")
+    flash.media_file(siren.sha256).write_bytes(content)
+    surroundings = Surroundings()
+    alert = an_alert(AlertContent(language="vi", headline="Lũ", media=siren), at_ms=T0)
+    async with a_performer(tmp_path / "flash", surroundings) as performer:
+        performer.receive(DownlinkKind.KEYS, signed(a_key_set(), ROOT))
+        performer.receive(DownlinkKind.CONFIG, signed(a_configuration(membership=(PROVINCE,))))
+        workshop = performer._workshop
+        workshop.aftermath.add(lambda: time.sleep(0.6))  # somebody else's chore, longer than the sound
+        performer.receive_alert(signed(alert))
+        while not any(isinstance(event, PlayEnded | PlayMissed) for event in surroundings.events):
+            await asyncio.sleep(0.01)
+
+    told = [
+        event for event in surroundings.events if isinstance(event, AlertHandled | PlayStarted | PlayEnded | PlayMissed)
+    ]
+    assert [type(event) for event in told] == [AlertHandled, PlayStarted, PlayEnded]
+    assert isinstance(told[-1], PlayEnded)
+    assert told[-1].outcome is PlayOutcome.COMPLETED
 
 
 async def test_event_that_cannot_be_written_takes_no_number(tmp_path: Path) -> None:
