@@ -9,6 +9,7 @@ Settings come from the environment. Exit status: 0 stopped in order, 1 a bug, 2 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -21,6 +22,10 @@ import uvloop
 from firmware_sim import runner, settings
 from firmware_sim.errors import InvalidInput
 from firmware_sim.settings import LogSettings, Settings
+
+# Thousands of devices are millions of objects, next to none of them garbage in cycles. With Python's own thresholds (700, 10,
+# 10) looking for some stopped a fleet of 500 for 130 ms at a time, and one of 5,000 for ten times as long.
+GARBAGE_THRESHOLDS = (20_000, 20, 100)
 
 EXIT_OK, EXIT_BUG, EXIT_BAD_SETTINGS = 0, 1, 2
 
@@ -45,6 +50,7 @@ def main(arguments: list[str]) -> int:
         )
         return EXIT_OK
     _configure_logging(loaded.log)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     try:
         with (
             runner.alone_with(loaded.data),
