@@ -54,7 +54,7 @@ VALID = timedelta(minutes=10)  # of an alert that is measured; it is cancelled w
 SOUND_WITHIN = timedelta(seconds=30)
 QUIET_WITHIN = timedelta(seconds=60)
 RAW_WITHIN = timedelta(seconds=30)
-TRACED_WITHIN = timedelta(seconds=5)
+ENDED_WITHIN = timedelta(seconds=30)
 LOOK_EVERY_S = 0.5
 
 # While uplinks flap: how often, how long, and the alerts that everybody has to sound all the same.
@@ -248,11 +248,10 @@ class _Bench:
         taken = alert.results(1)["taken"]
         cancelled_us = _now_us()
         await self._cancel(alert_id)
-        await self._quiet()
         with contextlib.suppress(BenchFailed):
             await _until(
                 lambda: _now(len(site.look().alert(alert_id).told_at(2, "cancelled")) >= len(alert.started)),
-                TRACED_WITHIN,
+                ENDED_WITHIN,
                 "everybody says that it is over",
             )
         cancelled = alert.told_at(2, "cancelled")
