@@ -386,7 +386,10 @@ def _year(text: str, start: datetime, year: int) -> tuple[datetime, ...]:
         by_day = ((0, start.weekday()),)
     elif not (rule.by_week_no or rule.by_year_day or by_month_day or by_day):
         by_month, by_month_day = by_month or (start.month,), (start.day,)
-    rule = replace(rule, by_month=by_month, by_month_day=by_month_day, by_day=_alike(by_day, 5 if by_month else 53))
+    alike = _alike(by_day, 5 if by_month else 53)
+    if by_day and not alike:
+        return ()
+    rule = replace(rule, by_month=by_month, by_month_day=by_month_day, by_day=alike)
     return tuple(_dateutil(rule, start, date(year, 1, 1), interval=_YEARS_OUT))
 
 
@@ -394,16 +397,25 @@ def _one_month(rule: ParsedRule, start: datetime, year: int, month: int) -> Iter
     if ((year - start.year) * 12 + month - start.month) % rule.interval:
         return iter(())
     by_month_day = rule.by_month_day or (() if rule.by_day else (start.day,))
-    rule = replace(rule, by_month_day=by_month_day, by_day=_alike(rule.by_day, 5))
+    alike = _alike(rule.by_day, 5)
+    if rule.by_day and not alike:
+        return iter(())
+    rule = replace(rule, by_month_day=by_month_day, by_day=alike)
     return iter(_dateutil(rule, start, date(year, month, 1), interval=12 * _YEARS_OUT))
 
 
 def _alike(by_day: tuple[tuple[int, int], ...], most: int) -> tuple[tuple[int, int], ...]:
-    """Name every one of a weekday where another has an ordinal: dateutil wants a day to be one of both kinds at once."""
+    """Name every one of a weekday where another has an ordinal: dateutil wants a day to be one of both kinds at once.
+
+    Of an ordinal that no period has, `most` being the highest, it looks beyond the end of its calendar: it is left out.
+    """
     if not any(ordinal for ordinal, _ in by_day):
         return by_day
     return tuple(
-        (each, weekday) for ordinal, weekday in by_day for each in ((ordinal,) if ordinal else range(1, most + 1))
+        (each, weekday)
+        for ordinal, weekday in by_day
+        if abs(ordinal) <= most
+        for each in ((ordinal,) if ordinal else range(1, most + 1))
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -50,6 +51,43 @@ async def test_a_unit_shows_each_occurrence_once_and_a_device_its_own(api: Api) 
         assert len(await events(api, f"/api/v1/devices/{device}/calendar.ics")) == len(found)
     assert await events(api, f"/api/v1/devices/{other}/calendar.ics") == []
     assert await events(api, f"/api/v1/units/{api.units['2']}/calendar.ics") == []
+
+
+_LINE = re.compile(r'([A-Z-]+)((?:;[A-Z-]+=(?:"[^"]*"|[^:;,"]*))*):(.*)', re.ASCII)
+
+
+async def test_a_feed_is_lines_as_rfc_5545_wants_them(api: Api) -> None:
+    """Read without a library: folding, nesting, escaping, and every planned occurrence at its instant."""
+    await add_device(api, "11")
+    title = "Tin dài, có dấu phẩy; chấm phẩy \\ gạch chéo – " + "tiếng Việt " * 7
+    await add_broadcast(api, "24", **DAILY, title=title.strip(), targets=[{"unit_id": str(api.units["11"])}])
+    await plan(api)
+    viewer = await api.person((Role.VIEWER, "24"))
+    content = (await api.client.get(f"/api/v1/units/{api.units['11']}/calendar.ics", headers=viewer)).content
+    assert b"\n" not in content.replace(b"\r\n", b"")
+    assert content.endswith(b"\r\n")
+    assert max(map(len, content.split(b"\r\n"))) <= 75
+    *lines, end = content.decode().replace("\r\n ", "").split("\r\n")
+    assert end == ""
+    open_parts: list[str] = []
+    begins: list[datetime] = []
+    for line in lines:
+        match = _LINE.fullmatch(line)
+        assert match is not None, line
+        name, parameters, value = match.groups()
+        if name == "BEGIN":
+            open_parts.append(value)
+        elif name == "END":
+            assert open_parts.pop() == value
+        elif name == "DTSTART" and open_parts[-1] == "VEVENT":
+            assert parameters == ";TZID=Asia/Ho_Chi_Minh"
+            begins.append(datetime.strptime(value, "%Y%m%dT%H%M%S").replace(tzinfo=ZONE))
+        elif name == "SUMMARY":
+            assert value.endswith(title.strip().replace("\\", "\\\\").replace(",", "\\,").replace(";", "\\;"))
+    assert (lines[0], lines[-1], open_parts) == ("BEGIN:VCALENDAR", "END:VCALENDAR", [])
+    async with api.database.connection() as connection:
+        rows = await connection.fetch("SELECT starts_at FROM control.emissions ORDER BY starts_at")
+    assert begins == [row["starts_at"] for row in rows]
 
 
 async def test_what_is_withdrawn_is_cancelled_and_keeps_its_name(api: Api) -> None:

@@ -19,6 +19,7 @@ from services.control.planning.rrules import (
     MAX_COUNT,
     MAX_INTERVAL,
     MAX_TEXT,
+    WEEKDAYS,
     Frequency,
     ParsedRule,
     RuleFault,
@@ -74,6 +75,7 @@ RFC = [
     ("the_31st_only_where_there_is_one", "FREQ=MONTHLY;BYMONTHDAY=31", "1997-10-31 1997-12-31 1998-01-31 1998-03-31"),
     ("last_friday", "FREQ=MONTHLY;BYDAY=-1FR", "1997-09-26 1997-10-31 1997-11-28"),
     ("last_day_of_february", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=-1", "1998-02-28 1999-02-28 2000-02-29"),
+    ("no_20th_monday_of_december", "FREQ=YEARLY;BYMONTH=12;BYDAY=20MO,-53TU,5WE", "1997-12-31 2003-12-31 2008-12-31"),
     ("the_29th_of_february", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29", "2000-02-29 2004-02-29 2008-02-29"),
     ("the_last_day_of_the_year", "FREQ=YEARLY;BYYEARDAY=-1", "1997-12-31 1998-12-31 1999-12-31"),
     ("every_monday_and_the_first_friday", "FREQ=MONTHLY;BYDAY=MO,1FR", "1997-09-05 1997-09-08 1997-09-15 1997-09-22 1997-09-29 1997-10-03"),
@@ -185,6 +187,42 @@ def test_what_is_asked_month_by_month_is_what_dateutil_counts_from_the_start(
 )  # fmt: skip
 def test_what_is_no_rule_is_named(text: str, code: str, facts: dict[str, str | int]) -> None:
     assert parse_rrule(text) == RuleFault(code=code, facts=facts)
+
+
+def some_numbers(low: int, high: int) -> st.SearchStrategy[str]:
+    numbers = st.one_of(st.integers(low, high), st.sampled_from([low, high])).filter(lambda each: each or low == 0)
+    return st.lists(numbers, min_size=1, max_size=3).map(lambda each: ",".join(map(str, each)))
+
+
+some_weekdays = st.lists(
+    st.builds(lambda ordinal, day: f"{ordinal or ''}{day}", st.integers(-53, 53), st.sampled_from(WEEKDAYS)),
+    min_size=1,
+    max_size=3,
+).map(",".join)
+some_rules = st.fixed_dictionaries(
+    {"FREQ": st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY"])},
+    optional={
+        "BYDAY": some_weekdays,
+        "BYMONTH": some_numbers(1, 12),
+        "BYMONTHDAY": some_numbers(-31, 31),
+        "BYYEARDAY": some_numbers(-366, 366),
+        "BYWEEKNO": some_numbers(-53, 53),
+        "BYHOUR": some_numbers(0, 23),
+        "BYSETPOS": some_numbers(-5, 5),
+        "INTERVAL": st.integers(1, 30).map(str),
+        "WKST": st.sampled_from(WEEKDAYS),
+    },
+).map(lambda parts: ";".join(f"{name}={value}" for name, value in parts.items()))
+
+
+@given(text=some_rules, start=st.dates(date(1970, 1, 1), date(2040, 1, 1)), offset=st.integers(0, 2_000))
+def test_what_is_a_rule_can_be_expanded(text: str, start: date, offset: int) -> None:
+    """Whatever dateutil thinks of it: a rule that is stored must never end a turn of the planner."""
+    if isinstance(parse_rrule(text), ParsedRule):
+        first, end = start + timedelta(days=offset), start + timedelta(days=offset + 40)
+        found = list(moments(text, datetime.combine(start, time(5, 30)), first, end))
+        assert found == sorted(set(found))
+        assert all(first <= each.date() < end for each in found)
 
 
 @given(text=st.one_of(st.text(max_size=60), st.from_regex(r"(FREQ|COUNT|BY[A-Z]{3,5}|UNTIL)=[A-Z0-9,;=+-]{0,40}")))
@@ -314,6 +352,8 @@ QUICK_S = 2.0  # far more than any of it takes
         "FREQ=YEARLY;BYWEEKNO=1;BYMONTH=6",
         "FREQ=YEARLY;INTERVAL=2;BYMONTH=2;BYMONTHDAY=29;UNTIL=20271231",
         "FREQ=MONTHLY;BYDAY=6MO",
+        "FREQ=MONTHLY;BYDAY=20MO",
+        "FREQ=YEARLY;BYMONTH=12;BYDAY=53SU,-20MO",
         "FREQ=MONTHLY;BYDAY=MO;BYSETPOS=6",
         "FREQ=HOURLY;INTERVAL=2;BYHOUR=6",
         "FREQ=DAILY;UNTIL=20200101",
