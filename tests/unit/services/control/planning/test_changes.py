@@ -1,9 +1,26 @@
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
+import pytest
+
+from schemas.fields import Level, ResumePolicy
+from schemas.plans import ContentKind
 from services.control.planning.changes import Recorded, changes, fingerprint
-from services.control.planning.model import Plan, Slot
+from services.control.planning.model import Plan, RelaySource, Slot
 from services.control.planning.programme import plan
-from tests.support.planning import a_broadcast, a_bulletin, a_snapshot, days, local, once
+from tests.support.planning import (
+    a_broadcast,
+    a_bulletin,
+    a_media,
+    a_snapshot,
+    bulletin_id,
+    days,
+    local,
+    once,
+    source_id,
+)
+from tests.support.programmes import a_slot
 
 NOON = local("2026-09-07 12:00")
 MINUTE = timedelta(minutes=1)
@@ -94,6 +111,41 @@ def test_what_can_still_be_joined_is_added() -> None:
     assert starts(change.add) == [local("2026-09-07 11:57")]
 
 
+@pytest.mark.parametrize(
+    ("at", "wanted", "stands_already", "expected"),
+    [
+        pytest.param("12:00", True, False, "add", id="begins_as_it_is_asked_for"),
+        pytest.param("11:59:59.999", True, False, "", id="began_before_it_was_asked_for"),
+        pytest.param("12:00", False, True, "stop", id="begins_now_and_is_not_wanted"),
+        pytest.param("12:00:00.001", False, True, "withdraw", id="is_about_to_begin_and_not_wanted"),
+        pytest.param("11:50", False, True, "keep", id="ends_now_and_is_not_wanted"),
+        pytest.param("11:50:00.001", False, True, "stop", id="is_about_to_end_and_not_wanted"),
+        pytest.param("12:00", True, True, "keep", id="begins_now_and_has_another_form"),
+        pytest.param("12:00:00.001", True, True, "add", id="is_about_to_begin_and_has_another_form"),
+    ],
+)
+def test_the_instant_itself(at: str, wanted: bool, stands_already: bool, expected: str) -> None:
+    """What begins at an instant has begun then, and what ends at it is over."""
+    rows = stands(planned(at)) if stands_already else []
+    asked = planned(at, volume_percent=60) if wanted else planned("23:00")
+    change = changes(asked, rows, now=NOON, asked_at=NOON)
+    about = {
+        "add": starts(change.add),
+        **{n: [r.starts_at for r in getattr(change, n)] for n in ("withdraw", "stop", "keep")},
+    }
+    found = [name for name, instants in about.items() if local(f"2026-09-07 {at}") in instants]
+    assert " ".join(found) == expected
+    assert change.lapsed == ()
+
+
+@pytest.mark.parametrize(("at", "is_lapsed"), [("11:55", True), ("11:55:00.001", False)])
+def test_who_may_still_join_at_the_last_moment(at: str, is_lapsed: bool) -> None:
+    """Of ten minutes the first five: at their end it is too late to sign a plan for it."""
+    change = changes(planned(at), [], now=NOON, asked_at=NOON - 15 * MINUTE)
+    assert (len(change.lapsed), len(change.add)) == ((1, 0) if is_lapsed else (0, 1))
+    assert not change.is_empty
+
+
 def test_a_fingerprint_covers_everything_a_device_is_told() -> None:
     def only_slot(result: Plan) -> Slot:
         (emission,) = result.emissions
@@ -114,3 +166,32 @@ def test_a_fingerprint_covers_everything_a_device_is_told() -> None:
     ]
     assert len({fingerprint(slot) for slot in (plain, *variants)}) == len(variants) + 1
     assert fingerprint(plain) == fingerprint(only_slot(planned("13:00")))
+
+
+RELAY = RelaySource(source_id=source_id(1), name="VOV", path="relays/1", fallback=a_media(60, 9))
+SLOT = a_slot(1, 0, 60)
+RELAYED = replace(SLOT, content=ContentKind.RELAY, bulletin_id=None, media=None, relay=RELAY)
+
+
+@pytest.mark.parametrize(
+    ("slot", "facts"),
+    [
+        (SLOT, {"latest_start_at": SLOT.ends_at}),
+        (SLOT, {"ends_at": SLOT.ends_at + MINUTE}),
+        (SLOT, {"media": a_media(60, 8)}),
+        (SLOT, {"media": None, "text": "chữ"}),
+        (SLOT, {"content": ContentKind.TICKER}),
+        (SLOT, {"bulletin_id": bulletin_id(9)}),
+        (SLOT, {"resume": ResumePolicy.DROP}),
+        *(
+            (SLOT, {"rank": SLOT.rank.model_copy(update=update)})
+            for update in ({"level": Level.PRIORITY}, {"live": True}, {"severity": 1}, {"issuer_depth": 3}, {"place": 0})
+        ),
+        (RELAYED, {"relay": replace(RELAY, source_id=source_id(2))}),
+        (RELAYED, {"relay": replace(RELAY, path="relays/2")}),
+        (RELAYED, {"relay": replace(RELAY, path=None, url="fm://102.7")}),
+        (RELAYED, {"relay": replace(RELAY, fallback=None)}),
+    ],
+)  # fmt: skip
+def test_every_fact_changes_the_fingerprint(slot: Slot, facts: dict[str, Any]) -> None:
+    assert fingerprint(replace(slot, **facts)) != fingerprint(slot)
