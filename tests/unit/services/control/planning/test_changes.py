@@ -127,7 +127,7 @@ def test_what_can_still_be_joined_is_added() -> None:
 def test_the_instant_itself(at: str, wanted: bool, stands_already: bool, expected: str) -> None:
     """What begins at an instant has begun then, and what ends at it is over."""
     rows = stands(planned(at)) if stands_already else []
-    asked = planned(at, volume_percent=60) if wanted else planned("23:00")
+    asked = planned(at, volume_percent=60) if wanted else Plan(programmes={}, problems=())
     change = changes(asked, rows, now=NOON, asked_at=NOON)
     about = {
         "add": starts(change.add),
@@ -135,7 +135,7 @@ def test_the_instant_itself(at: str, wanted: bool, stands_already: bool, expecte
     }
     found = [name for name, instants in about.items() if local(f"2026-09-07 {at}") in instants]
     assert " ".join(found) == expected
-    assert change.lapsed == ()
+    assert (change.lapsed, bool(change.devices)) == ((), expected in ("add", "withdraw", "stop"))
 
 
 @pytest.mark.parametrize(("at", "is_lapsed"), [("11:55", True), ("11:55:00.001", False)])
