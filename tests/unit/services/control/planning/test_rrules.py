@@ -338,7 +338,7 @@ def test_zones_that_shift(
 
 # --- what must not take for ever --------------------------------------------------------------------------------------
 
-QUICK_S = 2.0  # far more than any of it takes
+QUICK_S = 20.0  # of CPU, far more than any of it takes: what is endless takes hours
 
 
 @pytest.mark.parametrize(
@@ -360,14 +360,14 @@ QUICK_S = 2.0  # far more than any of it takes
     ],
 )
 def test_what_never_occurs_is_named_at_once(text: str) -> None:
-    began_at = clock.monotonic()
+    began_at = clock.process_time()
     recurrence = by_rule(text, "05:30")
 
     assert fault(recurrence, VIET_NAM) == RuleFault(code="rrule_never_occurs")
     (problem,) = expand(a_broadcast(recurrence=recurrence), Window(first=DAY, end=DAY + timedelta(days=7))).problems
 
     assert (problem.kind, problem.detail) == (ProblemKind.BAD_RECURRENCE, "rrule_never_occurs")
-    assert clock.monotonic() - began_at < QUICK_S
+    assert clock.process_time() - began_at < QUICK_S
 
 
 @pytest.mark.parametrize(
@@ -381,23 +381,23 @@ def test_what_never_occurs_is_named_at_once(text: str) -> None:
     ],
 )
 def test_rules_that_seldom_or_often_occur_are_quick(text: str, first: str | None) -> None:
-    began_at = clock.monotonic()
+    began_at = clock.process_time()
     assert days_of(by_rule(text, "05:30"), 7)[:1] == ([first] if first else [])
-    assert clock.monotonic() - began_at < QUICK_S
+    assert clock.process_time() - began_at < QUICK_S
 
 
 def test_what_started_long_ago_and_leaves_ten_thousand_days_out_is_quick() -> None:
     exdates = tuple(date(2006, 1, 1) + timedelta(days=2 * n) for n in range(10_000))
     recurrence = by_rule("FREQ=DAILY", "05:30", starts_on=date(2006, 1, 1), exdates=exdates)
     broadcast = a_broadcast(recurrence=recurrence)
-    began_at = clock.monotonic()
+    began_at = clock.process_time()
 
     spans = [expand(broadcast, Window(first=DAY, end=DAY + timedelta(days=7))) for _ in range(20)]
 
     found = spans[0]
     left = [day for day in range(7) if DAY + timedelta(days=day) not in set(exdates)]
     assert [each.local_day for each in found.occurrences] == [DAY + timedelta(days=day) for day in left]
-    assert clock.monotonic() - began_at < QUICK_S
+    assert clock.process_time() - began_at < QUICK_S
 
 
 @pytest.mark.parametrize(
