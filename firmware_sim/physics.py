@@ -8,11 +8,25 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from schemas.readings import UNITS
 
 _LOCAL_HOURS_AHEAD = 7  # the simulated province lies in UTC+7; only the shape of curves depends on it
 _MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flood:
+    """A river that rises evenly by `rise_m` metres, beginning at `begins_at_ms`, and stays there."""
+
+    begins_at_ms: int
+    rising_ms: int
+    rise_m: float
+
+    def above_usual_m(self, at_ms: int) -> float:
+        """How far the water stands above what it would be without the flood."""
+        return self.rise_m * min(1.0, max(0.0, (at_ms - self.begins_at_ms) / self.rising_ms))
 
 
 def noise(device: str, what: str, at_ms: int, *, hold_ms: int = _MINUTE_MS) -> float:
@@ -72,9 +86,12 @@ _CURVES: dict[str, Callable[[str, int], float]] = {
 }
 
 
-def measure(device: str, quantity: str, at_ms: int) -> float:
+def measure(device: str, quantity: str, at_ms: int, *, flood: Flood | None = None) -> float:
     """The value of a quantity of `schemas.readings.UNITS`, in its unit, to three decimals."""
-    return round(_CURVES[quantity](device, at_ms), 3)
+    value = _CURVES[quantity](device, at_ms)
+    if flood is not None and quantity == "water_level":
+        value += flood.above_usual_m(at_ms)
+    return round(value, 3)
 
 
 assert _CURVES.keys() == UNITS.keys(), "every known quantity has a curve"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+from firmware_sim.physics import Flood
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
 
@@ -22,6 +23,7 @@ class Profile:
     firmware: str = FIRMWARE
     quantities: tuple[str, ...] = ()
     children: int = 0  # devices behind a gateway
+    flood: Flood | None = None  # where its river rises
 
     @property
     def phase(self) -> float:

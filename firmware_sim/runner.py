@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,21 @@ def demand_office(settings: Settings, stations: tuple[Station, ...]) -> None:
         raise InvalidInput((f"SIM_ENROLMENT__URL: must be set, because {waiting[0]} has a claim code",))
 
 
+def flooded(stations: tuple[Station, ...], chosen: Scenario, *, started_at_ms: int) -> tuple[Station, ...]:
+    """The stations, at rivers that rise where the scenario wants it."""
+    if chosen.flood is None:
+        return stations
+    flood = chosen.flood.flood(started_at_ms=started_at_ms)
+    return tuple(
+        replace(
+            station,
+            profile=replace(station.profile, flood=flood),
+            children=tuple(replace(child, flood=flood) for child in station.children),
+        )
+        for station in stations
+    )
+
+
 @contextmanager
 def alone_with(data: Path) -> Iterator[None]:
     """Hold the data folder while the context is open; raises `InvalidInput` when another simulator holds it.
@@ -107,7 +123,8 @@ def alone_with(data: Path) -> Iterator[None]:
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the fleet until `stop` is set; raises when a device has a bug."""
-    stations, chosen = load_stations(settings.manifest), load_scenario(settings.scenario)
+    chosen = load_scenario(settings.scenario)
+    stations = flooded(load_stations(settings.manifest), chosen, started_at_ms=true_ms())
     demand_office(settings, stations)
     _allow_files(len(stations) * 2 + 256)
     loop = asyncio.get_running_loop()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from firmware_sim.errors import InvalidInput
 from firmware_sim.faults import Episodes, LineFaults
+from firmware_sim.physics import Flood
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
@@ -101,6 +102,22 @@ class Enrolment(_Table):
     lost_answers: Probability = 0.0
 
 
+class FloodTable(_Table):
+    """Rivers rise by `rise_m` metres within `rising_s`, from `after_s` after the start on, and stay there."""
+
+    after_s: float = Field(ge=0, le=30 * 86_400)
+    rising_s: Seconds
+    rise_m: float = Field(gt=0, le=50)
+
+    def flood(self, *, started_at_ms: int) -> Flood:
+        """The same as a value of the core."""
+        return Flood(
+            begins_at_ms=started_at_ms + round(self.after_s * 1_000),
+            rising_ms=round(self.rising_s * 1_000),
+            rise_m=self.rise_m,
+        )
+
+
 class Scenario(_Table):
     """One named scenario."""
 
@@ -114,6 +131,7 @@ class Scenario(_Table):
     cuts: Cuts | None = None
     storm: Storm | None = None
     clocks: Clocks = Clocks()
+    flood: FloodTable | None = None  # what water-level sensors show beside the usual
 
 
 def parse(text: str) -> Scenario:

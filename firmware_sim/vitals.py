@@ -96,7 +96,9 @@ def reading(state: DeviceState, *, now: Moment) -> readings.Reading:
         clock=now.clock if trust.is_trusted(now, state.trust.floor_ms) else ClockState.UNSYNCHRONISED,
         samples=tuple(
             readings.Sample(
-                quantity=quantity, value=physics.measure(profile.id, quantity, now.at_ms), unit=readings.UNITS[quantity]
+                quantity=quantity,
+                value=physics.measure(profile.id, quantity, now.at_ms, flood=profile.flood),
+                unit=readings.UNITS[quantity],
             )
             for quantity in profile.quantities
         ),

@@ -100,6 +100,7 @@ NAMED = (
     "power_cuts",
     "quiet_day",
     "reconnect_storm",
+    "river_flood",
     "wrong_clocks",
 )
 
@@ -128,6 +129,11 @@ def test_there_are_no_other_named_scenarios() -> None:
         pytest.param('description = "x"\n[cuts]\nmean_gap_s = 1', "cuts.mean_length_s: ", id="cuts_without_length"),
         pytest.param(
             'description = "x"\n[clocks.jumps]\nmean_gap_s = 1\nmax_ms = 0', "clocks.jumps.max_ms: ", id="no_jump"
+        ),
+        pytest.param(
+            'description = "x"\n[flood]\nafter_s = 0\nrising_s = 0\nrise_m = 1',
+            "flood.rising_s: ",
+            id="a_wall_of_water",
         ),
         pytest.param(
             'description = "x"\n[storm]\nfirst_after_s = 0\nevery_s = 1', "storm.first_after_s: ", id="at_once"

@@ -254,6 +254,18 @@ def test_measurements_are_plausible_and_of_the_contract(quantity: str) -> None:
     assert max(values) <= high
 
 
+def test_a_flood_lifts_the_river_evenly_and_nothing_else() -> None:
+    flood = physics.Flood(begins_at_ms=T0, rising_ms=100_000, rise_m=2.0)
+
+    def lifted(quantity: str, at_ms: int) -> float:
+        usual = physics.measure("sn-01", quantity, at_ms)
+        return physics.measure("sn-01", quantity, at_ms, flood=flood) - usual
+
+    levels = [lifted("water_level", T0 + seconds * 1_000) for seconds in (-60, 0, 50, 100, 86_400)]
+    assert levels == pytest.approx([0, 0, 1, 2, 2], abs=0.002)
+    assert lifted("rainfall", T0 + 100_000) == 0
+
+
 def test_afternoons_are_warmer_than_nights() -> None:
     day = T0 - T0 % DAY
     at_two, at_two_in_the_night = day + 7 * 3_600_000, day + 19 * 3_600_000  # UTC of 14:00 and 02:00 local time
