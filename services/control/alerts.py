@@ -21,7 +21,7 @@ from schemas.errors import EncodeError
 from schemas.identifiers import AlertId, DeviceId, UnitId
 from schemas.topics import AreaAlert
 from services.control import audit
-from services.control.alerting import alert_store, messages, requests
+from services.control.alerting import alert_store, messages, proposal_store, requests
 from services.control.alerting.documents import document_of
 from services.control.alerting.model import (
     Alert,
@@ -31,6 +31,7 @@ from services.control.alerting.model import (
     State,
     distinct,
 )
+from services.control.alerting.proposal import Outcome
 from services.control.alerting.requests import Known, NamedDevice
 from services.control.audit import Entry
 from services.control.delivery import outbox
@@ -86,11 +87,13 @@ async def issue(
     """Issue an alert, a test or a silence: once the transaction commits, it is on its way.
 
     `alert_id` is given where it stands on record already, proposed or waiting for a second person. Raises `Invalid` with
-    every fault, and `Forbidden` when any of the ground it touches is not the speaker's.
+    every fault, `Forbidden` when any of the ground it touches is not the speaker's, and `Conflict` when what stands on
+    record has been decided.
     """
     known = await _known(connection, draft, by.tree)
     _demand(draft.purpose, draft, known, by)
     _check(draft, known, now=now)
+    waiting = await _waiting(connection, alert_id) if alert_id is not None else None
     ended = await _referenced(connection, draft, by)
     topics = messages.units_of(draft.audience, _device_units(draft.audience, known))
     alert = Alert(
@@ -105,12 +108,13 @@ async def issue(
         created_by=by.account_id,
     )
     version = _signed(alert, draft.purpose, draft.audience, known, by, keyring, topics, now=now)
-    if alert_id is None:
+    if waiting is None:
         await alert_store.add(connection, alert)
     else:
         await alert_store.change(connection, alert)
+        await proposal_store.close(connection, alert.alert_id, Outcome.RELEASED, by=by.account_id, note=by.note, at=now)
     await _send(connection, alert, version, now=now)
-    await _audit(connection, "alert_issued", alert, before=None, by=by, now=now)
+    await _audit(connection, "alert_issued", alert, before=waiting, by=by, now=now)
     for each in ended:
         await cancel(connection, each, by=by, keyring=keyring, now=now)
     return alert
@@ -273,6 +277,11 @@ async def _end(connection: Connection, alert: Alert, state: State, *, by: By, ke
     return ended
 
 
+async def demand_ground(connection: Connection, draft: AlertDraft, *, by: By) -> None:
+    """Raise `Forbidden` unless the speaker has the right over all the ground the draft touches."""
+    _demand(draft.purpose, draft, await _known(connection, draft, by.tree), by)
+
+
 # --- what stands against it ------------------------------------------------------------------------------------------
 
 
@@ -329,6 +338,15 @@ def _next(alert: Alert) -> int:
     if alert.version >= LAST_VERSION:
         raise Conflict("alert_changed_too_often")
     return alert.version + 1
+
+
+async def _waiting(connection: Connection, alert_id: AlertId) -> Alert:
+    """What nobody has released yet, locked. Raises `Conflict` when somebody has, or decided against it."""
+    alert = await alert_store.alert_for_update(connection, alert_id)
+    if alert.state not in (State.PROPOSED, State.AWAITING_SECOND):
+        at = (alert.ended_at or alert.issued_at).isoformat(timespec="seconds")
+        raise Conflict("proposal_decided", facts={"headline": alert.draft.headline, "at": at})
+    return alert
 
 
 async def _referenced(connection: Connection, draft: AlertDraft, by: By) -> list[Alert]:

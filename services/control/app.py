@@ -38,6 +38,7 @@ from services.control.reconciler import run_reconciler
 from services.control.relay_files import RelayFiles
 from services.control.relay_point import run_relay_point
 from services.control.security.reporter import SecurityLog, make_security_log
+from services.control.sensing.watcher import run_watcher
 from services.control.settings import ControlSettings, HttpSettings, MediaSettings
 from services.control.trust.issuer import Issuer, load_issuer
 from services.control.trust.keyring import Keyring, load_keyring
@@ -145,6 +146,17 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                 group.create_task(
                     run_reconciler(database, listening=settings.database, settings=settings.proof, metrics=metrics)
                 ),
+                group.create_task(
+                    run_watcher(
+                        database,
+                        listening=settings.database,
+                        settings=settings.sensing,
+                        time_zone=ZoneInfo(settings.policy.time_zone),
+                        keyring=keyring,
+                        metrics=metrics,
+                        wake_alerts=alerts_due.set,
+                    )
+                ),
                 *(
                     [
                         group.create_task(
@@ -215,6 +227,7 @@ def make_services(
         issuer=issuer,
         sessions=settings.sessions,
         policy=settings.policy,
+        sensing=settings.sensing,
         secret_box=load_box(keys) if (keys := settings.sessions.secret_keys_file) else None,
         horizon_days=settings.planning.horizon_days,
         registry=registry,

@@ -205,6 +205,18 @@ class ProofSettings(SettingsGroup):
     )
 
 
+class SensingSettings(SettingsGroup):
+    """Rules on readings of sensors, and the alerts they propose."""
+
+    watch_every: Duration = Field(
+        default=timedelta(seconds=5),
+        description="how often rules are held against readings when no commit of ingest announces any",
+    )
+    proposal_patience: Duration = Field(
+        default=timedelta(minutes=2), description="how long a proposed alert may wait for a person before it is alarmed"
+    )
+
+
 class RelaySettings(SettingsGroup):
     """The relay point: live sources cut into signed segments (R-21)."""
 

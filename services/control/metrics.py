@@ -142,6 +142,30 @@ class ControlMetrics:
             "Operations that one person carried out alone, unknown to anybody else so far",
             registry=registry,
         )
+        self.alerts_proposed = Counter(
+            "control_proposed_alerts_total",
+            "Alerts laid before a person, by what proposed them",
+            ["origin"],
+            registry=registry,
+        )
+        self.proposals_waiting = Gauge(
+            "control_alert_proposals_waiting",
+            "Proposed alerts about which nobody has decided, by what proposed them",
+            ["origin"],
+            registry=registry,
+        )
+        self.proposals_overdue = Gauge(
+            "control_alert_proposals_overdue",
+            "Of those, the ones that have waited longer than they should",
+            ["origin"],
+            registry=registry,
+        )
+        self.sensor_alarms = Gauge(
+            "control_sensor_alarms", "Alarms of rules on readings that last, by kind", ["kind"], registry=registry
+        )
+        self.sensor_alarms_raised = Counter(
+            "control_raised_sensor_alarms_total", "Alarms of rules on readings, by kind", ["kind"], registry=registry
+        )
         # --- proof
         self.followed_events = Counter(
             "control_followed_events_total", "Committed events read, by kind", ["kind"], registry=registry

@@ -26,10 +26,11 @@ from typing import Any, assert_never
 from schemas.alerts import Purpose
 from schemas.identifiers import AlertId, DeviceId, UnitId
 from services.control import account_store, accounts, alerts, audit, operation_store, policy_store
-from services.control.alerting import alert_store, cap_intake, cap_reading, reach_store, template_store
+from services.control.alerting import alert_store, cap_intake, cap_reading, proposal_store, reach_store, template_store
 from services.control.alerting.addressing import addressed
 from services.control.alerting.documents import document_of, draft_of
 from services.control.alerting.model import Alert, AlertDraft, State
+from services.control.alerting.proposal import Outcome
 from services.control.alerting.tones import Tone
 from services.control.alerts import By
 from services.control.audit import Entry
@@ -421,6 +422,9 @@ async def _end(connection: Connection, request: Request, action: str, *, by: By,
         alert = await alert_store.alert_for_update(connection, request.alert_id)
         refused = replace(alert, state=State.REFUSED, ended_at=now, ended_by=by.account_id)
         await alert_store.change(connection, refused)
+        await proposal_store.close(
+            connection, alert.alert_id, Outcome.REFUSED, by=by.account_id, note=request.note, at=now
+        )
     await record(connection, action, request, by=by, now=now)
 
 

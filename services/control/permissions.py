@@ -50,6 +50,7 @@ class Permission(enum.StrEnum):
     SEE_ALERTS = "see_alerts"
     RELEASE_ALERTS = "release_alerts"  # say an emergency, change it, end it
     MAKE_ALERT_TEMPLATES = "make_alert_templates"
+    MANAGE_SENSOR_RULES = "manage_sensor_rules"  # say which readings raise an alarm and propose an alert
     TEST_ALERTS = "test_alerts"  # plan tests, silent and audible ones
     SILENCE_DEVICES = "silence_devices"  # the kill switch (S-04)
     ENROL_DEVICES = "enrol_devices"  # claim codes and certificates
@@ -82,6 +83,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.MANAGE_RELAYS,
         Permission.RELEASE_ALERTS,
         Permission.MAKE_ALERT_TEMPLATES,
+        Permission.MANAGE_SENSOR_RULES,
         Permission.TEST_ALERTS,
         Permission.SILENCE_DEVICES,
         Permission.SEE_QUARANTINE,
@@ -98,6 +100,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.SET_POLICIES,
         Permission.REQUISITION_BOARDS,
         Permission.MAKE_ALERT_TEMPLATES,
+        Permission.MANAGE_SENSOR_RULES,
         Permission.SILENCE_DEVICES,
         Permission.ENROL_DEVICES,
         Permission.SEE_AUDIT,

@@ -16,6 +16,7 @@ from services.control.engine_settings import (
     ProofSettings,
     RelaySettings,
     SecurityLogSettings,
+    SensingSettings,
     SigningSettings,
 )
 from services.shared.settings import (
@@ -165,6 +166,7 @@ class ControlSettings(ServiceSettings):
     planning: PlanningSettings = Field(default_factory=PlanningSettings, description="planning")
     delivery: DeliverySettings = Field(default_factory=DeliverySettings, description="publishing to devices")
     proof: ProofSettings = Field(default_factory=ProofSettings, description="proof of play")
+    sensing: SensingSettings = Field(default_factory=SensingSettings, description="rules on readings of sensors")
     relays: RelaySettings = Field(default_factory=RelaySettings, description="live sources that are passed on")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="the record of who did what")
     security_log: SecurityLogSettings = Field(

@@ -34,7 +34,7 @@ from services.control.api.app import create_api
 from services.control.api.context import Services
 from services.control.bulletin_store import Bulletin, MediaFile
 from services.control.device_store import NewDevice
-from services.control.engine_settings import EnrolmentSettings, RelaySettings
+from services.control.engine_settings import EnrolmentSettings, RelaySettings, SensingSettings
 from services.control.measurement import Limits, Measures
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
@@ -194,6 +194,7 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "issuer": an_issuer(clock.now),
             "sessions": SessionSettings(token_lifetime=timedelta(days=4_000)),
             "policy": PolicySettings(),
+            "sensing": SensingSettings(),
             "secret_box": SecretBox([bytes(32)]),
             "horizon_days": 7,
             "registry": registry,

@@ -47,7 +47,7 @@ SELECT $1, unnest($5::uuid[]), $2
 _CHANGE = """
 UPDATE control.alerts
    SET state = $2, version = $3, event = $4, headline = $5, severity = $6, draft = $7, unit_ids = $8, issued_at = $9,
-       valid_until = $10, holds_until = $11, ended_at = $12, ended_by = $13, first_issued_at = $14,
+       valid_until = $10, holds_until = $11, ended_at = $12, ended_by = $13, first_issued_at = $14, created_by = $15,
        resolved_at = CASE WHEN version = $3 THEN resolved_at END
  WHERE alert_id = $1
 """
@@ -166,6 +166,7 @@ async def change(connection: Connection, alert: Alert) -> None:
         alert.ended_at,
         alert.ended_by,
         alert.first_issued_at,
+        alert.created_by,
     )
 
 

@@ -20,6 +20,7 @@ from services.control.alerting.tones import Tone
 from services.control.audit import Entry
 from services.control.errors import Conflict, Fault, Invalid
 from services.control.permissions import Actor
+from services.control.sensing import rule_store
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection, Database
 
@@ -129,8 +130,14 @@ async def change(connection: Connection, stored: Template, wanted: Template, tre
 
 
 async def retire(connection: Connection, stored: Template, tree: UnitTree, *, hand: Hand) -> Template:
-    """Take a template out of use; alerts that were made of it stay what they are. Raises `Conflict` if it is already."""
+    """Take a template out of use; alerts that were made of it stay what they are.
+
+    Raises `Conflict` if it is already, and while a rule on readings proposes it.
+    """
     _check_in_use(stored)
+    rule = await rule_store.name_of_user(connection, stored.template_id)
+    if rule is not None:
+        raise Conflict("alert_template_of_a_rule", facts={"name": stored.name, "rule": rule})
     await template_store.retire(connection, stored.template_id, by=hand.account_id, at=hand.now)
     return await _changed(connection, "alert_template_retired", stored, stored.template_id, tree, hand=hand)
 

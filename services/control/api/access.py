@@ -35,6 +35,7 @@ from services.control.alerting import template_store as alert_template_store
 from services.control.api.context import Caller, Services, origin_of, services_of
 from services.control.errors import Forbidden, NotFound, Unauthenticated
 from services.control.permissions import Actor, Permission, Rights
+from services.control.sensing import rule_store
 from services.shared.database.pool import Connection
 
 COOKIE = "loa_session"
@@ -77,6 +78,7 @@ class Scope(enum.StrEnum):
     GROUP = "group"  # in the unit that keeps the group of the path
     RELAY_SOURCE = "relay_source"  # in the unit that keeps the source of the path
     ALERT_TEMPLATE = "alert_template"  # in the unit that keeps the template of the path
+    SENSOR_RULE = "sensor_rule"  # in the unit that keeps the rule of the path
     BODY = "body"  # in the unit that the body or query names: the route calls `Caller.demand`
 
 
@@ -140,6 +142,9 @@ class Requirement:
             case Scope.ALERT_TEMPLATE:
                 unit_id = await alert_template_store.unit_of(connection, _uuid_in(path, "template_id"))
                 field = "template_id"
+            case Scope.SENSOR_RULE:
+                unit_id = await rule_store.unit_of(connection, _uuid_in(path, "sensor_rule_id"))
+                field = "sensor_rule_id"
             case _:
                 unit_id = await broadcast_store.unit_of(connection, _uuid_in(path, "broadcast_id"))
                 field = "broadcast_id"

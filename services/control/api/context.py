@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas.identifiers import UnitId
 from services.control.alerting.sounds import Workshop
-from services.control.engine_settings import EnrolmentSettings, RelaySettings
+from services.control.engine_settings import EnrolmentSettings, RelaySettings, SensingSettings
 from services.control.errors import Fault, Forbidden
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
@@ -50,6 +50,7 @@ class Services:
     issuer: Issuer | None  # None: nobody can enrol here
     sessions: SessionSettings
     policy: PolicySettings
+    sensing: SensingSettings
     secret_box: SecretBox | None
     horizon_days: int
     registry: CollectorRegistry

@@ -39,6 +39,7 @@ class Operation(enum.StrEnum):
     MANAGE_KEYS = "manage_keys"
     BREAK_GLASS = "break_glass"
     SECOND_PERSON = "second_person"
+    AUTHORISE_RELEASE = "authorise_release"
 
 
 async def demand(
@@ -46,8 +47,8 @@ async def demand(
 ) -> None:
     """Let through who has shown the second factor, in the session or by `code`, which is then used up.
 
-    An account without a factor is let through unless the province's policy asks everybody for one. Whoever acts `alone`
-    needs one whatever the policy.
+    An account without a factor is let through unless the province's policy asks everybody for one. Whoever acts `alone`,
+    or lets the platform release alerts, needs one whatever the policy.
     Raises `Forbidden`, or what a wrong code raises.
     """
     if alone is not None:
@@ -69,5 +70,6 @@ async def demand(
         factor = await second_factor_store.factor(connection, caller.actor.account_id)
     if factor is not None and factor.confirmed_at is not None:
         raise Forbidden("second_factor_needed", members={"operation": operation.value})
-    if services.policy.second_factor_needed or alone is not None:
+    is_needed = alone is not None or operation is Operation.AUTHORISE_RELEASE
+    if services.policy.second_factor_needed or is_needed:
         raise Forbidden("second_factor_not_enrolled", members={"operation": operation.value})

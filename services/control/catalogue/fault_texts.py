@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.control.catalogue.cap_texts import CAP_FAULTS
+from services.control.catalogue.sensing_texts import SENSING_FAULTS
 
 Parts = dict[str, tuple[str, str]]
 
@@ -1280,4 +1281,5 @@ FAULTS: dict[str, Parts] = {
         ),
     ),
     **CAP_FAULTS,
+    **SENSING_FAULTS,
 }

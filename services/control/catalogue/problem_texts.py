@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.control.catalogue.sensing_texts import SENSING_PROBLEMS
+
 Parts = dict[str, tuple[str, str]]
 
 
@@ -668,4 +670,5 @@ PROBLEMS: dict[str, Parts] = {
         ("Tệp không được nhận", "The file is not taken"),
         ("Tệp đã được giải mã thử và không dùng được; xem lý do.", "The file was decoded and cannot be used; see why."),
     ),
+    **SENSING_PROBLEMS,
 }

@@ -69,6 +69,8 @@ AUDITED: Mapping[str, _Kind] = {
     "recovery_code_used": ("RECOVERY_CODE_USED", Severity.WARNING),
     # alerts and the kill switch
     "alert_issued": ("ALERT_ISSUED", Severity.NOTICE),
+    "alert_released_automatically": ("ALERT_RELEASED_AUTOMATICALLY", Severity.WARNING),
+    "release_authorisation_confirmed": ("RELEASE_AUTHORISED", Severity.WARNING),
     "alert_updated": ("ALERT_UPDATED", Severity.NOTICE),
     "alert_cancelled": ("ALERT_CANCELLED", Severity.NOTICE),
     "alert_stopped": ("ALERT_STOPPED", Severity.WARNING),

@@ -99,7 +99,7 @@ IfMatch = Annotated[
     str | None, Header(description="ETag of the version that is meant; * : whatever it says by now, for ending it")
 ]
 # What one person alone may not do waits for another: the answer says where.
-_WAITING: dict[int | str, dict[str, Any]] = {202: {"model": RequestView, "description": "it waits for a second person"}}
+MAY_WAIT: dict[int | str, dict[str, Any]] = {202: {"model": RequestView, "description": "it waits for a second person"}}
 
 
 class PointBody(Body):
@@ -384,7 +384,7 @@ class ReachView(Answer):
     next_after: str | None
 
 
-@router.post("/alerts", status_code=201, responses=_WAITING | documented([401, 403, 404, 422, 429, 503]))
+@router.post("/alerts", status_code=201, responses=MAY_WAIT | documented([401, 403, 404, 422, 429, 503]))
 async def issue_alert(
     body: AlertBody,
     caller: Releaser,
@@ -400,17 +400,17 @@ async def issue_alert(
 
     async def wanted(connection: Connection) -> operations.Operation:
         template = await _template(connection, body, caller.rights.tree)
-        said = await _with_sound(connection, body.draft(template, now=caller.now))
+        said = await with_sound(connection, body.draft(template, now=caller.now))
         if said.purpose is Purpose.AUDIBLE_TEST:
             zone = ZoneInfo(services.policy.time_zone)
             await testing.check_hours(connection, said.audience, caller.rights.tree, zone, now=caller.now)
         return operations.issuing(said)
 
     attempt = Attempt(action="alert_issue", unit_id=unit_id, facts=body.facts())
-    return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
+    return await settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
-@router.post("/alerts/{alert_id}/update", responses=_WAITING | documented([401, 403, 404, 409, 422, 428, 429, 503]))
+@router.post("/alerts/{alert_id}/update", responses=MAY_WAIT | documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def update_alert(
     alert_id: uuid.UUID,
     body: ContentBody,
@@ -427,11 +427,11 @@ async def update_alert(
 
     async def wanted(connection: Connection) -> operations.Operation:
         alert = await _locked(connection, alert_id, if_match, body, silence=False)
-        draft = await _with_sound(connection, body.draft(alert.draft.unit_id, alert.draft.purpose))
+        draft = await with_sound(connection, body.draft(alert.draft.unit_id, alert.draft.purpose))
         return operations.updating(alert, draft)
 
     attempt = Attempt(action="alert_update", alert_id=alert_id, facts={"headline": body.texts[0].headline})
-    return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
+    return await settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
 @router.post("/alerts/{alert_id}/cancel", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
@@ -507,7 +507,7 @@ async def list_alerts(
             before=(before, AlertId(before_id or uuid.UUID(int=0))) if before is not None else None,
             limit=limit,
         )
-    return [_view(each) for each in found]
+    return [alert_view(each) for each in found]
 
 
 @router.get("/alerts/{alert_id}", responses=documented([401, 403, 404]))
@@ -516,7 +516,7 @@ async def get_alert(alert_id: uuid.UUID, caller: Seer, response: Response, servi
     async with services.database.connection() as connection:
         alert = await _seen(connection, alert_id, caller)
     response.headers["ETag"] = versions.etag(alert.version)
-    return _view(alert)
+    return alert_view(alert)
 
 
 @router.get(
@@ -543,7 +543,7 @@ async def get_cap(
     return Response(document, media_type=cap.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
 
-@router.post("/cap", responses=_WAITING | documented([400, 401, 403, 409, 413, 422, 429, 503]))
+@router.post("/cap", responses=MAY_WAIT | documented([400, 401, 403, 409, 413, 422, 429, 503]))
 async def take_cap(
     request: Request,
     unit_id: uuid.UUID,
@@ -617,7 +617,7 @@ async def get_reach(
     return _reach_view(alert, found, repetitions, words, reached, reason, after, limit)
 
 
-@router.post("/silences", status_code=201, responses=_WAITING | documented([401, 403, 404, 422, 429, 503]))
+@router.post("/silences", status_code=201, responses=MAY_WAIT | documented([401, 403, 404, 422, 429, 503]))
 async def silence(
     body: SilenceBody,
     caller: Silencer,
@@ -645,10 +645,10 @@ async def silence(
         return operations.issuing(draft)
 
     attempt = Attempt(action="silence", unit_id=unit_id, facts={"reason": body.reason})
-    return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
+    return await settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
-@router.post("/silences/{alert_id}/release", responses=_WAITING | documented([401, 403, 404, 409, 422, 428, 429, 503]))
+@router.post("/silences/{alert_id}/release", responses=MAY_WAIT | documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def release(
     alert_id: uuid.UUID,
     body: ReleaseBody,
@@ -672,7 +672,7 @@ async def release(
         )
 
     attempt = Attempt(action="silence_release", alert_id=alert_id)
-    return await _settled(services, caller, metrics, response, attempt, wanted, break_glass)
+    return await settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
 # --- carrying out ----------------------------------------------------------------------------------------------------
@@ -721,7 +721,7 @@ async def _carried_out(
     return _done(services, metrics, response, attempt.action, alert)
 
 
-async def _settled(
+async def settled(
     services: Services,
     caller: Caller,
     metrics: ControlMetrics,
@@ -746,7 +746,7 @@ def _done(services: Services, metrics: ControlMetrics, response: Response, actio
     services.wake_alerts()
     metrics.alerts_issued.labels(action).inc()
     response.headers["ETag"] = versions.etag(alert.version)
-    return _view(alert)
+    return alert_view(alert)
 
 
 async def _accepted(services: Services, response: Response, request: Waiting) -> RequestView:
@@ -766,7 +766,7 @@ async def _template(connection: Connection, body: AlertBody, tree: UnitTree) -> 
     return found
 
 
-async def _with_sound(connection: Connection, draft: AlertDraft) -> AlertDraft:
+async def with_sound(connection: Connection, draft: AlertDraft) -> AlertDraft:
     """The draft, sounding a bare tone where it is only words: every device holds the tones already."""
     if draft.purpose is Purpose.SILENT_TEST or any(each.media_sha256 is not None for each in draft.texts):
         return draft
@@ -782,7 +782,7 @@ async def _locked(
     connection: Connection, alert_id: uuid.UUID, if_match: str | None, body: Body | None, *, silence: bool
 ) -> Alert:
     alert = await alert_store.alert_for_update(connection, alert_id, silence=silence)
-    shown = _view(alert).model_dump(mode="json")
+    shown = alert_view(alert).model_dump(mode="json")
     versions.check(alert.version, if_match, shown, given=body.model_dump(mode="json") if body is not None else {})
     return alert
 
@@ -808,7 +808,8 @@ def _point(body: PointBody) -> Point:
     return Point(latitude=body.latitude, longitude=body.longitude)
 
 
-def _view(alert: Alert) -> AlertView:
+def alert_view(alert: Alert) -> AlertView:
+    """The alert as it is shown."""
     draft = alert.draft
     return AlertView(
         alert_id=alert.alert_id,

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from schemas.identifiers import UnitId
 from services.control import airing_store, audit, fleet, fleet_store, operation_store
+from services.control.alerting import proposal_store
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -20,6 +21,7 @@ from services.control.api.views import ProofView, TallyView, proof_view, tally_v
 from services.control.errors import Fault, Invalid
 from services.control.operation_store import RequestState
 from services.control.permissions import Permission
+from services.control.sensing import rule_store
 
 router = APIRouter(prefix="/api/v1", tags=["overview"])
 
@@ -48,6 +50,9 @@ class TotalsView(Answer):
     broken_glass: list[RequestView] = Field(
         description="what one person did alone, on this ground or above it, and nobody else has acknowledged yet"
     )
+    proposals_waiting: int = Field(description="proposed alerts about which nobody has decided: see /proposals")
+    proposals_overdue: int = Field(description="of those, the ones that have waited longer than they should")
+    sensor_alarms: dict[str, int] = Field(description="alarms of sensor rules that last, by kind: see /sensor-alarms")
 
 
 class AuditView(Answer):
@@ -91,6 +96,10 @@ async def totals(
             is_unacknowledged=True,
             limit=_BROKEN_GLASS_SHOWN,
         )
+        waiting = await proposal_store.waiting(
+            connection, units, patience=services.sensing.proposal_patience, now=caller.now
+        )
+        alarms = await rule_store.active_alarms(connection, units)
     return TotalsView(
         at=caller.now,
         database=database,
@@ -105,6 +114,9 @@ async def totals(
         emissions_unexplained=proof.unexplained,
         proof=proof_view(proof),
         broken_glass=await request_views(services, alone),
+        proposals_waiting=sum(each.proposals for each in waiting),
+        proposals_overdue=sum(each.overdue for each in waiting),
+        sensor_alarms=alarms,
     )
 
 

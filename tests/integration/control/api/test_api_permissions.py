@@ -32,6 +32,7 @@ from tests.support.control_api import (
     group_body,
 )
 from tests.support.quarantine import add_inmate
+from tests.support.sensing import add_rule, lay_proposal, rule_body
 
 pytestmark = pytest.mark.integration
 
@@ -163,6 +164,20 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/units/{unit_id}/alert-tests/trend": SEEING,
     "PUT /api/v1/units/{unit_id}/alert-tests": {Role.OPERATOR},
     "POST /api/v1/units/{unit_id}/alert-tests": {Role.OPERATOR},
+    "GET /api/v1/proposals": SEEING,
+    "GET /api/v1/proposals/{alert_id}": SEEING,
+    "POST /api/v1/proposals/{alert_id}/release": {Role.OPERATOR},
+    "POST /api/v1/proposals/{alert_id}/refuse": {Role.OPERATOR},
+    "GET /api/v1/sensor-rules": SEEING,
+    "POST /api/v1/sensor-rules": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /api/v1/sensor-rules/trial": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /api/v1/sensor-rules/{sensor_rule_id}": SEEING,
+    "PUT /api/v1/sensor-rules/{sensor_rule_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /api/v1/sensor-rules/{sensor_rule_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /api/v1/sensor-rules/{sensor_rule_id}/authorisation": {Role.OPERATOR},
+    "POST /api/v1/sensor-rules/{sensor_rule_id}/authorisation/confirm": {Role.OPERATOR},
+    "DELETE /api/v1/sensor-rules/{sensor_rule_id}/authorisation": {Role.OPERATOR},
+    "GET /api/v1/sensor-alarms": SEEING,
     "GET /api/v1/totals": SEEING,
     "GET /api/v1/audit": {Role.ADMINISTRATOR},
     # Nobody whose unit is not the root, as above; `test_api_quarantine` has who may in the root.
@@ -221,6 +236,9 @@ EVERYWHERE = {
     "GET /api/v1/alert-templates",
     "GET /api/v1/alert-templates/{template_id}",
     "GET /api/v1/alert-tests/failing",
+    "GET /api/v1/proposals",
+    "GET /api/v1/sensor-rules",
+    "GET /api/v1/sensor-alarms",
     "GET /api/v1/totals",
     "GET /api/v1/audit",
     "GET /approvals",
@@ -230,6 +248,7 @@ WHERE_IT_SOUNDS = {
     "GET /api/v1/alerts/{alert_id}",
     "GET /api/v1/alerts/{alert_id}/cap",
     "GET /api/v1/alerts/{alert_id}/reach",
+    "GET /api/v1/proposals/{alert_id}",
     "GET /api/v1/alerts/{alert_id}/test-results",
     "GET /api/v1/operation-requests/{request_id}",
 }
@@ -245,6 +264,8 @@ REFUSALS_ON_RECORD = {
     "POST /api/v1/operation-requests/{request_id}/confirm",
     "POST /api/v1/operation-requests/{request_id}/refuse",
     "POST /api/v1/operation-requests/{request_id}/acknowledge",
+    "POST /api/v1/proposals/{alert_id}/release",
+    "POST /api/v1/proposals/{alert_id}/refuse",
 }
 OWN = {
     "GET /api/v1/sessions",
@@ -329,6 +350,9 @@ for listed in (
     "alerts",
     "operation-requests",
     "alert-templates",
+    "proposals",
+    "sensor-rules",
+    "sensor-alarms",
     "totals",
     "audit",
 ):
@@ -710,6 +734,68 @@ _of_alert_tests("GET")
 _of_alert_tests("GET", "/trend")
 _of_alert_tests("PUT", json={"silent": {"at": "09:00"}}, headers={"If-Match": "*"})
 _of_alert_tests("POST", status=201, json={"purpose": "silent_test"})
+
+
+# --- rules on readings, and what they propose ------------------------------------------------------------------------
+
+
+async def _rule_path(api: Api, unit: str, suffix: str = "") -> str:
+    return f"/api/v1/sensor-rules/{(await add_rule(api, unit))['sensor_rule_id']}{suffix}"
+
+
+@example("POST", "/api/v1/sensor-rules")
+async def _(api: Api, unit: str) -> Ask:
+    sensor = await add_device(api, unit, "sensor")
+    return Ask("/api/v1/sensor-rules", {"json": rule_body(api, unit, sensor)}, 201)
+
+
+@example("POST", "/api/v1/sensor-rules/trial")
+async def _(api: Api, unit: str) -> Ask:
+    sensor = await add_device(api, unit, "sensor")
+    return Ask("/api/v1/sensor-rules/trial", {"json": rule_body(api, unit, sensor, days=1)})
+
+
+@example("GET", "/api/v1/sensor-rules/{sensor_rule_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _rule_path(api, unit))
+
+
+@example("PUT", "/api/v1/sensor-rules/{sensor_rule_id}")
+async def _(api: Api, unit: str) -> Ask:
+    body = rule_body(api, unit, await add_device(api, unit, "sensor"))
+    return Ask(await _rule_path(api, unit), {"json": body, "headers": {"If-Match": '"1"'}})
+
+
+@example("POST", "/api/v1/sensor-rules/{sensor_rule_id}/retire")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _rule_path(api, unit, "/retire"))
+
+
+# Whoever may is asked for a second factor, which a program without one does not have.
+for suffix in ("", "/confirm"):
+
+    @example("POST", f"/api/v1/sensor-rules/{{sensor_rule_id}}/authorisation{suffix}")
+    async def _(api: Api, unit: str, suffix: str = suffix) -> Ask:
+        send: dict[str, Any] = {"headers": {"If-Match": '"1"', "Loa-Second-Factor": "000000"}}
+        if not suffix:
+            send["json"] = {"expires_at": (api.clock.now + timedelta(days=9)).isoformat()}
+        return Ask(await _rule_path(api, unit, f"/authorisation{suffix}"), send, 409)
+
+
+@example("DELETE", "/api/v1/sensor-rules/{sensor_rule_id}/authorisation")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _rule_path(api, unit, "/authorisation"), status=204)
+
+
+def _of_proposal(method: str, suffix: str, **send: Any) -> None:
+    @example(method, f"/api/v1/proposals/{{alert_id}}{suffix}")
+    async def _(api: Api, unit: str) -> Ask:
+        return Ask(f"/api/v1/proposals/{await lay_proposal(api, unit)}{suffix}", send)
+
+
+_of_proposal("GET", "")
+_of_proposal("POST", "/release", json={}, headers={"If-Match": '"1"'})
+_of_proposal("POST", "/refuse", json={"reason": "Cảm biến hỏng"}, headers={"If-Match": '"1"'})
 
 
 # --- content ---------------------------------------------------------------------------------------------------------

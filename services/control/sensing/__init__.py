@@ -1,0 +1,1 @@
+"""Rules on readings: they raise alarms and propose alerts to people."""

@@ -1,0 +1,151 @@
+"""Two officers let the platform release what a rule proposes; whatever changes makes that void, and people decide again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.control.permissions import Role
+from tests.support.control_api import Api, add_device
+from tests.support.people import Person, somebody
+from tests.support.sensing import a_watcher, add_readings, add_rule, add_template, rule_body, watched
+
+pytestmark = pytest.mark.integration
+
+
+async def an_officer(api: Api, unit: str = "11", role: Role = Role.OPERATOR) -> Person:
+    person = await somebody(api, role, unit)
+    await person.enrol()
+    api.clock.forward(seconds=31)  # a code is good for one use
+    return person
+
+
+class Case:
+    """A rule on a sensor with a template, and its address."""
+
+    def __init__(self, api: Api, sensor: str, template: dict[str, Any], rule: dict[str, Any]) -> None:
+        self.api, self.sensor, self.template, self.rule = api, sensor, template, rule
+        self.address = f"/api/v1/sensor-rules/{rule['sensor_rule_id']}"
+
+    @classmethod
+    async def of(cls, api: Api) -> Case:
+        sensor, template = await add_device(api, "11", "sensor"), await add_template(api, "11")
+        return cls(api, sensor, template, await add_rule(api, "11", sensor=sensor, template_id=template["template_id"]))
+
+    async def ask(self, officer: Person, *, days: float = 30) -> Any:
+        body = {"expires_at": (self.api.clock.now + timedelta(days=days)).isoformat()}
+        code = {"Loa-Second-Factor": officer.code(), "If-Match": '"1"'}
+        return await officer.post(f"{self.address}/authorisation", body, **code)
+
+    async def confirm(self, officer: Person) -> Any:
+        code = {"Loa-Second-Factor": officer.code(), "If-Match": '"1"'}
+        return await officer.post(f"{self.address}/authorisation/confirm", **code)
+
+    async def authorised(self) -> tuple[Person, Person]:
+        first = await an_officer(self.api)
+        asked = await self.ask(first)
+        assert asked.status_code == 201, asked.text
+        assert asked.json()["authorisation"]["void_because"] == "not_confirmed"
+        second = await an_officer(self.api)
+        confirmed = await self.confirm(second)
+        assert confirmed.status_code == 200, confirmed.text
+        assert confirmed.json()["authorisation"]["void_because"] is None
+        return first, second
+
+    async def flood(self) -> str:
+        """The state of the alert that the rule laid down."""
+        await add_readings(self.api, self.sensor, 4.5, 4.5, 4.5)
+        await watched(self.api, a_watcher(self.api))
+        state: str = await self.api.fetchval("SELECT state FROM control.alerts")
+        return state
+
+
+async def test_what_two_officers_have_allowed_is_released_at_once_in_their_names(api: Api) -> None:
+    case = await Case.of(api)
+    first, second = await case.authorised()
+    assert await case.flood() == "in_force"
+    assert await api.fetchval("SELECT count(*) FROM control.outbox WHERE kind = 'alert'") == 1
+    assert await api.fetchval("SELECT outcome FROM control.alert_proposals") == "released"
+    assert await api.fetchval("SELECT created_by IS NULL AND origin = 'rule' FROM control.alerts")
+    facts = await api.fetchval("SELECT after FROM control.audit WHERE action = 'alert_released_automatically'")
+    assert facts["officers"] == [first.login, second.login]
+    issued = await api.fetchval("SELECT after FROM control.audit WHERE action = 'alert_issued'")
+    assert first.login in issued["note"]
+    assert second.login in issued["note"]
+
+
+async def test_one_officer_alone_allows_nothing(api: Api) -> None:
+    case = await Case.of(api)
+    first = await an_officer(api)
+    assert (await case.ask(first)).status_code == 201
+    api.clock.forward(seconds=31)
+    again = await case.confirm(first)
+    assert (again.status_code, again.json()["code"]) == (403, "second_person_is_the_first")
+    assert await case.flood() == "proposed"
+
+
+async def test_nobody_allows_it_without_a_factor_or_the_right_or_for_longer_than_a_year(api: Api) -> None:
+    case = await Case.of(api)
+    bare = await somebody(api, Role.OPERATOR, "11")
+    body = {"expires_at": (api.clock.now + timedelta(days=1)).isoformat()}
+    answer = await bare.post(f"{case.address}/authorisation", body, **{"If-Match": '"1"'})
+    assert (answer.status_code, answer.json()["code"]) == (403, "second_factor_not_enrolled")
+    for unit, role in (("12", Role.OPERATOR), ("11", Role.ADMINISTRATOR)):
+        assert (await case.ask(await an_officer(api, unit, role))).status_code == 403
+    officer = await an_officer(api)
+    for days in (0, 367):
+        answer = await case.ask(officer, days=days)
+        assert answer.json()["errors"][0]["code"] == "authorisation_too_long"
+        api.clock.forward(seconds=31)
+    assert await api.fetchval("SELECT count(*) FROM control.release_authorisations") == 0
+
+
+VOID = ("expired", "template", "rule", "disabled", "right", "revoked")
+
+
+@pytest.mark.parametrize("cause", VOID)
+async def test_what_is_void_is_proposed_to_people(api: Api, cause: str) -> None:
+    case = await Case.of(api)
+    first, second = await case.authorised()
+    operator = await api.person((Role.OPERATOR, "24"))
+    match cause:
+        case "expired":
+            api.clock.forward(days=31)
+        case "template":
+            wanted = {
+                "unit_id": str(api.units["11"]),
+                "name": "Lũ",
+                "event": "Lũ",
+                "tone": "none",
+                "texts": [{"headline": "Nước lên rất nhanh, chạy ngay"}],
+            }
+            path = f"/api/v1/alert-templates/{case.template['template_id']}"
+            changed = await api.client.put(path, json=wanted, headers={**operator, "If-Match": '"1"'})
+            assert changed.status_code == 200, changed.text
+        case "rule":
+            wanted = rule_body(api, "11", case.sensor, template_id=case.template["template_id"], name="Khác")
+            changed = await api.client.put(case.address, json=wanted, headers={**operator, "If-Match": '"1"'})
+            assert changed.status_code == 200, changed.text
+        case "disabled":
+            await api.execute("UPDATE control.accounts SET disabled_at = now() WHERE login = $1", second.login)
+        case "right":
+            query = "DELETE FROM control.role_grants g USING control.accounts a"
+            await api.execute(f"{query} WHERE a.account_id = g.account_id AND a.login = $1", first.login)
+        case "revoked":
+            ended = await api.client.delete(f"{case.address}/authorisation", headers=operator)
+            assert ended.status_code == 204, ended.text
+    assert await case.flood() == "proposed"
+    assert await api.fetchval("SELECT count(*) FROM control.outbox WHERE kind = 'alert'") == 0
+    assert await api.fetchval("SELECT count(*) FROM control.release_authorisations WHERE ended_at IS NULL") == 0
+
+
+async def test_what_cannot_be_issued_stays_a_proposal(api: Api) -> None:
+    case = await Case.of(api)
+    await case.authorised()
+    # Between the officers' word and the flood the sound of the template is lost.
+    await api.execute("UPDATE control.alert_template_texts SET media_sha256 = NULL")
+    assert await case.flood() == "proposed"
+    facts = await api.fetchval("SELECT after FROM control.audit WHERE action = 'alert_not_released_automatically'")
+    assert facts["code"] == "invalid_request"

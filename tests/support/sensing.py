@@ -1,0 +1,143 @@
+"""Readings as ingest stores them, and rules on them through the API."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from schemas.readings import UNITS, Quality
+from services.control.alerting import proposals
+from services.control.alerting.model import AlertDraft, AlertText, AudienceWish, Origin
+from services.control.alerting.proposals import Why
+from services.control.alerts import By
+from services.control.engine_settings import SensingSettings
+from services.control.metrics import ControlMetrics
+from services.control.permissions import Role
+from services.control.sensing.watcher import SensorWatcher
+from tests.support.control import some_metrics
+from tests.support.control_api import ZONE, Api, add_device, add_media
+
+
+async def add_readings(
+    api: Api,
+    device_id: str,
+    *values: float,
+    ending: datetime | None = None,
+    quantity: str = "water_level",
+    quality: Quality = Quality.GOOD,
+) -> None:
+    """Readings a minute apart, the last one at `ending` (default: now)."""
+    last = ending or api.clock.now
+    instants = [last - timedelta(minutes=len(values) - 1 - place) for place in range(len(values))]
+    device_no = await api.fetchval("SELECT device_no FROM control.devices WHERE device_id = $1", device_id)
+    async with api.telemetry.connection() as connection:
+        await connection.execute("SELECT telemetry.ensure_partitions($1, $2)", instants[0], last + timedelta(days=1))
+        await connection.executemany(
+            """
+            INSERT INTO telemetry.readings
+                   (at, received_at, value, device_no, quality, clock_state, time_source, quantity, unit)
+            VALUES ($1, $1, $2, $3, $4, 0, 0, $5, $6)
+            """,
+            [
+                (at, value, device_no, int(quality), quantity, UNITS[quantity])
+                for at, value in zip(instants, values, strict=True)
+            ],
+        )
+
+
+def rule_body(api: Api, unit: str, sensor: str | None = None, **changes: Any) -> dict[str, Any]:
+    """A river above 4 m for two minutes, until it is at 3.5 m for two minutes."""
+    chosen = {"sensors": [sensor]} if sensor is not None else {"sensor_units": [str(api.units[unit])]}
+    return {
+        "unit_id": str(api.units[unit]),
+        "name": "Mực nước sông",
+        "quantity": "water_level",
+        "raise_at": 4.0,
+        "clear_at": 3.5,
+        "hold_s": 120,
+        "silent_after_s": 300,
+        **chosen,
+        **changes,
+    }
+
+
+async def add_template(api: Api, unit: str, **changes: Any) -> dict[str, Any]:
+    """A template of the unit, made through the API by an operator of the root; the API's answer."""
+    body = {
+        "unit_id": str(api.units[unit]),
+        "name": "Lũ khẩn cấp",
+        "event": "Lũ",
+        "severity": "extreme",
+        "tone": "warning",
+        "texts": [{"headline": "Nước sông vượt báo động 3"}],
+        "validity_s": 1_800,
+        **changes,
+    }
+    operator = await api.person((Role.OPERATOR, "24"))
+    answer = await api.client.post("/api/v1/alert-templates", json=body, headers=operator)
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def add_rule(api: Api, unit: str, **changes: Any) -> dict[str, Any]:
+    """A rule of the unit on a sensor of it, made through the API by an operator of the root; the API's answer."""
+    sensor = changes.pop("sensor", None) or await add_device(api, unit, "sensor")
+    operator = await api.person((Role.OPERATOR, "24"))
+    body = rule_body(api, unit, sensor, **changes)
+    answer = await api.client.post("/api/v1/sensor-rules", json=body, headers=operator)
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def a_watcher(api: Api, metrics: ControlMetrics | None = None) -> SensorWatcher:
+    """The watcher of another process on the same database."""
+    return SensorWatcher(
+        api.database,
+        settings=SensingSettings(),
+        time_zone=ZONE,
+        keyring=api.services.keyring,
+        metrics=metrics or some_metrics(),
+        wake_alerts=api.services.wake_alerts,
+    )
+
+
+async def watched(api: Api, watcher: SensorWatcher) -> None:
+    """Turns until there is nothing more to read."""
+    while await watcher.watch_once(now=api.clock.now):
+        pass
+
+
+async def lay_proposal(api: Api, unit: str) -> str:
+    """An alert proposed for the ground of the unit, by nothing in particular; its id."""
+    async with api.database.transaction() as connection:
+        tree = await api.services.directory.tree(connection, now=api.clock.now)
+    until = api.clock.now + timedelta(hours=6)
+    draft = AlertDraft(
+        unit_id=api.units[unit],
+        event="Lũ",
+        texts=(AlertText(language="vi", headline="Lũ", media_sha256=bytes.fromhex(await add_media(api))),),
+        audience=AudienceWish.of_units(api.units[unit]),
+        valid_until=until,
+        origin=Origin.CAP,
+    )
+    async with api.database.transaction() as connection:
+        proposal = await proposals.propose(
+            connection, draft, Why(reason={}), by=By(tree=tree), validity=None, expires_at=until, now=api.clock.now
+        )
+    return str(proposal.alert.alert_id)
+
+
+async def add_proposal(api: Api, unit: str) -> str:
+    """An alert that a rule of the unit has proposed for its ground; its id."""
+    sensor = await add_device(api, unit, "sensor")
+    template = await add_template(api, unit)
+    rule = await add_rule(api, unit, sensor=sensor, template_id=template["template_id"])
+    await add_readings(api, sensor, 4.1, 4.2, 4.3)
+    await watched(api, a_watcher(api))
+    found = await api.fetchval(
+        "SELECT alert_id FROM control.alert_proposals WHERE rule_id = $1::text::uuid", rule["sensor_rule_id"]
+    )
+    assert found is not None, "the rule has proposed nothing"
+    return str(found)
