@@ -16,7 +16,8 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from firmware_sim import playback, trust
+from firmware_sim import effects, playback, trust
+from firmware_sim.clock import Moment
 from firmware_sim.programme import Order
 from firmware_sim.standing import Alerts, Handled, Kept, Recalled, Standing
 from firmware_sim.state import Awaiting, DeviceState
@@ -59,6 +60,44 @@ def receive(turn: Turn, payload: bytes) -> RefusalReason | None:
         return None
     turn.refuse(MessageKind.ALERT, refusal)
     return refusal.reason
+
+
+def foresee(state: DeviceState, payload: bytes, *, now: Moment) -> effects.StartPlayback | None:
+    """What `device.step` will let sound for this message, where that can be told at a glance; None where it cannot.
+
+    A speaker with nothing else to do that hears a new emergency for itself begins its first content. The signature is
+    checked here as there. Whoever acts on it still owes the device the step, with the same `now`.
+    """
+    programme, alerts = state.programme, state.alerts
+    planned = programme.planned[programme.ahead :][:1]
+    is_idle = (
+        state.profile.kind is DeviceKind.CLUSTER
+        and not (state.is_going_down or state.is_silenced or alerts.standing or programme.orders or programme.due)
+        and not (programme.suspended or programme.closing or programme.sounding)
+        and all(each.emission.starts_at_ms > now.at_ms for each in planned)
+        and trust.is_trusted(now, state.trust.floor_ms)
+    )
+    if not is_idle or not payload:
+        return None
+    alert = trust.verify_alert(payload, state.trust)
+    if isinstance(alert, Refusal) or alert.alert_id in alerts.handled or alert.references:
+        return None
+    is_plain = alert.purpose is Purpose.ALERT and alert.rank.level is Level.EMERGENCY and alert.volume_percent != 0
+    is_in_time = max(alert.valid_from_ms, alert.issued_at_ms) <= now.at_ms < alert.valid_until_ms
+    if not (is_plain and is_in_time and is_addressed(state, alert)):
+        return None
+    playable = _playable(state.profile.kind, alert)
+    first = next((content for content in playable.values() if _is_at_hand(state, content)), None)
+    if first is None or first.media is None:
+        return None
+    return effects.StartPlayback(
+        token=programme.next_token,
+        content=first.kind,
+        media=first.media.sha256,
+        text=first.text,
+        position_ms=0,
+        relay=None,
+    )
 
 
 def receive_awaiting(turn: Turn) -> None:

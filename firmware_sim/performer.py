@@ -10,10 +10,10 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from firmware_sim import device, effects, faults, inputs, memory, standing
+from firmware_sim import alerts, device, effects, faults, inputs, memory, standing
 from firmware_sim.clock import Moment
 from firmware_sim.downloader import Wanted
 from firmware_sim.errors import DownloadFailed, WrongHash
@@ -75,6 +75,15 @@ class Surroundings(Protocol):
         """Take a device down and bring it up again."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Foreseen:
+    """An alert that sounds before the device has thought it through."""
+
+    payload: bytes
+    now: Moment
+    start: effects.StartPlayback
+
+
 class Performer:
     """Runs one device; a `Stage` for the player."""
 
@@ -98,6 +107,7 @@ class Performer:
         self._inbox: deque[inputs.Input] = deque()
         self._postponed: list[effects.Effect] = []
         self._begun: deque[inputs.PlaybackStarted] = deque()  # stamped, and not dealt with yet
+        self._foreseen: _Foreseen | None = None  # sounds already, and the step is still owed
         self._is_busy = False
         self._is_off = True
         self._timer: asyncio.TimerHandle | None = None
@@ -141,6 +151,7 @@ class Performer:
         self._inbox.clear()
         self._postponed.clear()
         self._begun.clear()
+        self._foreseen = None
         self._tuner.close()
         self._is_off = False
         self._state, wanted = device.boot(
@@ -178,6 +189,7 @@ class Performer:
         self._is_off = True
         self._inbox.clear()
         self._begun.clear()
+        self._foreseen = None
         self._tuner.close()
         self._workshop.player.silence(self.profile.id)
         if self._timer is not None:
@@ -227,13 +239,20 @@ class Performer:
 
     def receive_alert(self, payload: bytes) -> None:
         """Take in what came on the topic of an area this device lies in: sound now, everything else afterwards."""
-        if self._is_off or self._is_busy or self._begun:
+        if self._is_off or self._is_busy or self._begun or self._foreseen is not None:
             self.feed(inputs.AlertReceived(payload=payload))
+            return
+        now = self.now()
+        start = None if self._postponed else alerts.foresee(self.state, payload, now=now)
+        if start is not None:
+            self._foreseen = _Foreseen(payload, now, start)
+            self._start(start)
+            self._workshop.aftermath.add(self._take_stock)
             return
         self._is_busy = True
         try:
             self._catch_up()
-            self._state, wanted = device.step(self.state, inputs.AlertReceived(payload=payload), now=self.now())
+            self._state, wanted = device.step(self.state, inputs.AlertReceived(payload=payload), now=now)
             self._postponed = [effect for effect in wanted if not isinstance(effect, _SOUND)]
             for effect in wanted:
                 if isinstance(effect, _SOUND):
@@ -268,6 +287,14 @@ class Performer:
 
     def _catch_up(self) -> None:
         """Carry out what was postponed, before anything else happens to the device."""
+        foreseen, self._foreseen = self._foreseen, None
+        if foreseen is not None:
+            happened = inputs.AlertReceived(payload=foreseen.payload)
+            self._state, wanted = device.step(self.state, happened, now=foreseen.now)
+            if foreseen.start not in wanted:  # a bug of `alerts.foresee`; the device's own word counts
+                self._stop(foreseen.start.token)
+                self._begun.clear()
+            self._postponed = [effect for effect in wanted if effect != foreseen.start]
         postponed, self._postponed = self._postponed, []
         for effect in postponed:
             self._perform(effect)
@@ -292,7 +319,7 @@ class Performer:
         """
         self._workshop.tally["parts_started"] += 1
         happened = inputs.PlaybackStarted(token=token, at_ms=self.now().at_ms)
-        if self._postponed:
+        if self._postponed or self._foreseen is not None:
             self._begun.append(happened)
             self._workshop.aftermath.add(self._tell_begun)
         else:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from firmware_sim import device, effects, inputs, memory, standing
+from firmware_sim.alerts import foresee
 from firmware_sim.clock import Moment
 from firmware_sim.profile import Profile
 from firmware_sim.programme import Figures
@@ -308,6 +309,7 @@ class Bench:
     stored: dict[bytes, int] = field(default_factory=dict)
     alive_ms: int | None = None
     parts: dict[int, tuple[effects.StartPlayback, int]] = field(default_factory=dict)
+    foreseen: effects.StartPlayback | None = None  # of the last alert that was heard
     state: DeviceState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -344,7 +346,12 @@ class Bench:
     def hear(self, *alerts: Alert | bytes) -> None:
         """Messages come on the topic of an area."""
         for each in alerts:
-            self.feed(inputs.AlertReceived(payload=each if isinstance(each, bytes) else signed(each)))
+            payload = each if isinstance(each, bytes) else signed(each)
+            self.foreseen = foresee(self.state, payload, now=self.now)
+            _, wanted = device.step(self.state, inputs.AlertReceived(payload=payload), now=self.now)
+            starts = [effect for effect in wanted if isinstance(effect, effects.StartPlayback)]
+            assert self.foreseen is None or starts == [self.foreseen], "what is foreseen is what the device does"
+            self.feed(inputs.AlertReceived(payload=payload))
 
     def advance(self, by_ms: int) -> None:
         """Let time pass as the device's own timers see it: wake it whenever it asked to be woken."""

@@ -480,6 +480,48 @@ def test_an_alert_tampered_with_on_flash_is_refused() -> None:
     assert starts(bench) == [0]
 
 
+# --- at a glance -----------------------------------------------------------------------------------------------------
+# Whenever a test of these lets a device hear an alert, the bench holds what is foreseen to what the device does.
+
+
+def test_a_speaker_with_nothing_else_to_do_begins_a_new_emergency_at_a_glance() -> None:
+    bench = a_bench()
+    bench.hear(an_alert(AlertContent(language="vi", headline="Lũ", media=FILES[0])))
+
+    assert bench.foreseen is not None
+    assert bench.foreseen.media == FILES[0].sha256
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        (STRANGER, {}),
+        (PLATFORM, {"units": (ELSEWHERE,)}),
+        (PLATFORM, {"purpose": Purpose.AUDIBLE_TEST}),
+        (PLATFORM, {"at_ms": T0 + 10 * MINUTE}),  # comes from the future
+        (PLATFORM, {"at_ms": T0 - 40 * MINUTE}),  # is over
+        (PLATFORM, {"volume_percent": 0}),
+        (PLATFORM, {"references": (FIRE,)}),
+    ],
+)
+def test_whatever_is_not_plain_is_thought_through_first(key: Any, changes: dict[str, Any]) -> None:
+    bench = a_bench()
+    bench.hear(signed(an_alert(AlertContent(language="vi", headline="Lũ", media=FILES[0]), **changes), key))
+
+    assert bench.foreseen is None
+
+
+def test_a_device_that_has_something_else_to_do_thinks_first() -> None:
+    content = AlertContent(language="vi", headline="Lũ", media=FILES[0])
+    busy, silenced, lost = a_bench(), a_bench(), a_bench()
+    busy.hear(an_alert(content, alert_id=FIRE))
+    silenced.hear(an_alert(alert_id=FIRE, purpose=Purpose.SILENCE))
+    lost.clock = ClockState.UNSYNCHRONISED
+    for bench in (busy, silenced, lost, a_bench(DeviceKind.BOARD)):
+        bench.hear(an_alert(content))
+        assert bench.foreseen is None
+
+
 # --- silence ---------------------------------------------------------------------------------------------------------
 
 
