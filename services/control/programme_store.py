@@ -115,15 +115,10 @@ SELECT b.bulletin_id, b.title, b.state, b.board_text, b.board_style, b.board_len
 """
 
 # Broadcasts take their present form when they are issued, let pass by an approver, or their bulletin is approved: before
-# that they were played as the record says, from then on as their recurrence does.
+# that they were played as the record says, from then on as their recurrence does. Occurrences are found one after the
+# other by the key: each has thousands of rows.
 _PLAYS = """
-SELECT i.broadcast_id, i.bulletin_id, n.since,
-       (SELECT count(DISTINCT e.occurrence_at)
-          FROM control.emissions e
-         WHERE e.broadcast_id = i.broadcast_id
-           AND e.bulletin_id = i.bulletin_id
-           AND e.occurrence_at < n.since
-           AND e.withdrawn_at IS NULL) AS so_far
+SELECT i.broadcast_id, i.bulletin_id, n.since, p.so_far
   FROM (SELECT DISTINCT broadcast_id, bulletin_id
           FROM control.broadcast_items
          WHERE broadcast_id = ANY ($1)) i
@@ -132,6 +127,28 @@ SELECT i.broadcast_id, i.bulletin_id, n.since,
   LEFT JOIN control.policy_exceptions x
          ON x.broadcast_id = b.broadcast_id AND x.version = b.version AND x.is_allowed
  CROSS JOIN LATERAL (SELECT greatest(b.issued_at, x.decided_at, l.decided_at) AS since) n
+ CROSS JOIN LATERAL (
+       WITH RECURSIVE begun AS (
+            SELECT (SELECT min(e.occurrence_at)
+                      FROM control.emissions e
+                     WHERE e.broadcast_id = i.broadcast_id
+                       AND e.occurrence_at < n.since) AS at
+             UNION ALL
+            SELECT (SELECT min(e.occurrence_at)
+                      FROM control.emissions e
+                     WHERE e.broadcast_id = i.broadcast_id
+                       AND e.occurrence_at > begun.at
+                       AND e.occurrence_at < n.since)
+              FROM begun
+             WHERE begun.at IS NOT NULL)
+       SELECT count(*) AS so_far
+         FROM begun
+        WHERE EXISTS (SELECT
+                        FROM control.emissions e
+                       WHERE e.broadcast_id = i.broadcast_id
+                         AND e.occurrence_at = begun.at
+                         AND e.bulletin_id = i.bulletin_id
+                         AND e.withdrawn_at IS NULL)) p
 """
 
 _SOURCES = """

@@ -14,7 +14,7 @@ from services.control.permissions import Role
 from tests.support.control import a_keyring, a_planner
 from tests.support.control_api import Api, add_bulletin, add_device, broadcast_body
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 PLANNED = timedelta(days=7)  # from the present day on everything is on record
 

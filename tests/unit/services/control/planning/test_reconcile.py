@@ -38,6 +38,7 @@ LENGTH = timedelta(minutes=3)
 END = START + LENGTH
 OVERDUE = END + PATIENCE
 SECOND = timedelta(seconds=1)
+MS = timedelta(milliseconds=1)
 SHA = b"\x01" * 32
 EXPECTED = Expected(starts_at=START, ends_at=END, latest_start_at=START + LENGTH / 2, media_sha256=SHA)
 ALERT = PlayReference(source=PlaySource.ALERT, id=number(9, 1), occurrence_at_ms=0, item=0)
@@ -135,6 +136,14 @@ PLAYS = [
     pytest.param(
         an_end(samples=INT64_MAX, sample_rate_hz=1), Outcome.PLAYED, None, id="more_samples_than_time_can_hold"
     ),
+    pytest.param(an_end(after=-2 * SECOND), Outcome.PLAYED, None, id="as_early_as_is_tolerated"),
+    pytest.param(an_end(after=-2 * SECOND - MS), Outcome.UNKNOWN, Reason.OUTSIDE_SLOT, id="earlier_than_that"),
+    pytest.param(an_end(88 * SECOND, after=92 * SECOND), Outcome.LATE, None, id="joined_as_late_as_is_tolerated"),
+    pytest.param(an_end(88 * SECOND, after=92 * SECOND + MS), Outcome.CUT, Reason.TOO_LATE, id="later_than_that"),
+    pytest.param(an_end(MS, after=LENGTH - MS), Outcome.CUT, Reason.TOO_LATE, id="in_the_last_moment_of_the_slot"),
+    pytest.param(
+        an_end(timedelta(0), outcome=PlayOutcome.FAILED), Outcome.MISSED, Reason.PLAYER_FAILED, id="never_got_going"
+    ),
 ]
 
 
@@ -149,6 +158,14 @@ def test_a_second_of_sound_is_not_played_by_silence() -> None:
     # The slack of one second must not swallow a one-second jingle whole.
     jingle = Expected(starts_at=START, ends_at=START + SECOND, latest_start_at=START + SECOND / 2)
     check([an_end(timedelta(0))], Outcome.MISSED, Reason.SHORT, expected=jingle)
+
+
+@pytest.mark.parametrize(("length", "enough"), [(10, 9 * SECOND), (1, SECOND / 2), (100, 95 * SECOND)])
+def test_how_little_may_be_missing(length: int, enough: timedelta) -> None:
+    """A twentieth, or a second, but never more than half of it."""
+    short = Expected(starts_at=START, ends_at=START + length * SECOND, latest_start_at=START + length * SECOND / 2)
+    check([an_end(enough)], Outcome.PLAYED, expected=short)
+    check([an_end(enough - MS)], Outcome.CUT, Reason.SHORT, expected=short)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +284,25 @@ def test_a_player_that_lost_its_power_has_not_failed() -> None:
     assert weighed([a_start()], replace(HEALTHY, outage=DARK)) == (Outcome.CUT, Reason.MAINS_LOST)
 
 
+def test_power_that_went_in_the_slot_ends_what_had_begun() -> None:
+    def begun(outage: Outage) -> Verdict | None:
+        return weigh(EXPECTED, [a_start(SECOND)], replace(HEALTHY, outage=outage), now=OVERDUE)
+
+    # What a device writes down of being alive may be older than its last sound.
+    assert (cut := begun(DARK)) is not None
+    assert (cut.outcome, cut.ended_at) == (Outcome.CUT, START + SECOND)
+    assert (cut := begun(replace(DARK, since=START + 9 * SECOND, until=END))) is not None
+    assert (cut.outcome, cut.ended_at) == (Outcome.CUT, START + 9 * SECOND)
+    assert (back := begun(replace(DARK, until=END - MS))) is not None
+    assert (back.outcome, back.reason) == (Outcome.UNKNOWN, Reason.NO_END_REPORTED)
+
+
+def test_what_was_impossible_is_said_when_patience_is_over() -> None:
+    dark = replace(HEALTHY, outage=DARK)
+    assert weigh(EXPECTED, [], dark, now=OVERDUE - MS) is None
+    assert weigh(EXPECTED, [], dark, now=OVERDUE) is not None
+
+
 def test_silence_waits_for_patience_and_no_longer() -> None:
     assert weigh(EXPECTED, [], HEALTHY, now=OVERDUE - SECOND) is None
     assert weigh(EXPECTED, [a_start()], HEALTHY, now=OVERDUE - SECOND) is None
@@ -275,6 +311,8 @@ def test_silence_waits_for_patience_and_no_longer() -> None:
     assert PATIENCE < VERDICT_WITHIN
 
 
+LATEST = EXPECTED.latest_start_at
+ISSUED = START - timedelta(days=1)
 SILENCES = [
     pytest.param(HEALTHY, Outcome.UNKNOWN, Reason.NO_REPORT, id="had_it_and_said_nothing"),
     pytest.param(
@@ -359,6 +397,29 @@ SILENCES = [
         Outcome.UNKNOWN,
         Reason.NO_REPORT,
         id="was_back_in_time",
+    ),
+    *(
+        pytest.param(replace(HEALTHY, outage=replace(DARK, since=since, until=until)), outcome, reason, id=name)
+        for since, until, outcome, reason, name in (
+            (START, LATEST + MS, Outcome.MISSED, Reason.MAINS_LOST, "down_from_the_beginning_to_the_latest_start"),
+            (START, LATEST, Outcome.UNKNOWN, Reason.NO_REPORT, "back_at_the_latest_start"),
+            (START + MS, END + MS, Outcome.UNKNOWN, Reason.NO_REPORT, "was_up_at_the_beginning"),
+        )
+    ),
+    *(
+        pytest.param(
+            Circumstances(last_heard_at=heard_at, issued_at=ISSUED, has_plan=has_plan), outcome, reason, id=name
+        )
+        for heard_at, has_plan, outcome, reason, name in (
+            (ISSUED - MS, False, Outcome.MISSED, Reason.OFFLINE, "last_heard_before_the_plan"),
+            (ISSUED, False, Outcome.UNKNOWN, Reason.NO_PLAN, "last_heard_as_the_plan_was_signed"),
+            (LATEST, False, Outcome.UNKNOWN, Reason.NO_PLAN, "without_it_at_the_latest_start"),
+            (LATEST + MS, False, Outcome.MISSED, Reason.NO_PLAN, "without_it_after_the_latest_start"),
+            (END, True, Outcome.UNKNOWN, Reason.NO_REPORT, "heard_at_the_end_of_the_slot"),
+            (END - MS, True, Outcome.UNKNOWN, Reason.OFFLINE, "last_heard_before_the_end"),
+            (START - LONG_SILENCE, True, Outcome.UNKNOWN, Reason.OFFLINE, "silent_for_three_days"),
+            (START - LONG_SILENCE - MS, True, Outcome.UNKNOWN, Reason.LONG_SILENT, "silent_for_longer"),
+        )
     ),
 ]
 
