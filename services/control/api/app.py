@@ -46,11 +46,15 @@ from services.control.api.routes import (
 )
 from services.control.metrics import ControlMetrics
 from services.control.pages import (
+    account_pages,
+    alert_pages,
     approval_pages,
     broadcast_pages,
     making_pages,
     pages,
     quarantine_pages,
+    release_pages,
+    second_person_pages,
     unit_pages,
     why_pages,
 )
@@ -98,6 +102,11 @@ _PAGES = (
     why_pages.router,
     broadcast_pages.router,
     making_pages.router,
+    # Before the page of one alert: new and silence are no ids.
+    release_pages.router,
+    second_person_pages.router,
+    alert_pages.router,
+    account_pages.router,
 )
 
 _ABOUT = f"""Programs log in with `Authorization: Bearer <API token>`. Browsers use the session cookie `{COOKIE}`; with it,

@@ -206,6 +206,10 @@ FAULTS: dict[str, Parts] = {
         ("Tên đăng nhập {login} đã có.", "The login {login} is taken."),
         ("Chọn tên khác.", "Choose another one."),
     ),
+    "password_not_repeated": _fault(
+        ("Hai lần nhập mật khẩu mới không giống nhau.", "The new password was not typed the same twice."),
+        ("Nhập lại cả hai ô.", "Type it again in both fields."),
+    ),
     "password_too_short": _fault(
         ("Mật khẩu quá ngắn.", "The password is too short."),
         ("Dùng ít nhất {minimum} ký tự.", "Use at least {minimum} characters."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.control.catalogue.account_texts import ACCOUNT
+from services.control.catalogue.alert_page_texts import ALERT_PAGES
 from services.control.catalogue.making_texts import MAKING
 from services.control.catalogue.quarantine_texts import QUARANTINE
 from services.control.catalogue.schedule_texts import SCHEDULING
@@ -273,6 +275,10 @@ PAGES: dict[str, tuple[str, str]] = {
     # --- programmes
     **SCHEDULING,
     **MAKING,
+    # --- emergencies
+    **ALERT_PAGES,
+    # --- one's own account
+    **ACCOUNT,
     **SHEETS,
     **WHY,
 }

@@ -1,4 +1,4 @@
-"""What several pages look up: the content of broadcasts, and the sessions of a unit."""
+"""What several pages look up: content of broadcasts, sessions of a unit, whether a form asks for a second factor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import time
 
 from schemas.identifiers import UnitId
-from services.control import broadcast_store, bulletin_store
+from services.control import broadcast_store, bulletin_store, second_factor_store
+from services.control.api import step_up
+from services.control.api.context import Caller, Services
 from services.control.broadcast_requests import BulletinWish, RelayWish
 from services.control.broadcast_store import StoredBroadcast
 from services.control.pages.contents import Part, parts_of
@@ -44,3 +46,15 @@ def sessions_of(
         for each in policy.sessions
     }
     return tuple(sorted(by_code.values(), key=lambda session: (session[2], session[0])))
+
+
+async def code_asked(services: Services, caller: Caller) -> str:
+    """What a form of a dangerous operation asks for besides: `code` of the second factor, to `enrol` one, or "" nothing."""
+    shown_at = caller.actor.second_factor_at
+    if shown_at is not None and caller.now - shown_at < step_up.HOLDS:
+        return ""
+    async with services.database.connection() as connection:
+        factor = await second_factor_store.factor(connection, caller.actor.account_id)
+    if factor is not None and factor.confirmed_at is not None:
+        return "code"
+    return "enrol" if services.policy.second_factor_needed else ""

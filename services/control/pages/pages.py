@@ -74,6 +74,7 @@ def page(
         site=f"{request.url.scheme}://{request.url.netloc}",
         decides=caller is not None
         and any(map(caller.rights.may_anywhere, (Permission.DECIDE_BULLETINS, Permission.ALLOW_EXCEPTIONS))),
+        sees_alerts=caller is not None and caller.rights.may_anywhere(Permission.SEE_ALERTS),
         sees_inbox=caller is not None and caller.rights.may_in_root(Permission.SEE_QUARANTINE),
         language_address=_with_language(request, wording),
         **names,

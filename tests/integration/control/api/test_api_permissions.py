@@ -205,6 +205,18 @@ MAY: dict[str, set[Role]] = {
     "POST /broadcasts/{broadcast_id}/edit": {Role.OFFICER},
     "GET /broadcasts/{broadcast_id}/withdraw": {Role.OFFICER},
     "POST /broadcasts/{broadcast_id}/withdraw": {Role.OFFICER},
+    "GET /alerts": SEEING,
+    "GET /alerts/new": {Role.OPERATOR},
+    "POST /alerts/new": {Role.OPERATOR},
+    "GET /alerts/silence": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /alerts/silence": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /alerts/requests/{request_id}": SEEING,
+    "POST /alerts/requests/{request_id}": {Role.OPERATOR},
+    "GET /alerts/{alert_id}": SEEING,
+    "GET /alerts/{alert_id}/end": {Role.OPERATOR},
+    "POST /alerts/{alert_id}/end": {Role.OPERATOR},
+    "GET /alerts/{alert_id}/release": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /alerts/{alert_id}/release": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /approvals": SEEING,
     "POST /approvals/bulletins/{bulletin_id}": {Role.APPROVER},
     "POST /approvals/broadcasts/{broadcast_id}": {Role.APPROVER},
@@ -242,6 +254,9 @@ EVERYWHERE = {
     "GET /api/v1/totals",
     "GET /api/v1/audit",
     "GET /approvals",
+    "GET /alerts",
+    "GET /alerts/new",
+    "GET /alerts/silence",
 }
 # What sounds on one's ground is seen, also when it comes from above; what sounds elsewhere is as if it were not there.
 WHERE_IT_SOUNDS = {
@@ -251,9 +266,16 @@ WHERE_IT_SOUNDS = {
     "GET /api/v1/proposals/{alert_id}",
     "GET /api/v1/alerts/{alert_id}/test-results",
     "GET /api/v1/operation-requests/{request_id}",
+    "GET /alerts/requests/{request_id}",
+    "GET /alerts/{alert_id}",
 }
 # Who may do it somewhere and tries it elsewhere is on record as well (S-08).
 REFUSALS_ON_RECORD = {
+    "POST /alerts/new",
+    "POST /alerts/silence",
+    "POST /alerts/requests/{request_id}",
+    "POST /alerts/{alert_id}/end",
+    "POST /alerts/{alert_id}/release",
     "POST /api/v1/alerts",
     "POST /api/v1/alerts/{alert_id}/update",
     "POST /api/v1/alerts/{alert_id}/cancel",
@@ -283,6 +305,14 @@ OWN = {
     "DELETE /api/v1/tokens/{token_id}",
     "POST /logout",
     "GET /",
+    "GET /account",
+    "POST /account/password",
+    "POST /account/second-factor",
+    "POST /account/second-factor/confirm",
+    "POST /account/second-factor/remove",
+    "POST /account/sessions/{session_id}/end",
+    "POST /account/tokens",
+    "POST /account/tokens/{token_id}/end",
 }
 
 
@@ -1069,6 +1099,83 @@ async def _(api: Api, unit: str) -> Ask:
     path = f"/broadcasts/{(await add_broadcast(api, unit))['broadcast_id']}/withdraw"
     return Ask(path, {"data": {"version": "1"}}, 303)
 
+
+fixed("GET", "/alerts")
+fixed("GET", "/alerts/new")
+fixed("GET", "/alerts/silence")
+
+
+@example("POST", "/alerts/new")
+async def _(api: Api, unit: str) -> Ask:
+    made = await _made_by_the_province(api, "/api/v1/alert-templates", _template_body(api, unit))
+    form = {"do": "go", "unit": str(api.units[unit]), "template": made["template_id"], "template_version": "1"}
+    return Ask("/alerts/new", {"data": form | {"key": uuid.uuid4().hex}}, 303)
+
+
+@example("POST", "/alerts/silence")
+async def _(api: Api, unit: str) -> Ask:
+    form = {"do": "go", "unit": str(api.units[unit]), "reason": "Bị chiếm quyền", "key": uuid.uuid4().hex}
+    return Ask("/alerts/silence", {"data": form}, 303)
+
+
+@example("GET", "/alerts/requests/{request_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/alerts/requests/{(await _waiting(api, unit))['request_id']}")
+
+
+@example("POST", "/alerts/requests/{request_id}")
+async def _(api: Api, unit: str) -> Ask:
+    request = await _waiting(api, unit)
+    form = {"do": "confirm", "digest": request["digest"]}
+    return Ask(f"/alerts/requests/{request['request_id']}", {"data": form}, 303)
+
+
+async def _alert_page(api: Api, unit: str, suffix: str = "") -> str:
+    return (await _alert_path(api, unit, suffix)).removeprefix("/api/v1")
+
+
+@example("GET", "/alerts/{alert_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _alert_page(api, unit))
+
+
+@example("GET", "/alerts/{alert_id}/end")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _alert_page(api, unit, "/end"))
+
+
+@example("POST", "/alerts/{alert_id}/end")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _alert_page(api, unit, "/end"), {"data": {"version": "1"}}, 303)
+
+
+@example("GET", "/alerts/{alert_id}/release")
+async def _(api: Api, unit: str) -> Ask:
+    made = await _made_by_the_province(api, "/api/v1/silences", _silence_body(api, unit))
+    return Ask(f"/alerts/{made['alert_id']}/release")
+
+
+@example("POST", "/alerts/{alert_id}/release")
+async def _(api: Api, unit: str) -> Ask:
+    made = await _made_by_the_province(api, "/api/v1/silences", _silence_body(api, unit))
+    form = {"do": "all", "version": "1", "key": uuid.uuid4().hex}
+    return Ask(f"/alerts/{made['alert_id']}/release", {"data": form}, 303)
+
+
+def _of_own(kind: str) -> None:
+    @example("POST", f"/account/{kind}s/{{{kind}_id}}/end")
+    async def _(api: Api, unit: str) -> Ask:
+        return Ask(f"/account/{kind}s/00000000-0000-4000-8000-000000000000/end", status=404)
+
+
+_of_own("session")
+_of_own("token")
+fixed("GET", "/account")
+fixed("POST", "/account/password", data={"old_password": "x"}, status=422)
+fixed("POST", "/account/second-factor", status=409)
+fixed("POST", "/account/second-factor/confirm", data={"code": "123456"}, status=409)
+fixed("POST", "/account/second-factor/remove", data={"code": "123456"}, status=409)
+fixed("POST", "/account/tokens", data={"name": "lịch", "days": "30"})
 
 fixed("GET", "/approvals")
 

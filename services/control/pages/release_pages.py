@@ -1,0 +1,450 @@
+"""The pages on which an emergency is said, and devices are silenced and let go again: where, a look at it, and once more.
+
+Every one of them ends in the same functions as the API, with the same rights and the same second factor. What is sent
+carries what was shown (the version of the template, the ground), and a key, so that a button pressed twice speaks once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.datastructures import FormData
+
+from schemas.alerts import Purpose
+from schemas.identifiers import UnitId
+from services.control import alerts, fleet_store, idempotency, policy_store
+from services.control.alerting import alert_store, template_store
+from services.control.alerting.template import Template
+from services.control.api.access import Scope, requires
+from services.control.api.context import Caller, Metered, Parts, Services
+from services.control.api.fields import Body, Reason
+from services.control.api.requests import RequestView
+from services.control.api.routes import alerts as alert_routes
+from services.control.api.routes.alerts import AlertView
+from services.control.errors import Conflict, Fault, Invalid, NotFound, Refusal
+from services.control.pages.alert_pages import is_mendable
+from services.control.pages.forms import Sent, all_given, checked, form_of, given, returned
+from services.control.pages.lookups import code_asked
+from services.control.pages.pages import page, wording_of
+from services.control.permissions import Permission
+from services.control.planning.policies import Danger, Policies
+from services.control.versions import etag
+
+router = APIRouter(include_in_schema=False)
+
+Speaker = Annotated[Caller, requires(Permission.RELEASE_ALERTS, Scope.ANYWHERE)]
+Releaser = Annotated[Caller, requires(Permission.RELEASE_ALERTS, Scope.BODY)]
+SomeSilencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.ANYWHERE)]
+Silencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.BODY)]
+
+_GO = "go"
+_PLACES = {"code": "code", "reason": "reason", "alone": "alone", "note": "note"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """Whom it is for: the unit that speaks, and the units it names on its own ground."""
+
+    unit_id: UnitId
+    units: tuple[UnitId, ...]
+    clusters: int
+    boards: int
+    online: int
+
+    @property
+    def devices(self) -> int:
+        """Everything that sounds or shows there."""
+        return self.clusters + self.boards
+
+
+# --- an alert from a template ----------------------------------------------------------------------------------------
+
+
+@router.get("/alerts/new", response_class=HTMLResponse)
+async def new_page(
+    request: Request,
+    caller: Speaker,
+    services: Parts,
+    unit: Annotated[uuid.UUID | None, Query()] = None,
+    template: Annotated[uuid.UUID | None, Query()] = None,
+) -> Response:
+    """First the template; then where. Where there is nothing to choose, what is going to be said."""
+    unit_id = _speaker(caller, Permission.RELEASE_ALERTS, unit)
+    async with services.database.connection() as connection:
+        templates = [
+            each
+            for each in await template_store.templates_of(connection, caller.rights.tree.path(unit_id))
+            if each.purpose is Purpose.ALERT
+        ]
+    chosen = next((each for each in templates if each.template_id == template), None)
+    if chosen is not None and not caller.rights.tree.children(unit_id):
+        return await _review(unit_id, chosen, (unit_id,), request, caller, services)
+    return page(
+        request,
+        services,
+        "alert_new.html",
+        caller=caller,
+        **_choice(caller, Permission.RELEASE_ALERTS, unit_id),
+        templates=sorted(templates, key=lambda each: (-each.severity.number, each.place, each.name)),
+        chosen=chosen,
+        sent=None,
+    )
+
+
+@router.post("/alerts/new", response_class=HTMLResponse)
+async def issue(request: Request, caller: Releaser, services: Parts, metrics: Metered) -> Response:
+    """Show what is going to be said to whom; or say it."""
+    form = await form_of(request)
+    values = given(form, "unit", "template", "do")
+    unit_id = _speaker(caller, Permission.RELEASE_ALERTS, _uuid(values, "unit"), is_judged=values.get("do") == _GO)
+    units = _units(form, unit_id)
+    async with services.database.connection() as connection:
+        template = await template_store.template(connection, _uuid(values, "template") or uuid.UUID(int=0))
+    if template.unit_id not in caller.rights.tree.path(unit_id) or template.retired_at is not None:
+        raise NotFound("alert_template_not_found", facts={"id": str(template.template_id)})
+    if values.get("do") != _GO:
+        return await _review(unit_id, template, units, request, caller, services)
+
+    async def say(code: str | None) -> AlertView | RequestView:
+        if form.get("template_version") != str(template.version):
+            raise Conflict("changed_meanwhile")
+        body = checked(alert_routes.AlertBody, _said(template, unit_id, units, caller))
+        return await alert_routes.issue_alert(
+            body, caller, Response(), services, metrics, second_factor=code, break_glass=_alone(form)
+        )
+
+    async def again(sent: Sent) -> Response:
+        return await _review(unit_id, template, units, request, caller, services, sent=sent)
+
+    asked = ["alert", str(template.template_id), template.version, str(unit_id), sorted(map(str, units))]
+    return await _once(form, asked, say, again, request, caller, services)
+
+
+def _said(template: Template, unit_id: UnitId, units: Sequence[UnitId], caller: Caller) -> dict[str, Any]:
+    """The template as the body of an alert to these units."""
+    return {
+        "unit_id": unit_id,
+        "purpose": template.purpose.name.lower(),
+        "event": template.event,
+        "category": template.category,
+        "urgency": template.urgency,
+        "severity": template.severity,
+        "certainty": template.certainty,
+        "texts": [
+            {
+                "language": each.language,
+                "headline": each.headline,
+                "description": each.description,
+                "instruction": each.instruction,
+                "board_text": each.board_text,
+                "media_sha256": each.media_sha256.hex() if each.media_sha256 is not None else None,
+            }
+            for each in template.texts
+        ],
+        "audience": {"areas": [{"units": list(units)}]},
+        "valid_until": caller.now + template.validity,
+        "repeat_interval_s": _seconds(template.repeat_interval),
+        "resume": template.resume.name.lower(),
+        "volume_percent": template.volume_percent,
+    }
+
+
+def _seconds(span: timedelta | None) -> int | None:
+    return None if span is None else round(span.total_seconds())
+
+
+async def _review(
+    unit_id: UnitId,
+    template: Template,
+    units: tuple[UnitId, ...],
+    request: Request,
+    caller: Caller,
+    services: Services,
+    *,
+    sent: Sent | None = None,
+) -> Response:
+    """What is going to be said to whom, with the button."""
+    for each in units:
+        caller.demand(Permission.RELEASE_ALERTS, each, field="unit")
+    return page(
+        request,
+        services,
+        "alert_review.html",
+        caller=caller,
+        http_status=HTTPStatus.OK if sent is None else sent.back.status,
+        units=caller.rights.tree,
+        aim=await _aim(unit_id, units, caller, services),
+        prepared=template,
+        until=caller.now + template.validity,
+        code=await code_asked(services, caller),
+        key=_key(sent),
+        asks_second=await _asks_second(unit_id, units, Danger.ALERTS, caller, services),
+        sent=sent,
+    )
+
+
+# --- the kill switch -------------------------------------------------------------------------------------------------
+
+
+@router.get("/alerts/silence", response_class=HTMLResponse)
+async def silence_page(
+    request: Request, caller: SomeSilencer, services: Parts, unit: Annotated[uuid.UUID | None, Query()] = None
+) -> Response:
+    """Where devices are to fall silent, and why."""
+    unit_id = _speaker(caller, Permission.SILENCE_DEVICES, unit)
+    return page(
+        request,
+        services,
+        "silence.html",
+        caller=caller,
+        **_choice(caller, Permission.SILENCE_DEVICES, unit_id),
+        sent=None,
+    )
+
+
+@router.post("/alerts/silence", response_class=HTMLResponse)
+async def silence(request: Request, caller: Silencer, services: Parts, metrics: Metered) -> Response:
+    """Show what is going to fall silent; or silence it (S-04)."""
+    form = await form_of(request)
+    values = given(form, "unit", "reason", "do")
+    unit_id = _speaker(caller, Permission.SILENCE_DEVICES, _uuid(values, "unit"), is_judged=values.get("do") == _GO)
+    units = _units(form, unit_id)
+
+    async def again(sent: Sent | None) -> Response:
+        for each in units:
+            caller.demand(Permission.SILENCE_DEVICES, each, field="unit")
+        return page(
+            request,
+            services,
+            "silence_review.html",
+            caller=caller,
+            http_status=HTTPStatus.OK if sent is None else sent.back.status,
+            units=caller.rights.tree,
+            aim=await _aim(unit_id, units, caller, services),
+            reason=values.get("reason", ""),
+            code=await code_asked(services, caller),
+            key=_key(sent),
+            asks_second=await _asks_second(unit_id, units, Danger.SILENCES, caller, services),
+            sent=sent,
+        )
+
+    if values.get("do") != _GO:
+        return await again(None)
+
+    async def order(code: str | None) -> AlertView | RequestView:
+        wanted = {
+            "unit_id": unit_id,
+            "audience": {"areas": [{"units": list(units)}]},
+            "reason": values.get("reason", ""),
+        }
+        body = checked(alert_routes.SilenceBody, wanted)
+        return await alert_routes.silence(
+            body, caller, Response(), services, metrics, second_factor=code, break_glass=_alone(form)
+        )
+
+    asked = ["silence", str(unit_id), sorted(map(str, units)), values.get("reason")]
+    return await _once(form, asked, order, again, request, caller, services)
+
+
+@router.get("/alerts/{alert_id}/release", response_class=HTMLResponse)
+async def release_page(alert_id: uuid.UUID, request: Request, caller: Silencer, services: Parts) -> Response:
+    """Who may sound again first."""
+    return await _release_page(alert_id, request, caller, services)
+
+
+@router.post("/alerts/{alert_id}/release", response_class=HTMLResponse)
+async def release(
+    alert_id: uuid.UUID, request: Request, caller: Silencer, services: Parts, metrics: Metered
+) -> Response:
+    """Controlled return: the units that were ticked, or with the other button everybody."""
+    form = await form_of(request)
+    values = given(form, "version", "note", "do")
+    units = all_given(form, "let_go") if values.get("do") != "all" else []
+
+    async def let_go(code: str | None) -> AlertView | RequestView:
+        if not units and values.get("do") != "all":
+            raise Invalid(Fault("units", "too_few", {"limit": 1}))
+        body = checked(alert_routes.ReleaseBody, {"except_units": units, "note": values.get("note", "")})
+        version = etag(values.get("version", ""))
+        return await alert_routes.release(
+            alert_id,
+            body,
+            caller,
+            Response(),
+            services,
+            metrics,
+            if_match=version,
+            second_factor=code,
+            break_glass=_alone(form),
+        )
+
+    async def again(sent: Sent) -> Response:
+        return await _release_page(alert_id, request, caller, services, sent=sent)
+
+    asked = ["release", str(alert_id), values.get("version"), sorted(units)]
+    return await _once(form, asked, let_go, again, request, caller, services)
+
+
+async def _release_page(
+    alert_id: uuid.UUID, request: Request, caller: Caller, services: Services, *, sent: Sent | None = None
+) -> Response:
+    tree = caller.rights.tree
+    async with services.database.connection() as connection:
+        silence = await alert_store.alert(connection, alert_id)
+    if not silence.is_silence:
+        alert_store.none_such(alert_id)
+    caller.demand(alerts.PERMISSIONS[Purpose.SILENCE], silence.draft.unit_id, field="alert_id")
+    wish = silence.draft.audience
+    let_go = {below for unit in wish.except_units for below in tree.subtree(unit)}
+    ground = [
+        each
+        for each in dict.fromkeys(below for unit in wish.units for below in tree.subtree(unit))
+        if tree.stands(each) and each not in let_go
+    ]
+    return page(
+        request,
+        services,
+        "silence_release.html",
+        caller=caller,
+        http_status=HTTPStatus.OK if sent is None else sent.back.status,
+        units=tree,
+        silence=silence,
+        draft=silence.draft,
+        is_over=silence.is_over(now=caller.now),
+        ground=ground,
+        released=wish.except_units,
+        code=await code_asked(services, caller),
+        key=_key(sent),
+        asks_second=await _asks_second(silence.draft.unit_id, wish.units, Danger.SILENCES, caller, services),
+        sent=sent,
+    )
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+def _speaker(caller: Caller, permission: Permission, unit: uuid.UUID | None, *, is_judged: bool = False) -> UnitId:
+    """The unit that speaks: the one that was chosen, else one's own, else the highest in which one may.
+
+    `is_judged`: whether one may is asked afterwards, where a refusal is put on record.
+    """
+    if unit is not None:
+        if not is_judged:
+            caller.demand(permission, UnitId(unit), field="unit")
+        return caller.rights.tree.standing(UnitId(unit)) or UnitId(unit)
+    own = caller.rights.tree.standing(caller.actor.unit_id)
+    return own if own is not None and caller.rights.may(permission, own) else caller.rights.units(permission)[0]
+
+
+def _choice(caller: Caller, permission: Permission, unit_id: UnitId) -> dict[str, Any]:
+    """The units one may choose from: the ground of the one that speaks, and others that one may speak for."""
+    tree = caller.rights.tree
+    base = tree.depth(unit_id) or 0
+    return {
+        "units": tree,
+        "unit_id": unit_id,
+        "unit": tree.get(unit_id),
+        "speakers": [tree.get(each) for each in caller.rights.units(permission)],
+        "below": [
+            (unit, (tree.depth(unit.unit_id) or 0) - base)
+            for unit in (tree.get(each) for each in tree.subtree(unit_id) if tree.stands(each) and each != unit_id)
+            if unit is not None
+        ],
+    }
+
+
+def _uuid(values: Mapping[str, str], name: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(values[name]) if name in values else None
+    except ValueError:
+        raise Invalid(Fault(name, "not_a_uuid")) from None
+
+
+def _units(form: FormData, unit_id: UnitId) -> tuple[UnitId, ...]:
+    """The units that were ticked; none: all of the speaking unit's ground."""
+    ticked = (_uuid({"where": each}, "where") for each in all_given(form, "where"))
+    found = tuple(dict.fromkeys(UnitId(each) for each in ticked if each is not None))
+    return found if found and not form.get("whole") else (unit_id,)
+
+
+async def _aim(unit_id: UnitId, units: tuple[UnitId, ...], caller: Caller, services: Services) -> Aim:
+    ground = {below for unit in units for below in caller.rights.tree.subtree(unit)}
+    async with services.database.connection() as connection:
+        counts = await fleet_store.counts(connection, ground, now=caller.now)
+    kinds: Counter[str] = Counter()
+    for each in counts:
+        kinds[each.kind] += each.devices
+    heard = sum(each.devices for each in counts if each.liveness == "online" and each.kind in ("cluster", "board"))
+    return Aim(unit_id=unit_id, units=units, clusters=kinds["cluster"], boards=kinds["board"], online=heard)
+
+
+def _key(sent: Sent | None) -> str:
+    return sent.typed("key") if sent is not None else str(uuid.uuid4())
+
+
+class _Alone(Body):
+    """Why somebody does not wait for a second person, as the API takes it."""
+
+    alone: Reason | None = None
+
+
+def _alone(form: FormData) -> str | None:
+    """Why somebody does not wait for a second person. Raises `Invalid`."""
+    return checked(_Alone, given(form, "alone")).alone
+
+
+async def _asks_second(
+    unit_id: UnitId, units: Sequence[UnitId], danger: Danger, caller: Caller, services: Services
+) -> bool:
+    """Whether policy asks for a second person for as many devices as there are."""
+    tree = caller.rights.tree
+    async with services.database.connection() as connection:
+        stated = await policy_store.policies_of(connection, tree.path(unit_id))
+    found = Policies(stated).at(unit_id, tree).second_person_from(danger)
+    return found is not None and (await _aim(unit_id, tuple(units), caller, services)).devices >= found[0]
+
+
+async def _once(
+    form: FormData,
+    asked: Any,
+    carry_out: Callable[[str | None], Awaitable[AlertView | RequestView]],
+    again: Callable[[Sent], Awaitable[Response]],
+    request: Request,
+    caller: Caller,
+    services: Services,
+) -> Response:
+    """Carry it out once, however often the form is sent; or give the form back with what is wrong."""
+    values = given(form, "key", "code")
+    try:
+        key = idempotency.key_of(
+            values.get("key", "-")[:64], account_id=caller.actor.account_id, operation="page", body=asked
+        )
+        async with services.database.transaction() as connection:
+
+            async def do() -> str:
+                return _address(await carry_out(values.get("code")))
+
+            # Its own transaction holds the key and nothing else: what is said has been said, whatever becomes of this.
+            address, _ = await idempotency.once(connection, key, do, now=caller.now)
+    except Refusal as error:
+        if not is_mendable(error):
+            raise
+        language = wording_of(request, services).language
+        back = returned(error, language, place_of=lambda field: _PLACES.get(field, ""))
+        return await again(Sent(about="go", form=form, back=back))
+    return RedirectResponse(str(address), status_code=HTTPStatus.SEE_OTHER)
+
+
+def _address(answer: AlertView | RequestView) -> str:
+    """Where one sees what became of it: the alert, or what waits for a second person."""
+    if isinstance(answer, RequestView):
+        return f"/alerts/requests/{answer.request_id}"
+    return f"/alerts/{answer.alert_id}"

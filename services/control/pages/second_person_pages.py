@@ -1,0 +1,112 @@
+"""The page of what waits for a second person, or was done by one alone: read, then confirmed, refused or acknowledged."""
+
+from __future__ import annotations
+
+import uuid
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from schemas.identifiers import UnitId
+from services.control import operations
+from services.control.alerting.documents import draft_of
+from services.control.alerting.model import AlertDraft
+from services.control.api.access import Scope, requires
+from services.control.api.context import Caller, Metered, Parts, Services
+from services.control.api.requests import RequestView
+from services.control.api.routes import operation_requests as request_routes
+from services.control.errors import Fault, Invalid, Refusal
+from services.control.operation_store import RequestState
+from services.control.operations import Kind
+from services.control.pages.alert_pages import is_mendable
+from services.control.pages.forms import Sent, checked, form_of, given, only, returned
+from services.control.pages.lookups import code_asked
+from services.control.pages.pages import page, wording_of
+from services.control.permissions import Permission
+
+router = APIRouter(include_in_schema=False)
+
+Seer = Annotated[Caller, requires(Permission.SEE_ALERTS, Scope.ANYWHERE)]
+# The right that is needed depends on what is asked for: `operations.permission_of` knows.
+Decider = Annotated[Caller, requires(Permission.SEE_ALERTS, Scope.BODY)]
+
+_DECISIONS = ("confirm", "refuse", "acknowledge")
+
+
+@router.get("/alerts/requests/{request_id}", response_class=HTMLResponse)
+async def request_page(request_id: uuid.UUID, request: Request, caller: Seer, services: Parts) -> Response:
+    """What was asked for by whom, all of it, and the buttons."""
+    return await _request_page(request_id, request, caller, services)
+
+
+@router.post("/alerts/requests/{request_id}", response_class=HTMLResponse)
+async def decide(
+    request_id: uuid.UUID, request: Request, caller: Decider, services: Parts, metrics: Metered
+) -> Response:
+    """Confirm what was shown (its digest says so), refuse it, or acknowledge what was done alone."""
+    form = await form_of(request)
+    values = given(form, "do", "digest", "note", "code")
+    try:
+        match values.get("do"):
+            case "confirm":
+                body = checked(request_routes.Confirmation, given(form, "digest"))
+                answer = await request_routes.confirm_request(
+                    request_id, body, caller, services, metrics, second_factor=values.get("code")
+                )
+            case "refuse":
+                refusal = checked(request_routes.Refusal, given(form, "note"))
+                answer = await request_routes.refuse_request(request_id, refusal, caller, services, metrics)
+            case "acknowledge":
+                answer = await request_routes.acknowledge_request(request_id, caller, services, metrics)
+            case _:
+                raise Invalid(Fault("do", "not_one_of", {"expected": ", ".join(_DECISIONS)}))
+    except Refusal as error:
+        if not is_mendable(error):
+            raise
+        back = returned(error, wording_of(request, services).language, place_of=only("code", "note"))
+        sent = Sent(about="request", form=form, back=back)
+        return await _request_page(request_id, request, caller, services, sent=sent)
+    return RedirectResponse(_next_page(answer), status_code=HTTPStatus.SEE_OTHER)
+
+
+def _next_page(answer: RequestView) -> str:
+    """The alert that is on its way now; else the request as it was decided."""
+    if answer.state is RequestState.CONFIRMED and answer.alert_id is not None:
+        return f"/alerts/{answer.alert_id}"
+    return f"/alerts/requests/{answer.request_id}"
+
+
+async def _request_page(
+    request_id: uuid.UUID, request: Request, caller: Caller, services: Services, *, sent: Sent | None = None
+) -> Response:
+    found = await request_routes.get_request(request_id, caller, services)
+    permission = operations.PERMISSIONS[operations.DANGERS[Kind(found.kind)]]
+    is_own = found.asked_by == caller.actor.account_id
+    may = caller.rights.may(permission, UnitId(found.unit_id))
+    is_waiting = found.state is RequestState.WAITING and caller.now < found.expires_at
+    return page(
+        request,
+        services,
+        "request.html",
+        caller=caller,
+        http_status=HTTPStatus.OK if sent is None else sent.back.status,
+        units=caller.rights.tree,
+        found=found,
+        draft=_draft(found),
+        released=[UnitId(uuid.UUID(each)) for each in found.content.get("units", ())],
+        is_own=is_own,
+        is_waiting=is_waiting,
+        may_confirm=is_waiting and may and not is_own,
+        may_refuse=is_waiting and may,
+        may_acknowledge=may and not is_own and found.state is RequestState.ALONE and found.acknowledged_at is None,
+        code=await code_asked(services, caller) if is_waiting else "",
+        sent=sent,
+    )
+
+
+def _draft(found: RequestView) -> AlertDraft | None:
+    """What would be said; None where something is let go, or a message in CAP is taken in."""
+    document = found.content.get("draft")
+    return None if document is None else draft_of(document)
