@@ -10,7 +10,6 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -116,7 +115,12 @@ async def issue(request: Request, caller: Releaser, services: Parts, metrics: Me
     async def say(code: str | None) -> AlertView | RequestView:
         if form.get("template_version") != str(template.version):
             raise Conflict("changed_meanwhile")
-        body = checked(alert_routes.AlertBody, _said(template, unit_id, units, caller))
+        wanted = {
+            "unit_id": unit_id,
+            "template_id": template.template_id,
+            "audience": {"areas": [{"units": list(units)}]},
+        }
+        body = checked(alert_routes.AlertBody, wanted)
         return await alert_routes.issue_alert(
             body, caller, Response(), services, metrics, second_factor=code, break_glass=_alone(form)
         )
@@ -126,39 +130,6 @@ async def issue(request: Request, caller: Releaser, services: Parts, metrics: Me
 
     asked = ["alert", str(template.template_id), template.version, str(unit_id), sorted(map(str, units))]
     return await _once(form, asked, say, again, request, caller, services)
-
-
-def _said(template: Template, unit_id: UnitId, units: Sequence[UnitId], caller: Caller) -> dict[str, Any]:
-    """The template as the body of an alert to these units."""
-    return {
-        "unit_id": unit_id,
-        "purpose": template.purpose.name.lower(),
-        "event": template.event,
-        "category": template.category,
-        "urgency": template.urgency,
-        "severity": template.severity,
-        "certainty": template.certainty,
-        "texts": [
-            {
-                "language": each.language,
-                "headline": each.headline,
-                "description": each.description,
-                "instruction": each.instruction,
-                "board_text": each.board_text,
-                "media_sha256": each.media_sha256.hex() if each.media_sha256 is not None else None,
-            }
-            for each in template.texts
-        ],
-        "audience": {"areas": [{"units": list(units)}]},
-        "valid_until": caller.now + template.validity,
-        "repeat_interval_s": _seconds(template.repeat_interval),
-        "resume": template.resume.name.lower(),
-        "volume_percent": template.volume_percent,
-    }
-
-
-def _seconds(span: timedelta | None) -> int | None:
-    return None if span is None else round(span.total_seconds())
 
 
 async def _review(
