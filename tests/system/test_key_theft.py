@@ -44,8 +44,7 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:
 async def told(database: Connection, kind: str) -> list[dict[str, Any]]:
     """What the device's journal says, oldest first, as ingest has stored it."""
     rows = await database.fetch(
-        "SELECT body FROM telemetry.event_log JOIN control.devices USING (device_no)"
-        " WHERE device_id = $1 AND kind = $2 ORDER BY event_no",
+        "SELECT body FROM telemetry.event_log WHERE principal = $1 AND kind = $2 ORDER BY event_no",
         BOARD,
         kind,
     )
