@@ -74,6 +74,7 @@ AUDITED: Mapping[str, _Kind] = {
     "alert_updated": ("ALERT_UPDATED", Severity.NOTICE),
     "alert_cancelled": ("ALERT_CANCELLED", Severity.NOTICE),
     "alert_stopped": ("ALERT_STOPPED", Severity.WARNING),
+    "alert_signed_anew": ("ALERT_SIGNED_ANEW", Severity.WARNING),
     "alert_proposed": ("ALERT_PROPOSED", Severity.NOTICE),
     "silence_issued": ("SILENCE_ISSUED", Severity.WARNING),
     "silence_released": ("SILENCE_RELEASED", Severity.WARNING),
