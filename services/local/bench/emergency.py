@@ -40,8 +40,8 @@ from services.local.office import OfficeFailed
 from services.local.platform import DATABASE
 from services.shared.clock import utc_now
 
-DEADLINE = timedelta(seconds=470)  # nine minutes less what stopping everything may take
-NO_ROUND_AFTER = timedelta(seconds=360)
+DEADLINE = timedelta(seconds=440)  # nine minutes less what stopping ten thousand devices may take
+NO_ROUND_AFTER = timedelta(seconds=370)
 PREPARED_WITHIN = timedelta(seconds=300)
 
 GOAL_MS = {2_500: 500, 10_000: 2_000}  # by devices

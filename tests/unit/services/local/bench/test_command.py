@@ -1,6 +1,8 @@
 """The verb refuses what it cannot measure, and shows what it measured."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -105,3 +107,28 @@ def test_figures_within_figures_are_shown_by_the_names_that_lead_to_them() -> No
 
     assert "  last_day / p50            1.5" in text
     assert "  last_day / p99            1,234" in text
+
+
+def test_a_bench_that_cannot_be_stopped_says_what_it_has_and_ends() -> None:
+    stubborn = """
+import asyncio, sys, time
+from services.local.bench import command, planner
+
+async def run(request, report):
+    report["devices"] = 7
+    try:
+        await asyncio.sleep(60)
+    finally:
+        while True:
+            time.sleep(0.01)  # a clean-up without an end
+
+command.OVERDUE_S = command.LAST_RESORT_S = 1
+planner.run = run
+sys.exit(command.main(["planner", "--json"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", stubborn], capture_output=True, text=True, timeout=60, check=False)
+
+    report = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert report["devices"] == 7
+    assert report["problems"] == ["not stopped 1 s after it was overdue; its folder is left"]
