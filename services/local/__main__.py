@@ -21,6 +21,7 @@ PARTS = {
 TOOLS = {
     "demo": ("services.local.demo", "main"),
     "installation": ("services.local.installation_verbs", "main"),
+    "cap": ("services.local.cap", "main"),
     "quarantine": ("services.local.quarantine", "main"),
     "test": ("services.local.checks", "test"),
     "bench": ("services.local.bench.command", "main"),

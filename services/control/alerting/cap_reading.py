@@ -43,7 +43,7 @@ from services.control.errors import Fault
 MAX_NAME = 500  # characters of an identifier or a sender
 MAX_TEXT = 100_000  # characters of any text but a file's
 MAX_INFOS = 64
-MAX_CORNERS = 20_000  # of one polygon
+MAX_CORNERS = 100_000  # of one polygon; some services send coasts
 MAX_FAULTS = 20  # told at once
 _MAX_QUOTED = 80
 

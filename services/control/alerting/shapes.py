@@ -57,6 +57,25 @@ def cover(corners: Sequence[Point], *, limit: int) -> Polygon:
     return _polygon(_grown(_hull(ring), limit))
 
 
+def cover_all(polygons: Sequence[Polygon], *, most: int, limit: int) -> tuple[Polygon, ...]:
+    """At most `most` simple polygons of at most `limit` corners that hold all of these: neighbours become their hull."""
+    if len(polygons) <= most:
+        return tuple(cover(each, limit=limit) for each in polygons)
+    in_order = sorted(polygons, key=lambda each: (min(p.longitude for p in each), min(p.latitude for p in each)))
+    size = -(-len(in_order) // most)
+    groups = (in_order[start : start + size] for start in range(0, len(in_order), size))
+    return tuple(
+        _polygon(_grown(_hull(_corner(point) for polygon in group for point in polygon), limit)) for group in groups
+    )
+
+
+def may_hold_any(polygon: Polygon, points: Iterable[Point]) -> bool:
+    """Whether any of the points lies within the bounds of the polygon: quick, and never wrong about one inside."""
+    south, north = min(p.latitude for p in polygon), max(p.latitude for p in polygon)
+    west, east = min(p.longitude for p in polygon), max(p.longitude for p in polygon)
+    return any(south <= p.latitude <= north and west <= p.longitude <= east for p in points)
+
+
 def crosses_itself(corners: Sequence[Point]) -> bool:
     """Whether two edges of the ring cross; touching is not crossing. For at most some hundred corners."""
     return _crosses(_ring(map(_corner, corners)))

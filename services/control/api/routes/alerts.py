@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from schemas.identifiers import AlertId, DeviceId, UnitId
 from services.control import alerts, operations, policies, policy_store, versions
 from services.control.alerting import (
     alert_store,
+    atom,
     cap,
     cap_export,
     cap_intake,
@@ -59,10 +61,10 @@ from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
 from services.control.alerts import By
 from services.control.api import step_up
-from services.control.api.access import Scope, requires
+from services.control.api.access import Scope, requires, requires_of_calendars
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts, Services
-from services.control.api.errors import documented
+from services.control.api.errors import documented, language_of
 from services.control.api.fields import (
     Answer,
     BoardText,
@@ -93,6 +95,8 @@ from services.shared.database.pool import Connection
 router = APIRouter(prefix="/api/v1", tags=["alerts"])
 
 Seer = Annotated[Caller, requires(Permission.SEE_ALERTS, Scope.ANYWHERE)]
+# What programs read that watch feeds: they know nothing but HTTP Basic.
+FeedReader = Annotated[Caller, requires_of_calendars(Permission.SEE_ALERTS, Scope.ANYWHERE)]
 Releaser = Annotated[Caller, requires(Permission.RELEASE_ALERTS, Scope.BODY)]
 Silencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.BODY)]
 IfMatch = Annotated[
@@ -100,6 +104,8 @@ IfMatch = Annotated[
 ]
 # What one person alone may not do waits for another: the answer says where.
 MAY_WAIT: dict[int | str, dict[str, Any]] = {202: {"model": RequestView, "description": "it waits for a second person"}}
+
+_FEED_LENGTH = 500
 
 
 class PointBody(Body):
@@ -520,13 +526,46 @@ async def get_alert(alert_id: uuid.UUID, caller: Seer, response: Response, servi
 
 
 @router.get(
+    "/cap/feed.atom",
+    response_class=Response,
+    responses={200: {"content": {atom.MEDIA_TYPE: {}}}, **documented([401, 403])},
+)
+async def get_feed(request: Request, caller: FeedReader, services: Parts) -> Response:
+    """The alerts in force that one may see, as an Atom feed (RFC 4287), each with a link to it as CAP.
+
+    Feed readers log in with HTTP Basic: the account's login, and an API token as password.
+    """
+    rights = caller.rights
+    over = {above for top in rights.units(Permission.SEE_ALERTS) for above in rights.tree.ancestors(top)}
+    async with services.database.connection() as connection:
+        found = await alert_store.alerts_on(
+            connection,
+            rights.reach(Permission.SEE_ALERTS) | over,
+            states=(State.IN_FORCE,),
+            purposes=(Purpose.ALERT,),
+            limit=_FEED_LENGTH,
+        )
+    document = atom.write(
+        atom.Feed(
+            title=text("feed.alerts_in_force", language_of(request)),
+            address=str(request.url),
+            api=f"{request.base_url}api/v1",
+            alerts=[each for each in found if not each.is_over(now=caller.now)],
+            tree=rights.tree,
+            now=caller.now,
+        )
+    )
+    return Response(document, media_type=atom.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
+
+
+@router.get(
     "/alerts/{alert_id}/cap",
     response_class=Response,
     responses={200: {"content": {cap.MEDIA_TYPE: {}}}, **documented([401, 403, 404, 422])},
 )
 async def get_cap(
     alert_id: uuid.UUID,
-    caller: Seer,
+    caller: FeedReader,
     services: Parts,
     version: Annotated[int | None, Query(ge=1, le=65_535, description="default: the newest")] = None,
 ) -> Response:
@@ -559,7 +598,8 @@ async def take_cap(
     Tests, exercises, drafts and acknowledgements are read and left: `taken` is false then.
     """
     document = await request.body()
-    reading = cap_reading.parse(document)
+    # A document of a megabyte takes a second to read; nobody else waits for it.
+    reading = await asyncio.to_thread(cap_reading.parse, document)
     message = reading.alert
     if message is None:
         raise Invalid(*reading.faults)

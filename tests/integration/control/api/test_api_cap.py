@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from datetime import timedelta
+from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
@@ -125,3 +127,58 @@ async def test_a_circle_reaches_the_unit_whose_device_stands_inside(api: Api) ->
     answer = await sent_in(api, operator, a_message(api, area="<circle>21.3,106.4 3</circle>"))
     assert answer.status_code == 200, answer.text
     assert answer.json()["alert"]["content"]["audience"]["areas"][0]["units"] == [str(api.units["11"])]
+
+
+ATOM = "{http://www.w3.org/2005/Atom}"
+
+
+async def test_the_feed_holds_what_is_in_force_with_links_to_its_cap(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    first = (await sent_in(api, operator, a_message(api))).json()["alert"]
+    api.clock.forward(minutes=1)
+    code = "<geocode><valueName>loa:unit-code</valueName><value>21</value></geocode>"
+    south = (await sent_in(api, operator, a_message(api, "B-1", area=code))).json()["alert"]
+    account = await api.account((Role.VIEWER, "11"), login="doc-tin")
+    token = (await api.token(account))["Authorization"].removeprefix("Bearer ")
+
+    answer = await api.client.get("/api/v1/cap/feed.atom", auth=("doc-tin", token))
+
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/atom+xml"
+    feed = ET.fromstring(answer.content)
+    later, entry = feed.findall(f"{ATOM}entry")
+    assert later.findtext(f"{ATOM}id") == f"urn:uuid:{south['alert_id']}"
+    assert entry.findtext(f"{ATOM}id") == f"urn:uuid:{first['alert_id']}"
+    assert entry.findtext(f"{ATOM}title") == "Lũ"
+    link = entry.find(f"{ATOM}link")
+    assert link is not None
+    document = await api.client.get(link.get("href", ""), auth=("doc-tin", token))
+    assert parse(document.content).alert is not None
+
+    await api.client.post(f"/api/v1/alerts/{first['alert_id']}/cancel", headers={**operator, "If-Match": "*"})
+    ended = await api.client.get("/api/v1/cap/feed.atom", auth=("doc-tin", token))
+    ids = [each.findtext(f"{ATOM}id") for each in ET.fromstring(ended.content).iter(f"{ATOM}entry")]
+    assert ids == [f"urn:uuid:{south['alert_id']}"]
+    assert (await api.client.get("/api/v1/cap/feed.atom")).status_code == 401
+
+
+async def test_shapes_of_a_whole_country_are_taken_for_those_that_reach_us(api: Api) -> None:
+    """Some services send hundreds of polygons, and coasts with tens of thousands of corners."""
+    operator = await api.person((Role.OPERATOR, "24"))
+    for number in range(3):
+        await add_device(api, "11", latitude=21.25 + number / 10, longitude=106.15)
+    far = " ".join(f"{45 + 5 * math.sin(i / 4_000):.5f},{10 + 5 * math.cos(i / 4_000):.5f}" for i in range(25_132))
+    squares = [
+        f"<polygon>{lat},{lon} {lat},{lon + 0.04} {lat + 0.04},{lon + 0.04} {lat + 0.04},{lon} {lat},{lon}</polygon>"
+        for lat in (21.23, 21.33, 21.43)
+        for lon in (106.12 + step / 1_000 for step in range(8))
+    ]
+    area = "".join([f"<polygon>{far} {far.split()[0]}</polygon>", *squares])
+
+    answer = await sent_in(api, operator, a_message(api, area=area))
+
+    assert answer.status_code == 200, answer.text
+    (wish,) = answer.json()["alert"]["content"]["audience"]["areas"]
+    assert wish["units"] == [str(api.units["11"])]
+    assert len(wish["polygons"]) <= 16
+    assert all(21 < latitude < 22 for polygon in wish["polygons"] for latitude, _ in polygon)

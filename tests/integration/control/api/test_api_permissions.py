@@ -158,6 +158,7 @@ MAY: dict[str, set[Role]] = {
     "PUT /api/v1/alert-templates/{template_id}": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /api/v1/alert-templates/{template_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /api/v1/alert-tests/failing": SEEING,
+    "GET /api/v1/cap/feed.atom": SEEING,
     "GET /api/v1/alerts/{alert_id}/test-results": SEEING,
     "GET /api/v1/devices/{device_id}/alert-tests": SEEING,
     "GET /api/v1/units/{unit_id}/alert-tests": SEEING,
@@ -251,6 +252,7 @@ EVERYWHERE = {
     "GET /api/v1/proposals",
     "GET /api/v1/sensor-rules",
     "GET /api/v1/sensor-alarms",
+    "GET /api/v1/cap/feed.atom",
     "GET /api/v1/totals",
     "GET /api/v1/audit",
     "GET /approvals",
@@ -747,6 +749,7 @@ async def _(api: Api, unit: str) -> Ask:
 # --- tests of alerts -------------------------------------------------------------------------------------------------
 
 fixed("GET", "/api/v1/alert-tests/failing")
+fixed("GET", "/api/v1/cap/feed.atom")
 
 
 @example("GET", "/api/v1/devices/{device_id}/alert-tests")

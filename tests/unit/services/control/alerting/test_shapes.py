@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.control.alerting.model import Circle, Point
-from services.control.alerting.shapes import cover, crosses_itself, distance_m, is_in_circle, is_in_polygon
+from services.control.alerting.shapes import (
+    cover,
+    cover_all,
+    crosses_itself,
+    distance_m,
+    is_in_circle,
+    is_in_polygon,
+    may_hold_any,
+)
 
 
 def at(latitude: float, longitude: float) -> Point:
@@ -112,3 +120,22 @@ def test_ten_thousand_corners_take_a_moment() -> None:
     assert time.process_time() - began < 5
     assert len(covered) <= 256
     assert all(is_in_polygon(covered, each) for each in ring[::50])
+
+
+def test_too_many_polygons_become_fewer_that_hold_them_all() -> None:
+    squares = [tuple(at(y, x) for y, x in ((0, i), (0, i + 0.5), (0.5, i + 0.5), (0.5, i))) for i in range(40)]
+
+    found = cover_all(squares, most=16, limit=256)
+
+    assert len(found) <= 16
+    assert all(any(is_in_polygon(each, corner) for each in found) for square in squares for corner in square)
+    assert cover_all(squares[:3], most=16, limit=256) == tuple(squares[:3])
+
+
+def test_bounds_never_miss_a_point_that_lies_inside() -> None:
+    triangle = (at(0, 0), at(0, 10), at(10, 0))
+
+    assert may_hold_any(triangle, [at(1, 1)])
+    assert may_hold_any(triangle, [at(0, 10)])
+    assert not may_hold_any(triangle, [at(11, 1), at(1, 11)])
+    assert not may_hold_any(triangle, [])

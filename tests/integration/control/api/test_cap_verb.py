@@ -1,0 +1,94 @@
+"""`./loa cap`: documents are checked without anything running, and handed in to a control that really listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from services.control.app import serving
+from services.control.permissions import Role
+from services.control.settings import HttpSettings
+from services.local import cap
+from tests.support.control_api import Api, add_media
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture
+async def url(api: Api, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """Where control answers, which holds the tone of warnings."""
+    for name in ("LOA_URL", "LOA_TOKEN", "LOA_TOKEN_FILE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    sound = bytes.fromhex(await add_media(api))
+    for tone in ("notice", "warning", "evacuate", "test"):
+        await api.execute("INSERT INTO control.alert_tones (tone, media_sha256) VALUES ($1, $2)", tone, sound)
+    app: Any = api.client._transport.app  # type: ignore[attr-defined]
+    async with serving(app, HttpSettings(hosts=("127.0.0.1",), port=0)) as (address,):
+        yield f"http://{address}"
+
+
+def a_document(api: Api, folder: Path, **changes: str) -> str:
+    sent = api.clock.now.isoformat(timespec="seconds")
+    expires = (api.clock.now + timedelta(hours=2)).isoformat(timespec="seconds")
+    severity = changes.get("severity", "Severe")
+    path = folder / "tin.xml"
+    path.write_text(
+        f"""<alert xmlns="urn:oasis:names:tc:emergency:cap:1.2"><identifier>A-1</identifier>
+        <sender>kttv@example.org</sender><sent>{sent}</sent><status>{changes.get("status", "Actual")}</status>
+        <msgType>Alert</msgType><scope>Public</scope><info><language>vi-VN</language><category>Met</category>
+        <event>Lũ \x9b2J</event><urgency>Immediate</urgency><severity>{severity}</severity>
+        <certainty>Likely</certainty><expires>{expires}</expires><area><areaDesc>X</areaDesc>
+        <geocode><valueName>loa:unit-code</valueName><value>11</value></geocode></area></info></alert>""",
+        "utf-8",
+    )
+    return str(path)
+
+
+async def loa(*arguments: str) -> int:
+    return await asyncio.to_thread(cap.main, arguments)
+
+
+async def test_a_document_is_checked_without_anything_running(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LANG", raising=False)
+
+    assert await loa(a_document(api, tmp_path)) == 0
+    good = capsys.readouterr().out
+    assert await loa(a_document(api, tmp_path, status="Test")) == 0
+    test = capsys.readouterr().out
+    assert await loa(a_document(api, tmp_path, severity="Terrible")) == 1
+    bad = capsys.readouterr().out
+    assert await loa(str(tmp_path / "khong-co.xml")) == 1
+
+    assert "Actual Alert A-1 of kttv@example.org would go on air: vi-VN: Lũ" in good
+    assert "\x9b" not in good
+    assert "is read and left" in test
+    assert "wrong: alert.info[0].severity:" in bad
+
+
+async def test_a_document_is_handed_in_as_the_word_of_a_unit(
+    api: Api, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document, unit = a_document(api, tmp_path), str(api.units["24"])
+    assert await loa(document, "--unit", unit, "--url", url) == 3  # nobody said who
+    headers = await api.person((Role.OPERATOR, "24"))
+    token = tmp_path / "token"
+    token.write_text(headers["Authorization"].removeprefix("Bearer "))
+    options = ("--unit", unit, "--url", url, "--token-file", str(token))
+
+    assert await loa(document, *options) == 0
+    assert "taken: alert " in capsys.readouterr().out
+    assert await api.fetchval("SELECT count(*) FROM control.alerts WHERE origin = 'cap'") == 1
+    assert await loa(document, *options) == 1
+    assert "alert.identifier" in capsys.readouterr().out
+    viewer = await api.person((Role.VIEWER, "24"))
+    monkeypatch.setenv("LOA_TOKEN", viewer["Authorization"].removeprefix("Bearer "))
+    assert await loa(document, "--unit", unit, "--url", url) == 3
+    assert await loa(document, "--unit", unit, "--url", "http://127.0.0.1:1", "--token-file", str(token)) == 4
