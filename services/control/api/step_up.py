@@ -35,7 +35,10 @@ class Operation(enum.StrEnum):
     KILL_SWITCH = "kill_switch"
     END_SILENCE = "end_silence"
     LIVE = "live"
-    AREA_VOLUME = "area_volume"
+    VOLUME = "volume"
+    SET_POLICY = "set_policy"  # how loud an area is, when it is quiet, and when a second person is asked for
+    RETIRE_DEVICE = "retire_device"  # it is silent for good
+    MANAGE_ACCOUNTS = "manage_accounts"  # a new account has no factor yet: who makes one shows theirs
     MANAGE_KEYS = "manage_keys"
     BREAK_GLASS = "break_glass"
     SECOND_PERSON = "second_person"

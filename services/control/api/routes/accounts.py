@@ -11,10 +11,12 @@ from pydantic import Field
 from schemas.identifiers import UnitId
 from services.control import account_store, accounts, passwords
 from services.control.account_store import Account
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Body, Instant, Login, Name
+from services.control.api.step_up import GivenCode, Operation
 from services.control.api.views import AccountView, account_view
 from services.control.errors import Fault, Forbidden, Invalid
 from services.control.permissions import Grant, Permission, Role
@@ -71,9 +73,12 @@ async def list_accounts(caller: Seer, services: Parts) -> list[AccountView]:
     return [account_view(each) for each in found]
 
 
-@router.post("", status_code=201, responses=documented([401, 403, 409, 422]))
-async def create_account(body: NewAccount, caller: Manager, services: Parts) -> AccountView:
+@router.post("", status_code=201, responses=documented([401, 403, 409, 422, 429, 503]))
+async def create_account(
+    body: NewAccount, caller: Manager, services: Parts, second_factor: GivenCode = None
+) -> AccountView:
     """Make an account with its first grants, all below one's own administration."""
+    await step_up.demand(services, caller, Operation.MANAGE_ACCOUNTS, code=second_factor)
     unit_id = UnitId(body.unit_id)
     faults = [
         Fault("password", code, {"minimum": passwords.MIN_LENGTH, "maximum": passwords.MAX_LENGTH})
@@ -121,9 +126,16 @@ async def get_account(account_id: uuid.UUID, caller: Seer, services: Parts) -> A
     return account_view(account)
 
 
-@router.post("/{account_id}/grants", responses=documented([401, 403, 404, 422]))
-async def grant_role(account_id: uuid.UUID, body: NewGrant, caller: ManagerOfAccount, services: Parts) -> AccountView:
+@router.post("/{account_id}/grants", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+async def grant_role(
+    account_id: uuid.UUID,
+    body: NewGrant,
+    caller: ManagerOfAccount,
+    services: Parts,
+    second_factor: GivenCode = None,
+) -> AccountView:
     """Grant a role; granting it again sets its new end."""
+    await step_up.demand(services, caller, Operation.MANAGE_ACCOUNTS, code=second_factor)
     faults = _grant_faults(body, caller, "")
     if faults:
         raise Invalid(*faults)
@@ -166,9 +178,12 @@ async def disable_account(account_id: uuid.UUID, caller: ManagerOfAccount, servi
     return await _set_disabled(account_id, caller, services, disabled=True)
 
 
-@router.post("/{account_id}/enable", responses=documented([401, 403, 404]))
-async def enable_account(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> AccountView:
+@router.post("/{account_id}/enable", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+async def enable_account(
+    account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts, second_factor: GivenCode = None
+) -> AccountView:
     """Let a disabled account log in again."""
+    await step_up.demand(services, caller, Operation.MANAGE_ACCOUNTS, code=second_factor)
     return await _set_disabled(account_id, caller, services, disabled=False)
 
 

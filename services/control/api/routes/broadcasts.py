@@ -22,6 +22,7 @@ from services.control import (
     versions,
 )
 from services.control.airing_store import ProofCounts
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.errors import documented
@@ -41,6 +42,7 @@ from services.control.api.fields import (
     Title,
 )
 from services.control.api.places import BeforeId, format_place, link_next, parse_place
+from services.control.api.step_up import GivenCode, Operation
 from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
 from services.control.api.what_if import AskedWhatIf, FindingView, OutlookView, finding_view
 from services.control.broadcast_requests import (
@@ -457,7 +459,7 @@ async def list_broadcasts(
     return [broadcast_view(each) for each in shown]
 
 
-@router.post("", status_code=201, responses=documented([401, 403, 422]))
+@router.post("", status_code=201, responses=documented([401, 403, 409, 422, 429, 503]))
 async def create_broadcast(
     body: BroadcastBody,
     caller: Maker,
@@ -465,6 +467,7 @@ async def create_broadcast(
     services: Parts,
     what_if: AskedWhatIf,
     idempotency_key: IdempotencyKey = None,
+    second_factor: GivenCode = None,
 ) -> AcceptedView | RehearsedView:
     """Ask for a broadcast. Everything wrong with it is named at once; nothing is half stored.
 
@@ -476,6 +479,7 @@ async def create_broadcast(
     if unit_id not in caller.rights.tree:
         raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
     caller.demand(Permission.MAKE_BROADCASTS, unit_id, field="unit_id")
+    await _demand_live(services, caller, body, what_if, second_factor)
 
     async def save(connection: Connection) -> Accepted:
         return await broadcasts.create(
@@ -497,6 +501,14 @@ async def create_broadcast(
         return _rehearsed_view(accepted, outlook)
     _with_etag(response, accepted.broadcast)
     return _accepted_view(accepted)
+
+
+async def _demand_live(
+    services: Services, caller: Caller, body: BroadcastBody, what_if: AskedWhatIf, code: str | None
+) -> None:
+    """What is said live was approved by nobody: who lets it on the air shows a second factor (S-07)."""
+    if not what_if.dry_run and any(item.relay_source_id is not None for item in body.items):
+        await step_up.demand(services, caller, Operation.LIVE, code=code)
 
 
 async def _created_once(
@@ -543,7 +555,7 @@ async def get_broadcast(
     )
 
 
-@router.put("/{broadcast_id}", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.put("/{broadcast_id}", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def replace_broadcast(
     broadcast_id: uuid.UUID,
     body: BroadcastBody,
@@ -552,8 +564,10 @@ async def replace_broadcast(
     services: Parts,
     what_if: AskedWhatIf,
     if_match: IfMatch = None,
+    second_factor: GivenCode = None,
 ) -> AcceptedView | RehearsedView:
     """Put another wish in its place; If-Match must name the version one has read. What is on the air goes on as it was."""
+    await _demand_live(services, caller, body, what_if, second_factor)
 
     async def save(connection: Connection) -> Accepted:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from schemas.identifiers import DeviceId, UnitId
 from services.control import device_store, devices, fleet
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -26,6 +27,7 @@ from services.control.api.fields import (
     Percent,
     Whole,
 )
+from services.control.api.step_up import GivenCode, Operation
 from services.control.api.views import (
     DeviceHistoryView,
     DeviceStatusView,
@@ -246,9 +248,13 @@ async def device_status(device_id: str, caller: Watcher, services: Parts) -> Dev
         return device_history_view(await fleet.device_history(connection, device_id, now=caller.now))
 
 
-@router.patch("/{device_id}", responses=documented([401, 403, 404, 409, 422]))
-async def change_device(device_id: str, body: DeviceChange, caller: Operator, services: Parts) -> DeviceView:
+@router.patch("/{device_id}", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+async def change_device(
+    device_id: str, body: DeviceChange, caller: Operator, services: Parts, second_factor: GivenCode = None
+) -> DeviceView:
     """Change volume, cap, name, position, heartbeat interval or ownership; the device gets a new signed configuration."""
+    if body.model_fields_set & {"volume_percent", "volume_cap_percent"}:
+        await step_up.demand(services, caller, Operation.VOLUME, code=second_factor)
     async with services.database.transaction() as connection:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
         for field in body.model_fields_set & {"ownership", "public_share_minutes"}:
@@ -307,9 +313,10 @@ async def assign_gateway(device_id: str, body: GatewayAssignment, caller: Keeper
     return device_view(assigned)
 
 
-@router.post("/{device_id}/retire", responses=documented([401, 403, 404, 409]))
-async def retire_device(device_id: str, caller: Keeper, services: Parts) -> DeviceView:
+@router.post("/{device_id}/retire", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+async def retire_device(device_id: str, caller: Keeper, services: Parts, second_factor: GivenCode = None) -> DeviceView:
     """Take the device out of service for good; its history stays, and its id is not given again."""
+    await step_up.demand(services, caller, Operation.RETIRE_DEVICE, code=second_factor)
     async with services.database.transaction() as connection:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
         retired = await devices.retire(connection, device, actor=caller.actor, origin=caller.origin, now=caller.now)

@@ -11,10 +11,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from services.control import device_store, enrolment_store, enrolments, revocation_store
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, DeviceIdText
+from services.control.api.step_up import GivenCode, Operation
 from services.control.enrolment_store import Issued
 from services.control.enrolments import MAX_CODES_AT_ONCE, Enrolled
 from services.control.errors import Busy, Fault, Invalid, NotFound
@@ -131,17 +133,21 @@ def _issuer(services: Services) -> Issuer:
     return services.issuer
 
 
-@router.post("/devices/{device_id}/claim", status_code=201, responses=documented([401, 403, 404, 409, 503]))
-async def make_claim(device_id: str, caller: Enroller, services: Parts) -> ClaimView:
+@router.post("/devices/{device_id}/claim", status_code=201, responses=documented([401, 403, 404, 409, 422, 429, 503]))
+async def make_claim(device_id: str, caller: Enroller, services: Parts, second_factor: GivenCode = None) -> ClaimView:
     """A claim code for the device; one given earlier is void. Using it revokes what the device held before."""
+    await step_up.demand(services, caller, Operation.MANAGE_KEYS, code=second_factor)
     _issuer(services)
     async with services.database.transaction() as connection:
         return await _claim(connection, device_id, caller, services)
 
 
-@router.post("/devices/claims", status_code=201, responses=documented([401, 403, 404, 409, 422, 503]))
-async def make_claims(body: ClaimsBody, caller: BatchEnroller, services: Parts) -> ClaimsView:
+@router.post("/devices/claims", status_code=201, responses=documented([401, 403, 404, 409, 422, 429, 503]))
+async def make_claims(
+    body: ClaimsBody, caller: BatchEnroller, services: Parts, second_factor: GivenCode = None
+) -> ClaimsView:
     """Claim codes for many devices, to be printed."""
+    await step_up.demand(services, caller, Operation.MANAGE_KEYS, code=second_factor)
     _issuer(services)
     async with services.database.transaction() as connection:
         for position, device_id in enumerate(body.device_ids):
@@ -185,9 +191,12 @@ async def get_certificates(device_id: str, caller: Watcher, services: Parts) -> 
     )
 
 
-@router.post("/devices/{device_id}/certificate/revoke", responses=documented([401, 403, 404, 409, 422, 503]))
-async def revoke_certificate(device_id: str, body: RevocationBody, caller: Enroller, services: Parts) -> RevokedView:
+@router.post("/devices/{device_id}/certificate/revoke", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+async def revoke_certificate(
+    device_id: str, body: RevocationBody, caller: Enroller, services: Parts, second_factor: GivenCode = None
+) -> RevokedView:
     """Shut the device out: its certificates are put on the list, its session is ended, its unused code is void."""
+    await step_up.demand(services, caller, Operation.MANAGE_KEYS, code=second_factor)
     _issuer(services)
     async with services.database.transaction() as connection:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)

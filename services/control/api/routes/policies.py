@@ -13,10 +13,12 @@ from pydantic import Field
 from schemas.fields import Level
 from schemas.identifiers import UnitId
 from services.control import policies, policy_changes, policy_store, versions
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
-from services.control.api.context import Caller, Parts
+from services.control.api.context import Caller, Parts, Services
 from services.control.api.errors import documented
 from services.control.api.fields import Answer
+from services.control.api.step_up import GivenCode, Operation
 from services.control.api.views import UnitRef, unit_ref
 from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
 from services.control.errors import NotFound
@@ -136,7 +138,7 @@ async def get_policy(unit_id: uuid.UUID, caller: Reader, response: Response, ser
     return PolicyView(**view)
 
 
-@router.put("", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.put("", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def put_policy(
     unit_id: uuid.UUID,
     body: PolicyDocument,
@@ -145,12 +147,14 @@ async def put_policy(
     services: Parts,
     what_if: AskedWhatIf,
     if_match: IfMatch = None,
+    second_factor: GivenCode = None,
 ) -> SavedView:
     """Say what holds on the unit's ground, within what holds above; If-Match names the version one has read."""
+    await _demand(services, caller, what_if, second_factor)
     return await _put(UnitId(unit_id), body, caller, response, services, what_if, if_match)
 
 
-@router.delete("", responses=documented([401, 403, 404, 409, 428]))
+@router.delete("", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
 async def remove_policy(
     unit_id: uuid.UUID,
     caller: Setter,
@@ -158,9 +162,17 @@ async def remove_policy(
     services: Parts,
     what_if: AskedWhatIf,
     if_match: IfMatch = None,
+    second_factor: GivenCode = None,
 ) -> SavedView:
     """Say nothing any more: what holds above is all that holds."""
+    await _demand(services, caller, what_if, second_factor)
     return await _put(UnitId(unit_id), NOTHING_SAID, caller, response, services, what_if, if_match)
+
+
+async def _demand(services: Services, caller: Caller, what_if: WhatIf, code: str | None) -> None:
+    """What is only tried out asks for nothing."""
+    if not what_if.dry_run:
+        await step_up.demand(services, caller, Operation.SET_POLICY, code=code)
 
 
 async def _put(

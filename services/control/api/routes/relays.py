@@ -245,11 +245,19 @@ async def replace_source(
     return _view(changed, language)
 
 
-@router.post("/api/v1/relay-sources/{relay_source_id}/retire", responses=documented([401, 403, 404, 409]))
+@router.post(
+    "/api/v1/relay-sources/{relay_source_id}/retire", responses=documented([401, 403, 404, 409, 422, 429, 503])
+)
 async def retire_source(
-    request: Request, relay_source_id: uuid.UUID, caller: Keeper, response: Response, services: Parts
+    request: Request,
+    relay_source_id: uuid.UUID,
+    caller: Keeper,
+    response: Response,
+    services: Parts,
+    second_factor: GivenCode = None,
 ) -> RelaySourceView:
     """Take a source out of use. 409 while broadcasts that relay it are planned."""
+    await step_up.demand(services, caller, Operation.LIVE, code=second_factor)
     async with services.database.transaction() as connection:
         stored = await relay_store.source_for_update(connection, relay_source_id)
         retired = await relay_sources.retire(

@@ -9,10 +9,12 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from services.control import account_store, accounts, second_factor_store, second_factors
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body
+from services.control.api.step_up import GivenCode, Operation
 from services.control.errors import Conflict
 from services.control.permissions import Permission
 
@@ -101,9 +103,14 @@ async def show(body: Code, caller: Own, services: Parts) -> None:
     await _show(body, caller, services)
 
 
-@router.delete("/accounts/{account_id}/second-factor", status_code=204, responses=documented([401, 403, 404, 409]))
-async def remove_of_account(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> None:
+@router.delete(
+    "/accounts/{account_id}/second-factor", status_code=204, responses=documented([401, 403, 404, 409, 422, 429, 503])
+)
+async def remove_of_account(
+    account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts, second_factor: GivenCode = None
+) -> None:
     """Remove the second factor of somebody who has lost it; they enrol another."""
+    await step_up.demand(services, caller, Operation.MANAGE_ACCOUNTS, code=second_factor)
     async with services.database.transaction() as connection:
         account = await account_store.account(connection, account_id)
         accounts.check_may_manage(account, caller.rights, caller.actor)
