@@ -13,7 +13,7 @@ from asyncpg import Record
 
 from schemas.identifiers import UnitId
 from services.control.errors import Conflict, Fault, NotFound
-from services.control.permissions import Actor, Grant, Role
+from services.control.permissions import NO_NARROWING, Actor, Grant, Narrowing, Permission, Role
 from services.control.throttle import FORGOTTEN_AFTER, Scope
 from services.shared.database.pool import Connection
 
@@ -52,6 +52,9 @@ class ApiToken:
     name: str
     created_at: datetime
     expires_at: datetime
+    narrowing: Narrowing = NO_NARROWING
+    last_used_at: datetime | None = None
+    last_used_origin: str | None = None
 
 
 _GRANTS = """
@@ -77,7 +80,8 @@ SELECT a.account_id, a.login, a.display_name, a.unit_id, s.session_id, s.last_se
 """  # noqa: S608 - made of constants
 
 _BY_TOKEN = f"""
-SELECT a.account_id, a.login, a.display_name, a.unit_id, t.token_id, t.expires_at, {_GRANTS}
+SELECT a.account_id, a.login, a.display_name, a.unit_id AS unit_id, t.token_id, t.expires_at, t.permissions,
+       t.unit_id AS token_unit_id, t.last_used_at, {_GRANTS}
   FROM control.api_tokens t
   JOIN control.accounts a USING (account_id)
  WHERE t.token_hash = $1
@@ -241,10 +245,30 @@ async def actor_of_session(
     return actor, row["last_seen_at"]
 
 
-async def actor_of_token(connection: Connection, token_hash: bytes, *, now: datetime) -> Actor | None:
-    """Who an API token stands for."""
+async def actor_of_token(
+    connection: Connection, token_hash: bytes, *, now: datetime
+) -> tuple[Actor, datetime | None] | None:
+    """Who an API token stands for, and when it was last used."""
     row = await connection.fetchrow(_BY_TOKEN, token_hash, now)
-    return _actor(row, token_id=row["token_id"], token_expires_at=row["expires_at"]) if row else None
+    if row is None:
+        return None
+    actor = _actor(
+        row,
+        token_id=row["token_id"],
+        token_expires_at=row["expires_at"],
+        narrowing=_narrowing(row["permissions"], row["token_unit_id"]),
+    )
+    return actor, row["last_used_at"]
+
+
+async def touch_token(connection: Connection, token_id: uuid.UUID, *, origin: str, at: datetime) -> None:
+    """Note that the token is in use, and from where."""
+    await connection.execute(
+        "UPDATE control.api_tokens SET last_used_at = $2, last_used_origin = $3 WHERE token_id = $1",
+        token_id,
+        at,
+        origin,
+    )
 
 
 async def touch_session(connection: Connection, session_id: uuid.UUID, *, at: datetime) -> None:
@@ -308,26 +332,32 @@ async def end_session(connection: Connection, account_id: uuid.UUID, session_id:
 
 async def end_other_sessions(
     connection: Connection, account_id: uuid.UUID, keep: uuid.UUID | None, *, at: datetime
-) -> None:
-    """End every session of the account except one."""
-    await connection.execute(
+) -> int:
+    """End every session of the account except one; returns how many were open."""
+    ended: int = await connection.fetchval(
         """
-        UPDATE control.sessions
-           SET ended_at = $3
-         WHERE account_id = $1 AND ended_at IS NULL AND session_id IS DISTINCT FROM $2
+        WITH ended AS (
+            UPDATE control.sessions
+               SET ended_at = $3
+             WHERE account_id = $1 AND ended_at IS NULL AND session_id IS DISTINCT FROM $2
+            RETURNING expires_at > $3 AS was_open
+        )
+        SELECT count(*) FILTER (WHERE was_open) FROM ended
         """,
         account_id,
         keep,
         at,
     )
+    return ended
 
 
 async def add_token(connection: Connection, account_id: uuid.UUID, token: ApiToken, token_hash: bytes) -> None:
     """Store a new API token."""
     await connection.execute(
         """
-        INSERT INTO control.api_tokens (token_id, account_id, token_hash, name, created_at, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO control.api_tokens
+               (token_id, account_id, token_hash, name, created_at, expires_at, permissions, unit_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         """,
         token.token_id,
         account_id,
@@ -335,6 +365,8 @@ async def add_token(connection: Connection, account_id: uuid.UUID, token: ApiTok
         token.name,
         token.created_at,
         token.expires_at,
+        sorted(token.narrowing.permissions) if token.narrowing.permissions is not None else None,
+        token.narrowing.unit_id,
     )
 
 
@@ -342,7 +374,7 @@ async def tokens_of(connection: Connection, account_id: uuid.UUID, *, now: datet
     """Tokens of an account that still open something, newest first."""
     rows = await connection.fetch(
         """
-        SELECT token_id, name, created_at, expires_at
+        SELECT token_id, name, created_at, expires_at, permissions, unit_id, last_used_at, last_used_origin
           FROM control.api_tokens
          WHERE account_id = $1 AND revoked_at IS NULL AND expires_at > $2
          ORDER BY created_at DESC
@@ -350,7 +382,18 @@ async def tokens_of(connection: Connection, account_id: uuid.UUID, *, now: datet
         account_id,
         now,
     )
-    return tuple(ApiToken(**dict(row)) for row in rows)
+    return tuple(
+        ApiToken(
+            token_id=row["token_id"],
+            name=row["name"],
+            created_at=row["created_at"],
+            expires_at=row["expires_at"],
+            narrowing=_narrowing(row["permissions"], row["unit_id"]),
+            last_used_at=row["last_used_at"],
+            last_used_origin=row["last_used_origin"],
+        )
+        for row in rows
+    )
 
 
 async def revoke_token(connection: Connection, account_id: uuid.UUID, token_id: uuid.UUID, *, at: datetime) -> None:
@@ -377,6 +420,37 @@ async def revoke_tokens(connection: Connection, account_id: uuid.UUID, *, at: da
     )
 
 
+async def forget_what_is_over(connection: Connection, *, before: datetime, at_most: int) -> int:
+    """Drop sessions and tokens that were over before an instant, some of each; returns how many were dropped."""
+    dropped: int = await connection.fetchval(
+        """
+        WITH sessions AS (
+            DELETE FROM control.sessions
+             WHERE session_id IN (SELECT session_id
+                                    FROM control.sessions
+                                   WHERE least(expires_at, ended_at) < $1
+                                   ORDER BY least(expires_at, ended_at)
+                                   LIMIT $2
+                                     FOR UPDATE SKIP LOCKED)
+            RETURNING 1
+        ), tokens AS (
+            DELETE FROM control.api_tokens
+             WHERE token_id IN (SELECT token_id
+                                  FROM control.api_tokens
+                                 WHERE least(expires_at, revoked_at) < $1
+                                 ORDER BY least(expires_at, revoked_at)
+                                 LIMIT $2
+                                   FOR UPDATE SKIP LOCKED)
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM tokens)
+        """,
+        before,
+        at_most,
+    )
+    return dropped
+
+
 # --- failed logins ---------------------------------------------------------------------------------------------------
 
 
@@ -399,7 +473,7 @@ async def failures(connection: Connection, keys: Mapping[Scope, str]) -> dict[Sc
 
 async def count_failure(connection: Connection, keys: Mapping[Scope, str], *, at: datetime) -> None:
     """Count one failure under every key, and forget what is old."""
-    await connection.execute("DELETE FROM control.login_attempts WHERE last_failed_at < $1", at - FORGOTTEN_AFTER)
+    await forget_failures(connection, before=at - FORGOTTEN_AFTER)
     await connection.execute(
         """
         INSERT INTO control.login_attempts (scope, key_hash, failures, last_failed_at)
@@ -414,6 +488,11 @@ async def count_failure(connection: Connection, keys: Mapping[Scope, str], *, at
         [_key_hash(key) for key in keys.values()],
         at,
     )
+
+
+async def forget_failures(connection: Connection, *, before: datetime) -> None:
+    """Drop counts whose last failure was before an instant."""
+    await connection.execute("DELETE FROM control.login_attempts WHERE last_failed_at < $1", before)
 
 
 async def take_back_failure(connection: Connection, keys: Mapping[Scope, str]) -> None:
@@ -447,6 +526,17 @@ def _key_hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+def _narrowing(permissions: list[str] | None, unit_id: uuid.UUID | None) -> Narrowing:
+    """As stored; a permission that there is no more lets nothing through."""
+    known = {each.value for each in Permission}
+    return Narrowing(
+        permissions=None
+        if permissions is None
+        else frozenset(Permission(each) for each in permissions if each in known),
+        unit_id=UnitId(unit_id) if unit_id is not None else None,
+    )
+
+
 def _grant(value: Mapping[str, Any]) -> Grant:
     expires_at = value["expires_at"]
     return Grant(
@@ -475,6 +565,7 @@ def _actor(
     token_id: uuid.UUID | None = None,
     token_expires_at: datetime | None = None,
     second_factor_at: datetime | None = None,
+    narrowing: Narrowing = NO_NARROWING,
 ) -> Actor:
     return Actor(
         account_id=row["account_id"],
@@ -486,4 +577,5 @@ def _actor(
         token_id=token_id,
         token_expires_at=token_expires_at,
         second_factor_at=second_factor_at,
+        narrowing=narrowing,
     )

@@ -11,12 +11,13 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from schemas.identifiers import UnitId
 from services.control import account_store, audit, credentials, passwords, throttle
 from services.control.account_store import Account, ApiToken, Session
 from services.control.audit import Entry
 from services.control.errors import Fault, Forbidden, Invalid, TooManyAttempts, Unauthenticated
 from services.control.passwords import Passwords
-from services.control.permissions import Actor, Grant, Permission, Rights
+from services.control.permissions import NO_NARROWING, Actor, Grant, Narrowing, Permission, Rights
 from services.control.throttle import Scope
 from services.shared.database.pool import Connection, Database
 
@@ -304,7 +305,7 @@ async def change_own_password(
     origin: str | None,
     now: datetime,
 ) -> None:
-    """Replace the actor's password and end the other sessions. Raises `Invalid`, or as logging in does."""
+    """Replace the actor's password; the other sessions end and every token is void. Raises `Invalid`, or as logging in does."""
     codes = passwords.faults_of(new, login=actor.login)
     if codes:
         raise Invalid(
@@ -317,7 +318,9 @@ async def change_own_password(
     value = await hashes.hash(new)
     async with database.transaction() as connection:
         await account_store.set_password_hash(connection, actor.account_id, value)
+        # Whoever knew the old password may have made one.
         await account_store.end_other_sessions(connection, actor.account_id, actor.session_id, at=now)
+        await account_store.revoke_tokens(connection, actor.account_id, at=now)
         await audit.record(
             connection,
             Entry(action="password_changed", subject=f"account:{actor.account_id}", unit_id=actor.unit_id),
@@ -327,12 +330,91 @@ async def change_own_password(
         )
 
 
+async def end_sessions(
+    connection: Connection,
+    account_id: uuid.UUID,
+    unit_id: UnitId,
+    *,
+    keep: uuid.UUID | None = None,
+    actor: Actor,
+    origin: str | None,
+    now: datetime,
+) -> int:
+    """End every open session of an account except one; returns how many there were."""
+    ended = await account_store.end_other_sessions(connection, account_id, keep, at=now)
+    await audit.record(
+        connection,
+        Entry(action="sessions_ended", subject=f"account:{account_id}", unit_id=unit_id, after={"sessions": ended}),
+        actor=actor,
+        origin=origin,
+        at=now,
+    )
+    return ended
+
+
+async def revoke_token(
+    connection: Connection,
+    account_id: uuid.UUID,
+    unit_id: UnitId,
+    token_id: uuid.UUID,
+    *,
+    actor: Actor,
+    origin: str | None,
+    now: datetime,
+) -> None:
+    """Make a token of an account void. Raises `NotFound`."""
+    await account_store.revoke_token(connection, account_id, token_id, at=now)
+    await audit.record(
+        connection,
+        Entry(action="token_revoked", subject=f"token:{token_id}", unit_id=unit_id),
+        actor=actor,
+        origin=origin,
+        at=now,
+    )
+
+
+def narrowed(wanted: Narrowing, rights: Rights, actor: Actor) -> Narrowing:
+    """What a new token lets through: what was asked for, within what lets its maker through.
+
+    Raises `Invalid` for a unit that there is not, and `Forbidden` for more than the maker may: a permission they hold
+    nowhere in the unit, a unit outside of where they may anything.
+    """
+    own, tree = actor.narrowing, rights.tree
+    if wanted.unit_id is not None and wanted.unit_id not in tree:
+        raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(wanted.unit_id)}))
+    faults = []
+    if own.unit_id is not None and wanted.unit_id is not None and not tree.covers(own.unit_id, wanted.unit_id):
+        faults.append(Fault("unit_id", "unit_outside_own_subtree", {"unit": str(wanted.unit_id)}))
+    unit_id = wanted.unit_id if wanted.unit_id is not None else own.unit_id
+    for position, permission in enumerate(sorted(wanted.permissions or ())):
+        tops = rights.units(permission)
+        is_held = rights.may_anywhere(permission) and (
+            unit_id is None
+            or permission is Permission.OWN_ACCOUNT
+            or any(tree.covers(top, unit_id) or tree.covers(unit_id, top) for top in tops)
+        )
+        if not is_held:
+            faults.append(Fault(f"permissions[{position}]", "permission_not_held", {"permission": permission.value}))
+    if faults:
+        raise Forbidden("token_above_own_rights", faults=faults)
+    return Narrowing(
+        permissions=wanted.permissions if wanted.permissions is not None else own.permissions, unit_id=unit_id
+    )
+
+
 async def create_token(
-    connection: Connection, *, actor: Actor, name: str, expires_at: datetime, origin: str | None, now: datetime
+    connection: Connection,
+    *,
+    actor: Actor,
+    name: str,
+    expires_at: datetime,
+    narrowing: Narrowing = NO_NARROWING,
+    origin: str | None,
+    now: datetime,
 ) -> tuple[ApiToken, str]:
-    """A new API token and its text, which is shown once and stored nowhere."""
+    """A new API token and its text, which is shown once and stored nowhere; `narrowing` as `narrowed` gave it."""
     text = credentials.new_api_token()
-    token = ApiToken(token_id=uuid.uuid4(), name=name, created_at=now, expires_at=expires_at)
+    token = ApiToken(token_id=uuid.uuid4(), name=name, created_at=now, expires_at=expires_at, narrowing=narrowing)
     await account_store.add_token(connection, actor.account_id, token, credentials.stored_form(text))
     await audit.record(
         connection,
@@ -340,7 +422,12 @@ async def create_token(
             action="token_created",
             subject=f"token:{token.token_id}",
             unit_id=actor.unit_id,
-            after={"name": name, "expires_at": expires_at.isoformat()},
+            after={
+                "name": name,
+                "expires_at": expires_at.isoformat(),
+                "permissions": sorted(narrowing.permissions) if narrowing.permissions is not None else None,
+                "unit_id": str(narrowing.unit_id) if narrowing.unit_id is not None else None,
+            },
         ),
         actor=actor,
         origin=origin,

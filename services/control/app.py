@@ -27,6 +27,7 @@ from services.control.api.app import create_api
 from services.control.api.context import Services
 from services.control.auditing.sealer import run_sealer
 from services.control.delivery.dispatcher import run_dispatcher
+from services.control.forgetter import run_forgetter
 from services.control.measurement import Limits
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
@@ -176,6 +177,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                 group.create_task(run_quarantine_keeper(database, metrics=metrics)),
                 group.create_task(security.run(database, metrics)),
                 group.create_task(run_sealer(database, settings=settings.audit, keyring=keyring, metrics=metrics)),
+                group.create_task(run_forgetter(database, metrics=metrics)),
                 group.create_task(
                     run_relay_point(
                         database,

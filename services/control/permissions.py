@@ -125,6 +125,22 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Narrowing:
+    """What a token lets through of what its account may: these permissions, in this unit and below; None: all of it."""
+
+    permissions: frozenset[Permission] | None = None
+    unit_id: UnitId | None = None
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether it holds anything back."""
+        return self != NO_NARROWING
+
+
+NO_NARROWING = Narrowing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
     """Who asks: an account, what it was granted, and how it proved itself; a token until it expires."""
 
@@ -136,30 +152,56 @@ class Actor:
     session_id: uuid.UUID | None = None
     token_id: uuid.UUID | None = None
     token_expires_at: datetime | None = None
+    narrowing: Narrowing = NO_NARROWING
     second_factor_at: datetime | None = None  # when the session last showed it
 
 
 class Rights:
     """What an actor may do in the tree of today. Immutable."""
 
-    __slots__ = ("_grants", "_tops", "tree")
+    __slots__ = ("_grants", "_narrowing", "_tops", "tree")
 
-    def __init__(self, grants: Iterable[Grant], tree: UnitTree, *, now: datetime) -> None:
+    def __init__(
+        self, grants: Iterable[Grant], tree: UnitTree, *, now: datetime, narrowing: Narrowing = NO_NARROWING
+    ) -> None:
         self._grants = tuple(
             grant if over == grant.unit_id else replace(grant, unit_id=over)
             for grant in grants
             if grant.holds(now=now) and (over := tree.rights_in(grant.unit_id)) is not None
         )
+        self._narrowing = narrowing
         self._tops: dict[Permission, tuple[UnitId, ...]] = {}
         self.tree = tree
 
     def units(self, permission: Permission) -> tuple[UnitId, ...]:
         """The highest units in which the permission holds, in tree order; it holds in everything below them."""
         if permission not in self._tops:
-            granted = {grant.unit_id for grant in self._grants if permission in PERMISSIONS[grant.role]}
+            granted = self._narrowed(
+                permission, {grant.unit_id for grant in self._grants if permission in PERMISSIONS[grant.role]}
+            )
             highest = (unit for unit in granted if granted.isdisjoint(self.tree.ancestors(unit)))
             self._tops[permission] = tuple(sorted(highest, key=self._place))
         return self._tops[permission]
+
+    def _narrowed(self, permission: Permission, granted: set[UnitId]) -> set[UnitId]:
+        """What is left of the units in which a permission was granted."""
+        if not self._lets_through(permission):
+            return set()
+        if self._narrowing.unit_id is None:
+            return granted
+        within = self.tree.rights_in(self._narrowing.unit_id)
+        if within is None:
+            return set()
+        if any(self.tree.covers(each, within) for each in granted):
+            return {within}
+        return {each for each in granted if self.tree.covers(within, each)}
+
+    def _lets_through(self, permission: Permission) -> bool:
+        """What is one's own (passwords, sessions, tokens) is for a narrowed token only where it is named."""
+        allowed = self._narrowing.permissions
+        if permission is Permission.OWN_ACCOUNT and allowed is None:
+            return not self._narrowing.holds_back
+        return allowed is None or permission in allowed
 
     def _place(self, unit_id: UnitId) -> list[tuple[str, str, UnitId]]:
         """Where a unit stands among all: the order of its ancestors among their siblings, then its own."""
@@ -172,7 +214,9 @@ class Rights:
 
     def may_anywhere(self, permission: Permission) -> bool:
         """Whether the permission holds in any unit; for what is the account's own, a valid account is enough."""
-        return permission is Permission.OWN_ACCOUNT or bool(self.units(permission))
+        if permission is Permission.OWN_ACCOUNT:
+            return self._lets_through(permission)
+        return bool(self.units(permission))
 
     def may(self, permission: Permission, unit_id: UnitId) -> bool:
         """Whether the permission holds in the unit; over a unit in no tree, whether it holds in a root."""

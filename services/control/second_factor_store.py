@@ -52,6 +52,18 @@ async def put_unconfirmed(connection: Connection, account_id: uuid.UUID, sealed:
     return bool(kept)
 
 
+async def reseal(connection: Connection, account_id: uuid.UUID, sealed: bytes) -> None:
+    """Keep the same secret under another key."""
+    await connection.execute("UPDATE control.second_factors SET sealed = $2 WHERE account_id = $1", account_id, sealed)
+
+
+async def forget_unconfirmed(connection: Connection, *, before: datetime) -> None:
+    """Drop secrets that nobody has confirmed since an instant."""
+    await connection.execute(
+        "DELETE FROM control.second_factors WHERE confirmed_at IS NULL AND created_at < $1", before
+    )
+
+
 async def use_step(connection: Connection, account_id: uuid.UUID, step: int) -> bool:
     """Take a step of time out of use, and every older one; False when it was. Of two at once one gets it."""
     taken: bool | None = await connection.fetchval(

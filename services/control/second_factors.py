@@ -154,7 +154,13 @@ async def _is_code(
         log.exception("second_factor_not_readable", extra={"account_id": str(account_id)})
         raise Busy("second_factor_not_readable") from None
     step = totp.step_of(secret, code, now=now)
-    return step is not None and await second_factor_store.use_step(connection, account_id, step)
+    if step is None or not await second_factor_store.use_step(connection, account_id, step):
+        return False
+    if not box.is_current(sealed):
+        # The old key can go once everybody has shown a code.
+        await second_factor_store.reseal(connection, account_id, box.seal(secret, owner=account_id.bytes))
+        log.info("second_factor_resealed", extra={"account_id": str(account_id)})
+    return True
 
 
 async def _note_shown(connection: Connection, actor: Actor, *, now: datetime) -> None:

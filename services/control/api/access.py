@@ -98,7 +98,7 @@ class Requirement:
             actor, csrf_token = await self._authenticated(request, connection, services, now)
             request.state.actor = actor  # for who tells of a refusal
             tree = await services.directory.tree(connection, now=now)
-            rights = Rights(actor.grants, tree, now=now)
+            rights = Rights(actor.grants, tree, now=now, narrowing=actor.narrowing)
             caller = Caller(actor=actor, rights=rights, origin=origin_of(request), now=now, csrf_token=csrf_token)
             if not rights.may_anywhere(self.permission):
                 raise Forbidden("not_permitted", facts={"permission": self.permission.value})
@@ -113,7 +113,7 @@ class Requirement:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         try:
             if scheme.lower() == "basic":
-                return await _actor_of_basic(connection, given, now), None
+                return await _actor_of_basic(connection, given, origin_of(request), now), None
             return await _authenticated(request, connection, services, now)
         except Unauthenticated as error:
             raise Unauthenticated(error.code, takes_basic=True) from None
@@ -161,15 +161,25 @@ def requires_of_calendars(permission: Permission, scope: Scope) -> Any:
     return Depends(Requirement(permission, scope, takes_basic=True))
 
 
-async def _actor_of_basic(connection: Connection, given: str, now: datetime) -> Actor:
+async def _actor_of_basic(connection: Connection, given: str, origin: str, now: datetime) -> Actor:
     """Who login and API token stand for (RFC 7617); the login must be the account's own."""
     try:
         login, _, token = base64.b64decode(given.strip(), validate=True).decode("utf-8").partition(":")
     except ValueError:
         raise Unauthenticated("token_not_valid") from None
-    actor = await account_store.actor_of_token(connection, credentials.stored_form(token), now=now)
+    actor = await _actor_of_token(connection, token, origin, now)
     if actor is None or actor.login != login.strip().lower():
         raise Unauthenticated("token_not_valid")
+    return actor
+
+
+async def _actor_of_token(connection: Connection, token: str, origin: str, now: datetime) -> Actor | None:
+    found = await account_store.actor_of_token(connection, credentials.stored_form(token), now=now)
+    if found is None:
+        return None
+    actor, last_used_at = found
+    if actor.token_id is not None and (last_used_at is None or now - last_used_at > TOUCH_AFTER):
+        await account_store.touch_token(connection, actor.token_id, origin=origin, at=now)
     return actor
 
 
@@ -180,7 +190,7 @@ async def _authenticated(
     if scheme:
         actor = None
         if scheme.lower() == "bearer":
-            actor = await account_store.actor_of_token(connection, credentials.stored_form(bearer.strip()), now=now)
+            actor = await _actor_of_token(connection, bearer.strip(), origin_of(request), now)
         if actor is None:
             raise Unauthenticated("token_not_valid")
         return actor, None

@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from schemas.identifiers import UnitId
-from services.control.account_store import Account
+from services.control.account_store import Account, ApiToken, Session
 from services.control.airing_store import Airing, ProofCounts, Proven
 from services.control.api.fields import Answer
 from services.control.emission_store import EmissionRecord
 from services.control.fleet import KINDS, LIVENESS, DeviceHistory, DeviceStatus, Tally, UnitStatus
-from services.control.permissions import Role
+from services.control.permissions import Permission, Role
 from services.control.units import UnitTree
 
 
@@ -59,6 +59,37 @@ class AccountView(Answer):
     created_at: datetime
     is_disabled: bool
     grants: list[GrantView]
+
+
+class SessionView(Answer):
+    """An open session."""
+
+    session_id: uuid.UUID
+    is_current: bool
+    origin: str | None
+    user_agent: str | None
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+
+
+class TokenView(Answer):
+    """A token; the token itself is shown once, when it is made."""
+
+    token_id: uuid.UUID
+    name: str
+    created_at: datetime
+    expires_at: datetime
+    permissions: list[Permission] | None = Field(description="all it may do; null: what its account may")
+    unit_id: uuid.UUID | None = Field(description="where it may do so; null: wherever its account may")
+    last_used_at: datetime | None
+    last_used_origin: str | None
+
+
+class EndedView(Answer):
+    """How many sessions were ended."""
+
+    ended: int
 
 
 class AiringView(Answer):
@@ -246,6 +277,34 @@ def unit_view(tree: UnitTree, unit_id: UnitId) -> UnitView:
         depth=tree.depth(unit_id) or 0,
         children=len(tree.children(unit_id)),
         path=[unit_ref(tree, each) for each in tree.path(unit_id)],
+    )
+
+
+def session_view(session: Session, current: uuid.UUID | None) -> SessionView:
+    """A session; `current` is the one that asks."""
+    return SessionView(
+        session_id=session.session_id,
+        is_current=session.session_id == current,
+        origin=session.origin,
+        user_agent=session.user_agent,
+        created_at=session.created_at,
+        last_seen_at=session.last_seen_at,
+        expires_at=session.expires_at,
+    )
+
+
+def token_view(token: ApiToken) -> TokenView:
+    """A token, without what it is sent as."""
+    permissions = token.narrowing.permissions
+    return TokenView(
+        token_id=token.token_id,
+        name=token.name,
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        permissions=sorted(permissions) if permissions is not None else None,
+        unit_id=token.narrowing.unit_id,
+        last_used_at=token.last_used_at,
+        last_used_origin=token.last_used_origin,
     )
 
 

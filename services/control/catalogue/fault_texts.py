@@ -222,6 +222,10 @@ FAULTS: dict[str, Parts] = {
         ("Mật khẩu quá dễ đoán.", "The password is too easy to guess."),
         ("Đừng dùng tên đăng nhập, dãy số hoặc mật khẩu phổ biến.", "Avoid the login, sequences and common passwords."),
     ),
+    "permission_not_held": _fault(
+        ("Mình không có quyền {permission} ở đó.", "One does not have the permission {permission} there."),
+        ("Bỏ quyền này, hoặc chọn đơn vị khác.", "Leave it out, or choose another unit."),
+    ),
     "unit_outside_own_subtree": _fault(
         ("Đơn vị {unit} nằm ngoài phạm vi được giao.", "Unit {unit} lies outside your own area."),
         (

@@ -281,6 +281,13 @@ PROBLEMS: dict[str, Parts] = {
             "Roles can be granted or taken back only within one's own administration, and for no longer.",
         ),
     ),
+    "token_above_own_rights": _problem(
+        ("Mã truy cập vượt quá quyền của mình", "The token would go beyond one's own rights"),
+        (
+            "Chỉ được cấp cho mã truy cập những quyền và địa bàn mà mình đang có.",
+            "A token is given only what one may do oneself, and where one may do it.",
+        ),
+    ),
     "own_rights_untouchable": _problem(
         ("Không được tự thay đổi quyền của mình", "Own rights cannot be changed"),
         ("Hãy nhờ một quản trị viên khác.", "Ask another administrator."),

@@ -34,6 +34,10 @@ class SecretBox:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return self._first + nonce + self._keys[self._first].encrypt(nonce, secret, owner)
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether it was sealed with the newest key."""
+        return sealed[:_NAME_BYTES] == self._first
+
     def open(self, sealed: bytes, *, owner: bytes) -> bytes:
         """The secret again. Raises `SecretNotReadable`."""
         name, rest = sealed[:_NAME_BYTES], sealed[_NAME_BYTES:]

@@ -17,9 +17,18 @@ from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Body, Instant, Login, Name
 from services.control.api.step_up import GivenCode, Operation
-from services.control.api.views import AccountView, account_view
+from services.control.api.views import (
+    AccountView,
+    EndedView,
+    SessionView,
+    TokenView,
+    account_view,
+    session_view,
+    token_view,
+)
 from services.control.errors import Fault, Forbidden, Invalid
 from services.control.permissions import Grant, Permission, Role
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1/accounts", tags=["accounts"])
 
@@ -200,3 +209,50 @@ async def _set_disabled(account_id: uuid.UUID, caller: Caller, services: Parts, 
             now=caller.now,
         )
     return account_view(changed)
+
+
+@router.get("/{account_id}/sessions", responses=documented([401, 403, 404]))
+async def list_sessions(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> list[SessionView]:
+    """Open sessions of an account one administers, newest first."""
+    async with services.database.connection() as connection:
+        await _managed(connection, account_id, caller)
+        found = await account_store.sessions_of(
+            connection, account_id, now=caller.now, seen_after=caller.now - services.sessions.idle
+        )
+    return [session_view(each, caller.actor.session_id) for each in found]
+
+
+@router.delete("/{account_id}/sessions", responses=documented([401, 403, 404]))
+async def end_sessions(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> EndedView:
+    """End every session of an account one administers."""
+    async with services.database.transaction() as connection:
+        account = await _managed(connection, account_id, caller)
+        ended = await accounts.end_sessions(
+            connection, account_id, account.unit_id, actor=caller.actor, origin=caller.origin, now=caller.now
+        )
+    return EndedView(ended=ended)
+
+
+@router.get("/{account_id}/tokens", responses=documented([401, 403, 404]))
+async def list_tokens(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> list[TokenView]:
+    """Tokens of an account one administers that still hold, and when each was last used."""
+    async with services.database.connection() as connection:
+        await _managed(connection, account_id, caller)
+        found = await account_store.tokens_of(connection, account_id, now=caller.now)
+    return list(map(token_view, found))
+
+
+@router.delete("/{account_id}/tokens/{token_id}", status_code=204, responses=documented([401, 403, 404]))
+async def revoke_token(account_id: uuid.UUID, token_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> None:
+    """Make a token of an account one administers void."""
+    async with services.database.transaction() as connection:
+        account = await _managed(connection, account_id, caller)
+        await accounts.revoke_token(
+            connection, account_id, account.unit_id, token_id, actor=caller.actor, origin=caller.origin, now=caller.now
+        )
+
+
+async def _managed(connection: Connection, account_id: uuid.UUID, caller: Caller) -> Account:
+    account = await account_store.account(connection, account_id)
+    accounts.check_may_manage(account, caller.rights, caller.actor)
+    return account

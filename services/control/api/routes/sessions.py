@@ -9,16 +9,25 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
+from schemas.identifiers import UnitId
 from services.control import account_store, accounts, audit, credentials
 from services.control.account_store import Account, Session
 from services.control.api.access import COOKIE, Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Instant, Name
-from services.control.api.views import AccountView, account_view
+from services.control.api.views import (
+    AccountView,
+    EndedView,
+    SessionView,
+    TokenView,
+    account_view,
+    session_view,
+    token_view,
+)
 from services.control.audit import Entry
 from services.control.errors import Conflict, Fault, Invalid
-from services.control.permissions import Permission
+from services.control.permissions import Narrowing, Permission
 
 router = APIRouter(prefix="/api/v1", tags=["sessions"])
 
@@ -41,32 +50,20 @@ class LoginView(Answer):
     account: AccountView
 
 
-class SessionView(Answer):
-    """An open session of one's own."""
-
-    session_id: uuid.UUID
-    is_current: bool
-    origin: str | None
-    user_agent: str | None
-    created_at: datetime
-    last_seen_at: datetime
-    expires_at: datetime
-
-
 class NewToken(Body):
     """What a token is for and until when it holds."""
 
     name: Name
     expires_at: Instant | None = Field(default=None, description="default: 90 days from now")
-
-
-class TokenView(Answer):
-    """A token; the token itself is shown once, when it is made."""
-
-    token_id: uuid.UUID
-    name: str
-    created_at: datetime
-    expires_at: datetime
+    permissions: list[Permission] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=len(Permission),
+        description="all it may do; default: what its account may",
+    )
+    unit_id: uuid.UUID | None = Field(
+        default=None, description="where it may do so, there and below; default: wherever its account may"
+    )
 
 
 class NewTokenView(TokenView):
@@ -145,18 +142,7 @@ async def list_sessions(caller: Own, services: Parts) -> list[SessionView]:
             now=caller.now,
             seen_after=caller.now - services.sessions.idle,
         )
-    return [
-        SessionView(
-            session_id=each.session_id,
-            is_current=each.session_id == caller.actor.session_id,
-            origin=each.origin,
-            user_agent=each.user_agent,
-            created_at=each.created_at,
-            last_seen_at=each.last_seen_at,
-            expires_at=each.expires_at,
-        )
-        for each in found
-    ]
+    return [session_view(each, caller.actor.session_id) for each in found]
 
 
 async def end_session(services: Services, caller: Caller, session_id: uuid.UUID) -> None:
@@ -170,6 +156,22 @@ async def end_session(services: Services, caller: Caller, session_id: uuid.UUID)
             origin=caller.origin,
             at=caller.now,
         )
+
+
+@router.delete("/sessions", responses=documented([401, 403]))
+async def end_other_sessions(caller: Own, services: Parts) -> EndedView:
+    """End all of one's own sessions but the one this request came with."""
+    async with services.database.transaction() as connection:
+        ended = await accounts.end_sessions(
+            connection,
+            caller.actor.account_id,
+            caller.actor.unit_id,
+            keep=caller.actor.session_id,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+    return EndedView(ended=ended)
 
 
 @router.delete("/sessions/current", status_code=204, responses=documented([401, 403, 409]))
@@ -203,7 +205,7 @@ async def own_account(caller: Own, services: Parts) -> OwnAccountView:
 
 @router.put("/account/password", status_code=204, responses=documented([401, 403, 422, 429]))
 async def change_password(body: PasswordChange, caller: Own, services: Parts) -> None:
-    """Change one's own password; every other session ends."""
+    """Change one's own password; every other session ends, and every token is void."""
     await accounts.change_own_password(
         services.database,
         services.passwords,
@@ -220,15 +222,22 @@ async def list_tokens(caller: Own, services: Parts) -> list[TokenView]:
     """One's own tokens that still hold."""
     async with services.database.connection() as connection:
         found = await account_store.tokens_of(connection, caller.actor.account_id, now=caller.now)
-    return [
-        TokenView(token_id=each.token_id, name=each.name, created_at=each.created_at, expires_at=each.expires_at)
-        for each in found
-    ]
+    return list(map(token_view, found))
 
 
 @router.post("/tokens", status_code=201, responses=documented([401, 403, 422]))
 async def create_token(body: NewToken, caller: Own, services: Parts) -> NewTokenView:
-    """Make a token for a program; it may do what its account may. One made with a token does not outlast that."""
+    """Make a token for a program: it may do what its account may at the time, or less. One made with a token may no more
+    than that, and does not outlast it.
+    """
+    narrowing = accounts.narrowed(
+        Narrowing(
+            permissions=frozenset(body.permissions) if body.permissions is not None else None,
+            unit_id=UnitId(body.unit_id) if body.unit_id is not None else None,
+        ),
+        caller.rights,
+        caller.actor,
+    )
     longest = caller.now + services.sessions.token_lifetime
     if caller.actor.token_expires_at is not None:
         longest = min(longest, caller.actor.token_expires_at)
@@ -243,27 +252,23 @@ async def create_token(body: NewToken, caller: Own, services: Parts) -> NewToken
             actor=caller.actor,
             name=body.name,
             expires_at=expires_at,
+            narrowing=narrowing,
             origin=caller.origin,
             now=caller.now,
         )
-    return NewTokenView(
-        token_id=token.token_id,
-        name=token.name,
-        created_at=token.created_at,
-        expires_at=token.expires_at,
-        token=text,
-    )
+    return NewTokenView(**token_view(token).model_dump(), token=text)
 
 
 @router.delete("/tokens/{token_id}", status_code=204, responses=documented([401, 403, 404]))
 async def revoke_token(token_id: uuid.UUID, caller: Own, services: Parts) -> None:
     """Revoke one of one's own tokens."""
     async with services.database.transaction() as connection:
-        await account_store.revoke_token(connection, caller.actor.account_id, token_id, at=caller.now)
-        await audit.record(
+        await accounts.revoke_token(
             connection,
-            Entry(action="token_revoked", subject=f"token:{token_id}", unit_id=caller.actor.unit_id),
+            caller.actor.account_id,
+            caller.actor.unit_id,
+            token_id,
             actor=caller.actor,
             origin=caller.origin,
-            at=caller.now,
+            now=caller.now,
         )

@@ -73,6 +73,10 @@ MAY: dict[str, set[Role]] = {
     "POST /api/v1/accounts/{account_id}/disable": {Role.ADMINISTRATOR},
     "POST /api/v1/accounts/{account_id}/enable": {Role.ADMINISTRATOR},
     "DELETE /api/v1/accounts/{account_id}/second-factor": {Role.ADMINISTRATOR},
+    "GET /api/v1/accounts/{account_id}/sessions": {Role.ADMINISTRATOR},
+    "DELETE /api/v1/accounts/{account_id}/sessions": {Role.ADMINISTRATOR},
+    "GET /api/v1/accounts/{account_id}/tokens": {Role.ADMINISTRATOR},
+    "DELETE /api/v1/accounts/{account_id}/tokens/{token_id}": {Role.ADMINISTRATOR},
     "POST /api/v1/accounts/{account_id}/grants": {Role.ADMINISTRATOR},
     "DELETE /api/v1/accounts/{account_id}/grants/{unit_id}/{role}": {Role.ADMINISTRATOR},
     "GET /api/v1/devices": SEEING,
@@ -293,6 +297,7 @@ REFUSALS_ON_RECORD = {
 }
 OWN = {
     "GET /api/v1/sessions",
+    "DELETE /api/v1/sessions",
     "DELETE /api/v1/sessions/current",
     "DELETE /api/v1/sessions/{session_id}",
     "GET /api/v1/account",
@@ -338,6 +343,7 @@ def fixed(method: str, path: str, *, status: int = 200, **send: Any) -> None:
 # --- one's own -------------------------------------------------------------------------------------------------------
 
 fixed("GET", "/api/v1/sessions")
+fixed("DELETE", "/api/v1/sessions")
 fixed("DELETE", "/api/v1/sessions/current", status=409)  # a token has no session
 fixed("GET", "/api/v1/account")
 fixed(
@@ -430,6 +436,29 @@ async def _(api: Api, unit: str) -> Ask:
 @example("DELETE", "/api/v1/accounts/{account_id}/second-factor")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(await _account_path(api, unit, "/second-factor"), status=409)  # has none
+
+
+@example("GET", "/api/v1/accounts/{account_id}/sessions")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _account_path(api, unit, "/sessions"))
+
+
+@example("DELETE", "/api/v1/accounts/{account_id}/sessions")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _account_path(api, unit, "/sessions"))
+
+
+@example("GET", "/api/v1/accounts/{account_id}/tokens")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _account_path(api, unit, "/tokens"))
+
+
+@example("DELETE", "/api/v1/accounts/{account_id}/tokens/{token_id}")
+async def _(api: Api, unit: str) -> Ask:
+    account = await api.account((Role.VIEWER, unit))
+    await api.token(account)
+    token_id = await api.fetchval("SELECT token_id FROM control.api_tokens WHERE account_id = $1", account.account_id)
+    return Ask(f"/api/v1/accounts/{account.account_id}/tokens/{token_id}", status=204)
 
 
 @example("POST", "/api/v1/accounts/{account_id}/grants")

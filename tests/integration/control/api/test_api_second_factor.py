@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,31 @@ async def test_without_its_key_nothing_is_enrolled_and_nothing_passes(database: 
         )
         assert (await person.post(SHOW, {"code": "123456"})).status_code == 503
         assert (await person.post(SOURCES, source(api))).status_code == 403
+
+
+async def test_a_secret_is_sealed_anew_when_a_newer_key_stands_in_front(database: TestDatabase, tmp_path: Path) -> None:
+    old, new = bytes([1] * 32), bytes([2] * 32)
+    async with an_api(database, tmp_path, secret_box=SecretBox([old])) as api:
+        person = await somebody(api)
+        await person.enrol()
+        services = api.services
+        state = api.client._transport.app.state  # type: ignore[attr-defined]
+
+        async def shown(box: SecretBox, code: str) -> tuple[int, bool]:
+            state.services = dataclasses.replace(services, secret_box=box)
+            answer = await person.post(SHOW, {"code": code})
+            return answer.status_code, SecretBox([new]).is_current(await api.fetchval(SEALED))
+
+        api.clock.forward(minutes=1)
+        assert await shown(SecretBox([new, old]), "000000") == (422, False)  # a wrong code changes nothing
+        assert await shown(SecretBox([new, old]), person.code()) == (204, True)
+        api.clock.forward(minutes=1)
+        assert await shown(SecretBox([new]), person.code()) == (204, True)  # the old key is gone
+        api.clock.forward(minutes=1)
+        assert await shown(SecretBox([old]), person.code()) == (503, True)
+
+
+SEALED = "SELECT sealed FROM control.second_factors"
 
 
 async def test_emergencies_and_the_kill_switch_ask_whoever_has_a_factor_for_it(api: Api) -> None:

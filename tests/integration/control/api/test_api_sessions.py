@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.control import forgetter
 from services.control.permissions import Role
 from services.control.settings import HttpSettings
 from tests.support.control_api import PASSWORD, Api, an_api
@@ -228,3 +229,86 @@ async def test_stronger_hashing_costs_reach_old_accounts_when_they_log_in(
         after = await api.fetchval("SELECT password_hash FROM control.accounts WHERE login = $1", account.login)
     assert before != after
     assert after.startswith("$argon2id$")
+
+
+async def test_one_ends_all_other_sessions_of_one_s_own_at_once(api: Api) -> None:
+    account = await api.account((Role.OFFICER, "11"))
+    for _ in range(2):
+        await log_in(api, account.login)
+        api.client.cookies.clear()
+    csrf = await log_in(api, account.login)
+    ended = await api.client.delete("/api/v1/sessions", headers=csrf)
+    assert (ended.status_code, ended.json()) == (200, {"ended": 2})
+    assert [each["is_current"] for each in (await api.client.get("/api/v1/sessions")).json()] == [True]
+    by_token = await api.client.delete("/api/v1/sessions", headers=await api.token(account))
+    assert by_token.json() == {"ended": 1}
+    assert (await api.client.get("/api/v1/sessions")).status_code == 401
+
+
+async def test_an_administrator_sees_and_ends_sessions_and_tokens_of_people_below(api: Api) -> None:
+    account = await api.account((Role.OFFICER, "11"))
+    csrf = await log_in(api, account.login)
+    made = await api.client.post("/api/v1/tokens", json={"name": "máy", "permissions": ["see_units"]}, headers=csrf)
+    cookie = {"Cookie": f"loa_session={api.client.cookies['loa_session']}"}
+    api.client.cookies.clear()
+    bearer = {"Authorization": f"Bearer {made.json()['token']}"}
+    administrator = await api.person((Role.ADMINISTRATOR, "1"))
+    path = f"/api/v1/accounts/{account.account_id}"
+
+    (before,) = (await api.client.get(f"{path}/tokens", headers=administrator)).json()
+    assert (before["last_used_at"], before["last_used_origin"]) == (None, None)
+    assert (before["name"], before["permissions"], before["unit_id"]) == ("máy", ["see_units"], None)
+    assert "token" not in before
+    assert (await api.client.get("/api/v1/units", headers=bearer)).status_code == 200
+    (after,) = (await api.client.get(f"{path}/tokens", headers=administrator)).json()
+    assert datetime.fromisoformat(after["last_used_at"]) == api.clock.now
+    assert after["last_used_origin"] == "203.0.113.7"
+    # Within a minute it is not written again.
+    api.clock.forward(seconds=59)
+    await api.client.get("/api/v1/units", headers=bearer)
+    assert (await api.client.get(f"{path}/tokens", headers=administrator)).json() == [after]
+
+    (session,) = (await api.client.get(f"{path}/sessions", headers=administrator)).json()
+    assert (session["is_current"], session["origin"]) == (False, "203.0.113.7")
+    assert (await api.client.delete(f"{path}/sessions", headers=administrator)).json() == {"ended": 1}
+    assert (await api.client.get("/api/v1/account", headers=cookie)).status_code == 401
+    token = f"{path}/tokens/{after['token_id']}"
+    assert (await api.client.delete(token, headers=administrator)).status_code == 204
+    assert (await api.client.delete(token, headers=administrator)).status_code == 404
+    assert (await api.client.get("/api/v1/units", headers=bearer)).status_code == 401
+    actions = "SELECT array_agg(action ORDER BY audit_id DESC) FROM (SELECT * FROM control.audit ORDER BY audit_id DESC LIMIT 2) a"
+    assert await api.fetchval(actions) == ["token_revoked", "sessions_ended"]
+
+
+async def test_what_is_long_over_is_forgotten_a_little_at_a_time(api: Api) -> None:
+    account = await api.account((Role.OFFICER, "11"))
+    await log_in(api, account.login)
+    await api.token(account)
+    await api.client.post("/api/v1/sessions", json={"login": "nobody", "password": "wrong"})
+    await api.execute(
+        "INSERT INTO control.second_factors (account_id, sealed, created_at) VALUES ($1, 'x', $2)",
+        account.account_id,
+        api.clock.now,
+    )
+    await api.execute(
+        "INSERT INTO control.idempotency_keys (account_id, key, digest, answer, at) VALUES ($1, 'k', $2, '{}', $3)",
+        account.account_id,
+        bytes(32),
+        api.clock.now,
+    )
+    count = """
+        SELECT ARRAY[(SELECT count(*) FROM control.sessions), (SELECT count(*) FROM control.api_tokens),
+                     (SELECT count(*) FROM control.login_attempts), (SELECT count(*) FROM control.second_factors),
+                     (SELECT count(*) FROM control.idempotency_keys)]
+    """
+    await forgetter.forget(api.database, now=api.clock.now)
+    assert await api.fetchval(count) == [1, 1, 3, 1, 1]
+    await forgetter.forget(api.database, now=api.clock.now + timedelta(days=2, seconds=1))
+    assert await api.fetchval(count) == [1, 1, 0, 0, 0]
+    # The session ended after twelve hours; the token holds for years.
+    has_more = await forgetter.forget(api.database, now=api.clock.now + timedelta(days=30, hours=13))
+    assert await api.fetchval(count) == [0, 1, 0, 0, 0]
+    assert not has_more
+    await api.execute("UPDATE control.api_tokens SET revoked_at = $1", api.clock.now)
+    await forgetter.forget(api.database, now=api.clock.now + timedelta(days=31))
+    assert await api.fetchval(count) == [0, 0, 0, 0, 0]

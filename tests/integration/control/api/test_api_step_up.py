@@ -46,6 +46,8 @@ DOES_NOT_ASK = {
     "POST /api/v1/units/reform",
     "POST /api/v1/accounts/{account_id}/disable",
     "DELETE /api/v1/accounts/{account_id}/grants/{unit_id}/{role}",
+    "DELETE /api/v1/accounts/{account_id}/sessions",
+    "DELETE /api/v1/accounts/{account_id}/tokens/{token_id}",
     "POST /api/v1/devices",
     "POST /api/v1/devices/batch",
     "POST /api/v1/devices/{device_id}/move",

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from schemas.identifiers import UnitId
-from services.control.permissions import Grant, Permission, Rights, Role
+from services.control.permissions import NO_NARROWING, PERMISSIONS, Grant, Narrowing, Permission, Rights, Role
 from services.control.units import UnitTree, UnitVersion
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,3 +83,37 @@ def test_in_a_tree_without_units_nobody_has_rights() -> None:
     empty = Rights([Grant(unit_id=ROOT, role=Role.ADMINISTRATOR)], UnitTree(()), now=NOW)
     assert not empty.may_in_root(Permission.IMPORT_UNITS)
     assert not empty.may(Permission.IMPORT_UNITS, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("granted", "narrowed", "expected"),
+    [
+        (ROOT, NORTH, {NORTH, VILLAGE}),
+        (NORTH, ROOT, {NORTH, VILLAGE}),
+        (NORTH, SOUTH, set()),
+        (VILLAGE, NORTH, {VILLAGE}),
+        (ROOT, None, {ROOT, NORTH, SOUTH, VILLAGE}),
+        (ROOT, GONE, set()),
+    ],
+)
+def test_a_narrowed_token_reaches_what_both_reach(
+    granted: UnitId, narrowed: UnitId | None, expected: set[UnitId]
+) -> None:
+    held = Rights((Grant(unit_id=granted, role=Role.OFFICER),), TREE, now=NOW, narrowing=Narrowing(unit_id=narrowed))
+    assert held.reach(Permission.MAKE_BROADCASTS) == expected
+    assert {unit for unit in PARENTS if held.may(Permission.MAKE_BROADCASTS, unit)} == expected
+
+
+def test_a_narrowed_token_is_for_what_it_names_and_for_one_s_own_only_where_it_names_that() -> None:
+    grants = (Grant(unit_id=ROOT, role=Role.ADMINISTRATOR),)
+
+    def allowed(narrowing: Narrowing) -> set[Permission]:
+        held = Rights(grants, TREE, now=NOW, narrowing=narrowing)
+        return {each for each in Permission if held.may_anywhere(each)}
+
+    assert allowed(NO_NARROWING) == PERMISSIONS[Role.ADMINISTRATOR]
+    assert allowed(Narrowing(unit_id=NORTH)) == PERMISSIONS[Role.ADMINISTRATOR] - {Permission.OWN_ACCOUNT}
+    for each in Permission:
+        named = allowed(Narrowing(permissions=frozenset({each})))
+        assert named == ({each} & PERMISSIONS[Role.ADMINISTRATOR])
+    assert not Rights(grants, TREE, now=NOW, narrowing=Narrowing(unit_id=NORTH)).may_in_root(Permission.SEE_AUDIT)
