@@ -40,7 +40,8 @@ ASKS = {
     "DELETE /api/v1/accounts/{account_id}/second-factor": Operation.MANAGE_ACCOUNTS,
 }
 # What changes something and asks for a password only: it makes no sound and takes none away at once, gives nobody a right
-# or a key, or only takes them away. What is live in broadcasts asks too, below.
+# or a key, or only takes them away; a test by the calendar says that it is one and keeps to the hours. What is live in
+# broadcasts asks too, below.
 DOES_NOT_ASK = {
     "POST /api/v1/units/import",
     "POST /api/v1/units/reform",
@@ -76,6 +77,8 @@ DOES_NOT_ASK = {
     "POST /api/v1/offers/{broadcast_id}/{unit_id}/schedule",
     "POST /api/v1/operation-requests/{request_id}/refuse",
     "POST /api/v1/operation-requests/{request_id}/acknowledge",
+    "PUT /api/v1/units/{unit_id}/alert-tests",
+    "POST /api/v1/units/{unit_id}/alert-tests",
     "POST /api/v1/alert-templates",
     "PUT /api/v1/alert-templates/{template_id}",
     "POST /api/v1/alert-templates/{template_id}/retire",
