@@ -11,6 +11,7 @@ from fastapi import Header, Query
 from services.control import second_factor_store, second_factors
 from services.control.api.context import Caller, Services
 from services.control.api.fields import Reason
+from services.control.broadcast_requests import RelayWish, Wish
 from services.control.errors import Forbidden
 
 HEADER = "Loa-Second-Factor"
@@ -76,3 +77,9 @@ async def demand(
     is_needed = alone is not None or operation is Operation.AUTHORISE_RELEASE
     if services.policy.second_factor_needed or is_needed:
         raise Forbidden("second_factor_not_enrolled", members={"operation": operation.value})
+
+
+async def demand_live(services: Services, caller: Caller, wish: Wish, *, code: str | None) -> None:
+    """What is said live was approved by nobody: who lets it on the air shows a second factor (S-07)."""
+    if any(isinstance(item, RelayWish) for item in wish.items):
+        await demand(services, caller, Operation.LIVE, code=code)

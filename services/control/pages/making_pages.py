@@ -30,6 +30,7 @@ from services.control import (
     policy_store,
     relay_store,
 )
+from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.fields import uuid_of
@@ -263,6 +264,7 @@ class _Draft:
 
     async def save(self) -> str:
         """Save it once, however often the form is sent; the broadcast's id."""
+        await step_up.demand_live(self._services, self._caller, self._wish, code=None)
         async with self._services.database.transaction() as connection:
 
             async def carry_out() -> str:

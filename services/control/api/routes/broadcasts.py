@@ -42,7 +42,7 @@ from services.control.api.fields import (
     Title,
 )
 from services.control.api.places import BeforeId, format_place, link_next, parse_place
-from services.control.api.step_up import GivenCode, Operation
+from services.control.api.step_up import GivenCode
 from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
 from services.control.api.what_if import AskedWhatIf, FindingView, OutlookView, finding_view
 from services.control.broadcast_requests import (
@@ -479,7 +479,8 @@ async def create_broadcast(
     if unit_id not in caller.rights.tree:
         raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
     caller.demand(Permission.MAKE_BROADCASTS, unit_id, field="unit_id")
-    await _demand_live(services, caller, body, what_if, second_factor)
+    if not what_if.dry_run:
+        await step_up.demand_live(services, caller, body.wish(), code=second_factor)
 
     async def save(connection: Connection) -> Accepted:
         return await broadcasts.create(
@@ -501,14 +502,6 @@ async def create_broadcast(
         return _rehearsed_view(accepted, outlook)
     _with_etag(response, accepted.broadcast)
     return _accepted_view(accepted)
-
-
-async def _demand_live(
-    services: Services, caller: Caller, body: BroadcastBody, what_if: AskedWhatIf, code: str | None
-) -> None:
-    """What is said live was approved by nobody: who lets it on the air shows a second factor (S-07)."""
-    if not what_if.dry_run and any(item.relay_source_id is not None for item in body.items):
-        await step_up.demand(services, caller, Operation.LIVE, code=code)
 
 
 async def _created_once(
@@ -567,7 +560,8 @@ async def replace_broadcast(
     second_factor: GivenCode = None,
 ) -> AcceptedView | RehearsedView:
     """Put another wish in its place; If-Match must name the version one has read. What is on the air goes on as it was."""
-    await _demand_live(services, caller, body, what_if, second_factor)
+    if not what_if.dry_run:
+        await step_up.demand_live(services, caller, body.wish(), code=second_factor)
 
     async def save(connection: Connection) -> Accepted:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)

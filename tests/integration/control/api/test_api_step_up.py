@@ -90,6 +90,9 @@ DOES_NOT_ASK = {
     "POST /quarantine/{quarantine_id}/correct",
     "POST /units/{unit_id}/inbox/{broadcast_id}",
     "POST /units/{unit_id}/order",
+    "POST /units/{unit_id}/broadcasts/new",
+    "POST /broadcasts/{broadcast_id}/edit",
+    "POST /broadcasts/{broadcast_id}/withdraw",
     "POST /approvals/bulletins/{bulletin_id}",
     "POST /approvals/broadcasts/{broadcast_id}",
 }
