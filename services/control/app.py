@@ -25,6 +25,7 @@ from services.control.alerting.sounds import Workshop
 from services.control.alerting.tester import run_alert_tester
 from services.control.api.app import create_api
 from services.control.api.context import Services
+from services.control.api.rates import RateLimit
 from services.control.auditing.sealer import run_sealer
 from services.control.delivery.dispatcher import run_dispatcher
 from services.control.forgetter import run_forgetter
@@ -33,6 +34,7 @@ from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
 from services.control.metrics import ControlMetrics
 from services.control.passwords import Passwords
+from services.control.patient_protocol import MAX_HEAD_BYTES, patient
 from services.control.planner import run_planner
 from services.control.quarantine_keeper import run_quarantine_keeper
 from services.control.reconciler import run_reconciler
@@ -238,6 +240,7 @@ def make_services(
         keyring=keyring,
         wake_alerts=wake_alerts,
         security=security or SecurityLog(),
+        account_rates=RateLimit(settings.http.account_requests_per_minute),
     )
 
 
@@ -276,6 +279,8 @@ async def serving(api: FastAPI, settings: HttpSettings) -> AsyncIterator[tuple[s
             server_header=False,
             date_header=True,
             backlog=_BACKLOG,
+            http=patient(settings.head_wait),
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             # A client that says nothing more does not hold a connection for ever.
             timeout_keep_alive=30,
             timeout_graceful_shutdown=max(1, int(settings.stop_timeout.total_seconds())),

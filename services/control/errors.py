@@ -97,6 +97,14 @@ class TooLarge(Refusal):
     """The body is larger than this request may be."""
 
 
+class TooSlow(Refusal):
+    """The body does not come, or drips."""
+
+
+class NotOurs(Refusal):
+    """The request was meant for somebody else: it names a host that is not served here."""
+
+
 class UnsupportedContent(Refusal):
     """The body is of a kind that is not taken here."""
 

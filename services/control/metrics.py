@@ -263,6 +263,12 @@ class ControlMetrics:
         self.http_requests = Counter(
             "control_http_requests_total", "Requests answered", ["method", "route", "status"], registry=registry
         )
+        self.http_limited = Counter(
+            "control_http_limited_requests_total",
+            "Requests refused because there were too many",
+            ["by"],
+            registry=registry,
+        )
         self.http_request_seconds = Histogram(
             "control_http_request_seconds",
             "Time from a request to the end of its answer",

@@ -58,6 +58,24 @@ class HttpSettings(SettingsGroup):
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description="addresses of proxies whose X-Forwarded headers are believed, as JSON"
     )
+    names: tuple[str, ...] = Field(
+        default=(), description="host names people reach this by, as JSON; others are refused (421); empty: any"
+    )
+    requests_per_minute: int = Field(
+        default=6_000,
+        ge=0,
+        le=1_000_000,
+        description="requests of one address, devices' media and monitoring left out; 0: any number",
+    )
+    account_requests_per_minute: int = Field(
+        default=1_800, ge=0, le=1_000_000, description="requests of one account; 0: any number"
+    )
+    head_wait: Duration = Field(
+        default=timedelta(seconds=15), description="how long the head of a request may take to come"
+    )
+    body_wait: Duration = Field(
+        default=timedelta(seconds=30), description="how long the next piece of a body may take to come"
+    )
     stop_timeout: Duration = Field(
         default=timedelta(seconds=8), description="how long requests under way may take once a stop was asked for"
     )
@@ -70,6 +88,11 @@ class HttpSettings(SettingsGroup):
     @classmethod
     def _is_readable(cls, value: Path | None) -> Path | None:
         return readable_file(value) if value is not None else None
+
+    @field_validator("names")
+    @classmethod
+    def _are_lower_case(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.lower() for name in value)
 
     @model_validator(mode="after")
     def _certificate_has_key(self) -> "HttpSettings":

@@ -42,7 +42,8 @@ class HealthServer:
     @property
     def url(self) -> str:
         """The address without a path."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

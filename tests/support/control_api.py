@@ -187,7 +187,7 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "measurer": measurer,
             "workshop": Workshop(renderer=Renderer(limits), measurer=measurer, files=files),
             "relay_files": RelayFiles(media.directory),
-            "http": HttpSettings(),
+            "http": HttpSettings(requests_per_minute=0),  # a test asks as often as it likes
             "media": media,
             "relays": RelaySettings(),
             "enrolment": EnrolmentSettings(),

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import base64
 import enum
+import math
+import time
 import uuid
 from datetime import datetime
 from typing import Any
@@ -32,13 +34,16 @@ from services.control import (
 )
 from services.control.accounts import TOUCH_AFTER
 from services.control.alerting import template_store as alert_template_store
-from services.control.api.context import Caller, Services, origin_of, services_of
-from services.control.errors import Forbidden, NotFound, Unauthenticated
+from services.control.api.context import Caller, Services, metrics_of, origin_of, services_of
+from services.control.errors import Forbidden, NotFound, TooManyAttempts, Unauthenticated
 from services.control.permissions import Actor, Permission, Rights
 from services.control.sensing import rule_store
+from services.control.settings import HttpSettings
 from services.shared.database.pool import Connection
 
 COOKIE = "loa_session"
+# Behind HTTPS, where browsers hold such a cookie to this very host, its whole path, and HTTPS (RFC 6265bis, 4.1.3.2).
+_COOKIE_OF_HOST = f"__Host-{COOKIE}"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf_token"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -97,6 +102,10 @@ class Requirement:
         async with services.database.connection() as connection:
             actor, csrf_token = await self._authenticated(request, connection, services, now)
             request.state.actor = actor  # for who tells of a refusal
+            wait = services.account_rates.wait(str(actor.account_id), now=time.monotonic())
+            if wait:
+                metrics_of(request).http_limited.labels("account").inc()
+                raise TooManyAttempts("too_many_requests", retry_after_s=math.ceil(wait))
             tree = await services.directory.tree(connection, now=now)
             rights = Rights(actor.grants, tree, now=now, narrowing=actor.narrowing)
             caller = Caller(actor=actor, rights=rights, origin=origin_of(request), now=now, csrf_token=csrf_token)
@@ -151,6 +160,11 @@ class Requirement:
         caller.demand(self.permission, unit_id, field=field)
 
 
+def cookie_name(http: HttpSettings) -> str:
+    """What the session's cookie is called."""
+    return _COOKIE_OF_HOST if http.is_https else COOKIE
+
+
 def requires(permission: Permission, scope: Scope) -> Any:
     """The dependency that lets only those in who hold `permission` where `scope` says."""
     return Depends(Requirement(permission, scope))
@@ -194,7 +208,7 @@ async def _authenticated(
         if actor is None:
             raise Unauthenticated("token_not_valid")
         return actor, None
-    cookie = request.cookies.get(COOKIE)
+    cookie = request.cookies.get(cookie_name(services.http))
     if cookie is None:
         raise Unauthenticated("login_needed")
     found = await account_store.actor_of_session(

@@ -13,7 +13,7 @@ from services.control.alerting import cap_xml
 from services.control.api import errors
 from services.control.api.access import COOKIE, CSRF_HEADER, PUBLIC
 from services.control.api.context import Services
-from services.control.api.middleware import BodyLimit, Envelope
+from services.control.api.middleware import BodyLimit, Door, Envelope
 from services.control.api.routes import (
     accounts,
     alert_templates,
@@ -109,8 +109,8 @@ _PAGES = (
     account_pages.router,
 )
 
-_ABOUT = f"""Programs log in with `Authorization: Bearer <API token>`. Browsers use the session cookie `{COOKIE}`; with it,
-POST, PUT, PATCH and DELETE need the header `{CSRF_HEADER}`.
+_ABOUT = f"""Programs log in with `Authorization: Bearer <API token>`. Browsers use the session cookie `{COOKIE}` (behind HTTPS
+`__Host-{COOKIE}`); with it, POST, PUT, PATCH and DELETE need the header `{CSRF_HEADER}`.
 
 Errors are problem documents (RFC 9457) with a stable `code`; `errors` names each field, what is wrong and how to mend
 it. Texts are Vietnamese, or English with `Accept-Language: en`. Instants carry their offset; days and times of
@@ -128,7 +128,13 @@ def create_api(services: Services, metrics: ControlMetrics) -> FastAPI:
     app.state.services = services
     app.state.metrics = metrics
     errors.install(app, pages.respond_to_error)
-    app.add_middleware(BodyLimit, limit_of=body_limits(services.http, services.media), respond=pages.respond_to_error)
+    app.add_middleware(
+        BodyLimit,
+        limit_of=body_limits(services.http, services.media),
+        wait=services.http.body_wait,
+        respond=pages.respond_to_error,
+    )
+    app.add_middleware(Door, settings=services.http, metrics=metrics, respond=pages.respond_to_error)
     app.add_middleware(Envelope, is_https=services.http.is_https, metrics=metrics, respond=pages.respond_to_error)
     return app
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas.identifiers import UnitId
 from services.control.alerting.sounds import Workshop
+from services.control.api.rates import RateLimit
 from services.control.engine_settings import EnrolmentSettings, RelaySettings, SensingSettings
 from services.control.errors import Fault, Forbidden
 from services.control.measurer import Measurer
@@ -57,6 +58,7 @@ class Services:
     broker_is_connected: Callable[[], bool]
     clock: Clock
     keyring: Keyring  # signs what cannot wait for the planner: alerts
+    account_rates: RateLimit = field(default_factory=lambda: RateLimit(0))
     security: SecurityLog = field(default_factory=SecurityLog)
     wake_alerts: Callable[[], None]  # of the lane of this process; the others are woken by the database
 

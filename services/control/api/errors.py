@@ -26,10 +26,12 @@ from services.control.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    NotOurs,
     NotUnderstood,
     Refusal,
     TooLarge,
     TooManyAttempts,
+    TooSlow,
     Unauthenticated,
     UnsupportedContent,
     VersionMismatch,
@@ -62,6 +64,8 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     VersionRequired: HTTPStatus.PRECONDITION_REQUIRED,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
+    TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    NotOurs: HTTPStatus.MISDIRECTED_REQUEST,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     DatabaseUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     DatabaseRefused: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -147,6 +151,8 @@ def _headers(error: Refusal) -> dict[str, str]:
     match error:
         case TooManyAttempts(retry_after_s=seconds):
             return {"Retry-After": str(seconds)}
+        case TooLarge() | TooSlow():
+            return {"Connection": "close"}  # the rest of the body is read by nobody
         case Busy():
             return {"Retry-After": "5"}
         case Unauthenticated(takes_basic=True):

@@ -176,6 +176,18 @@ PROBLEMS: dict[str, Parts] = {
         ("Sai tên đăng nhập hoặc mật khẩu", "Wrong login or password"),
         ("Hãy kiểm tra tên đăng nhập và mật khẩu.", "Check the login and the password."),
     ),
+    "body_too_slow": _problem(
+        ("Nội dung gửi lên quá chậm", "The body comes too slowly"),
+        ("Kết nối đã dừng giữa chừng; hãy gửi lại.", "The connection stood still half-way; send it again."),
+    ),
+    "host_not_served": _problem(
+        ("Tên máy chủ này không được phục vụ tại đây", "This host name is not served here"),
+        ("Hãy dùng địa chỉ chính thức của hệ thống.", "Use the official address of the system."),
+    ),
+    "too_many_requests": _problem(
+        ("Quá nhiều yêu cầu", "Too many requests"),
+        ("Hãy thử lại sau {seconds} giây.", "Try again in {seconds} seconds."),
+    ),
     "too_many_logins": _problem(
         ("Đăng nhập sai quá nhiều lần", "Too many failed logins"),
         ("Hãy thử lại sau {seconds} giây.", "Try again in {seconds} seconds."),

@@ -119,7 +119,6 @@ REFUSED: Mapping[str, _Kind] = {
     "certificate_not_good": ("ENROLMENT_REFUSED", Severity.WARNING),
     "renewal_not_proven": ("ENROLMENT_REFUSED", Severity.WARNING),
     "too_many_enrolments": ("ENROLMENT_LOCKED", Severity.WARNING),
-    "too_many_requests": ("REQUESTS_LIMITED", Severity.WARNING),
 }
 
 # What a device refuses that nobody honest sends; the rest happens to honest senders with a slow line or a wrong clock.

@@ -12,7 +12,7 @@ from pydantic import Field
 from schemas.identifiers import UnitId
 from services.control import account_store, accounts, audit, credentials
 from services.control.account_store import Account, Session
-from services.control.api.access import COOKIE, Scope, requires
+from services.control.api.access import Scope, cookie_name, requires
 from services.control.api.context import Caller, Parts, Services, origin_of
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Instant, Name
@@ -93,7 +93,7 @@ TOKEN_LIFETIME = timedelta(days=90)
 def set_cookie(response: Response, services: Services, token: str, session: Session) -> None:
     """Give the browser the session: no script reads it, no other site sends it."""
     response.set_cookie(
-        COOKIE,
+        cookie_name(services.http),
         token,
         max_age=int((session.expires_at - session.created_at).total_seconds()),
         path="/",
@@ -105,7 +105,9 @@ def set_cookie(response: Response, services: Services, token: str, session: Sess
 
 def clear_cookie(response: Response, services: Services) -> None:
     """Take the session's cookie back."""
-    response.delete_cookie(COOKIE, path="/", secure=services.http.is_https, httponly=True, samesite="strict")
+    response.delete_cookie(
+        cookie_name(services.http), path="/", secure=services.http.is_https, httponly=True, samesite="strict"
+    )
 
 
 @router.post("/sessions", status_code=201, responses=documented([400, 401, 422, 429]))

@@ -257,7 +257,7 @@ async def test_every_answer_keeps_browsers_in_bounds(api: Api) -> None:
     await log_in(api, (Role.VIEWER, "11"))
     for path in ("/login", f"/units/{api.units['11']}", "/api/v1/account", "/healthz", "/nowhere", "/static/loa.js"):
         headers = (await api.client.get(path)).headers
-        assert "default-src 'self'" in headers["content-security-policy"], path
+        assert "default-src 'none'" in headers["content-security-policy"], path
         assert "'unsafe-inline'" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
