@@ -55,7 +55,6 @@ AUDITED: Mapping[str, _Kind] = {
     # people
     "logged_in": ("LOGGED_IN", Severity.INFO),
     "logged_out": ("LOGGED_OUT", Severity.INFO),
-    "session_ended": ("SESSION_ENDED", Severity.NOTICE),
     "password_changed": ("PASSWORD_CHANGED", Severity.NOTICE),
     "account_created": ("ACCOUNT_CREATED", Severity.NOTICE),
     "account_disabled": ("ACCOUNT_DISABLED", Severity.NOTICE),
@@ -75,12 +74,17 @@ AUDITED: Mapping[str, _Kind] = {
     "alert_cancelled": ("ALERT_CANCELLED", Severity.NOTICE),
     "alert_stopped": ("ALERT_STOPPED", Severity.WARNING),
     "alert_signed_anew": ("ALERT_SIGNED_ANEW", Severity.WARNING),
-    "alert_proposed": ("ALERT_PROPOSED", Severity.NOTICE),
     "silence_issued": ("SILENCE_ISSUED", Severity.WARNING),
-    "silence_released": ("SILENCE_RELEASED", Severity.WARNING),
-    "operation_requested": ("SECOND_PERSON_ASKED", Severity.NOTICE),
-    "operation_confirmed": ("SECOND_PERSON_CONFIRMED", Severity.NOTICE),
-    "break_glass": ("BREAK_GLASS", Severity.ALERT),
+    "silence_updated": ("SILENCE_UPDATED", Severity.WARNING),
+    "silence_cancelled": ("SILENCE_RELEASED", Severity.WARNING),
+    "second_person_asked": ("SECOND_PERSON_ASKED", Severity.NOTICE),
+    "second_person_confirmed": ("SECOND_PERSON_CONFIRMED", Severity.NOTICE),
+    "second_person_refused": ("SECOND_PERSON_REFUSED", Severity.WARNING),
+    "second_person_missing": ("SECOND_PERSON_MISSING", Severity.WARNING),
+    "glass_broken": ("BREAK_GLASS", Severity.ALERT),
+    "broken_glass_acknowledged": ("BREAK_GLASS_ACKNOWLEDGED", Severity.NOTICE),
+    "release_authorisation_asked": ("RELEASE_AUTHORISATION_ASKED", Severity.WARNING),
+    "release_authorisation_confirmed": ("RELEASE_AUTHORISATION_CONFIRMED", Severity.WARNING),
     # devices and their certificates
     "claim_code_made": ("CLAIM_CODE_MADE", Severity.INFO),
     "device_enrolled": ("DEVICE_ENROLLED", Severity.NOTICE),
@@ -137,8 +141,9 @@ FORGED = frozenset(
 
 
 def of_audit(action: str, *, at: datetime, facts: Mapping[str, str | int | None]) -> SecurityEvent | None:
-    """The event that a sealed entry is, or None."""
-    kind = AUDITED.get(action) or (_ATTEMPT if action.endswith("_refused") else None)
+    """The event that a sealed entry is, or None. The kill switch is an alert of another purpose, and told by its name."""
+    named = action.replace("alert_", "silence_", 1) if facts.get("purpose") == "silence" else action
+    kind = AUDITED.get(named) or (_ATTEMPT if action.endswith("_refused") else None)
     if kind is None:
         return None
     return SecurityEvent(at=at, name=kind[0], severity=kind[1], facts={"action": action, **_short(facts)})

@@ -236,7 +236,7 @@ async def test_what_is_sealed_and_what_devices_refused_is_told_once_from_when_th
     path = tmp_path / "events.jsonl"
     (channel,) = SecurityLog([FileSink(path)])._channels
     await province.device("cum-1", "a1")
-    await recorded(province, "break_glass")  # before there was a sink
+    await recorded(province, "glass_broken")  # before there was a sink
     await channel.follow_once(province.control, now=utc_now())
     assert lines_of(path) == []
     await recorded(province, "certificate_revoked", "bulletin_approved", "alert_issue_refused")

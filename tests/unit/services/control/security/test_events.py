@@ -43,6 +43,17 @@ def test_declared_actions_and_refused_attempts_are_events(action: str) -> None:
     assert event.facts["login"] == "an"
 
 
+def test_the_kill_switch_is_told_by_its_name() -> None:
+    silenced = events.of_audit("alert_issued", at=AT, facts={"purpose": "silence"})
+    released = events.of_audit("alert_cancelled", at=AT, facts={"purpose": "silence"})
+    alert = events.of_audit("alert_issued", at=AT, facts={"purpose": "alert"})
+    assert [each and each.name for each in (silenced, released, alert)] == [
+        "SILENCE_ISSUED",
+        "SILENCE_RELEASED",
+        "ALERT_ISSUED",
+    ]
+
+
 @pytest.mark.parametrize("action", ["bulletin_approved", "broadcast_created", "refused"])
 def test_the_day_s_work_is_none(action: str) -> None:
     assert events.of_audit(action, at=AT, facts={}) is None
@@ -78,7 +89,7 @@ def test_a_line_tells_time_and_severity_in_words_and_leaves_out_what_is_not_know
 
 
 def test_facts_are_flat_and_of_bounded_length() -> None:
-    event = events.of_audit("break_glass", at=AT, facts={"after": {"lý do": "mất điện"}, "subject": "x" * 10_000})  # type: ignore[dict-item]
+    event = events.of_audit("glass_broken", at=AT, facts={"after": {"lý do": "mất điện"}, "subject": "x" * 10_000})  # type: ignore[dict-item]
     assert event is not None
     assert event.facts["after"] == '{"lý do": "mất điện"}'
     assert len(str(event.facts["subject"])) == LONGEST_VALUE
