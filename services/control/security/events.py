@@ -83,8 +83,6 @@ AUDITED: Mapping[str, _Kind] = {
     "second_person_missing": ("SECOND_PERSON_MISSING", Severity.WARNING),
     "glass_broken": ("BREAK_GLASS", Severity.ALERT),
     "broken_glass_acknowledged": ("BREAK_GLASS_ACKNOWLEDGED", Severity.NOTICE),
-    "release_authorisation_asked": ("RELEASE_AUTHORISATION_ASKED", Severity.WARNING),
-    "release_authorisation_confirmed": ("RELEASE_AUTHORISATION_CONFIRMED", Severity.WARNING),
     # devices and their certificates
     "claim_code_made": ("CLAIM_CODE_MADE", Severity.INFO),
     "device_enrolled": ("DEVICE_ENROLLED", Severity.NOTICE),
