@@ -30,7 +30,7 @@ from services.shared.database.migrate import MigrateSettings, migrate
 
 TOP = Path(__file__).resolve().parents[2]
 DATABASE = "loa"
-READY_DEADLINE = timedelta(seconds=60)
+READY_DEADLINE = timedelta(seconds=240)
 HTTP_PORT = 8480  # used when it is free, so that the address stays the same from one start to the next
 
 

