@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.control.api.step_up import Operation
+from services.control.api.step_up import HEADER, Operation
 from services.control.permissions import Role
 from tests.integration.control.api.test_api_permissions import ENDPOINTS, EXAMPLES, OWN, Ask, ask
 from tests.support.control_api import Api, add_device, broadcast_body
@@ -144,6 +144,8 @@ async def test_what_is_listed_asks_and_nothing_else_does(api: Api, part: int) ->
     for method, path in CHANGING[part::PARTS]:
         name = f"{method} {path}"
         wanted: Ask = await EXAMPLES[method, path](api, "11")
+        # Some examples come with a code of somebody else's: here nobody shows one.
+        wanted.send.get("headers", {}).pop(HEADER, None)
         response = await ask(api, method, wanted, headers)
         is_problem = response.headers.get("content-type") == "application/problem+json"
         asked = response.json().get("operation") if is_problem else None
