@@ -313,13 +313,18 @@ def next_ms(state: DeviceState, *, now_uptime_ms: int, at_ms: int, is_trusted: b
     return max(0, min(waits)) if waits else None
 
 
-def wanted_media(state: DeviceState) -> Iterable[MediaReference]:
-    """The files alerts need that are not on flash: those in force first, then those that are kept for alerts to come."""
+def missing_media(state: DeviceState) -> Iterable[MediaReference]:
+    """The files that alerts in force need and that are not on flash."""
     kind, stored = state.profile.kind, state.shelf.stored
     for standing in state.alerts.standing.values():
         for content in _playable(kind, standing.alert).values():
             if content.media is not None and content.media.sha256 not in stored:
                 yield content.media
+
+
+def missing_reserve(state: DeviceState) -> Iterable[MediaReference]:
+    """The files that are to be kept for alerts to come and that are not on flash."""
+    kind, stored = state.profile.kind, state.shelf.stored
     for each in () if state.config is None else state.config.order.alert_media:
         if _concerns(kind, each) and each.sha256 not in stored:
             yield each

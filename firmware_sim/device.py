@@ -29,6 +29,7 @@ from schemas.fields import DeviceKind, PlaySource
 from schemas.orders import MediaReference
 from schemas.plans import Plan, RelayReference
 
+SOON_MS = 3_600_000  # what begins within an hour is fetched before what is kept for alerts to come
 STEP_WORTH_TELLING_MS = 1_000  # smaller corrections of the clock are everyday synchronisation
 
 
@@ -94,7 +95,10 @@ def next_duty_ms(state: DeviceState, *, now: Moment) -> int | None:
         if state.profile.kind is DeviceKind.SENSOR:
             waits.append(state.reading_due_ms - now.uptime_ms)
         if state.shelf.failures and _media_base(state) is not None:
-            retry_ms = media.next_retry_ms(state.shelf, _wanted(state), uptime_ms=now.uptime_ms)
+            needed, reserve = _wanted(state, now=now)
+            # The reserve waits for what is on its way, whose end is a turn of its own.
+            due = needed if state.shelf.fetching else needed + reserve
+            retry_ms = media.next_retry_ms(state.shelf, due, uptime_ms=now.uptime_ms)
             if retry_ms is not None:
                 waits.append(retry_ms)
     waits.extend(each.until_ms - now.uptime_ms for each in state.awaiting.values())
@@ -412,35 +416,48 @@ def _media_base(state: DeviceState) -> str | None:
 
 
 def _fetch(turn: Turn) -> None:
-    """Begin the downloads that are due: what a command waits for first, then in the order of the plan."""
+    """Begin the downloads that are due. What is kept for alerts to come is many files: they come one at a time, so that
+    the next broadcast, or an alert, finds a way free.
+    """
     state = turn.state
     base = _media_base(state)
     if not state.is_connected or base is None:
         return
-    wanted = _wanted(state)
-    if not wanted:
+    needed, reserve = _wanted(state, now=turn.now)
+    if not needed and not reserve:
         return
-    shelf, begun = media.to_fetch(state.shelf, wanted, uptime_ms=turn.now.uptime_ms)
+    uptime_ms = turn.now.uptime_ms
+    shelf, begun = media.to_fetch(state.shelf, needed, uptime_ms=uptime_ms)
+    if reserve:
+        shelf, more = media.to_fetch(shelf, reserve, uptime_ms=uptime_ms, at_once=1)
+        begun += more
     if begun:
         turn.state = replace(state, shelf=shelf)
     turn.effects.extend(effects.Fetch(media=each, url=f"{base.rstrip('/')}/{each.path.lstrip('/')}") for each in begun)
 
 
-def _wanted(state: DeviceState) -> list[MediaReference]:
-    wanted = [*alerts.wanted_media(state), *state.ordered_media]
+def _wanted(state: DeviceState, *, now: Moment) -> tuple[list[MediaReference], list[MediaReference]]:
+    """What is not on flash, by need: alerts in force, commands, the plan and the fallback; and what is kept for alerts to
+    come, which goes before whatever begins later than `SOON_MS` from now.
+    """
+    needed = [*alerts.missing_media(state), *state.ordered_media]
+    reserve = list(alerts.missing_reserve(state))
+    until_ms = now.at_ms + SOON_MS if reserve else None
     stored = state.shelf.stored
+    later: list[MediaReference] = []
     if state.plan is not None:
         missing = {each.sha256: each for each in state.plan.order.media if each.sha256 not in stored}
         if missing:
             # Emissions are sorted by start, so the first mention is the first need.
-            named = (sha256 for each in state.programme.pending for sha256 in (each.media, each.fallback))
-            needs = (missing.pop(sha256, None) for sha256 in named if sha256 is not None)
-            wanted.extend(reference for reference in needs if reference is not None)
-            wanted.extend(missing.values())
+            for emission in state.programme.pending:
+                needs = needed if until_ms is None or emission.starts_at_ms < until_ms else later
+                named = (missing.pop(each, None) for each in (emission.media, emission.fallback) if each is not None)
+                needs.extend(each for each in named if each is not None)
+            later.extend(missing.values())
     fallback = None if state.config is None else state.config.order.fallback
     if fallback is not None and fallback.media.sha256 not in stored:
-        wanted.append(fallback.media)
-    return wanted
+        later.append(fallback.media)
+    return (needed, reserve + later) if reserve else (needed + later, [])
 
 
 # --- heartbeats and readings -----------------------------------------------------------------------------------------

@@ -42,10 +42,10 @@ class Shelf:
 
 
 def to_fetch(
-    shelf: Shelf, wanted: Iterable[MediaReference], *, uptime_ms: int
+    shelf: Shelf, wanted: Iterable[MediaReference], *, uptime_ms: int, at_once: int = FETCHES_AT_ONCE
 ) -> tuple[Shelf, tuple[MediaReference, ...]]:
-    """The downloads to begin now, in the order of `wanted`, within the device's limit."""
-    room = FETCHES_AT_ONCE - len(shelf.fetching)
+    """The downloads to begin now, in the order of `wanted`, while fewer than `at_once` are on their way."""
+    room = at_once - len(shelf.fetching)
     begun: list[MediaReference] = []
     for reference in wanted:
         if len(begun) >= room:

@@ -186,6 +186,44 @@ def test_files_for_alerts_to_come_are_fetched_and_survive_every_plan() -> None:
     assert {each.sha256 for each in FILES} <= set(bench.state.shelf.stored)
 
 
+def test_files_for_alerts_to_come_keep_no_broadcast_waiting() -> None:
+    bench = Bench(delivers=False)
+    bench.ready()
+
+    def fetched() -> list[str]:
+        return [each.url.rpartition("/")[2] for each in bench.told if isinstance(each, effects.Fetch)]
+
+    def arrives(name: str) -> None:
+        bench.feed(inputs.MediaFetched(sha256=a_file(name).sha256, size=1))
+
+    siren, other, news, song = (a_file(name).path.rpartition("/")[2] for name in ("siren", "other", "news", "song"))
+    bench.receive(DownlinkKind.CONFIG, signed(at_home()))
+    assert fetched() == [siren]  # one at a time
+    bench.receive(
+        DownlinkKind.PLAN, signed(a_plan(an_emission(at_ms=T0 + MINUTE), an_emission("song", at_ms=T0 + DAY)))
+    )
+    assert fetched() == [siren, news]
+    arrives("news")
+    assert fetched() == [siren, news]
+    arrives("siren")
+    assert fetched() == [siren, news, other]  # before what begins tomorrow
+    arrives("other")
+    assert fetched() == [siren, news, other, song]
+
+
+def test_the_file_of_an_alert_to_come_that_failed_waits_for_the_one_on_its_way() -> None:
+    bench = Bench(delivers=False)
+    bench.ready()
+    bench.receive(DownlinkKind.CONFIG, signed(at_home()))
+    bench.feed(inputs.MediaFailed(sha256=FILES[0].sha256, detail="HTTP 503"))
+    assert len([each for each in bench.told if isinstance(each, effects.Fetch)]) == 2
+    bench.advance(10 * MINUTE)
+    assert len([each for each in bench.told if isinstance(each, effects.Fetch)]) == 2
+    bench.feed(inputs.MediaFetched(sha256=FILES[1].sha256, size=1))
+    bench.advance(SECOND)
+    assert len([each for each in bench.told if isinstance(each, effects.Fetch)]) == 3
+
+
 def test_an_audible_test_sounds_once_below_the_cap() -> None:
     bench = a_bench()
     bench.hear(an_alert(purpose=Purpose.AUDIBLE_TEST))

@@ -86,8 +86,11 @@ def as_bytes(body: Any) -> bytes:
     return json.dumps(body).encode()
 
 
+PATHS = document(routed())["paths"]
+
+
 def takes_json(method: str, path: str) -> bool:
-    operation = document(routed())["paths"].get(path, {}).get(method.lower(), {})
+    operation = PATHS.get(path, {}).get(method.lower(), {})
     return "application/json" in operation.get("requestBody", {}).get("content", {})
 
 
