@@ -442,7 +442,6 @@ def _wanted(state: DeviceState, *, now: Moment) -> tuple[list[MediaReference], l
     """
     needed = [*alerts.missing_media(state), *state.ordered_media]
     reserve = list(alerts.missing_reserve(state))
-    until_ms = now.at_ms + SOON_MS if reserve else None
     stored = state.shelf.stored
     later: list[MediaReference] = []
     if state.plan is not None:
@@ -450,7 +449,7 @@ def _wanted(state: DeviceState, *, now: Moment) -> tuple[list[MediaReference], l
         if missing:
             # Emissions are sorted by start, so the first mention is the first need.
             for emission in state.programme.pending:
-                needs = needed if until_ms is None or emission.starts_at_ms < until_ms else later
+                needs = needed if emission.starts_at_ms < now.at_ms + SOON_MS else later
                 named = (missing.pop(each, None) for each in (emission.media, emission.fallback) if each is not None)
                 needs.extend(each for each in named if each is not None)
             later.extend(missing.values())
