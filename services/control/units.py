@@ -235,6 +235,10 @@ class UnitTree:
         """The units above `unit_id`, root first, itself not included."""
         return self.path(unit_id)[:-1]
 
+    def with_ancestors(self, unit_ids: Collection[UnitId]) -> frozenset[UnitId]:
+        """These units and those above them: what somebody up there does concerns them too."""
+        return frozenset(unit_ids).union(*map(self.ancestors, unit_ids))
+
     def common(self, unit_ids: Iterable[UnitId]) -> UnitId | None:
         """The lowest unit that covers all of them; None when there is none, or they are in no tree."""
         paths = [path for path in map(self.path, unit_ids) if path]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import Field
 
-from schemas.identifiers import UnitId
 from services.control import account_store
-from services.control.api.context import Caller, Services
+from services.control.api.context import Services
 from services.control.api.fields import Answer
 from services.control.operation_store import Request, RequestState
 from services.control.operations import Kind, Means
@@ -40,12 +39,6 @@ class RequestView(Answer):
     note: str | None
     acknowledged_at: datetime | None
     acknowledged_by: uuid.UUID | None
-
-
-def over_and_under(caller: Caller, units: Collection[UnitId]) -> frozenset[UnitId]:
-    """These units and those above them: what somebody up there did sounds here."""
-    tree = caller.rights.tree
-    return frozenset(units) | {above for each in units for above in tree.ancestors(each)}
 
 
 def means(services: Services, alone: str | None = None) -> Means:

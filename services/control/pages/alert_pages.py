@@ -39,8 +39,7 @@ _DEVICES_SHOWN = 100
 async def alerts_page(request: Request, caller: Seer, services: Parts) -> Response:
     """What is in force on the ground one may see and above it, and what was."""
     rights = caller.rights
-    seen = rights.reach(Permission.SEE_ALERTS)
-    ground = seen | {above for top in rights.units(Permission.SEE_ALERTS) for above in rights.tree.ancestors(top)}
+    ground = rights.tree.with_ancestors(rights.reach(Permission.SEE_ALERTS))
     over = (State.CANCELLED, State.EXPIRED)
     async with services.database.connection() as connection:
         standing = await alert_store.alerts_on(connection, ground, states=(State.IN_FORCE,), limit=_STANDING)

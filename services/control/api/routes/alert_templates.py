@@ -218,8 +218,7 @@ async def list_templates(
         caller.demand(Permission.SEE_ALERTS, UnitId(unit_id), field="unit_id")
         units = frozenset(tree.path(UnitId(unit_id)))
     else:
-        tops = caller.rights.units(Permission.SEE_ALERTS)
-        units = caller.rights.reach(Permission.SEE_ALERTS) | {above for top in tops for above in tree.path(top)}
+        units = tree.with_ancestors(caller.rights.reach(Permission.SEE_ALERTS))
     async with services.database.connection() as connection:
         found = await template_store.templates_of(connection, units)
     return [_view(each) for each in found]

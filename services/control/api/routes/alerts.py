@@ -503,12 +503,11 @@ async def list_alerts(
     limit: Limit = 100,
 ) -> list[AlertView]:
     """Alerts, tests and silences on the ground one may see, and those of units above that touch it; newest first."""
-    rights = caller.rights
-    over = {above for top in rights.units(Permission.SEE_ALERTS) for above in rights.tree.ancestors(top)}
+    ground = caller.rights.tree.with_ancestors(caller.rights.reach(Permission.SEE_ALERTS))
     async with services.database.connection() as connection:
         found = await alert_store.alerts_on(
             connection,
-            rights.reach(Permission.SEE_ALERTS) | over,
+            ground,
             states=state or tuple(State),
             before=(before, AlertId(before_id or uuid.UUID(int=0))) if before is not None else None,
             limit=limit,
@@ -535,12 +534,11 @@ async def get_feed(request: Request, caller: FeedReader, services: Parts) -> Res
 
     Feed readers log in with HTTP Basic: the account's login, and an API token as password.
     """
-    rights = caller.rights
-    over = {above for top in rights.units(Permission.SEE_ALERTS) for above in rights.tree.ancestors(top)}
+    ground = caller.rights.tree.with_ancestors(caller.rights.reach(Permission.SEE_ALERTS))
     async with services.database.connection() as connection:
         found = await alert_store.alerts_on(
             connection,
-            rights.reach(Permission.SEE_ALERTS) | over,
+            ground,
             states=(State.IN_FORCE,),
             purposes=(Purpose.ALERT,),
             limit=_FEED_LENGTH,
@@ -551,7 +549,7 @@ async def get_feed(request: Request, caller: FeedReader, services: Parts) -> Res
             address=str(request.url),
             api=f"{request.base_url}api/v1",
             alerts=[each for each in found if not each.is_over(now=caller.now)],
-            tree=rights.tree,
+            tree=caller.rights.tree,
             now=caller.now,
         )
     )

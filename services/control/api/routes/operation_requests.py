@@ -18,7 +18,7 @@ from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.errors import documented
 from services.control.api.fields import Body, Limit, Note, Sha256Text
-from services.control.api.requests import RequestView, means, over_and_under, request_view, request_views
+from services.control.api.requests import RequestView, means, request_view, request_views
 from services.control.api.step_up import GivenCode
 from services.control.errors import Forbidden
 from services.control.metrics import ControlMetrics
@@ -57,7 +57,7 @@ async def list_requests(
     async with services.database.connection() as connection:
         found = await operation_store.requests_on(
             connection,
-            over_and_under(caller, caller.rights.reach(Permission.SEE_ALERTS)),
+            caller.rights.tree.with_ancestors(caller.rights.reach(Permission.SEE_ALERTS)),
             states=state or (RequestState.WAITING,),
             is_unacknowledged=unacknowledged,
             limit=limit,
@@ -70,7 +70,7 @@ async def get_request(request_id: uuid.UUID, caller: Seer, services: Parts) -> R
     """One of them, with all of what is carried out once it is confirmed."""
     async with services.database.connection() as connection:
         found = await operation_store.request(connection, request_id)
-    if found.unit_id not in over_and_under(caller, caller.rights.reach(Permission.SEE_ALERTS)):
+    if found.unit_id not in caller.rights.tree.with_ancestors(caller.rights.reach(Permission.SEE_ALERTS)):
         raise operation_store.none_such(request_id)
     return await request_view(services, found)
 

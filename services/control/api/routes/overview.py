@@ -16,7 +16,7 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer
-from services.control.api.requests import RequestView, over_and_under, request_views
+from services.control.api.requests import RequestView, request_views
 from services.control.api.views import ProofView, TallyView, proof_view, tally_views
 from services.control.errors import Fault, Invalid
 from services.control.operation_store import RequestState
@@ -91,7 +91,7 @@ async def totals(
         stranded = await fleet_store.silent_replicas(connection)
         alone = await operation_store.requests_on(
             connection,
-            over_and_under(caller, units),
+            caller.rights.tree.with_ancestors(units),
             states=(RequestState.ALONE,),
             is_unacknowledged=True,
             limit=_BROKEN_GLASS_SHOWN,

@@ -19,7 +19,7 @@ from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Limit, Why
-from services.control.api.requests import RequestView, over_and_under
+from services.control.api.requests import RequestView
 from services.control.api.routes.alerts import (
     MAY_WAIT,
     AlertView,
@@ -80,11 +80,11 @@ async def list_proposals(
     limit: Limit = 100,
 ) -> list[ProposalView]:
     """Proposed alerts for the ground one may see, and those of units above that touch it; newest first."""
-    seen = caller.rights.reach(Permission.SEE_ALERTS)
+    ground = caller.rights.tree.with_ancestors(caller.rights.reach(Permission.SEE_ALERTS))
     async with services.database.connection() as connection:
         found = await proposal_store.on_ground(
             connection,
-            over_and_under(caller, seen),
+            ground,
             is_waiting=waiting,
             now=caller.now,
             limit=limit,
@@ -180,7 +180,7 @@ def _by(caller: Caller, note: str = "") -> By:
 
 def _is_seen(proposal: Proposal, caller: Caller) -> bool:
     """Whether it touches ground one may see, or comes from above it."""
-    seen = over_and_under(caller, caller.rights.reach(Permission.SEE_ALERTS))
+    seen = caller.rights.tree.with_ancestors(caller.rights.reach(Permission.SEE_ALERTS))
     return not seen.isdisjoint((*proposal.alert.topics, proposal.alert.draft.unit_id))
 
 

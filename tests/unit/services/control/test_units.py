@@ -21,6 +21,8 @@ def test_a_subtree_is_the_unit_and_everything_below_it() -> None:
 def test_the_way_from_the_root() -> None:
     assert tree().path(unit_id(21)) == tuple(map(unit_id, (1, 20, 21)))
     assert tree().ancestors(unit_id(21)) == tuple(map(unit_id, (1, 20)))
+    assert tree().with_ancestors([unit_id(21), unit_id(20)]) == set(map(unit_id, (1, 20, 21)))
+    assert tree().with_ancestors([]) == frozenset()
     assert [tree().depth(unit_id(n)) for n in (1, 20, 21, 99)] == [0, 1, 2, None]
 
 
