@@ -7,11 +7,10 @@ tables of single cases are in tests/integration; this is their sum.
 
 import asyncio
 import secrets
-import time
 import urllib.request
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,6 +30,7 @@ from services.local import demo, factory
 from services.local.platform import DATABASE, Platform, free_port, platform
 from services.local.province import Province, lay_out, read_units
 from services.shared.clock import utc_now
+from tests.support import waiting
 from tests.support.broker import NOT_AUTHORIZED, MqttClient, NotConnected, connect_device, connect_service, mint
 
 DEADLINE_S = 90.0
@@ -46,11 +46,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not await condition():
-        assert time.monotonic() < deadline, f"gave up waiting until {what}"
-        await asyncio.sleep(0.1)
+until = partial(waiting.until, deadline_s=DEADLINE_S)
 
 
 def now_ms() -> int:

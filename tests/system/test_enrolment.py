@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import urllib.request
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +21,7 @@ from cryptography import x509
 
 from services.local import demo, key_sets
 from services.local.platform import DATABASE, Platform, free_port, platform
+from tests.support import waiting
 from tests.support.https_proxy import https_proxy
 
 DEADLINE_S = 90.0
@@ -33,12 +33,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_S
-    while not (found := await condition()):
-        assert time.monotonic() < deadline, f"gave up waiting until {what}"
-        await asyncio.sleep(0.1)
-    return found
+until = partial(waiting.until, deadline_s=DEADLINE_S)
 
 
 async def status_of(port: int) -> dict[str, Any]:

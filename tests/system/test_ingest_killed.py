@@ -1,11 +1,9 @@
 """Ingest is killed while a province broadcasts: no event is lost and none is stored twice (promise 2)."""
 
-import asyncio
 import json
-import time
 import urllib.request
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from services.local import demo, factory
 from services.local.platform import DATABASE, Platform, free_port, platform
 from services.local.province import lay_out, read_units
 from services.shared.clock import utc_now
+from tests.support import waiting
 
 KILLS = 4
 DEADLINE_S = 120.0
@@ -24,11 +23,7 @@ DEADLINE_S = 120.0
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not await condition():
-        assert time.monotonic() < deadline, f"gave up waiting until {what}"
-        await asyncio.sleep(0.1)
+until = partial(waiting.until, deadline_s=DEADLINE_S)
 
 
 def fleet_report(port: int) -> dict[str, Any]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +23,7 @@ from services.local import demo, installation, installation_verbs
 from services.local.office import desk
 from services.local.platform import DATABASE, free_port, platform
 from services.shared.clock import utc_now
+from tests.support import waiting
 
 DEADLINE_S = 120.0
 BOARD = "bang-01"
@@ -33,12 +33,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_S
-    while not (found := await condition()):
-        assert time.monotonic() < deadline, f"gave up waiting until {what}"
-        await asyncio.sleep(0.1)
-    return found
+until = partial(waiting.until, deadline_s=DEADLINE_S)
 
 
 async def told(database: Connection, kind: str) -> list[dict[str, Any]]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from services.local.office import Desk
 from services.local.platform import Platform, free_port, platform
 from services.local.province import Province, lay_out, read_units
 from services.shared.clock import utc_now
+from tests.support import waiting
 from tests.support.streams import RATE, Programme, Station, a_station, file_of, melody
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -42,12 +42,7 @@ RELAYS = {
 }
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE_S
-    while not (found := await condition()):
-        assert time.monotonic() < deadline, f"gave up waiting until {what}"
-        await asyncio.sleep(0.1)
-    return found
+until = partial(waiting.until, deadline_s=DEADLINE_S)
 
 
 def a_programme() -> Programme:

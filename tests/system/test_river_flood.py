@@ -5,10 +5,8 @@ Every part is real: MQTT over TLS, ingest, control, the simulated fleet with its
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from services.local.office import Desk, desk
 from services.local.platform import Platform, free_port, platform
 from services.local.province import lay_out, read_units
 from services.shared.clock import utc_now
+from tests.support import waiting
 
 DEADLINE_S = 240.0
 RISE_M = 2.5
@@ -30,13 +29,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 PASSWORD = "nuoc song dang len cao"
 
 
-async def until(look: Callable[[], Awaitable[Any]], what: str) -> Any:
-    """What `look` finds, once it is something."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (found := await look()):
-        assert time.monotonic() < deadline, f"gave up waiting until {what}"
-        await asyncio.sleep(0.1)
-    return found
+until = partial(waiting.until, deadline_s=DEADLINE_S)
 
 
 async def an_operator(site: Platform, unit_id: str) -> None:
