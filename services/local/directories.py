@@ -55,9 +55,9 @@ def is_reachable(path: Path, uid: int, gid: int) -> bool:
 
 
 @contextmanager
-def temporary_directory(prefix: str = "loa-") -> Iterator[Path]:
+def temporary_directory(prefix: str = "loa-", *, within: Path | None = None) -> Iterator[Path]:
     """A new folder that is removed at the end; for root it is passable, otherwise private."""
-    path = Path(tempfile.mkdtemp(prefix=prefix))
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
     try:
         if os.geteuid() == 0:
             path.chmod(PASSABLE)

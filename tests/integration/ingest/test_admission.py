@@ -51,8 +51,12 @@ async def test_honest_messages_of_all_kinds_are_stored(bench: Bench) -> None:
         await send(gateway, f"loa/v1/{GATEWAY}/up/heartbeat/{BEHIND}", codec.encode(a_sensor_heartbeat()))
         await send(gateway, f"loa/v1/{GATEWAY}/up/reading/{BEHIND}", codec.encode(a_reading()))
 
+        # Classes of messages are written side by side: none says that the others are there.
         (totals,) = await bench.eventually(
-            "SELECT * FROM telemetry.totals", lambda rows: rows[0]["readings_stored"] == 2
+            "SELECT * FROM telemetry.totals",
+            lambda rows: (
+                rows[0]["readings_stored"] == 2 and rows[0]["events_stored"] and rows[0]["heartbeats_stored"] == 2
+            ),
         )
         (state,) = await bench.eventually(
             "SELECT * FROM telemetry.fleet_states WHERE device_no = $1 AND online", bool, bench.numbers[CLUSTER]
