@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,6 +46,14 @@ SELECT d.device_no, d.device_id, d.kind, d.unit_id, d.name, d.volume_percent AS 
          ON s.playing_source = 'emission' AND item.broadcast_id = s.playing_id AND item.item = s.playing_item
   LEFT JOIN control.bulletins playing ON playing.bulletin_id = item.bulletin_id
   LEFT JOIN control.broadcasts broadcast ON s.playing_source = 'emission' AND broadcast.broadcast_id = s.playing_id
+"""  # noqa: S608 - made of constants
+
+_ONLINE_AMONG = f"""
+SELECT count(*)
+  FROM control.devices d
+  JOIN telemetry.fleet_states s USING (device_no)
+ WHERE d.device_no = ANY ($2)
+   AND {_LIVENESS} = 'online'
 """  # noqa: S608 - made of constants
 
 _COUNTS = f"""
@@ -184,6 +192,12 @@ async def counts(connection: Connection, unit_ids: Iterable[UnitId], *, now: dat
     """Devices in service of the units by unit, kind and liveness."""
     rows = await connection.fetch(_COUNTS, now, list(unit_ids))
     return tuple(Count(**dict(row)) for row in rows)
+
+
+async def online_among(connection: Connection, device_nos: Collection[DeviceNo], *, now: datetime) -> int:
+    """How many of these devices are online."""
+    found: int = await connection.fetchval(_ONLINE_AMONG, now, list(device_nos))
+    return found
 
 
 async def telemetry_totals(connection: Connection) -> TelemetryTotals:

@@ -52,6 +52,7 @@ from services.control.pages import (
     broadcast_pages,
     making_pages,
     pages,
+    proposal_pages,
     quarantine_pages,
     release_pages,
     second_person_pages,
@@ -102,9 +103,10 @@ _PAGES = (
     why_pages.router,
     broadcast_pages.router,
     making_pages.router,
-    # Before the page of one alert: new and silence are no ids.
+    # Before the page of one alert: new, silence and proposals are no ids.
     release_pages.router,
     second_person_pages.router,
+    proposal_pages.router,
     alert_pages.router,
     account_pages.router,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.control.catalogue.account_texts import ACCOUNT
 from services.control.catalogue.alert_page_texts import ALERT_PAGES
 from services.control.catalogue.making_texts import MAKING
+from services.control.catalogue.proposal_texts import PROPOSAL_PAGES
 from services.control.catalogue.quarantine_texts import QUARANTINE
 from services.control.catalogue.schedule_texts import SCHEDULING
 from services.control.catalogue.sheet_texts import SHEETS
@@ -276,6 +277,7 @@ PAGES: dict[str, tuple[str, str]] = {
     **SCHEDULING,
     **MAKING,
     # --- emergencies
+    **PROPOSAL_PAGES,
     **ALERT_PAGES,
     # --- one's own account
     **ACCOUNT,

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from schemas.identifiers import UnitId
 from services.control import alerts, operation_store, policies, policy_store
-from services.control.alerting import alert_store
+from services.control.alerting import alert_store, proposal_store
 from services.control.alerting.model import Alert, State
 from services.control.alerting.reach import REASONS
 from services.control.api.access import Scope, requires
@@ -20,6 +20,7 @@ from services.control.api.fields import uuid_of
 from services.control.api.routes import alerts as alert_routes
 from services.control.errors import Refusal
 from services.control.operation_store import RequestState
+from services.control.pages.emergencies import is_mendable
 from services.control.pages.forms import Sent, form_of, given, only, returned
 from services.control.pages.lookups import code_asked
 from services.control.pages.pages import page, wording_of
@@ -50,6 +51,9 @@ async def alerts_page(request: Request, caller: Seer, services: Parts) -> Respon
         alone = await operation_store.requests_on(
             connection, ground, states=(RequestState.ALONE,), is_unacknowledged=True, limit=_REQUESTS_SHOWN
         )
+        proposed = await proposal_store.waiting(
+            connection, ground, patience=services.sensing.proposal_patience, now=caller.now
+        )
     return page(
         request,
         services,
@@ -57,9 +61,11 @@ async def alerts_page(request: Request, caller: Seer, services: Parts) -> Respon
         caller=caller,
         units=rights.tree,
         standing=sorted(standing, key=lambda each: (-each.draft.severity.number, -each.issued_at.timestamp())),
-        past=past,
+        # What was proposed and never said has a page of its own.
+        past=[each for each in past if each.version],
         waiting=[each for each in waiting if caller.now < each.expires_at],
         alone=alone,
+        proposals=sum(each.proposals for each in proposed),
         may_release=rights.may_anywhere(Permission.RELEASE_ALERTS),
         may_silence=rights.may_anywhere(Permission.SILENCE_DEVICES),
     )
@@ -89,6 +95,8 @@ async def alert_page(
     )
     async with services.database.connection() as connection:
         alert = await alert_store.alert(connection, alert_id)
+    if alert.state is State.PROPOSED:
+        return RedirectResponse(f"/alerts/proposals/{alert_id}", status_code=HTTPStatus.SEE_OTHER)
     return page(
         request,
         services,
@@ -176,15 +184,6 @@ async def end(alert_id: uuid.UUID, request: Request, caller: Releaser, services:
         sent = Sent(about="end", form=form, back=back)
         return await _end_page(alert_id, unit_id, request, caller, services, sent=sent)
     return RedirectResponse(f"/alerts/{alert_id}", status_code=HTTPStatus.SEE_OTHER)
-
-
-# What nobody can mend on the page where it happened.
-_FINAL = frozenset({"not_permitted", "not_permitted_here", "alert_from_above", "alert_not_here", "alert_over"})
-
-
-def is_mendable(error: Refusal) -> bool:
-    """Whether a form of an emergency is given back for this, and not put aside."""
-    return error.code not in _FINAL and not error.code.endswith("_not_found")
 
 
 async def _end_page(

@@ -7,34 +7,31 @@ carries what was shown (the version of the template, the ground), and a key, so 
 from __future__ import annotations
 
 import uuid
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from starlette.datastructures import FormData
 
 from schemas.alerts import Purpose
 from schemas.identifiers import UnitId
-from services.control import alerts, fleet_store, idempotency, policy_store
+from services.control import alerts
 from services.control.alerting import alert_store, template_store
 from services.control.alerting.template import Template
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts, Services
-from services.control.api.fields import Body, Reason
 from services.control.api.requests import RequestView
 from services.control.api.routes import alerts as alert_routes
 from services.control.api.routes.alerts import AlertView
-from services.control.errors import Conflict, Fault, Invalid, NotFound, Refusal
-from services.control.pages.alert_pages import is_mendable
-from services.control.pages.forms import Sent, all_given, checked, form_of, given, returned
+from services.control.errors import Conflict, Fault, Invalid, NotFound
+from services.control.pages.emergencies import aim_of_units, alone_of, asks_second, key_of, once
+from services.control.pages.forms import Sent, all_given, checked, form_of, given
 from services.control.pages.lookups import code_asked
-from services.control.pages.pages import page, wording_of
+from services.control.pages.pages import page
 from services.control.permissions import Permission
-from services.control.planning.policies import Danger, Policies
+from services.control.planning.policies import Danger
 from services.control.versions import etag
 
 router = APIRouter(include_in_schema=False)
@@ -45,23 +42,6 @@ SomeSilencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.ANYW
 Silencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.BODY)]
 
 _GO = "go"
-_PLACES = {"code": "code", "reason": "reason", "alone": "alone", "note": "note"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aim:
-    """Whom it is for: the unit that speaks, and the units it names on its own ground."""
-
-    unit_id: UnitId
-    units: tuple[UnitId, ...]
-    clusters: int
-    boards: int
-    online: int
-
-    @property
-    def devices(self) -> int:
-        """Everything that sounds or shows there."""
-        return self.clusters + self.boards
 
 
 # --- an alert from a template ----------------------------------------------------------------------------------------
@@ -122,14 +102,14 @@ async def issue(request: Request, caller: Releaser, services: Parts, metrics: Me
         }
         body = checked(alert_routes.AlertBody, wanted)
         return await alert_routes.issue_alert(
-            body, caller, Response(), services, metrics, second_factor=code, break_glass=_alone(form)
+            body, caller, Response(), services, metrics, second_factor=code, break_glass=alone_of(form)
         )
 
     async def again(sent: Sent) -> Response:
         return await _review(unit_id, template, units, request, caller, services, sent=sent)
 
     asked = ["alert", str(template.template_id), template.version, str(unit_id), sorted(map(str, units))]
-    return await _once(form, asked, say, again, request, caller, services)
+    return await once(form, asked, say, again, request, caller, services)
 
 
 async def _review(
@@ -145,6 +125,7 @@ async def _review(
     """What is going to be said to whom, with the button."""
     for each in units:
         caller.demand(Permission.RELEASE_ALERTS, each, field="unit")
+    aim = await aim_of_units(unit_id, units, caller, services)
     return page(
         request,
         services,
@@ -152,12 +133,12 @@ async def _review(
         caller=caller,
         http_status=HTTPStatus.OK if sent is None else sent.back.status,
         units=caller.rights.tree,
-        aim=await _aim(unit_id, units, caller, services),
+        aim=aim,
         prepared=template,
         until=caller.now + template.validity,
         code=await code_asked(services, caller),
-        key=_key(sent),
-        asks_second=await _asks_second(unit_id, units, Danger.ALERTS, caller, services),
+        key=key_of(sent),
+        asks_second=await asks_second(aim, Danger.ALERTS, caller, services),
         sent=sent,
     )
 
@@ -192,6 +173,7 @@ async def silence(request: Request, caller: Silencer, services: Parts, metrics: 
     async def again(sent: Sent | None) -> Response:
         for each in units:
             caller.demand(Permission.SILENCE_DEVICES, each, field="unit")
+        aim = await aim_of_units(unit_id, units, caller, services)
         return page(
             request,
             services,
@@ -199,11 +181,11 @@ async def silence(request: Request, caller: Silencer, services: Parts, metrics: 
             caller=caller,
             http_status=HTTPStatus.OK if sent is None else sent.back.status,
             units=caller.rights.tree,
-            aim=await _aim(unit_id, units, caller, services),
+            aim=aim,
             reason=values.get("reason", ""),
             code=await code_asked(services, caller),
-            key=_key(sent),
-            asks_second=await _asks_second(unit_id, units, Danger.SILENCES, caller, services),
+            key=key_of(sent),
+            asks_second=await asks_second(aim, Danger.SILENCES, caller, services),
             sent=sent,
         )
 
@@ -218,11 +200,11 @@ async def silence(request: Request, caller: Silencer, services: Parts, metrics: 
         }
         body = checked(alert_routes.SilenceBody, wanted)
         return await alert_routes.silence(
-            body, caller, Response(), services, metrics, second_factor=code, break_glass=_alone(form)
+            body, caller, Response(), services, metrics, second_factor=code, break_glass=alone_of(form)
         )
 
     asked = ["silence", str(unit_id), sorted(map(str, units)), values.get("reason")]
-    return await _once(form, asked, order, again, request, caller, services)
+    return await once(form, asked, order, again, request, caller, services)
 
 
 @router.get("/alerts/{alert_id}/release", response_class=HTMLResponse)
@@ -254,14 +236,14 @@ async def release(
             metrics,
             if_match=version,
             second_factor=code,
-            break_glass=_alone(form),
+            break_glass=alone_of(form),
         )
 
     async def again(sent: Sent) -> Response:
         return await _release_page(alert_id, request, caller, services, sent=sent)
 
     asked = ["release", str(alert_id), values.get("version"), sorted(units)]
-    return await _once(form, asked, let_go, again, request, caller, services)
+    return await once(form, asked, let_go, again, request, caller, services)
 
 
 async def _release_page(
@@ -280,6 +262,7 @@ async def _release_page(
         for each in dict.fromkeys(below for unit in wish.units for below in tree.subtree(unit))
         if tree.stands(each) and each not in let_go
     ]
+    aim = await aim_of_units(silence.draft.unit_id, wish.units, caller, services)
     return page(
         request,
         services,
@@ -293,8 +276,8 @@ async def _release_page(
         ground=ground,
         released=wish.except_units,
         code=await code_asked(services, caller),
-        key=_key(sent),
-        asks_second=await _asks_second(silence.draft.unit_id, wish.units, Danger.SILENCES, caller, services),
+        key=key_of(sent),
+        asks_second=await asks_second(aim, Danger.SILENCES, caller, services),
         sent=sent,
     )
 
@@ -344,78 +327,3 @@ def _units(form: FormData, unit_id: UnitId) -> tuple[UnitId, ...]:
     ticked = (_uuid({"where": each}, "where") for each in all_given(form, "where"))
     found = tuple(dict.fromkeys(UnitId(each) for each in ticked if each is not None))
     return found if found and not form.get("whole") else (unit_id,)
-
-
-async def _aim(unit_id: UnitId, units: tuple[UnitId, ...], caller: Caller, services: Services) -> Aim:
-    ground = {below for unit in units for below in caller.rights.tree.subtree(unit)}
-    async with services.database.connection() as connection:
-        counts = await fleet_store.counts(connection, ground, now=caller.now)
-    kinds: Counter[str] = Counter()
-    for each in counts:
-        kinds[each.kind] += each.devices
-    heard = sum(each.devices for each in counts if each.liveness == "online" and each.kind in ("cluster", "board"))
-    return Aim(unit_id=unit_id, units=units, clusters=kinds["cluster"], boards=kinds["board"], online=heard)
-
-
-def _key(sent: Sent | None) -> str:
-    return sent.typed("key") if sent is not None else str(uuid.uuid4())
-
-
-class _Alone(Body):
-    """Why somebody does not wait for a second person, as the API takes it."""
-
-    alone: Reason | None = None
-
-
-def _alone(form: FormData) -> str | None:
-    """Why somebody does not wait for a second person. Raises `Invalid`."""
-    return checked(_Alone, given(form, "alone")).alone
-
-
-async def _asks_second(
-    unit_id: UnitId, units: Sequence[UnitId], danger: Danger, caller: Caller, services: Services
-) -> bool:
-    """Whether policy asks for a second person for as many devices as there are."""
-    tree = caller.rights.tree
-    async with services.database.connection() as connection:
-        stated = await policy_store.policies_of(connection, tree.path(unit_id))
-    found = Policies(stated).at(unit_id, tree).second_person_from(danger)
-    return found is not None and (await _aim(unit_id, tuple(units), caller, services)).devices >= found[0]
-
-
-async def _once(
-    form: FormData,
-    asked: Any,
-    carry_out: Callable[[str | None], Awaitable[AlertView | RequestView]],
-    again: Callable[[Sent], Awaitable[Response]],
-    request: Request,
-    caller: Caller,
-    services: Services,
-) -> Response:
-    """Carry it out once, however often the form is sent; or give the form back with what is wrong."""
-    values = given(form, "key", "code")
-    try:
-        key = idempotency.key_of(
-            values.get("key", "-")[:64], account_id=caller.actor.account_id, operation="page", body=asked
-        )
-        async with services.database.transaction() as connection:
-
-            async def do() -> str:
-                return _address(await carry_out(values.get("code")))
-
-            # Its own transaction holds the key and nothing else: what is said has been said, whatever becomes of this.
-            address, _ = await idempotency.once(connection, key, do, now=caller.now)
-    except Refusal as error:
-        if not is_mendable(error):
-            raise
-        language = wording_of(request, services).language
-        back = returned(error, language, place_of=lambda field: _PLACES.get(field, ""))
-        return await again(Sent(about="go", form=form, back=back))
-    return RedirectResponse(str(address), status_code=HTTPStatus.SEE_OTHER)
-
-
-def _address(answer: AlertView | RequestView) -> str:
-    """Where one sees what became of it: the alert, or what waits for a second person."""
-    if isinstance(answer, RequestView):
-        return f"/alerts/requests/{answer.request_id}"
-    return f"/alerts/{answer.alert_id}"

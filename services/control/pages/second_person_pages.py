@@ -20,7 +20,7 @@ from services.control.api.routes import operation_requests as request_routes
 from services.control.errors import Fault, Invalid, Refusal
 from services.control.operation_store import RequestState
 from services.control.operations import Kind
-from services.control.pages.alert_pages import is_mendable
+from services.control.pages.emergencies import is_mendable
 from services.control.pages.forms import Sent, checked, form_of, given, only, returned
 from services.control.pages.lookups import code_asked
 from services.control.pages.pages import page, wording_of

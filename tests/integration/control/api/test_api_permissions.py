@@ -217,6 +217,9 @@ MAY: dict[str, set[Role]] = {
     "POST /alerts/silence": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /alerts/requests/{request_id}": SEEING,
     "POST /alerts/requests/{request_id}": {Role.OPERATOR},
+    "GET /alerts/proposals": SEEING,
+    "GET /alerts/proposals/{alert_id}": SEEING,
+    "POST /alerts/proposals/{alert_id}": {Role.OPERATOR},
     "GET /alerts/{alert_id}": SEEING,
     "GET /alerts/{alert_id}/end": {Role.OPERATOR},
     "POST /alerts/{alert_id}/end": {Role.OPERATOR},
@@ -261,6 +264,7 @@ EVERYWHERE = {
     "GET /api/v1/audit",
     "GET /approvals",
     "GET /alerts",
+    "GET /alerts/proposals",
     "GET /alerts/new",
     "GET /alerts/silence",
 }
@@ -274,6 +278,7 @@ WHERE_IT_SOUNDS = {
     "GET /api/v1/operation-requests/{request_id}",
     "GET /alerts/requests/{request_id}",
     "GET /alerts/{alert_id}",
+    "GET /alerts/proposals/{alert_id}",
 }
 # Who may do it somewhere and tries it elsewhere is on record as well (S-08).
 REFUSALS_ON_RECORD = {
@@ -282,6 +287,7 @@ REFUSALS_ON_RECORD = {
     "POST /alerts/requests/{request_id}",
     "POST /alerts/{alert_id}/end",
     "POST /alerts/{alert_id}/release",
+    "POST /alerts/proposals/{alert_id}",
     "POST /api/v1/alerts",
     "POST /api/v1/alerts/{alert_id}/update",
     "POST /api/v1/alerts/{alert_id}/cancel",
@@ -1140,6 +1146,18 @@ async def _(api: Api, unit: str) -> Ask:
 fixed("GET", "/alerts")
 fixed("GET", "/alerts/new")
 fixed("GET", "/alerts/silence")
+fixed("GET", "/alerts/proposals")
+
+
+@example("GET", "/alerts/proposals/{alert_id}")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/alerts/proposals/{await lay_proposal(api, unit)}")
+
+
+@example("POST", "/alerts/proposals/{alert_id}")
+async def _(api: Api, unit: str) -> Ask:
+    form = {"do": "refuse", "version": "1", "reason": "Cảm biến hỏng"}
+    return Ask(f"/alerts/proposals/{await lay_proposal(api, unit)}", {"data": form}, 303)
 
 
 @example("POST", "/alerts/new")

@@ -1,0 +1,51 @@
+"""Texts of the pages of proposed alerts, (Vietnamese, English), by key."""
+
+from __future__ import annotations
+
+PROPOSAL_PAGES: dict[str, tuple[str, str]] = {
+    "proposals.title": ("Đề xuất cảnh báo", "Proposed alerts"),
+    "proposals.about": (
+        "Chưa phát: do quy tắc cảm biến hoặc nguồn CAP đề xuất, chờ người có quyền quyết định.",
+        "Nothing of these has sounded: a sensor rule or a CAP sender proposes, somebody who may decides.",
+    ),
+    "proposals.link": ("Đề xuất cảnh báo ({count})", "Proposed alerts ({count})"),
+    "proposals.waiting": ("Chờ quyết định", "Waiting"),
+    "proposals.none_waiting": ("Không có đề xuất nào đang chờ.", "No proposal waits."),
+    "proposals.none_decided": ("Chưa có đề xuất nào.", "There was none."),
+    "proposals.by": ("Ai đề xuất", "Proposed by"),
+    "proposals.since": ("đề xuất {ago}, chờ đến {time}", "proposed {ago}, until {time}"),
+    "proposal.title": ("Đề xuất cảnh báo", "A proposed alert"),
+    "proposal.of": ("Đề xuất: {headline}", "Proposed: {headline}"),
+    "proposal.by_rule": ("Quy tắc cảm biến “{name}”", "Sensor rule “{name}”"),
+    "proposal.why": ("Vì sao đề xuất", "Why it is proposed"),
+    "proposal.since": ("Vượt ngưỡng từ", "Beyond it since"),
+    "proposal.more_sensors": ("và {count} cảm biến khác", "and {count} more sensors"),
+    "proposal.over_since": (
+        "Báo động đã hết lúc {time}: số đo đã trở lại dưới mức nguy hiểm.",
+        "The alarm ended {time}: readings are back on the safe side.",
+    ),
+    "proposal.would_sound": ("Sẽ phát", "What would sound"),
+    "proposal.why_not": ("Vì sao không phát", "Why not"),
+    "proposal.refuse": ("Không phát", "Do not issue it"),
+    "proposal.not_yours": (
+        "Cần người có quyền phát cảnh báo trên toàn bộ địa bàn này quyết định.",
+        "Somebody who may issue alerts on all of this ground has to decide.",
+    ),
+    "proposal.was": ("Được đề xuất, xem lý do", "It was proposed: see why"),
+    "proposal_outcome.released": ("Đã phát", "Issued"),
+    "proposal_outcome.refused": ("Không phát", "Refused"),
+    "proposal_outcome.expired": ("Không ai quyết định kịp", "Nobody decided in time"),
+    "proposal_outcome.withdrawn": ("Bên đề xuất đã rút", "Taken back"),
+    "proposal_fact.sender": ("Nguồn gửi", "Sender"),
+    "proposal_fact.identifier": ("Số hiệu", "Identifier"),
+    "proposal_fact.sent": ("Gửi lúc", "Sent"),
+    "origin.console": ("Người phát", "A person"),
+    "origin.cap": ("Thông điệp CAP", "A CAP message"),
+    "origin.rule": ("Quy tắc cảm biến", "A sensor rule"),
+    "origin.schedule": ("Lịch kiểm tra", "The calendar of tests"),
+    "threshold.above": ("{quantity} từ {value} trở lên", "{quantity} at {value} or above"),
+    "threshold.below": ("{quantity} từ {value} trở xuống", "{quantity} at {value} or below"),
+    "ucum.Cel": ("°C", "°C"),
+    "ucum.ug/m3": ("µg/m³", "µg/m³"),
+    "ucum.dB[SPL]": ("dB", "dB"),
+}
