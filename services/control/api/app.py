@@ -50,6 +50,7 @@ from services.control.pages import (
     alert_pages,
     approval_pages,
     broadcast_pages,
+    change_pages,
     making_pages,
     pages,
     proposal_pages,
@@ -107,6 +108,7 @@ _PAGES = (
     release_pages.router,
     second_person_pages.router,
     proposal_pages.router,
+    change_pages.router,
     alert_pages.router,
     account_pages.router,
 )

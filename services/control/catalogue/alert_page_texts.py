@@ -112,6 +112,33 @@ ALERT_PAGES: dict[str, tuple[str, str]] = {
         "Lý do làm một mình (mọi người phía trên và dưới đều được báo)",
         "Why you do it alone (everybody above and below is told)",
     ),
+    # --- changing one
+    "change.title": ("Sửa cảnh báo", "Change the alert"),
+    "change.of": ("Sửa: {headline}", "Change: {headline}"),
+    "change.about": (
+        "Thiết bị phát nội dung mới thay nội dung cũ, kể cả nơi đã dừng bản trước. Nơi phát không đổi.",
+        "Devices say the new words in place of the old ones, also where the version before was stopped. The ground stays.",
+    ),
+    "language.vi": ("Tiếng Việt", "Vietnamese"),
+    "language.en": ("Tiếng Anh", "English"),
+    "change.headline": ("Tiêu đề", "Headline"),
+    "change.description": ("Diễn biến", "What happens"),
+    "change.instruction": ("Việc người dân cần làm", "What people shall do"),
+    "change.board_text": ("Chữ trên bảng tin", "Text of boards"),
+    "change.sound": ("Âm thanh", "Sound"),
+    "change.sound_same": ("Giữ âm thanh đang phát", "The sound there is"),
+    "change.sound_same_about": (
+        "Lời đọc trong âm thanh không đổi theo chữ: nghe lại trước khi chọn.",
+        "What is spoken in it does not follow the text: listen before you choose.",
+    ),
+    "change.sound_tone": ("Chỉ phát tín hiệu báo động, không lời đọc", "The warning tone only, no words"),
+    "change.not_yet": (
+        "Chưa đổi. Kiểm tra rồi bấm nút đỏ.",
+        "Nothing is changed yet. Check it, then press the red button.",
+    ),
+    "change.go": ("PHÁT BẢN MỚI tới {devices} thiết bị", "SAY THIS NOW to {devices} devices"),
+    "change.mend": ("Sửa tiếp", "Change it once more"),
+    "change.leave": ("Không đổi", "Leave it as it is"),
     # --- silence
     "silence.title": ("Tắt tiếng khẩn cấp", "Silence devices"),
     "silence.about": (

@@ -542,8 +542,8 @@ PROBLEMS: dict[str, Parts] = {
     "version_mismatch": _problem(
         ("Có người khác vừa sửa", "Somebody else has changed it"),
         (
-            "Phiên bản hiện tại là {present}, phiên bản gửi lên là {given}. So sánh “present” và “given” rồi gửi lại.",
-            "The present version is {present}, yours was {given}. Compare “present” and “given”, then send again.",
+            "Phiên bản hiện tại là {present}, phiên bản gửi lên là {given}. Xem bản hiện tại rồi gửi lại.",
+            "The present version is {present}, yours was {given}. Look at what stands now, then send again.",
         ),
     ),
     "version_required": _problem(

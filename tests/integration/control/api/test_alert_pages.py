@@ -59,7 +59,7 @@ async def send(api: Api, path: str, html: str, **form: Any) -> Any:
     """The form of a page with what it carries, and what is typed into it besides."""
     carried: dict[str, Any] = {
         name: unescape(hidden(html, name))
-        for name in ("csrf_token", "key", "unit", "template", "template_version", "version")
+        for name in ("csrf_token", "key", "unit", "template", "template_version", "version", "digest")
         if f'name="{name}" value="' in html
     }
     if "where" not in form and 'type="hidden" name="where"' in html:

@@ -20,6 +20,7 @@ from services.control.api.app import routed
 from services.control.permissions import Role
 from tests.support.control_api import (
     TREE,
+    ZONE,
     Api,
     add_awaiting_broadcast,
     add_broadcast,
@@ -221,6 +222,8 @@ MAY: dict[str, set[Role]] = {
     "GET /alerts/proposals/{alert_id}": SEEING,
     "POST /alerts/proposals/{alert_id}": {Role.OPERATOR},
     "GET /alerts/{alert_id}": SEEING,
+    "GET /alerts/{alert_id}/change": {Role.OPERATOR},
+    "POST /alerts/{alert_id}/change": {Role.OPERATOR},
     "GET /alerts/{alert_id}/end": {Role.OPERATOR},
     "POST /alerts/{alert_id}/end": {Role.OPERATOR},
     "GET /alerts/{alert_id}/release": {Role.OPERATOR, Role.ADMINISTRATOR},
@@ -285,6 +288,7 @@ REFUSALS_ON_RECORD = {
     "POST /alerts/new",
     "POST /alerts/silence",
     "POST /alerts/requests/{request_id}",
+    "POST /alerts/{alert_id}/change",
     "POST /alerts/{alert_id}/end",
     "POST /alerts/{alert_id}/release",
     "POST /alerts/proposals/{alert_id}",
@@ -1192,6 +1196,18 @@ async def _alert_page(api: Api, unit: str, suffix: str = "") -> str:
 @example("GET", "/alerts/{alert_id}")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(await _alert_page(api, unit))
+
+
+@example("GET", "/alerts/{alert_id}/change")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _alert_page(api, unit, "/change"))
+
+
+@example("POST", "/alerts/{alert_id}/change")
+async def _(api: Api, unit: str) -> Ask:
+    form = {"do": "go", "version": "1", "headline": "Lũ lớn", "severity": "extreme", "key": uuid.uuid4().hex}
+    until = (api.clock.now + timedelta(hours=2)).astimezone(ZONE)
+    return Ask(await _alert_page(api, unit, "/change"), {"data": form | {"until": f"{until:%Y-%m-%dT%H:%M}"}}, 303)
 
 
 @example("GET", "/alerts/{alert_id}/end")

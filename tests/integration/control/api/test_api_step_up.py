@@ -112,6 +112,8 @@ BY_FORM = {
     "POST /alerts/new",
     "POST /alerts/silence",
     "POST /alerts/requests/{request_id}",
+    "POST /alerts/proposals/{alert_id}",
+    "POST /alerts/{alert_id}/change",
     "POST /alerts/{alert_id}/end",
     "POST /alerts/{alert_id}/release",
 }

@@ -74,7 +74,7 @@ async def test_it_is_refused_with_a_reason_and_what_was_typed_stays(api: Api) ->
     assert "Lý do: Cảm biến kẹt rác" in (await get(api, path)).text
     late = await send(api, path, html, do="release")
     assert (late.status_code, await alerts_in(api)) == (409, 0)
-    assert "vừa được người khác thay đổi" in Page(late.text).text
+    assert "Có người khác vừa sửa" in Page(late.text).text
 
 
 async def test_above_a_size_it_waits_for_a_second_person(api: Api) -> None:
