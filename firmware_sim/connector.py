@@ -19,6 +19,7 @@ from firmware_sim.session import REFUSED, Answered, Message, Opened, Session, Se
 
 log = logging.getLogger(__name__)
 
+ANSWERED_WITHIN_S = 3.0  # what the broker may wait for; sooner when there is something else to say
 GOODBYE_S = 2.0  # how long taking leave may take, twice: for what is under way, and for the broker to close
 
 
@@ -59,8 +60,8 @@ class Speaker(Protocol):
     def disconnected(self) -> None:
         """The session is down."""
 
-    def received(self, topic: str, payload: bytes) -> None:
-        """A downlink came; it is acknowledged when this returns."""
+    def received(self, topic: str, payload: bytes) -> bool:
+        """A downlink came; it is acknowledged when this returns. Whether the broker may wait a while for the answer."""
 
 
 class _Link(asyncio.Protocol):
@@ -72,6 +73,7 @@ class _Link(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._flush_handle: asyncio.Handle | None = None
+        self._late_handle: asyncio.TimerHandle | None = None
         self._beat_handle: asyncio.TimerHandle | None = None
         self._has_sent = False
         self._has_received = False
@@ -91,23 +93,27 @@ class _Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._has_received = True
+        may_wait = False
         try:
             for happening in self._session.receive(data):
                 match happening:
                     case Message():
-                        self._speaker.received(happening.topic, happening.payload)
+                        may_wait = self._speaker.received(happening.topic, happening.payload)
                         self._session.acknowledge(happening)
                     case Opened():
                         self._open()
                     case Answered(topic=topic, reason=reason):
                         if reason >= REFUSED:
                             log.warning("publish_refused", extra={"topic": topic, "reason": reason})
-            self.flush_soon()  # after the other devices of this process have read what is there for them
+            if may_wait:
+                self._flush_late()
+            else:
+                self.flush_soon()  # after the other devices of this process have read what is there for them
         except SessionFailed as error:
             self.abort(str(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for handle in (self._flush_handle, self._beat_handle):
+        for handle in (self._flush_handle, self._late_handle, self._beat_handle):
             if handle is not None:
                 handle.cancel()
         self._end("connection closed" if exc is None else str(exc))
@@ -121,6 +127,9 @@ class _Link(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the session has to say; called at most once per turn of the loop."""
         self._flush_handle = None
+        if self._late_handle is not None:
+            self._late_handle.cancel()
+            self._late_handle = None
         if self._transport is not None and not self._transport.is_closing():
             out = self._session.take()
             if out:
@@ -130,6 +139,10 @@ class _Link(asyncio.Protocol):
     def flush_soon(self) -> None:
         if self._flush_handle is None:
             self._flush_handle = self._loop.call_soon(self.flush)
+
+    def _flush_late(self) -> None:
+        if self._late_handle is None:
+            self._late_handle = self._loop.call_later(ANSWERED_WITHIN_S, self.flush)
 
     def abort(self, reason: str) -> None:
         """Cut the line without a word, as a lost uplink does."""

@@ -40,6 +40,7 @@ class Flash:
         self._generations: dict[str, int] = {}
         self.media_folder = folder / _MEDIA
         self.media_folder.mkdir(parents=True, exist_ok=True)
+        self._media_name = str(self.media_folder)
 
     # --- memory ------------------------------------------------------------------------------------------------------
 
@@ -138,7 +139,11 @@ class Flash:
 
     def media_file(self, sha256: bytes) -> Path:
         """Where a verified file lies."""
-        return self.media_folder / sha256.hex()
+        return Path(self.media_name(sha256))
+
+    def media_name(self, sha256: bytes) -> str:
+        """The same as a name, for who is in a hurry."""
+        return f"{self._media_name}/{sha256.hex()}"
 
     def media_part(self, sha256: bytes) -> Path:
         """Where a file lies while it comes in."""

@@ -400,7 +400,7 @@ class Performer:
             token=effect.token,
             medium=_MEDIA[effect.content],
             sha256=effect.media,
-            file=None if effect.media is None else self._flash.media_file(effect.media),
+            file=None if effect.media is None else self._flash.media_name(effect.media),
             position_ms=effect.position_ms,
             speed=self._surroundings.speed,
         )

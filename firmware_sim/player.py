@@ -18,6 +18,7 @@ import asyncio
 import enum
 import io
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Part:
     token: int
     medium: Medium
     sha256: bytes | None
-    file: Path | None
+    file: str | None
     position_ms: int
     speed: float
 
@@ -209,14 +210,14 @@ class Player:
         return sum(1 for showing in self._parts.values() if showing.began is not None)
 
     def prepare(
-        self, sha256: bytes, file: Path, medium: Medium, *, unreadable: Callable[[str], None] | None = None
+        self, sha256: bytes, file: str | Path, medium: Medium, *, unreadable: Callable[[str], None] | None = None
     ) -> None:
         """Begin to decode a file before it is needed, so that its first sample is there when it is.
 
         `unreadable` is told when there is none: a device that knows that in time cuts nothing for such a file.
         """
         if sha256 not in self._decodings:
-            self._decodings[sha256] = Decoding(file, medium)
+            self._decodings[sha256] = Decoding(Path(file), medium)
             self._waiting[sha256] = []
             self._decode(sha256)
         if unreadable is not None:
@@ -245,7 +246,7 @@ class Player:
             return
         assert part.sha256 is not None
         assert part.file is not None
-        if not part.file.is_file():
+        if not os.path.isfile(part.file):  # noqa: PTH113 - a path object costs more than the question
             stage.broke(part.token, Figures(sounded_ms=0), "the file is gone")
             return
         self.prepare(part.sha256, part.file, part.medium)

@@ -285,23 +285,26 @@ class Steward:
         for performer in self.performers:
             performer.feed(inputs.Disconnected())
 
-    def received(self, topic: str, payload: bytes) -> None:
-        """Hand a downlink to the device it names. Keys for the gateway hold for everybody it speaks for."""
+    def received(self, topic: str, payload: bytes) -> bool:
+        """Hand a downlink to the device it names. Keys for the gateway hold for everybody it speaks for.
+
+        The broker may wait for the answer to an alert: it has thousands of others to tell first.
+        """
         self._workshop.tally["downlinks"] += 1
         try:
             parsed = _parsed(topic)
         except InvalidTopic:
             self._workshop.tally["downlinks_astray"] += 1
-            return
+            return False
         if isinstance(parsed, AreaAlert):
             if self._workshop.trace is not None and payload:
                 self._workshop.trace.came(self.station.profile.id, parsed.alert)
             self._alerted(parsed, payload)
-            return
+            return True
         performer = self._performers.get(parsed.device) if isinstance(parsed, Downlink) else None
         if performer is None or not isinstance(parsed, Downlink):
             self._workshop.tally["downlinks_astray"] += 1
-            return
+            return False
         for fate in faults.disturb((payload,), self._workshop.downlink_faults, self._draws):
             match fate:
                 case faults.Later(delay_ms=0):
@@ -311,6 +314,7 @@ class Steward:
                 case faults.BreakLink():
                     self._workshop.tally["links_broken"] += 1
                     self._workshop.loop.call_soon(self.sever)
+        return False
 
     def _alerted(self, topic: AreaAlert, payload: bytes) -> None:
         """Hand what came on the topic of an area to every device here that lies in it."""

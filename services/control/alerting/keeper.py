@@ -44,6 +44,9 @@ BATCH = 2_000
 COUNT_EVERY = timedelta(seconds=15)
 # Of those, monitoring is told: what waits may yet come, and where it was stopped it is not wanted.
 UNREACHED = tuple(reason for reason in REASONS if reason not in ("reached", "reached_late", "waiting", "stopped_here"))
+# The first second of a version belongs to its way to the devices: looking up thousands of them takes the processors that
+# database, broker and lane need then.
+LOOK_UP_AFTER = timedelta(seconds=1)
 LOOK_UP_EVERY = timedelta(minutes=1)  # devices come, move and go while an alert holds
 TURN_EVERY = timedelta(seconds=1)
 LOOK_AT_KEYS_EVERY = timedelta(minutes=1)  # another process may still sign with a key that this one has seen withdrawn
@@ -64,7 +67,14 @@ async def run_alert_keeper(
     wake_alerts: Callable[[], None],
 ) -> None:
     """Look up, follow and expire until cancelled."""
-    keeper = AlertKeeper(database, time_zone=time_zone, keyring=keyring, metrics=metrics, wake_alerts=wake_alerts)
+    keeper = AlertKeeper(
+        database,
+        time_zone=time_zone,
+        keyring=keyring,
+        metrics=metrics,
+        wake_alerts=wake_alerts,
+        look_up_after=LOOK_UP_AFTER,
+    )
     loops = (
         ("alert_follower", keeper.follow_once, [EVENTS]),
         ("alert_keeper", keeper.keep_once, [alert_store.CHANNEL]),
@@ -94,6 +104,7 @@ class AlertKeeper:
         keyring: Keyring,
         metrics: ControlMetrics,
         wake_alerts: Callable[[], None],
+        look_up_after: timedelta = timedelta(0),
     ) -> None:
         self._database = database
         self._directory = UnitDirectory(time_zone)
@@ -101,6 +112,7 @@ class AlertKeeper:
         self._keys_hash = hashlib.sha256(keyring.announced.message).digest()
         self._metrics = metrics
         self._wake_alerts = wake_alerts
+        self._look_up_after = look_up_after
         self._counted_at: datetime | None = None
         self._keys_looked_at: datetime | None = None
         self._disbelieved_since: datetime | None = None
@@ -109,7 +121,9 @@ class AlertKeeper:
         """Look up audiences that are not known, or were looked up a while ago, and end what is over."""
         async with self._database.connection() as connection:
             tree = await self._directory.tree(connection, now=now)
-            waiting = await reach_store.to_resolve(connection, looked_up_before=now - LOOK_UP_EVERY, now=now)
+            waiting = await reach_store.to_resolve(
+                connection, looked_up_before=now - LOOK_UP_EVERY, issued_before=now - self._look_up_after, now=now
+            )
         for alert_id in waiting:
             async with self._database.transaction() as connection:
                 await self._look_up(connection, alert_id, tree, now=now)

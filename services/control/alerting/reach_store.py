@@ -50,6 +50,7 @@ _TO_RESOLVE = """
 SELECT alert_id
   FROM control.alerts
  WHERE version > 0
+   AND issued_at <= $3
    AND (state = 'in_force' AND (resolved_at IS NULL OR resolved_at < $1)
         OR state <> 'in_force' AND resolved_at IS NULL AND holds_until > $2)
  ORDER BY issued_at
@@ -323,9 +324,12 @@ async def note_plays(connection: Connection, plays: Sequence[Play]) -> None:
     await connection.execute(_SUM_UP, [key[0] for key in keys], [key[1] for key in keys])
 
 
-async def to_resolve(connection: Connection, *, looked_up_before: datetime, now: datetime) -> tuple[uuid.UUID, ...]:
+async def to_resolve(
+    connection: Connection, *, looked_up_before: datetime, issued_before: datetime, now: datetime
+) -> tuple[uuid.UUID, ...]:
     """Alerts whose audience is to be looked up, oldest first."""
-    return tuple(row["alert_id"] for row in await connection.fetch(_TO_RESOLVE, looked_up_before, now))
+    rows = await connection.fetch(_TO_RESOLVE, looked_up_before, now, issued_before)
+    return tuple(row["alert_id"] for row in rows)
 
 
 async def candidates(

@@ -100,6 +100,23 @@ def ended(alert: Alert, at: datetime, outcome: PlayOutcome = PlayOutcome.COMPLET
     )
 
 
+async def test_the_first_moments_of_an_alert_are_not_spent_on_looking_up_whom_it_means(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("bang", "a1", kind="board")
+    keeper = AlertKeeper(
+        province.control,
+        time_zone=LOCAL,
+        keyring=keyring,
+        metrics=some_metrics(),
+        wake_alerts=lambda: None,
+        look_up_after=SECOND,
+    )
+    alert = await an_alert(province, keyring)
+    assert await reached(province, keeper, alert, after=SECOND * 0.9) == {}
+    assert list(await reached(province, keeper, alert, after=SECOND)) == ["bang"]
+
+
 async def test_everybody_has_a_word_of_their_own(province: Province, keyring: Keyring, keeper: AlertKeeper) -> None:
     await province.device("gw", "a", kind="gateway")
     names = ("dung-gio", "tre", "thieu", "tu-choi", "im-lang", "mat-song", "chua-tung", "khoa")

@@ -6,7 +6,8 @@ import uuid
 
 import pytest
 
-from schemas.alerts import AlertContent
+from firmware_sim.session import RECEIVE_MAXIMUM
+from schemas.alerts import AlertContent, Purpose
 from schemas.events import AlertHandled, AlertResult, Booted, MediaStored, PlayEnded, PlayOutcome, PlayStarted
 from schemas.fields import PlaySource
 from schemas.orders import MediaReference
@@ -86,6 +87,19 @@ def test_who_comes_back_in_time_sounds_it_and_who_comes_back_later_does_not(
     centre.alert(PROVINCE, an_alert(a_content(siren), alert_id=FIRE, version=2, at_ms=now_ms()), expires_s=600)
     centre.wait(CLUSTER, PlayEnded, count=2)
     assert [each.reference.id for each in centre.told(CLUSTER).of(PlayStarted)] == [FLOOD, FIRE]
+
+
+def test_more_alerts_than_the_broker_sends_unanswered_come_through(centre: Centre, siren: MediaReference) -> None:
+    """Devices let the broker wait for the answer to an alert; never so that it keeps back the next one for good."""
+    centre.provision({CLUSTER: "cluster"})
+    centre.greet(CLUSTER, membership=(PROVINCE,), alert_media=(siren,))
+    centre.start()
+    centre.wait(CLUSTER, MediaStored)
+    many = RECEIVE_MAXIMUM + 8
+    for _ in range(many):
+        silent = an_alert(a_content(siren), alert_id=uuid.uuid4(), at_ms=now_ms(), purpose=Purpose.SILENT_TEST)
+        centre.alert(PROVINCE, silent)
+    assert len(centre.wait(CLUSTER, AlertHandled, count=many)) == many
 
 
 def test_a_trace_tells_when_the_packet_was_there_and_what_became_of_it(centre: Centre, siren: MediaReference) -> None:

@@ -58,7 +58,7 @@ def a_part(
     file: Path, *, token: int = 1, position_ms: int = 0, medium: Medium = Medium.SOUND, speed: float = 1.0
 ) -> Part:
     sha256 = hashlib.sha256(file.read_bytes()).digest()
-    return Part(token=token, medium=medium, sha256=sha256, file=file, position_ms=position_ms, speed=speed)
+    return Part(token=token, medium=medium, sha256=sha256, file=str(file), position_ms=position_ms, speed=speed)
 
 
 async def test_file_is_decoded_to_its_last_sample_and_ends_by_itself(player: Player, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from firmware_sim.aftermath import Aftermath
+from firmware_sim.aftermath import LONGEST_S, QUIET_S, Aftermath
 
 
 async def test_chores_wait_then_come_one_by_one_in_order_with_others_between_them() -> None:
@@ -22,6 +22,24 @@ async def test_chores_wait_then_come_one_by_one_in_order_with_others_between_the
     assert happened == []
     await done
     assert happened == ["first", "a socket", "second", "third"]
+
+
+async def test_what_comes_later_puts_chores_off_until_it_is_quiet_but_none_for_long() -> None:
+    loop = asyncio.get_running_loop()
+    aftermath, done = Aftermath(), loop.create_future()
+    begun, first_done_after = loop.time(), list[float]()
+
+    def keep_coming() -> None:
+        if not first_done_after:
+            aftermath.add(lambda: None)
+            loop.call_later(QUIET_S / 5, keep_coming)
+        else:
+            aftermath.add(lambda: done.set_result(None))
+
+    aftermath.add(lambda: first_done_after.append(loop.time() - begun))
+    keep_coming()
+    await done
+    assert first_done_after[0] >= LONGEST_S
 
 
 async def test_a_chore_that_fails_does_not_keep_the_others_waiting() -> None:
