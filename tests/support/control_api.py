@@ -28,7 +28,6 @@ from services.control import (
     unit_directory,
 )
 from services.control.account_store import Account
-from services.control.alerting.renderer import Renderer
 from services.control.alerting.sounds import Workshop
 from services.control.api.app import create_api
 from services.control.api.context import Services
@@ -36,7 +35,6 @@ from services.control.bulletin_store import Bulletin, MediaFile
 from services.control.device_store import NewDevice
 from services.control.engine_settings import EnrolmentSettings, RelaySettings, SensingSettings
 from services.control.measurement import Limits, Measures
-from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
 from services.control.metrics import ControlMetrics
 from services.control.passwords import Passwords
@@ -50,6 +48,7 @@ from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database, open_database
 from tests.support.control import a_keyring
 from tests.support.database import TestDatabase
+from tests.support.workshops import RememberingMeasurer, RememberingRenderer
 
 PASSWORD = "mot mat khau rat dai"
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -178,14 +177,14 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
         files = MediaFiles(media.directory)
         files.prepare(now=clock.now)
         limits = Limits(max_duration_s=60, max_film_s=30, max_cpu_s=20, max_memory_mib=1024)
-        measurer = Measurer(limits)
+        measurer = RememberingMeasurer(limits)
         parts: dict[str, Any] = {
             "database": opened,
             "directory": UnitDirectory(ZONE),
             "passwords": Passwords(CHEAP),
             "files": files,
             "measurer": measurer,
-            "workshop": Workshop(renderer=Renderer(limits), measurer=measurer, files=files),
+            "workshop": Workshop(renderer=RememberingRenderer(limits), measurer=measurer, files=files),
             "relay_files": RelayFiles(media.directory),
             "http": HttpSettings(requests_per_minute=0),  # a test asks as often as it likes
             "media": media,
