@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
 
 from firmware_sim.clock import Moment
 from schemas import signing
@@ -156,8 +159,23 @@ def verify_alert(message: bytes, trust: Trust) -> Alert | Refusal:
     if keys is None:
         return Refusal(reason=RefusalReason.UNKNOWN_KEY, detail="no keys were announced yet")
     return _opened(
-        Alert, message, lambda: signing.verify_under(Alert, message, keys.order, unsealed=_unsealed, decode=_decoded)
+        Alert,
+        message,
+        lambda: signing.verify_under(Alert, message, keys.order, verifier=_Sodium, unsealed=_unsealed, decode=_decoded),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sodium:
+    """A key as libsodium sees it, which judges a signature in less than half of the time that OpenSSL takes."""
+
+    raw: bytes
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        try:
+            crypto_sign_open(signature + data, self.raw)
+        except BadSignatureError:
+            raise InvalidSignature from None
 
 
 # A fleet in one process hears the same bytes thousands of times. What they say is worked out once: how a message comes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -77,21 +77,30 @@ class Sealed:
     signed: bytes  # what the signature is over
 
 
+class Verifier(Protocol):
+    """A public key that can judge signatures, as `Ed25519PublicKey` does."""
+
+    def verify(self, signature: bytes, data: bytes, /) -> None:
+        """Raise `InvalidSignature` unless this key signed `data`."""
+
+
 def verify_under(
     cls: type[OrderT],
     message: bytes,
     key_set: KeySet,
     *,
+    verifier: Callable[[bytes], Verifier] | None = None,
     unsealed: Callable[[type[Order], bytes], Sealed] | None = None,
     decode: Callable[[type[OrderT], bytes], OrderT] = strictly,
 ) -> OrderT:
     """Return the order inside `message` if a key of `key_set` signed it as a `cls`, issued while that key was valid.
 
     Raises `SignatureError`; a key outside its window is an unknown key. Whoever reads the same bytes again and again may
-    give an `unsealed` and a `decode` that remember: the signature is checked in between, every time.
+    give an `unsealed` and a `decode` that remember: the signature is checked in between, every time. `verifier` makes a
+    key that can judge signatures out of a raw one, where another implementation of Ed25519 is to do so.
     """
     sealed = (unsealed or unseal)(cls, message)
-    keyring = {key.kid: _public_key(key.public_key) for key in key_set.keys}
+    keyring = {key.kid: (verifier or _public_key)(key.public_key) for key in key_set.keys}
     order = _open(cls, sealed, keyring, decode)
     (key,) = (key for key in key_set.keys if key.kid == sealed.kid)
     if not key.not_before_ms <= order.issued_at_ms < key.not_after_ms:
@@ -122,7 +131,7 @@ def unseal(cls: type[Order], message: bytes) -> Sealed:
 def _open(
     cls: type[OrderT],
     sealed: Sealed,
-    keyring: Mapping[bytes, Ed25519PublicKey],
+    keyring: Mapping[bytes, Verifier],
     decode: Callable[[type[OrderT], bytes], OrderT],
 ) -> OrderT:
     kid = sealed.kid
