@@ -57,6 +57,7 @@ from services.control.pages import (
     quarantine_pages,
     release_pages,
     second_person_pages,
+    sensor_rule_pages,
     unit_pages,
     why_pages,
 )
@@ -110,6 +111,7 @@ _PAGES = (
     proposal_pages.router,
     change_pages.router,
     alert_pages.router,
+    sensor_rule_pages.router,
     account_pages.router,
 )
 

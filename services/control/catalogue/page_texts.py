@@ -8,6 +8,7 @@ from services.control.catalogue.making_texts import MAKING
 from services.control.catalogue.proposal_texts import PROPOSAL_PAGES
 from services.control.catalogue.quarantine_texts import QUARANTINE
 from services.control.catalogue.schedule_texts import SCHEDULING
+from services.control.catalogue.sensor_page_texts import SENSOR_PAGES
 from services.control.catalogue.sheet_texts import SHEETS
 from services.control.catalogue.why_texts import WHY
 
@@ -278,6 +279,7 @@ PAGES: dict[str, tuple[str, str]] = {
     **MAKING,
     # --- emergencies
     **PROPOSAL_PAGES,
+    **SENSOR_PAGES,
     **ALERT_PAGES,
     # --- one's own account
     **ACCOUNT,

@@ -48,8 +48,11 @@ def sessions_of(
     return tuple(sorted(by_code.values(), key=lambda session: (session[2], session[0])))
 
 
-async def code_asked(services: Services, caller: Caller) -> str:
-    """What a form of a dangerous operation asks for besides: `code` of the second factor, to `enrol` one, or "" nothing."""
+async def code_asked(services: Services, caller: Caller, *, always: bool = False) -> str:
+    """What a form of a dangerous operation asks for besides: `code` of the second factor, to `enrol` one, or "" nothing.
+
+    `always`: the operation asks for one whatever the province's policy says.
+    """
     shown_at = caller.actor.second_factor_at
     if shown_at is not None and caller.now - shown_at < step_up.HOLDS:
         return ""
@@ -57,4 +60,4 @@ async def code_asked(services: Services, caller: Caller) -> str:
         factor = await second_factor_store.factor(connection, caller.actor.account_id)
     if factor is not None and factor.confirmed_at is not None:
         return "code"
-    return "enrol" if services.policy.second_factor_needed else ""
+    return "enrol" if always or services.policy.second_factor_needed else ""

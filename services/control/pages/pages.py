@@ -210,6 +210,7 @@ async def unit_page(
         orders=tree.deciding(UnitId(unit_id)) == unit_id,
         makes=caller.rights.may(Permission.MAKE_BROADCASTS, UnitId(unit_id)),
         sees_work=caller.rights.may(Permission.SEE_BROADCASTS, UnitId(unit_id)),
+        watches=caller.rights.may(Permission.SEE_ALERTS, UnitId(unit_id)),
         may_read=_reading(caller),
         proof=proof_rows(status.proof_today),
         liveness=liveness,

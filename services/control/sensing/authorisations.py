@@ -128,7 +128,7 @@ async def why_void(
     for account_id in (found.asked_by, found.confirmed_by):
         officer = await account_store.account(connection, account_id)
         rights = Rights(officer.grants, tree, now=now)
-        if officer.disabled_at is not None or not _may(rights, rule):
+        if officer.disabled_at is not None or not may(rights, rule):
             return "officer_without_right"
     return None
 
@@ -144,12 +144,13 @@ def _ground(rule: Rule) -> tuple[UnitId, ...]:
     return (rule.unit_id, *rule.alert_units)
 
 
-def _may(rights: Rights, rule: Rule) -> bool:
+def may(rights: Rights, rule: Rule) -> bool:
+    """Whether somebody may release alerts on all of the rule's ground."""
     return all(rights.may(Permission.RELEASE_ALERTS, unit) for unit in _ground(rule))
 
 
 def _demand(rule: Rule, by: By) -> None:
-    if by.rights is not None and not _may(by.rights, rule):
+    if by.rights is not None and not may(by.rights, rule):
         raise Forbidden("not_permitted_here", facts={"unit": rule.name})
 
 

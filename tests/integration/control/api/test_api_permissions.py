@@ -228,6 +228,14 @@ MAY: dict[str, set[Role]] = {
     "POST /alerts/{alert_id}/end": {Role.OPERATOR},
     "GET /alerts/{alert_id}/release": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /alerts/{alert_id}/release": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /units/{unit_id}/sensor-rules": SEEING,
+    "GET /units/{unit_id}/sensor-rules/new": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /units/{unit_id}/sensor-rules/new": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /sensor-rules/{sensor_rule_id}": SEEING,
+    "GET /sensor-rules/{sensor_rule_id}/edit": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /sensor-rules/{sensor_rule_id}/edit": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /sensor-rules/{sensor_rule_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /sensor-rules/{sensor_rule_id}/authorisation": {Role.OPERATOR},
     "GET /approvals": SEEING,
     "POST /approvals/bulletins/{bulletin_id}": {Role.APPROVER},
     "POST /approvals/broadcasts/{broadcast_id}": {Role.APPROVER},
@@ -1196,6 +1204,48 @@ async def _alert_page(api: Api, unit: str, suffix: str = "") -> str:
 @example("GET", "/alerts/{alert_id}")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(await _alert_page(api, unit))
+
+
+async def _rule_page(api: Api, unit: str, suffix: str = "") -> str:
+    return (await _rule_path(api, unit, suffix)).removeprefix("/api/v1")
+
+
+for suffix in ("", "/new"):
+
+    @example("GET", f"/units/{{unit_id}}/sensor-rules{suffix}")
+    async def _(api: Api, unit: str, suffix: str = suffix) -> Ask:
+        return Ask(f"/units/{api.units[unit]}/sensor-rules{suffix}")
+
+
+@example("POST", "/units/{unit_id}/sensor-rules/new")
+async def _(api: Api, unit: str) -> Ask:
+    form = {"name": "Sông", "raise_at": "4", "clear_at": "3", "hold": "1", "silent_after": "15", "quorum": "1"}
+    more = {"quantity": "water_level", "direction": "above", "severity": "severe", "cool_down": "60", "open_for": "60"}
+    sensors = {"sensors": await add_device(api, unit, "sensor")}
+    return Ask(f"/units/{api.units[unit]}/sensor-rules/new", {"data": form | more | sensors}, 303)
+
+
+for suffix in ("", "/edit"):
+
+    @example("GET", f"/sensor-rules/{{sensor_rule_id}}{suffix}")
+    async def _(api: Api, unit: str, suffix: str = suffix) -> Ask:
+        return Ask(await _rule_page(api, unit, suffix))
+
+
+@example("POST", "/sensor-rules/{sensor_rule_id}/edit")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _rule_page(api, unit, "/edit"), {"data": {"name": "", "version": "1"}}, 422)
+
+
+@example("POST", "/sensor-rules/{sensor_rule_id}/retire")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _rule_page(api, unit, "/retire"), {"data": {"version": "1"}}, 303)
+
+
+@example("POST", "/sensor-rules/{sensor_rule_id}/authorisation")
+async def _(api: Api, unit: str) -> Ask:
+    # Two officers with their second factors: `test_sensor_rule_pages` has them.
+    return Ask(await _rule_page(api, unit, "/authorisation"), {"data": {"do": "perhaps"}}, 422)
 
 
 @example("GET", "/alerts/{alert_id}/change")

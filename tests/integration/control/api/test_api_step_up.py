@@ -102,6 +102,9 @@ DOES_NOT_ASK = {
     "POST /units/{unit_id}/broadcasts/new",
     "POST /broadcasts/{broadcast_id}/edit",
     "POST /broadcasts/{broadcast_id}/withdraw",
+    "POST /units/{unit_id}/sensor-rules/new",
+    "POST /sensor-rules/{sensor_rule_id}/edit",
+    "POST /sensor-rules/{sensor_rule_id}/retire",
     "POST /approvals/bulletins/{bulletin_id}",
     "POST /approvals/broadcasts/{broadcast_id}",
 }
@@ -109,6 +112,7 @@ DOES_NOT_ASK = {
 
 # Forms that hand their code on to the functions above, and ask in their own words.
 BY_FORM = {
+    "POST /sensor-rules/{sensor_rule_id}/authorisation",
     "POST /alerts/new",
     "POST /alerts/silence",
     "POST /alerts/requests/{request_id}",
