@@ -48,6 +48,7 @@ from services.control.metrics import ControlMetrics
 from services.control.pages import (
     account_pages,
     alert_pages,
+    alert_test_pages,
     approval_pages,
     broadcast_pages,
     change_pages,
@@ -112,6 +113,7 @@ _PAGES = (
     change_pages.router,
     alert_pages.router,
     sensor_rule_pages.router,
+    alert_test_pages.router,
     account_pages.router,
 )
 

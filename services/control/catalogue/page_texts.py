@@ -10,6 +10,7 @@ from services.control.catalogue.quarantine_texts import QUARANTINE
 from services.control.catalogue.schedule_texts import SCHEDULING
 from services.control.catalogue.sensor_page_texts import SENSOR_PAGES
 from services.control.catalogue.sheet_texts import SHEETS
+from services.control.catalogue.test_page_texts import TEST_PAGES
 from services.control.catalogue.why_texts import WHY
 
 PAGES: dict[str, tuple[str, str]] = {
@@ -280,6 +281,7 @@ PAGES: dict[str, tuple[str, str]] = {
     # --- emergencies
     **PROPOSAL_PAGES,
     **SENSOR_PAGES,
+    **TEST_PAGES,
     **ALERT_PAGES,
     # --- one's own account
     **ACCOUNT,

@@ -66,6 +66,7 @@ async def alerts_page(request: Request, caller: Seer, services: Parts) -> Respon
         waiting=[each for each in waiting if caller.now < each.expires_at],
         alone=alone,
         proposals=sum(each.proposals for each in proposed),
+        top=rights.units(Permission.SEE_ALERTS)[0],
         may_release=rights.may_anywhere(Permission.RELEASE_ALERTS),
         may_silence=rights.may_anywhere(Permission.SILENCE_DEVICES),
     )

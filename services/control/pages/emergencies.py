@@ -22,6 +22,7 @@ from services.control.alerting.model import Alert
 from services.control.api.context import Caller, Services
 from services.control.api.fields import Body, Reason
 from services.control.api.requests import RequestView
+from services.control.api.routes.alert_tests import TestIssuedView
 from services.control.api.routes.alerts import AlertView
 from services.control.errors import Refusal
 from services.control.pages.forms import Sent, checked, given, only, returned
@@ -111,7 +112,7 @@ async def asks_second(aim: Aim, danger: Danger, caller: Caller, services: Servic
 async def once(
     form: FormData,
     asked: Any,
-    carry_out: Callable[[str | None], Awaitable[AlertView | RequestView]],
+    carry_out: Callable[[str | None], Awaitable[AlertView | RequestView | TestIssuedView]],
     again: Callable[[Sent], Awaitable[Response]],
     request: Request,
     caller: Caller,
@@ -144,7 +145,7 @@ async def once(
     return RedirectResponse(str(address), status_code=HTTPStatus.SEE_OTHER)
 
 
-def _address(answer: AlertView | RequestView) -> str:
+def _address(answer: AlertView | RequestView | TestIssuedView) -> str:
     """Where one sees what became of it: the alert, or what waits for a second person."""
     if isinstance(answer, RequestView):
         return f"/alerts/requests/{answer.request_id}"

@@ -234,6 +234,7 @@ async def device_page(device_id: str, request: Request, caller: DeviceWatcher, s
         unit=caller.rights.tree.get(unit_id),
         unit_id=unit_id,
         history=history,
+        sees_tests=caller.rights.may(Permission.SEE_ALERTS, unit_id),
         status=history.status,
         may_read=_reading(caller),
         state=history.status.state,

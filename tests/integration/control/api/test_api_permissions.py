@@ -228,6 +228,10 @@ MAY: dict[str, set[Role]] = {
     "POST /alerts/{alert_id}/end": {Role.OPERATOR},
     "GET /alerts/{alert_id}/release": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /alerts/{alert_id}/release": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /units/{unit_id}/alert-tests": SEEING,
+    "POST /units/{unit_id}/alert-tests": {Role.OPERATOR},
+    "GET /alerts/{alert_id}/test-results": SEEING,
+    "GET /devices/{device_id}/alert-tests": SEEING,
     "GET /units/{unit_id}/sensor-rules": SEEING,
     "GET /units/{unit_id}/sensor-rules/new": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /units/{unit_id}/sensor-rules/new": {Role.OPERATOR, Role.ADMINISTRATOR},
@@ -290,6 +294,7 @@ WHERE_IT_SOUNDS = {
     "GET /alerts/requests/{request_id}",
     "GET /alerts/{alert_id}",
     "GET /alerts/proposals/{alert_id}",
+    "GET /alerts/{alert_id}/test-results",
 }
 # Who may do it somewhere and tries it elsewhere is on record as well (S-08).
 REFUSALS_ON_RECORD = {
@@ -1204,6 +1209,27 @@ async def _alert_page(api: Api, unit: str, suffix: str = "") -> str:
 @example("GET", "/alerts/{alert_id}")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(await _alert_page(api, unit))
+
+
+@example("GET", "/units/{unit_id}/alert-tests")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/units/{api.units[unit]}/alert-tests")
+
+
+@example("POST", "/units/{unit_id}/alert-tests")
+async def _(api: Api, unit: str) -> Ask:
+    form = {"do": "run_silent", "key": uuid.uuid4().hex}
+    return Ask(f"/units/{api.units[unit]}/alert-tests", {"data": form}, 303)
+
+
+@example("GET", "/alerts/{alert_id}/test-results")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _alert_page(api, unit, "/test-results"))
+
+
+@example("GET", "/devices/{device_id}/alert-tests")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/devices/{await add_device(api, unit)}/alert-tests")
 
 
 async def _rule_page(api: Api, unit: str, suffix: str = "") -> str:

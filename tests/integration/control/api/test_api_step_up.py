@@ -112,6 +112,7 @@ DOES_NOT_ASK = {
 
 # Forms that hand their code on to the functions above, and ask in their own words.
 BY_FORM = {
+    "POST /units/{unit_id}/alert-tests",
     "POST /sensor-rules/{sensor_rule_id}/authorisation",
     "POST /alerts/new",
     "POST /alerts/silence",
