@@ -112,6 +112,46 @@ ALERT_PAGES: dict[str, tuple[str, str]] = {
         "Lý do làm một mình (mọi người phía trên và dưới đều được báo)",
         "Why you do it alone (everybody above and below is told)",
     ),
+    # --- broken glass
+    "glass.broken": ("PHÁ KÍNH: một người đã làm một mình.", "BROKEN GLASS: done by one person alone."),
+    "glass.who": (
+        "{kind}: {summary}, {devices} thiết bị, lúc {time}. Chưa ai xác nhận đã biết.",
+        "{kind}: {summary}, {devices} devices, {time}. Nobody has acknowledged it.",
+    ),
+    "glass.look": ("Xem và xác nhận đã biết", "Look at it and acknowledge it"),
+    "glass.link": ("Phá kính: làm một mình khi khẩn cấp", "Break the glass: act alone in an emergency"),
+    "glass.title": ("Phá kính: làm một mình, không chờ người thứ hai", "Break the glass: act without a second person"),
+    "glass.about": (
+        "Chỉ dùng khi tính mạng đang bị đe dọa và không liên lạc được với người thứ hai.",
+        "Only where lives are at stake and no second person can be reached.",
+    ),
+    "glass.told": (
+        "Mọi người phía trên và phía dưới đều thấy ngay việc này, cho đến khi một người khác xác nhận đã biết.",
+        "Everybody above and below is told at once, until another person has acknowledged it.",
+    ),
+    "glass.kept": (
+        "Tên anh/chị, thời điểm, nội dung và lý do được ghi vào nhật ký không xóa được.",
+        "Your name, the time, what was done and why go on a record that nobody can change.",
+    ),
+    "glass.factor": (
+        "Luôn phải nhập mã xác thực và lý do, ít nhất 20 ký tự.",
+        "It always asks for a second factor, and for a reason of 20 characters at least.",
+    ),
+    "glass.not_needed": (
+        "Dưới số thiết bị mà quy định nêu, không cần phá kính: phát như bình thường.",
+        "Below the number of devices that policy names no glass has to be broken: issue it as always.",
+    ),
+    "glass.limit": ("{what}: từ {devices} thiết bị", "{what}: from {devices} devices on"),
+    "glass.no_limit": (
+        "Ở đây quy định không đòi người thứ hai: không có gì để phá.",
+        "No policy asks for a second person here: there is no glass to break.",
+    ),
+    "glass.nobody_needed": (
+        "Với số thiết bị này không cần người thứ hai: phát như bình thường.",
+        "No second person is needed for so few devices: it is issued as always.",
+    ),
+    "glass.alert": ("Phát cảnh báo một mình", "Issue an alert alone"),
+    "glass.silence": ("Tắt tiếng một mình", "Silence devices alone"),
     # --- changing one
     "change.title": ("Sửa cảnh báo", "Change the alert"),
     "change.of": ("Sửa: {headline}", "Change: {headline}"),

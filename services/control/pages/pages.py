@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from schemas.identifiers import UnitId
-from services.control import accounts, airing_store, broadcast_store, fleet, offer_store
+from services.control import accounts, airing_store, broadcast_store, fleet, offer_store, operation_store
 from services.control.api import errors as api_errors
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of, services_of
@@ -21,6 +21,7 @@ from services.control.api.fields import AfterDevice
 from services.control.api.routes.sessions import clear_cookie, end_session, set_cookie
 from services.control.catalogue.texts import Language, preferred
 from services.control.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from services.control.operation_store import RequestState
 from services.control.pages.rendering import STATIC, render
 from services.control.pages.wording import Wording
 from services.control.permissions import Permission
@@ -35,6 +36,7 @@ BroadcastReader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.BR
 
 _DEVICES_SHOWN = 100
 _BROADCASTS_SHOWN = 10
+_ALONE_SHOWN = 10
 _HEARD_SINCE = timedelta(days=7)
 _LANGUAGE_COOKIE = "loa_language"
 _YEAR_S = 31_536_000
@@ -173,6 +175,7 @@ async def unit_page(
 ) -> Response:
     """A unit: the units below it, its devices, what sounds, today's proof, and the ways to what it decides about."""
     tree = caller.rights.tree
+    watches = caller.rights.may(Permission.SEE_ALERTS, UnitId(unit_id))
     today = services.directory.today(now=caller.now)
     async with services.database.connection() as connection:
         status = await fleet.unit_status(
@@ -192,6 +195,13 @@ async def unit_page(
             since=caller.now - _HEARD_SINCE,
             limit=_BROADCASTS_SHOWN,
         )
+        alone = await operation_store.requests_on(
+            connection,
+            tree.with_ancestors(tree.subtree(UnitId(unit_id))) if watches else (),
+            states=(RequestState.ALONE,),
+            is_unacknowledged=True,
+            limit=_ALONE_SHOWN,
+        )
         to_answer = await offer_store.open_count(connection, own_units(UnitId(unit_id), tree), today=today)
     more = {"kind": kind, "liveness": liveness, "after": status.more_after}
     return page(
@@ -210,7 +220,9 @@ async def unit_page(
         orders=tree.deciding(UnitId(unit_id)) == unit_id,
         makes=caller.rights.may(Permission.MAKE_BROADCASTS, UnitId(unit_id)),
         sees_work=caller.rights.may(Permission.SEE_BROADCASTS, UnitId(unit_id)),
-        watches=caller.rights.may(Permission.SEE_ALERTS, UnitId(unit_id)),
+        watches=watches,
+        alone=alone,
+        may_break=caller.rights.may(Permission.SILENCE_DEVICES, UnitId(unit_id)),
         may_read=_reading(caller),
         proof=proof_rows(status.proof_today),
         liveness=liveness,

@@ -17,7 +17,7 @@ from starlette.datastructures import FormData
 
 from schemas.alerts import Purpose
 from schemas.identifiers import UnitId
-from services.control import alerts
+from services.control import alerts, policy_store
 from services.control.alerting import alert_store, template_store
 from services.control.alerting.template import Template
 from services.control.api.access import Scope, requires
@@ -29,9 +29,9 @@ from services.control.errors import Conflict, Fault, Invalid, NotFound
 from services.control.pages.emergencies import aim_of_units, alone_of, asks_second, key_of, once
 from services.control.pages.forms import Sent, all_given, checked, form_of, given
 from services.control.pages.lookups import code_asked
-from services.control.pages.pages import page
+from services.control.pages.pages import page, wording_of
 from services.control.permissions import Permission
-from services.control.planning.policies import Danger
+from services.control.planning.policies import Danger, Policies
 from services.control.versions import etag
 
 router = APIRouter(include_in_schema=False)
@@ -44,6 +44,45 @@ Silencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.BODY)]
 _GO = "go"
 
 
+# --- broken glass ----------------------------------------------------------------------------------------------------
+
+
+@router.get("/alerts/glass", response_class=HTMLResponse)
+async def glass_page(
+    request: Request, caller: SomeSilencer, services: Parts, unit: Annotated[uuid.UUID | None, Query()] = None
+) -> Response:
+    """What it means to do alone what policy wants a second person for, and the ways there."""
+    rights = caller.rights
+    unit_id = _speaker(caller, Permission.SILENCE_DEVICES, unit)
+    wording = wording_of(request, services)
+    async with services.database.connection() as connection:
+        stated = await policy_store.policies_of(connection, rights.tree.path(unit_id))
+    holds = Policies(stated).at(unit_id, rights.tree)
+    limits = [
+        wording.text("glass.limit", what=wording.text(f"policy.second_person.{danger.value}"), devices=found[0])
+        for danger in (Danger.ALERTS, Danger.SILENCES)
+        if (found := holds.second_person_from(danger)) is not None
+    ]
+    return page(
+        request,
+        services,
+        "glass.html",
+        caller=caller,
+        unit=rights.tree.get(unit_id),
+        unit_id=unit_id,
+        limits=limits or [wording.text("glass.no_limit")],
+        may_release=rights.may(Permission.RELEASE_ALERTS, unit_id),
+        may_silence=rights.may(Permission.SILENCE_DEVICES, unit_id),
+        code=await code_asked(services, caller, always=True),
+        sent=None,
+    )
+
+
+def _is_alone(form: FormData) -> bool:
+    """Whether one came to break the glass: the field for the reason stands open then."""
+    return bool(form.get("breaks"))
+
+
 # --- an alert from a template ----------------------------------------------------------------------------------------
 
 
@@ -54,6 +93,7 @@ async def new_page(
     services: Parts,
     unit: Annotated[uuid.UUID | None, Query()] = None,
     template: Annotated[uuid.UUID | None, Query()] = None,
+    alone: Annotated[bool, Query(description="whether one comes to break the glass")] = False,
 ) -> Response:
     """First the template; then where. Where there is nothing to choose, what is going to be said."""
     unit_id = _speaker(caller, Permission.RELEASE_ALERTS, unit)
@@ -65,7 +105,7 @@ async def new_page(
         ]
     chosen = next((each for each in templates if each.template_id == template), None)
     if chosen is not None and not caller.rights.tree.children(unit_id):
-        return await _review(unit_id, chosen, (unit_id,), request, caller, services)
+        return await _review(unit_id, chosen, (unit_id,), request, caller, services, is_alone=alone)
     return page(
         request,
         services,
@@ -74,6 +114,7 @@ async def new_page(
         **_choice(caller, Permission.RELEASE_ALERTS, unit_id),
         templates=sorted(templates, key=lambda each: (-each.severity.number, each.place, each.name)),
         chosen=chosen,
+        is_alone=alone,
         sent=None,
     )
 
@@ -90,7 +131,7 @@ async def issue(request: Request, caller: Releaser, services: Parts, metrics: Me
     if template.unit_id not in caller.rights.tree.path(unit_id) or template.retired_at is not None:
         raise NotFound("alert_template_not_found", facts={"id": str(template.template_id)})
     if values.get("do") != _GO:
-        return await _review(unit_id, template, units, request, caller, services)
+        return await _review(unit_id, template, units, request, caller, services, is_alone=_is_alone(form))
 
     async def say(code: str | None) -> AlertView | RequestView:
         if form.get("template_version") != str(template.version):
@@ -106,7 +147,7 @@ async def issue(request: Request, caller: Releaser, services: Parts, metrics: Me
         )
 
     async def again(sent: Sent) -> Response:
-        return await _review(unit_id, template, units, request, caller, services, sent=sent)
+        return await _review(unit_id, template, units, request, caller, services, is_alone=_is_alone(form), sent=sent)
 
     asked = ["alert", str(template.template_id), template.version, str(unit_id), sorted(map(str, units))]
     return await once(form, asked, say, again, request, caller, services)
@@ -120,9 +161,10 @@ async def _review(
     caller: Caller,
     services: Services,
     *,
+    is_alone: bool = False,
     sent: Sent | None = None,
 ) -> Response:
-    """What is going to be said to whom, with the button."""
+    """What is going to be said to whom, with the button. `is_alone`: the field for the reason stands open."""
     for each in units:
         caller.demand(Permission.RELEASE_ALERTS, each, field="unit")
     aim = await aim_of_units(unit_id, units, caller, services)
@@ -135,6 +177,7 @@ async def _review(
         units=caller.rights.tree,
         aim=aim,
         prepared=template,
+        is_alone=is_alone,
         until=caller.now + template.validity,
         code=await code_asked(services, caller),
         key=key_of(sent),
@@ -148,7 +191,11 @@ async def _review(
 
 @router.get("/alerts/silence", response_class=HTMLResponse)
 async def silence_page(
-    request: Request, caller: SomeSilencer, services: Parts, unit: Annotated[uuid.UUID | None, Query()] = None
+    request: Request,
+    caller: SomeSilencer,
+    services: Parts,
+    unit: Annotated[uuid.UUID | None, Query()] = None,
+    alone: Annotated[bool, Query(description="whether one comes to break the glass")] = False,
 ) -> Response:
     """Where devices are to fall silent, and why."""
     unit_id = _speaker(caller, Permission.SILENCE_DEVICES, unit)
@@ -158,6 +205,7 @@ async def silence_page(
         "silence.html",
         caller=caller,
         **_choice(caller, Permission.SILENCE_DEVICES, unit_id),
+        is_alone=alone,
         sent=None,
     )
 
@@ -183,6 +231,7 @@ async def silence(request: Request, caller: Silencer, services: Parts, metrics: 
             units=caller.rights.tree,
             aim=aim,
             reason=values.get("reason", ""),
+            is_alone=_is_alone(form),
             code=await code_asked(services, caller),
             key=key_of(sent),
             asks_second=await asks_second(aim, Danger.SILENCES, caller, services),

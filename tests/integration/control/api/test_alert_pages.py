@@ -18,6 +18,7 @@ from tests.integration.control.api.test_api_pages import Page, get, log_in
 from tests.integration.control.api.test_deciding_pages import EVIL, hidden, html_of, set_policy
 from tests.support.control import some_metrics
 from tests.support.control_api import PASSWORD, ZONE, Api, add_device, add_media, heard
+from tests.support.people import somebody
 
 pytestmark = pytest.mark.integration
 
@@ -59,7 +60,7 @@ async def send(api: Api, path: str, html: str, **form: Any) -> Any:
     """The form of a page with what it carries, and what is typed into it besides."""
     carried: dict[str, Any] = {
         name: unescape(hidden(html, name))
-        for name in ("csrf_token", "key", "unit", "template", "template_version", "version", "digest")
+        for name in ("csrf_token", "key", "unit", "template", "template_version", "version", "digest", "breaks")
         if f'name="{name}" value="' in html
     }
     if "where" not in form and 'type="hidden" name="where"' in html:
@@ -444,6 +445,43 @@ async def test_a_request_is_refused_with_a_reason_and_alone_wants_a_second_facto
     assert (await api.client.get(path)).status_code == 404
 
 
+async def test_glass_is_broken_from_the_page_of_the_unit_and_everybody_there_is_told_until_somebody_knows(
+    api: Api,
+) -> None:
+    await add_device(api, "11")
+    await set_policy(api, "24", second_person_from={"alerts": 1})
+    unit = f"/units/{api.units['11']}"
+    await log_in(api, (Role.VIEWER, "11"))
+    assert not any("glass" in link for link in (await get(api, unit)).links)
+    assert (await api.client.get("/alerts/glass")).status_code == 403
+    alone = await somebody(api, unit="11")
+    template_id = await add_template(api)
+    (way,) = [link for link in (await get(api, unit)).links if "/glass" in link]
+    explained = await get(api, way)
+    for words in ("không chờ người thứ hai", "từ 1 thiết bị", "nhật ký không xóa được", "Mở trang Tài khoản"):
+        assert words in explained.text, words
+    assert f"/alerts/new?unit={api.units['11']}&alone=1" in explained.links
+    assert f"/alerts/silence?unit={api.units['11']}&alone=1" in explained.links
+    await alone.enrol()
+    html = await html_of(api, "/alerts/new", template=template_id, unit=str(api.units["11"]), alone="1")
+    assert '<details class="glass" open>' in html
+    why = "Vỡ đập, không gọi được ai cả"
+    api.clock.forward(seconds=31)
+    done = await send(api, "/alerts/new", html, do="go", alone=why, code=alone.code())
+    assert (done.status_code, await alerts_in(api)) == (303, 1), done.text
+    await log_in(api, (Role.OPERATOR, "24"))
+    for page in (f"/units/{api.units['24']}", unit):
+        assert (
+            "PHÁ KÍNH: một người đã làm một mình. Phát cảnh báo: Lũ khẩn cấp, 1 thiết bị" in (await get(api, page)).text
+        )
+    told = await get(api, unit)
+    (request,) = [link for link in told.links if "/alerts/requests/" in link]
+    html = await html_of(api, request)
+    assert why in Page(html).text
+    assert (await send(api, request, html, do="acknowledge")).status_code == 303
+    assert "PHÁ KÍNH" not in (await get(api, unit)).text
+
+
 async def test_nothing_anybody_typed_becomes_markup_and_both_languages_are_whole(api: Api) -> None:
     await add_device(api, "11")
     await log_in(api, (Role.OPERATOR, "11"))
@@ -459,6 +497,7 @@ async def test_nothing_anybody_typed_becomes_markup_and_both_languages_are_whole
             "/alerts",
             "/alerts/new",
             "/alerts/silence",
+            "/alerts/glass",
             path,
             f"{path}/end",
             silence,

@@ -214,6 +214,7 @@ MAY: dict[str, set[Role]] = {
     "GET /alerts": SEEING,
     "GET /alerts/new": {Role.OPERATOR},
     "POST /alerts/new": {Role.OPERATOR},
+    "GET /alerts/glass": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /alerts/silence": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /alerts/silence": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /alerts/requests/{request_id}": SEEING,
@@ -282,6 +283,7 @@ EVERYWHERE = {
     "GET /alerts/proposals",
     "GET /alerts/new",
     "GET /alerts/silence",
+    "GET /alerts/glass",
 }
 # What sounds on one's ground is seen, also when it comes from above; what sounds elsewhere is as if it were not there.
 WHERE_IT_SOUNDS = {
@@ -1163,6 +1165,7 @@ async def _(api: Api, unit: str) -> Ask:
 fixed("GET", "/alerts")
 fixed("GET", "/alerts/new")
 fixed("GET", "/alerts/silence")
+fixed("GET", "/alerts/glass")
 fixed("GET", "/alerts/proposals")
 
 
