@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from schemas.identifiers import DeviceId, UnitId
-from services.control import audit, device_store, enrolment_store, planning_queue
+from services.control import audit, device_store, enrolment_store, planning_queue, unit_reform
 from services.control.audit import Entry
 from services.control.device_store import Device, NewDevice
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
@@ -28,12 +29,13 @@ async def register(
     devices: Sequence[NewDevice],
     *,
     field: str,
+    zone: ZoneInfo,
     rights: Rights,
     actor: Actor,
     origin: str | None,
     now: datetime,
 ) -> tuple[DeviceNo, ...]:
-    """Register all of them or none.
+    """Register all of them or none. Reforms of units begin with a day of `zone`.
 
     `field` is where a device stands in the request, with `{}` for its position. Raises `Forbidden` when a unit lies
     outside the actor's rights, else `Invalid` naming every device that cannot be registered.
@@ -51,6 +53,9 @@ async def register(
     if faults:
         raise Invalid(*faults[:_MAX_FAULTS], code="devices_invalid")
     numbers = await device_store.add_devices(connection, devices, at=now)
+    boards = {no: each.unit_id for no, each in zip(numbers, devices, strict=True) if _is_private_board(each)}
+    if boards:
+        await unit_reform.carry_orders_to(connection, boards, zone=zone, now=now)
     gateways = {device_id: device.device_no for device_id, device in known.items()}
     gateways |= {each.device_id: number for each, number in zip(devices, numbers, strict=True)}
     await device_store.assign_gateways(
@@ -164,6 +169,7 @@ async def move(
     device: Device,
     unit_id: UnitId,
     *,
+    zone: ZoneInfo,
     rights: Rights,
     actor: Actor,
     origin: str | None,
@@ -178,11 +184,20 @@ async def move(
             "target_outside_own_subtree", faults=[Fault("unit_id", "unit_outside_own_subtree", {"unit": str(unit_id)})]
         )
     await device_store.update_device(connection, replace(device, unit_id=unit_id))
+    if _is_private_board(device):
+        await unit_reform.carry_orders_to(connection, {device.device_no: unit_id}, zone=zone, now=now)
     return await _changed(connection, device, "device_moved", actor=actor, origin=origin, now=now)
 
 
 async def update(
-    connection: Connection, device: Device, wanted: Device, *, actor: Actor, origin: str | None, now: datetime
+    connection: Connection,
+    device: Device,
+    wanted: Device,
+    *,
+    zone: ZoneInfo,
+    actor: Actor,
+    origin: str | None,
+    now: datetime,
 ) -> Device:
     """Store new settings of a device. Raises `Invalid` when they do not fit together, as a volume above its cap."""
     _check_in_service(device)
@@ -193,6 +208,8 @@ async def update(
     if (wanted.latitude is None) != (wanted.longitude is None):
         raise Invalid(Fault("latitude" if wanted.latitude is None else "longitude", "position_incomplete"))
     await device_store.update_device(connection, wanted)
+    if _is_private_board(device) != _is_private_board(wanted):
+        await unit_reform.carry_orders_to(connection, {device.device_no: device.unit_id}, zone=zone, now=now)
     return await _changed(connection, device, "device_changed", actor=actor, origin=origin, now=now)
 
 
@@ -207,6 +224,11 @@ async def retire(connection: Connection, device: Device, *, actor: Actor, origin
     await enrolment_store.delete_claim(connection, device.device_no)
     await enrolment_store.revoke(connection, device.device_no, reason="retired", by=actor, at=now)
     return await _changed(connection, device, "device_retired", actor=actor, origin=origin, now=now)
+
+
+def _is_private_board(device: NewDevice | Device) -> bool:
+    """Whether only an order, or a share by agreement, gives the public a right to it (R-15)."""
+    return device.kind == "board" and device.ownership != "public"
 
 
 def _check_in_service(device: Device) -> None:

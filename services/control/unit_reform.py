@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -24,7 +26,8 @@ from services.control import (
 )
 from services.control.errors import Conflict, Fault, Invalid
 from services.control.permissions import Actor
-from services.control.planning.recurrence import start_of
+from services.control.planning.model import DeviceNo
+from services.control.planning.recurrence import local_day, start_of
 from services.control.unit_directory import check_nobody_stranded
 from services.control.unit_reform_store import Carried
 from services.control.unit_reforms import Reform
@@ -102,6 +105,8 @@ async def reform(
     opening = {new_id for _, new_id in pairs if not eve.stands(new_id)}
     carried = await unit_reform_store.carry(connection, pairs, opening, at=now)
     after = await unit_store.load_units(connection)
+    closing = _closing(before, after=local_day(now, zone)).get(valid_from, ())
+    await unit_reform_store.forget_requisitions(connection, closing, at=now)
     await unit_reform_store.carry_requisitions(
         connection,
         [
@@ -147,6 +152,37 @@ async def carry_on_orders(connection: Connection, unit_id: UnitId, *, zone: Zone
     await unit_reform_store.carry_requisitions(
         connection, [(unit_id, each) for each in below], day_starts_at=start_of(last.valid_until, zone), at=now
     )
+
+
+async def carry_orders_to(
+    connection: Connection, boards: Mapping[DeviceNo, UnitId], *, zone: ZoneInfo, now: datetime
+) -> None:
+    """Have boards that came into a unit that is to be closed, or left one, be under the orders of its boards, or not.
+
+    `boards` says where each is filed from now on. Orders over the unit itself cover it until that day (R-15).
+    """
+    await unit_store.lock_units(connection)
+    history = await unit_store.load_units(connection)
+    for day, closing in _closing(history, after=local_day(now, zone)).items():
+        eve = history.on(day - timedelta(days=1))
+        await unit_reform_store.forget_requisitions(connection, closing, at=now, boards=boards)
+        await unit_reform_store.carry_requisitions(
+            connection,
+            [(unit, filed) for unit in closing for filed in set(boards.values()) if eve.covers(unit, filed)],
+            day_starts_at=start_of(day, zone),
+            at=now,
+            boards=boards,
+        )
+
+
+def _closing(history: UnitHistory, *, after: date) -> Mapping[date, list[UnitId]]:
+    """The units that will be closed after a day, by their first day on which they no longer are."""
+    closing: dict[date, list[UnitId]] = defaultdict(list)
+    for unit in history.on(after):
+        last = history.last(unit.unit_id)
+        if last is not None and last.valid_until is not None:
+            closing[last.valid_until].append(unit.unit_id)
+    return closing
 
 
 def _entry(reformed: Reformed, newest: date, tree: bytes, mapping: bytes) -> audit.Entry:

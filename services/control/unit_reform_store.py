@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 
@@ -139,7 +139,19 @@ SELECT gen_random_uuid(), d.device_no, r.order_number, r.issuer, greatest(r.vali
    AND d.retired_at IS NULL
    AND d.kind = 'board'
    AND d.ownership <> 'public'
+   AND ($5::integer[] IS NULL OR d.device_no = ANY ($5))
     ON CONFLICT (carried_from, device_no, valid_from) DO NOTHING
+"""
+
+# Until the day of the reform none of it has held yet. What was revoked by itself stays: it would be carried anew.
+_FORGET_REQUISITIONS = """
+DELETE FROM control.requisitions c
+ USING control.requisitions o
+ WHERE c.carried_from = o.requisition_id
+   AND o.unit_id = ANY ($1)
+   AND c.revoked_at IS NULL
+   AND c.valid_from > $2
+   AND ($3::integer[] IS NULL OR c.device_no = ANY ($3))
 """
 
 
@@ -262,12 +274,32 @@ async def carry(
 
 
 async def carry_requisitions(
-    connection: Connection, below: Sequence[tuple[UnitId, UnitId]], *, day_starts_at: datetime, at: datetime
+    connection: Connection,
+    below: Sequence[tuple[UnitId, UnitId]],
+    *,
+    day_starts_at: datetime,
+    at: datetime,
+    boards: Collection[DeviceNo] | None = None,
 ) -> None:
-    """Have orders over closed units stand for the private boards below them; `below` are (unit, unit in its subtree)."""
+    """Have orders over closed units stand for the private boards below them, or for some of those.
+
+    `below` are (unit, unit in its subtree).
+    """
     await connection.execute(
-        _CARRY_REQUISITIONS, [unit for unit, _ in below], [under for _, under in below], day_starts_at, at
+        _CARRY_REQUISITIONS,
+        [unit for unit, _ in below],
+        [under for _, under in below],
+        day_starts_at,
+        at,
+        None if boards is None else list(boards),
     )
+
+
+async def forget_requisitions(
+    connection: Connection, unit_ids: Iterable[UnitId], *, at: datetime, boards: Collection[DeviceNo] | None = None
+) -> None:
+    """Undo what was carried of orders over units that are to be closed, for every board or some."""
+    await connection.execute(_FORGET_REQUISITIONS, list(unit_ids), at, None if boards is None else list(boards))
 
 
 async def record_reform(

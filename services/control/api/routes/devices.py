@@ -209,6 +209,7 @@ async def register_device(body: DeviceBody, caller: Registrar, services: Parts) 
             connection,
             [_new(body)],
             field="",
+            zone=services.directory.zone,
             rights=caller.rights,
             actor=caller.actor,
             origin=caller.origin,
@@ -226,6 +227,7 @@ async def register_devices(body: DevicesBody, caller: Registrar, services: Parts
             connection,
             [_new(each) for each in body.devices],
             field="devices[{}]",
+            zone=services.directory.zone,
             rights=caller.rights,
             actor=caller.actor,
             origin=caller.origin,
@@ -261,7 +263,13 @@ async def change_device(
             # Whose screen it is decides who may use it: not an operator's everyday affair.
             caller.demand(Permission.REGISTER_DEVICES, device.unit_id, field=field)
         changed = await devices.update(
-            connection, device, _changed(device, body), actor=caller.actor, origin=caller.origin, now=caller.now
+            connection,
+            device,
+            _changed(device, body),
+            zone=services.directory.zone,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
         )
     return device_view(changed)
 
@@ -288,6 +296,7 @@ async def move_device(device_id: str, body: Move, caller: Keeper, services: Part
             connection,
             device,
             UnitId(body.unit_id),
+            zone=services.directory.zone,
             rights=caller.rights,
             actor=caller.actor,
             origin=caller.origin,

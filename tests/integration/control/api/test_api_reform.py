@@ -512,6 +512,75 @@ async def test_orders_over_private_boards_until_the_day_of_a_reform_go_over_too(
     assert standing == 0
 
 
+async def test_boards_that_come_and_go_until_the_day_of_a_reform_come_under_the_orders_of_where_they_are_then(
+    api: Api,
+) -> None:
+    """R-15: an order is over the boards that lie below its unit, before the day and from it on the same ones."""
+    shown = await add_bulletin(api, "24", duration_ms=None, board_text="Đóng đường")
+    keeper = await api.person((Role.ADMINISTRATOR, "24"))
+    api.clock.forward(days=(REFORM - api.clock.now.date()).days - 2)
+    order = {
+        "unit_id": str(api.units["1"]),
+        "order_number": "3/QĐ",
+        "issuer": "Chủ tịch UBND tỉnh",
+        "valid_from": api.clock.now.isoformat(),
+        "expires_at": datetime.combine(REFORM + timedelta(days=30), datetime.min.time(), ZONE).isoformat(),
+    }
+    officer = await api.person((Role.OFFICER, "24"), (Role.OPERATOR, "24"))
+    assert (await api.client.post("/api/v1/requisitions", json=order, headers=officer)).status_code == 201
+    leaves, becomes_public = [
+        await add_device(api, "11", "board", ownership="private", device_id=f"board-{name}") for name in ("a", "b")
+    ]
+    comes, becomes_private = [
+        await add_device(api, unit, "board", ownership=ownership, device_id=f"board-{name}")
+        for unit, ownership, name in (("21", "private", "c"), ("12", "public", "d"))
+    ]
+    broadcast = (
+        await add_broadcast(
+            api,
+            "24",
+            level="priority",
+            items=[{"bulletin_id": shown}],
+            recurrence="daily",
+            local_times=["06:00"],
+            targets=[{"unit_id": str(api.units[code])} for code in ("1", "2")],
+        )
+    )["broadcast_id"]
+    mapping = "old_code,new_code\n24,24\n1,24\n2,24\n11,51\n12,51\n21,52\n"
+    assert (await reform(api, MERGER, mapping)).status_code == 200
+
+    async def say(method: str, path: str, body: dict[str, Any]) -> None:
+        response = await api.client.request(method, f"/api/v1/devices{path}", json=body, headers=keeper)
+        assert response.status_code in (200, 201), response.text
+
+    def a_board(name: str, unit: str) -> dict[str, Any]:
+        return {
+            "device_id": f"board-{name}",
+            "kind": "board",
+            "unit_id": str(api.units[unit]),
+            "name": "Bảng mới",
+            "ownership": "private",
+        }
+
+    await say("POST", "", a_board("e", "12"))
+    await say("POST", "/batch", {"devices": [a_board("f", "1"), a_board("g", "21")]})
+    await say("POST", f"/{leaves}/move", {"unit_id": str(api.units["21"])})
+    await say("POST", f"/{comes}/move", {"unit_id": str(api.units["11"])})
+    await say("PATCH", f"/{becomes_public}", {"ownership": "public"})
+    await say("PATCH", f"/{becomes_private}", {"ownership": "private"})
+    await plan(api)
+
+    under_the_order = {comes, becomes_private, "board-e", "board-f"}
+    for day in (REFORM - timedelta(days=1), REFORM, REFORM + timedelta(days=1)):
+        # What is public needs no order.
+        assert set(await heard_on(api, broadcast, day)) == under_the_order | {becomes_public}, day
+    carried = "SELECT array_agg(d.device_id ORDER BY d.device_id) FROM control.requisitions r JOIN control.devices d USING (device_no)"
+    assert await api.fetchval(carried) == sorted(under_the_order)
+    # Said again for the same day, the boards are those that are there by now, each once.
+    assert (await reform(api, MERGER, mapping)).status_code == 200
+    assert await api.fetchval(carried) == sorted(under_the_order)
+
+
 async def test_a_commune_that_goes_on_keeps_its_own_word(api: Api) -> None:
     for code in ("11", "12"):
         await add_device(api, code)
