@@ -27,6 +27,11 @@ class Offer:
     note: str | None
     scheduled_as: BroadcastId | None
 
+    @property
+    def placed_at(self) -> datetime:
+        """Where it stands in an inbox: when it was decided about, else when it came."""
+        return self.decided_at or self.offered_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uptake:
@@ -109,23 +114,32 @@ async def inbox(
     is_open: bool,
     today: date,
     before: datetime | None,
+    before_id: uuid.UUID | None = None,
+    before_unit: uuid.UUID | None = None,
     limit: int,
 ) -> tuple[Offer, ...]:
-    """Offers to the units that wait for an answer and may have something to come, or all the others; newest first."""
+    """Offers to the units that wait for an answer and may have something to come, or all the others.
+
+    Newest first by `Offer.placed_at`, those of one instant by broadcast and unit; `before` and the ids as in `offers_of`.
+    """
     rows = await connection.fetch(
         f"""
         SELECT *
           FROM ({_OFFERS}) o
          WHERE unit_id = ANY ($1)
            AND {_IS_OPEN} = $2
-           AND ($4::timestamptz IS NULL OR coalesce(decided_at, offered_at) < $4)
+           AND ($4::timestamptz IS NULL
+                OR coalesce(decided_at, offered_at) < $4
+                OR (coalesce(decided_at, offered_at) = $4 AND (broadcast_id, unit_id) > ($5::uuid, $6::uuid)))
          ORDER BY coalesce(decided_at, offered_at) DESC, broadcast_id, unit_id
-         LIMIT $5
+         LIMIT $7
         """,  # noqa: S608 - made of constants
         list(unit_ids),
         is_open,
         today,
         before,
+        before_id,
+        before_unit,
         limit,
     )
     return tuple(map(_offer, rows))

@@ -26,6 +26,7 @@ from services.control import (
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.fields import Instant, uuid_of
+from services.control.api.places import BeforeId
 from services.control.api.routes.offers import OfferDecision, OwnTimes
 from services.control.api.routes.policies import effective_view
 from services.control.api.routes.priorities import PriorityOrder
@@ -63,9 +64,12 @@ async def inbox_page(
     caller: Reader,
     services: Parts,
     before: Annotated[Instant | None, Query()] = None,
+    before_id: BeforeId = None,
+    before_unit: Annotated[uuid.UUID | None, Query()] = None,
 ) -> Response:
     """What was offered to a unit: what waits for its word, what it said, and how much was taken up this month."""
-    return await _inbox_page(unit_id, request, caller, services, before=before)
+    last = (before, before_id, before_unit)
+    return await _inbox_page(unit_id, request, caller, services, last=last)
 
 
 async def _inbox_page(
@@ -74,10 +78,11 @@ async def _inbox_page(
     caller: Caller,
     services: Services,
     *,
-    before: datetime | None = None,
+    last: tuple[datetime | None, uuid.UUID | None, uuid.UUID | None] = (None, None, None),
     sent: Sent | None = None,
 ) -> Response:
-    """The inbox; `sent` is an answer that was not taken."""
+    """The inbox behind the `last` offer seen; `sent` is an answer that was not taken."""
+    before, before_id, before_unit = last
     tree = caller.rights.tree
     here = tree.standing(UnitId(unit_id)) or UnitId(unit_id)
     own = own_units(here, tree)
@@ -90,7 +95,14 @@ async def _inbox_page(
             connection, own, is_open=True, today=today, before=None, limit=_OPEN_SHOWN if before is None else 0
         )
         rest = await offer_store.inbox(
-            connection, own, is_open=False, today=today, before=before, limit=_DECIDED_SHOWN + 1
+            connection,
+            own,
+            is_open=False,
+            today=today,
+            before=before,
+            before_id=before_id,
+            before_unit=before_unit,
+            limit=_DECIDED_SHOWN + 1,
         )
         described = await offers.described(connection, (*waiting, *rest[:_DECIDED_SHOWN]), tree, now=caller.now)
         contents = await contents_of(connection, (each.broadcast for each in described))
@@ -125,12 +137,14 @@ async def _inbox_page(
         own_times=range(1, _OWN_TIMES + 1),
         today=today,
         shown=shown,
-        more_query=urlencode({"before": _placed_at(more).isoformat()}) if more is not None else "",
+        more_query="" if more is None else _behind(more),
     )
 
 
-def _placed_at(offer: Offer) -> datetime:
-    return offer.decided_at or offer.offered_at
+def _behind(offer: Offer) -> str:
+    return urlencode(
+        {"before": offer.placed_at.isoformat(), "before_id": offer.broadcast_id, "before_unit": offer.unit_id}
+    )
 
 
 @router.post("/units/{unit_id}/inbox/{broadcast_id}")

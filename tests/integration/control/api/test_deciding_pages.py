@@ -266,6 +266,21 @@ async def test_a_long_past_is_read_in_pages(api: Api, monkeypatch: pytest.Monkey
     assert not any(link.startswith(inbox(api)) and "before=" in link for link in past.links)
 
 
+async def test_what_was_answered_at_one_instant_is_read_in_pages_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit_pages, "_DECIDED_SHOWN", 1)
+    await log_in(api, (Role.OFFICER, "11"))
+    titles = ["Thứ nhất", "Thứ hai", "Thứ ba"]
+    for title in titles:
+        assert (await answer(api, await add_offer(api, "11", title=title), "decline")).status_code == 303
+    seen: list[str] = []
+    path: str | None = inbox(api)
+    while path is not None:
+        page = Page((await api.client.get(path)).text)
+        seen += [title for title in titles if title in page.text]
+        path = next((link for link in page.links if link.startswith(f"{inbox(api)}?before=")), None)
+    assert sorted(seen) == sorted(titles)
+
+
 # --- order of priorities ---------------------------------------------------------------------------------------------
 
 
