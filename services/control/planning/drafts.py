@@ -124,16 +124,17 @@ class _Drafting:
             owned: tuple[Grant, ...] | None = ()
             if members.of.private is not None:
                 owned = self._owned(occurrence, members.of.private, slots, ruling.lineup, audience)
-            if owned is None:
+            grants = hearing.grants(members.of.policy, members.of.kind)
+            if owned is None or grants is None:
                 reached |= self._staging.cast(ruling.lineup, members.of.kind).asked
                 continue
             if members.steady:
                 reached |= self._staging.cast(ruling.lineup, members.of.kind).asked
-                part = airing.part(slots, ruling.grants, owned)
+                part = airing.part(slots, grants, owned)
                 self._give((id(audience), number), members.steady, part)
             if members.passing:
                 key = (id(audience), number)
-                begun = self._give_passing(key, members, slots, ruling.grants + owned, airing)
+                begun = self._give_passing(key, members, slots, grants + owned, airing)
                 forms = self._staging.cast(ruling.lineup, members.of.kind).forms
                 reached |= {piece.asked for _, piece, _ in forms if piece.item in begun}
         self._problems |= hearing.problems
@@ -229,7 +230,7 @@ class _Airing:
         self._depth = depth
         # By the id of a line-up, which the staging keeps.
         self._slots: dict[tuple[object, ...], tuple[Slot, ...]] = {}
-        # By the ids of slots and of the grants of a ruling, which the hearing keeps.
+        # By the ids of slots and of grants, which the hearing keeps.
         self._parts: dict[tuple[int, int, tuple[Grant, ...]], Part] = {}
         # By the id of a rank, which the staging keeps.
         self._served: dict[int, Precedence] = {}
@@ -259,9 +260,10 @@ class _Airing:
 
     def _slot(self, piece: Piece, form: Form, rank: Rank, volume_percent: int | None) -> Slot:
         broadcast, source, at = self._broadcast, piece.source, self._occurrence.at
-        length = piece.length if form.length is None else min(piece.length, form.length)
         starts_at = at + piece.offset
-        patience = length / JOINABLE_PARTS if broadcast.patience is None else min(broadcast.patience, length)
+        patience = (
+            piece.length / JOINABLE_PARTS if broadcast.patience is None else min(broadcast.patience, piece.length)
+        )
         if isinstance(source, Bulletin) and source.expires_at is not None:
             # Who is ready only then does not begin with what is stale.
             patience = max(min(patience, source.expires_at - _MS - starts_at), _NOTHING)
@@ -270,7 +272,7 @@ class _Airing:
             occurrence_at=at,
             item=piece.item,
             starts_at=starts_at,
-            ends_at=starts_at + length,
+            ends_at=starts_at + piece.length,
             latest_start_at=starts_at + patience,
             rank=rank,
             content=form.content,

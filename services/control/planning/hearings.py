@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 
-from schemas.fields import Level
+from schemas.fields import DeviceKind, Level
 from schemas.identifiers import UnitId
 from services.control.planning import policies
 from services.control.planning.lineup import Lineup, Piece
-from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Fill, Fit, Occurrence, Problem, ProblemKind
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Fill, Fit, GrantKey, Occurrence, Problem, ProblemKind
 from services.control.planning.policies import EffectivePolicy
-from services.control.planning.shares import Grant, GrantKey
+from services.control.planning.shares import Grant
 from services.control.planning.staging import LeftOut, Staging
 
 _NOTHING = timedelta(0)
@@ -30,7 +30,6 @@ class Ruling(NamedTuple):
     """What holds for an occurrence under one policy. Without a line-up it is refused."""
 
     lineup: Lineup | None
-    grants: tuple[Grant, ...] = ()
     caps: Caps | None = None  # of the volume of each piece; None: nobody caps any
 
 
@@ -47,6 +46,7 @@ class Hearing:
         self._shown: tuple[policies.Piece, ...] | None = None
         # By the id of a policy: `Policies` keeps them, and hands out the same one for the same path.
         self._rulings: dict[int, Ruling] = {}
+        self._grants: dict[tuple[int, DeviceKind], tuple[Grant, ...] | None] = {}
         # By the id of a line-up, which the staging keeps; what is the same for all policies.
         self._local: dict[int, tuple[policies.Piece, ...]] = {}
         self._pieces: dict[int, tuple[tuple[policies.Piece, ...], ...]] = {}
@@ -64,6 +64,39 @@ class Hearing:
             found = self._rulings[id(policy)] = self._rule(policy)
         return found
 
+    def grants(self, policy: EffectivePolicy, kind: DeviceKind) -> tuple[Grant, ...] | None:
+        """The time that a kind of device draws on under a policy for what it puts out itself; None: it is too long."""
+        key = (id(policy), kind)
+        if key not in self._grants:
+            self._grants[key] = self._granted(policy, kind)
+        return self._grants[key]
+
+    def _granted(self, policy: EffectivePolicy, kind: DeviceKind) -> tuple[Grant, ...] | None:
+        lineup, broadcast = self.ruling(policy).lineup, self._broadcast
+        if lineup is None or policy.is_empty or broadcast.level is Level.EMERGENCY:
+            return ()
+        own = self._staging.cast(lineup, kind).pieces
+        local = (
+            self._local_of(lineup)
+            if own == lineup.pieces
+            else self._staging.local_pieces(_spans(self._occurrence.at, own))
+        )
+        excesses = policies.excesses(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
+        for excess in excesses:
+            self._say(ProblemKind(excess.rule.value), detail=str(excess.unit_id))
+        if excesses:
+            return None
+        budgets = policies.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
+        return _as_grants(budgets, self._occurrence)
+
+    def _local_of(self, lineup: Lineup) -> tuple[policies.Piece, ...]:
+        """When something of a line-up sounds, in local time."""
+        local = self._local.get(id(lineup))
+        if local is None:
+            spans = _spans(self._occurrence.at, lineup.pieces)
+            local = self._local[id(lineup)] = self._staging.local_pieces(spans)
+        return local
+
     def _rule(self, policy: EffectivePolicy) -> Ruling:
         broadcast = self._broadcast
         lineup = self.whole
@@ -77,13 +110,9 @@ class Hearing:
             return Ruling(None)
         if policy.is_empty or broadcast.level is Level.EMERGENCY:
             return Ruling(lineup)
-        local = self._local.get(id(lineup))
-        if local is None:
-            spans = _spans(self._occurrence.at, lineup.pieces)
-            local = self._local[id(lineup)] = self._staging.local_pieces(spans)
         breaches = policies.check(
             policy,
-            local,
+            self._local_of(lineup),
             level=broadcast.level,
             has_direct_relay=lineup.has_direct_relay,
             allowed=broadcast.allowed_rules,
@@ -92,8 +121,7 @@ class Hearing:
             self._say(ProblemKind(breach.rule.value), detail=str(breach.unit_id))
         if breaches:
             return Ruling(None)
-        budgets = policies.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
-        return Ruling(lineup, _granted(budgets, self._occurrence), self._volume_caps(policy, lineup))
+        return Ruling(lineup, self._volume_caps(policy, lineup))
 
     def _say(self, kind: ProblemKind, *, detail: str = "") -> None:
         self.problems.add(Problem.about(self._occurrence, kind, detail=detail))
@@ -140,7 +168,7 @@ class Hearing:
         return self._caps[key]
 
     def _local_by_piece(self, lineup: Lineup) -> tuple[tuple[policies.Piece, ...], ...]:
-        local, at = self._local[id(lineup)], self._occurrence.at
+        local, at = self._local_of(lineup), self._occurrence.at
         if len(local) == 1 and len(lineup.pieces) > 1:
             # All of it without a break on one day: the clock on the wall runs evenly through it.
             day, begin_ms = local[0].day, local[0].begin_ms
@@ -165,7 +193,7 @@ def _spans(at: datetime, pieces: Sequence[Piece]) -> list[tuple[datetime, dateti
     return spans
 
 
-def _granted(budgets: Iterable[policies.Budget], occurrence: Occurrence) -> tuple[Grant, ...]:
+def _as_grants(budgets: Iterable[policies.Budget], occurrence: Occurrence) -> tuple[Grant, ...]:
     """Budgets as grants. What sounds after midnight counts for the day on which its occurrence begins, like all of it:
     so what a day holds is known from that day, and windows of days compose.
     """

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from operator import attrgetter
 
-from schemas.fields import Level, ResumePolicy
+from schemas.fields import ResumePolicy
 from schemas.identifiers import BroadcastId, UnitId
 from schemas.plans import ContentKind
 from services.control.planning import policies, timeline
@@ -82,7 +82,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayUse:
-    """Planned time of a local day on the fullest device of a unit, before and after, and what is granted by whom."""
+    """How much of what a unit grants a day is used on the fullest device, before and after: as planning counts it."""
 
     day: date
     limit: timedelta
@@ -185,9 +185,7 @@ class _Comparison:
         self._ranks = timeline.Ranks()
         self._stretches: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Change, ...]] = {}
         self._pieces: dict[tuple[datetime, datetime], tuple[Piece, ...]] = {}
-        self._use: dict[int, Mapping[date, int]] = {}
         # By the id of a slot, which the plans keep: thousands of programmes share it.
-        self._counted: dict[int, tuple[date, int]] = {}
         self._reaches: dict[int, datetime] = {}
         self._reasons = _reasons(_new(after.problems, before.problems))
 
@@ -305,64 +303,30 @@ class _Comparison:
 
     def _day_uses(self, group: Group) -> Iterator[DayUse]:
         """The use of each day on which something of a group changes, where a unit limits it."""
-        limited = [(policy.unit_id, policy.max_day) for policy in group.ground.policy.policies if policy.max_day]
-        if not limited:
+        limits = [(policy.unit_id, policy.max_day) for policy in group.ground.policy.policies if policy.max_day]
+        if not limits:
             return
-        changed = {
-            id(told.slot): told.slot
-            for change in group.changes
-            for told in (change.before, change.after)
-            if told is not None
+        # Who has the same programmes has the same shares, and so the same use.
+        old, new = (plan.used.get(group.devices[0], {}) for plan in (self._before, self._after))
+        days = {change.slot.occurrence_at.astimezone(self._zone).date() for change in group.changes}
+        # A broadcast of another zone may be counted for the day before or after.
+        days |= {
+            day
+            for unit_id, day, session in old.keys() | new.keys()
+            if unit_id is not None
+            and session is None
+            and old.get((unit_id, day, None)) != new.get((unit_id, day, None))
         }
-        days = {self._counted_for(slot)[0] for slot in changed.values()}
-        earlier = self._before.programmes.get(group.devices[0], ())
-        later = self._after.programmes.get(group.devices[0], ())
-        old = self._planned(earlier)
-        # What both hold need not be added up again.
-        kept, stays = set(map(id, earlier)), set(map(id, later))
-        new = dict(old)
-        for sign, slots in (
-            (-1, [slot for slot in earlier if id(slot) not in stays]),
-            (1, [slot for slot in later if id(slot) not in kept]),
-        ):
-            for slot in slots:
-                if slot.rank.level is not Level.EMERGENCY:
-                    day, ms = self._counted_for(slot)
-                    new[day] = new.get(day, 0) + sign * ms
         for day in days:
-            for unit_id, limit in limited:
-                assert limit is not None
+            for unit_id, limit in limits:
+                key = (unit_id, day, None)
                 yield DayUse(
                     day=day,
                     limit=limit,
                     limited_by=unit_id,
-                    before=timedelta(milliseconds=old.get(day, 0)),
-                    after=timedelta(milliseconds=new.get(day, 0)),
+                    before=old.get(key, timedelta(0)),
+                    after=new.get(key, timedelta(0)),
                 )
-
-    def _planned(self, programme: Programme) -> Mapping[date, int]:
-        """What counts for the limit of each day, in milliseconds: everything planned on it but emergencies."""
-        use = self._use.get(id(programme))
-        if use is None:
-            use = defaultdict(int)
-            known = self._counted
-            for slot in programme:
-                if slot.rank.level is not Level.EMERGENCY:
-                    day, ms = known.get(id(slot)) or self._counted_for(slot)
-                    use[day] += ms
-            self._use[id(programme)] = use
-        return use
-
-    def _counted_for(self, slot: Slot) -> tuple[date, int]:
-        """The local day a slot counts for, and for how many milliseconds: all of an occurrence for the day it begins on.
-
-        As time is granted (`hearings`).
-        """
-        found = self._counted.get(id(slot))
-        if found is None:
-            day = slot.occurrence_at.astimezone(self._zone).date()
-            found = self._counted[id(slot)] = (day, (slot.ends_at - slot.starts_at) // _MS)
-        return found
 
     def _local(self, interval: tuple[datetime, datetime]) -> tuple[Piece, ...]:
         pieces = self._pieces.get(interval)

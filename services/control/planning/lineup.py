@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import NamedTuple, assert_never
 
@@ -72,6 +72,10 @@ class Piece:
         if isinstance(self.source, RelaySource):
             return Form(content=ContentKind.RELAY) if kind is DeviceKind.CLUSTER else None
         return bulletin_form(self.source, kind)
+
+    def trimmed(self, length: timedelta | None) -> Piece:
+        """The piece, no longer than what a device has to put out in it; None: as long as it is."""
+        return self if length is None or length >= self.length else replace(self, length=length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -363,6 +363,9 @@ class Occurrence:
     session: str | None = None
 
 
+# Whose grant of time it is (None: the owner's), the local day, and the session or None for all of the day.
+GrantKey = tuple[UnitId | None, date, str | None]
+
 SlotKey = tuple[BroadcastId, datetime, int]
 
 
@@ -512,12 +515,14 @@ class Plan:
     """The programme of every device that can play, and what is wrong.
 
     Programmes are sorted by `Slot.order`; devices with the same programme share one tuple. Problems are sorted.
-    `offers` names every unit that a normal broadcast from above is offered to (R-17), sorted.
+    `offers` names every unit that a normal broadcast from above is offered to (R-17), sorted. `used` is how much of each
+    grant of time is used up, on devices that draw on any.
     """
 
     programmes: Mapping[DeviceNo, Programme]
     problems: tuple[Problem, ...]
     offers: tuple[tuple[BroadcastId, UnitId], ...] = ()
+    used: Mapping[DeviceNo, Mapping[GrantKey, timedelta]] = field(default_factory=dict)
 
     @property
     def emissions(self) -> Iterator[Emission]:

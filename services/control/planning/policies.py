@@ -424,8 +424,7 @@ def check(
 ) -> tuple[Breach, ...]:
     """Return what stands against one occurrence that sounds in `pieces`, by units from the root and by `Rule`.
 
-    Only the occurrence by itself is looked at; what it shares a day or a session with is `budgets`. `allowed` names the
-    rules an approver has let pass.
+    That is when it sounds, and what; how long is `excesses`. `allowed` names the rules an approver has let pass.
     """
     if level is Level.EMERGENCY:
         return ()
@@ -434,6 +433,19 @@ def check(
         found.extend(limits.breach(rule, detail) for rule, detail in limits.refusals(pieces))
         if has_direct_relay and limits.policy.allows_direct_relays is False:
             found.append(limits.breach(Rule.RELAY_NOT_ALLOWED))
+    return tuple(breach for breach in found if breach.rule not in allowed)
+
+
+def excesses(
+    policy: EffectivePolicy, pieces: Sequence[Piece], *, level: Level, allowed: frozenset[str] = frozenset()
+) -> tuple[Breach, ...]:
+    """Return what stands against an occurrence that puts out `pieces` on a device, because by itself it is too long.
+
+    What it shares a day or a session with is `budgets`.
+    """
+    if level is Level.EMERGENCY:
+        return ()
+    found = (limits.breach(rule, detail) for limits in policy._limits for rule, detail in limits.excesses(pieces))  # noqa: SLF001
     return tuple(breach for breach in found if breach.rule not in allowed)
 
 
@@ -671,6 +683,9 @@ class _Limits:
             quiet = next((at for piece in pieces if (at := _first_common(self.quiet, piece)) is not None), None)
             if quiet is not None:
                 yield Rule.QUIET_HOURS, _clock(quiet)
+
+    def excesses(self, pieces: Sequence[Piece]) -> Iterator[tuple[Rule, str]]:
+        """Which limits of this policy `pieces` go beyond by themselves, each once, with the limit."""
         own = self.policy
         if (
             own.max_session is not None

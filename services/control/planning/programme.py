@@ -19,18 +19,30 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from schemas.identifiers import BroadcastId, UnitId
 from services.control.planning.drafts import draft
 from services.control.planning.ground import Ground
 from services.control.planning.lineup import Stock
-from services.control.planning.model import DeviceNo, Plan, Problem, ProblemKind, Programme, Snapshot, Window
-from services.control.planning.shares import Draft, Grant, GrantKey, Part, Share
+from services.control.planning.model import (
+    DeviceNo,
+    GrantKey,
+    Plan,
+    Problem,
+    ProblemKind,
+    Programme,
+    Snapshot,
+    Window,
+)
+from services.control.planning.shares import Draft, Grant, Part, Share
 from services.control.planning.targets import PLAYS
+
+ValueT = TypeVar("ValueT")
 
 
 def plan(snapshot: Snapshot, window: Window) -> Plan:
@@ -62,7 +74,8 @@ class _Outcome(NamedTuple):
     """What comes of some shares on one device."""
 
     programme: Programme
-    refusals: tuple[_Refusal, ...]
+    used: Mapping[GrantKey, timedelta]
+    refusals: tuple[_Refusal, ...] = ()
 
 
 def begin(snapshot: Snapshot, window: Window) -> Planning:
@@ -78,8 +91,7 @@ def begin(snapshot: Snapshot, window: Window) -> Planning:
             for device_no in share.devices:
                 given[device_no].append(share)
     shares = {device_no: tuple(theirs) for device_no, theirs in given.items()}
-    programmes, refusals = _settled(shares)
-    return _planning(snapshot, ground, made, shares, programmes, refusals)
+    return _planning(snapshot, ground, made, shares, _settled(shares))
 
 
 def replan(planning: Planning, snapshot: Snapshot, touched: Collection[BroadcastId]) -> Planning:
@@ -106,16 +118,22 @@ def replan(planning: Planning, snapshot: Snapshot, touched: Collection[Broadcast
         device_no: (*(each for each in planning.shares[device_no] if each not in gone), *added.get(device_no, ()))
         for device_no in affected
     }
-    programmes, refusals = _settled(changed)
-    kept = {device_no: theirs for device_no, theirs in planning.refusals.items() if device_no not in affected}
+    settled = _settled(changed)
     return _planning(
         snapshot,
         ground,
         made,
         {**planning.shares, **changed},
-        {**planning.plan.programmes, **programmes},
-        kept | refusals,
+        _Settled(
+            programmes={**planning.plan.programmes, **settled.programmes},
+            used=_without(planning.plan.used, affected) | settled.used,
+            refusals=_without(planning.refusals, affected) | settled.refusals,
+        ),
     )
+
+
+def _without(theirs: Mapping[DeviceNo, ValueT], devices: AbstractSet[DeviceNo]) -> dict[DeviceNo, ValueT]:
+    return {device_no: value for device_no, value in theirs.items() if device_no not in devices}
 
 
 def _stock(snapshot: Snapshot) -> Stock:
@@ -131,46 +149,58 @@ def _planning(
     ground: Ground,
     made: Mapping[BroadcastId, Draft],
     shares: Mapping[DeviceNo, tuple[Share, ...]],
-    programmes: Mapping[DeviceNo, Programme],
-    refusals: Mapping[DeviceNo, tuple[_Refusal, ...]],
+    settled: _Settled,
 ) -> Planning:
     return Planning(
         snapshot=snapshot,
         window=ground.window,
-        plan=Plan(programmes=programmes, problems=_problems(made, refusals), offers=_offers(made)),
+        plan=Plan(
+            programmes=settled.programmes,
+            problems=_problems(made, settled.refusals),
+            offers=_offers(made),
+            used=settled.used,
+        ),
         ground=ground,
         drafts=made,
         shares=shares,
-        refusals=refusals,
+        refusals=settled.refusals,
     )
 
 
 # --- sharing what is granted -----------------------------------------------------------------------------------------
 
 
-def _settled(
-    shares: Mapping[DeviceNo, tuple[Share, ...]],
-) -> tuple[dict[DeviceNo, Programme], dict[DeviceNo, tuple[_Refusal, ...]]]:
-    """The programme of each device, in the order given, and what was refused; equal shares come to the same tuple."""
+class _Settled(NamedTuple):
+    """What comes of all shares: `used` and `refusals` only of devices that have some."""
+
+    programmes: dict[DeviceNo, Programme]
+    used: dict[DeviceNo, Mapping[GrantKey, timedelta]]
+    refusals: dict[DeviceNo, tuple[_Refusal, ...]]
+
+
+def _settled(shares: Mapping[DeviceNo, tuple[Share, ...]]) -> _Settled:
+    """What comes of the shares of each device, in the order given; equal shares come to the same programme."""
     known: dict[tuple[Share, ...], _Outcome] = {}
-    programmes: dict[DeviceNo, Programme] = {}
-    refusals: dict[DeviceNo, tuple[_Refusal, ...]] = {}
+    settled = _Settled({}, {}, {})
     for device_no, theirs in shares.items():
         outcome = known.get(theirs)
         if outcome is None:
             outcome = known[theirs] = _settle(theirs)
-        programmes[device_no] = outcome.programme
+        settled.programmes[device_no] = outcome.programme
+        if outcome.used:
+            settled.used[device_no] = outcome.used
         if outcome.refusals:
-            refusals[device_no] = outcome.refusals
-    return programmes, refusals
+            settled.refusals[device_no] = outcome.refusals
+    return settled
 
 
 def _settle(shares: Sequence[Share]) -> _Outcome:
     """Put together what every share holds, without what time is not granted for."""
-    if _suffices(shares):
+    wanted = _wanted(shares)
+    if wanted is not None:
         slots = [slot for share in shares for slot in share.slots]
         slots.sort(key=_ORDER)
-        return _Outcome(tuple(slots), ())
+        return _Outcome(tuple(slots), wanted)
     slots = [slot for share in shares for part in share.parts if not part.grants for slot in part.slots]
     drawing = [part for share in shares for part in share.parts if part.grants]
     drawing.sort(key=_PRECEDENCE)
@@ -186,19 +216,19 @@ def _settle(shares: Sequence[Share]) -> _Outcome:
             used[grant.key] += grant.wanted
         slots.extend(part.slots)
     slots.sort(key=_ORDER)
-    return _Outcome(tuple(slots), tuple(refusals))
+    return _Outcome(tuple(slots), dict(used), tuple(refusals))
 
 
-def _suffices(shares: Iterable[Share]) -> bool:
-    """Whether what is granted suffices for everybody, so that nobody has to be served before another."""
+def _wanted(shares: Iterable[Share]) -> Mapping[GrantKey, timedelta] | None:
+    """What everybody wants of each grant if that suffices, so that nobody has to be served first; None if it does not."""
     wanted: dict[GrantKey, timedelta] = {}
     for share in shares:
         for key, (theirs, limit) in share.wants.items():
             before = wanted.get(key)
             wanted[key] = theirs if before is None else before + theirs
             if wanted[key] > limit:
-                return False
-    return True
+                return None
+    return wanted
 
 
 _ORDER = attrgetter("order")

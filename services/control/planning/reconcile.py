@@ -312,7 +312,7 @@ def _weigh_ended(expected: Expected, ended: Ended, circumstances: Circumstances)
         outcome = Outcome.CUT if sounded > timedelta(0) or _was_cut_off(ended) else Outcome.MISSED
         if not is_in_time:
             reason = Reason.TOO_LATE
-        elif fallback and _is_enough(heard, length):
+        elif _is_enough(heard, length):
             reason = Reason.SOURCE_SILENT
         else:
             reason = _why_short(expected, ended, circumstances)

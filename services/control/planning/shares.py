@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 from schemas.arbitration import Precedence
 from schemas.identifiers import UnitId
-from services.control.planning.model import DeviceNo, Occurrence, Problem, ProblemKind, Slot
+from services.control.planning.model import DeviceNo, GrantKey, Occurrence, Problem, ProblemKind, Slot
 
-# Whose grant it is (None: the owner's), the local day, and the session or None for all of the day.
-GrantKey = tuple[UnitId | None, date, str | None]
 _NOTHING = timedelta(0)
 
 

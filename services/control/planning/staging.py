@@ -46,10 +46,15 @@ class LeftOut(NamedTuple):
 
 
 class Cast(NamedTuple):
-    """What one kind of device makes of a line-up: pieces by their position, and the numbers they were asked for by."""
+    """What one kind of device makes of a line-up: pieces as long as it puts them out, by position; who asked for them."""
 
     forms: tuple[tuple[int, Piece, Form], ...]
     asked: frozenset[int]
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The pieces alone."""
+        return tuple(piece for _, piece, _ in self.forms)
 
 
 class Staging:
@@ -99,7 +104,7 @@ class Staging:
         found = self._casts.get((id(lineup), kind))
         if found is None:
             forms = tuple(
-                (position, piece, form)
+                (position, piece.trimmed(form.length), form)
                 for position, piece in enumerate(lineup.pieces)
                 if (form := piece.form(kind)) is not None
             )

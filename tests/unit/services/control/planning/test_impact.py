@@ -224,34 +224,40 @@ def test_devices_that_would_sound_in_quiet_hours() -> None:
 def test_minutes_of_the_day_are_those_of_the_fullest_device() -> None:
     policy = Policy(unit_id=unit_id(1), max_day=timedelta(minutes=2))
     limited = Ground(unit_id=unit_id(11), policy=effective([policy, Policy(unit_id=unit_id(11))]))
-    song, tomorrow = a_slot(3, 100, 160), a_slot(4, 86_400, 86_430)
-    before = a_plan({1: [NEWS, song, tomorrow], 2: [NEWS]})
-    after = a_plan({no: [*slots, ALERT] for no, slots in {1: [NEWS, song, tomorrow], 2: [NEWS]}.items()})
+    today, tomorrow = date(2026, 9, 7), date(2026, 9, 8)
+
+    def used(plan: Plan, *seconds: Mapping[date, int]) -> Plan:
+        return replace(
+            plan,
+            used={
+                DeviceNo(no): {(unit_id(1), day, None): timedelta(seconds=each) for day, each in theirs.items()}
+                for no, theirs in enumerate(seconds, 1)
+            },
+        )
+
+    before = used(a_plan({1: [NEWS], 2: [NEWS]}), {today: 90, tomorrow: 30}, {today: 30})
+    after = used(a_plan({1: [NEWS, ALERT], 2: [NEWS, ALERT]}), {today: 100, tomorrow: 30}, {today: 40})
 
     (unit,) = compared(before, after, ground=limited).units
 
-    # Emergencies do not count, and days on which nothing changes are not told.
+    # Days on which nothing changes are not told.
+    told_of = DayUse(
+        day=today,
+        limit=timedelta(minutes=2),
+        limited_by=unit_id(1),
+        before=timedelta(seconds=90),
+        after=timedelta(seconds=100),
+    )
+    assert unit.days == (told_of,)
+    # What is counted for another day than ours, by the clock of its own zone, is told all the same.
+    (unit,) = compared(before, used(after, {today: 90, tomorrow: 40}, {today: 30}), ground=limited).units
     assert unit.days == (
-        DayUse(
-            day=date(2026, 9, 7),
-            limit=timedelta(minutes=2),
-            limited_by=unit_id(1),
-            before=timedelta(seconds=90),
-            after=timedelta(seconds=100),
-        ),
+        replace(told_of, after=timedelta(seconds=90)),
+        replace(told_of, day=tomorrow, before=timedelta(seconds=30), after=timedelta(seconds=40)),
     )
-    # As time is granted, all of an occurrence counts for the day on which it begins.
-    night = [a_slot(5, 64_780, 64_810), replace(a_slot(5, 64_810, 64_830, item=1), occurrence_at=second(64_780))]
-    (unit,) = compared(a_plan({1: []}), a_plan({1: night}), ground=limited).units
-    assert [(use.day, use.after) for use in unit.days] == [(date(2026, 9, 7), timedelta(seconds=50))]
-    emergency = a_plan(
-        {
-            no: [*slots, replace(ALERT, rank=a_slot(1, 0, 1, level=EMERGENCY).rank)]
-            for no, slots in before.programmes.items()
-        }
-    )
-    (unit,) = compared(before, emergency, ground=limited).units
-    assert [(use.before, use.after) for use in unit.days] == [(timedelta(seconds=90), timedelta(seconds=90))]
+    # An emergency draws on nothing; on its day it is told what is used all the same.
+    (unit,) = compared(before, replace(after, used=before.used), ground=limited).units
+    assert unit.days == (replace(told_of, after=timedelta(seconds=90)),)
 
 
 # --- against looking at everything -----------------------------------------------------------------------------------

@@ -382,10 +382,10 @@ def test_nobody_hears_what_a_unit_or_an_owner_did_not_let_in(snapshot: Snapshot)
             if broadcast.volume_percent is None:
                 assert loud <= device.volume_percent
         for day, minutes in sounded.items():
-            limits = [
-                each.max_day for each in known.at(device.unit_id, snapshot.units.on(day)).policies if each.max_day
-            ]
-            assert all(minutes <= limit for limit in limits)
+            for each in known.at(device.unit_id, snapshot.units.on(day)).policies:
+                if each.max_day is not None:
+                    assert minutes <= each.max_day
+                    assert planned.used[device.device_no][each.unit_id, day, None] == minutes
         assert all(minutes <= (device.public_share or timedelta(0)) for minutes in shown.values())
 
 

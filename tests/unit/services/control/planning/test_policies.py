@@ -71,7 +71,8 @@ def heard(*spans: tuple[str, str], day: str = "2026-09-07") -> tuple[Piece, ...]
 
 def rules(policy: Policy | EffectivePolicy, pieces: tuple[Piece, ...], level: Level = Level.NORMAL) -> list[str]:
     held = policy if isinstance(policy, EffectivePolicy) else effective([policy])
-    return [f"{breach.rule} {breach.detail}".strip() for breach in policies.check(held, pieces, level=level)]
+    found = (*policies.check(held, pieces, level=level), *policies.excesses(held, pieces, level=level))
+    return [f"{breach.rule} {breach.detail}".strip() for breach in found]
 
 
 # --- what stands against a broadcast ---------------------------------------------------------------------------------
@@ -155,10 +156,11 @@ def test_normal_and_priority_obey_and_emergency_passes() -> None:
     night = heard(("03:00", "03:30"))
 
     def breaks(level: Level) -> list[Rule]:
-        return [breach.rule for breach in policies.check(strict, night, level=level, has_direct_relay=True)]
+        found = policies.check(strict, night, level=level, has_direct_relay=True)
+        return [breach.rule for breach in (*found, *policies.excesses(strict, night, level=level))]
 
     assert breaks(Level.NORMAL) == breaks(Level.PRIORITY)
-    assert breaks(Level.NORMAL) == [Rule.QUIET_HOURS, Rule.DAY_FULL, Rule.RELAY_NOT_ALLOWED]
+    assert breaks(Level.NORMAL) == [Rule.QUIET_HOURS, Rule.RELAY_NOT_ALLOWED, Rule.DAY_FULL]
     assert breaks(Level.EMERGENCY) == []
     assert policies.budgets(strict, night, level=Level.EMERGENCY) == ()
 
@@ -641,7 +643,12 @@ some_spans = st.lists(
 
 
 def refused(held: EffectivePolicy, pieces: tuple[Piece, ...], *, relay: bool = False) -> frozenset[policies.Breach]:
-    return frozenset(policies.check(held, pieces, level=Level.PRIORITY, has_direct_relay=relay))
+    return frozenset(
+        (
+            *policies.check(held, pieces, level=Level.PRIORITY, has_direct_relay=relay),
+            *policies.excesses(held, pieces, level=Level.PRIORITY),
+        )
+    )
 
 
 @given(path=some_paths, spans=some_spans, relay=st.booleans())

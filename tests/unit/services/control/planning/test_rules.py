@@ -317,6 +317,53 @@ def test_a_day_that_is_full_on_some_devices_only_is_said_of_them() -> None:
     assert wrong(planned) == ["day_full 11 device 3"]
 
 
+def test_a_device_draws_on_its_day_for_what_it_puts_out_itself() -> None:
+    """What only boards show is no minute of a loudspeaker, and a text that stays longer than its sound is one of a board."""
+    contents = (
+        a_bulletin(1),
+        a_bulletin(2, None, board_text="chữ", board_length=2 * MINUTE),
+        a_bulletin(3, 60, board_text="chữ", board_media=a_media(90, 9, mime="video/mp4")),
+    )
+    fleet = (a_device(1, 11), a_device(2, 11, BOARD))
+
+    def planned(limit: float, *broadcasts: tuple[int, str, tuple[int, ...]]) -> Plan:
+        asked = [
+            a_broadcast(n, once(at), unit_id=unit_id(11), targets=to_units(11), items=bulletins(*items), severity=4 - n)
+            for n, at, items in broadcasts
+        ]
+        says = {11: {"max_day": limit * MINUTE}}
+        return plan(province(*asked, devices=fleet, says=says, bulletins=contents), days(1))
+
+    def used(planned: Plan) -> dict[int, float]:
+        return {no: sum(each.values(), timedelta(0)) / MINUTE for no, each in planned.used.items()}
+
+    both = planned(2, (1, "05:00", (1, 2)), (2, "06:00", (1,)))
+    assert heard(both) == {1: ["1 07 05:00", "2 07 06:00"], 2: ["1 07 05:01"]}
+    assert (used(both), wrong(both)) == ({1: 2, 2: 2}, [])
+    # By itself too long on boards alone.
+    text = planned(1, (1, "05:00", (1, 2)))
+    assert heard(text) == {1: ["1 07 05:00"], 2: []}
+    assert (used(text), wrong(text)) == ({1: 1}, ["day_full 11"])
+    film = planned(1.5, (1, "05:00", (3,)), (2, "06:00", (3,)))
+    assert heard(film) == {1: ["1 07 05:00"], 2: ["1 07 05:00"]}
+    assert (used(film), wrong(film)) == ({1: 1, 2: 1.5}, ["day_full 11"])
+
+
+def test_what_an_approver_let_pass_draws_on_nothing() -> None:
+    asked = [
+        a_broadcast(n, once(at), unit_id=unit_id(11), targets=to_units(11), severity=4 - n, **changes)
+        for n, at, changes in (
+            (1, "05:00", {"allowed_rules": frozenset({"day_full"})}),
+            (2, "06:00", {}),
+            (3, "07:00", {"level": Level.EMERGENCY}),
+        )
+    ]
+    planned = plan(province(*asked, says={11: {"max_day": MINUTE}}), days(1))
+    assert heard(planned)[1] == ["1 07 05:00", "2 07 06:00", "3 07 07:00"]
+    assert planned.used[DeviceNo(1)] == {(unit_id(11), date(2026, 9, 7), None): MINUTE}
+    assert DeviceNo(2) not in planned.used
+
+
 def test_minutes_of_a_session_are_shared() -> None:
     asked = [
         a_broadcast(n, once(at), unit_id=unit_id(11), targets=to_units(11), severity=4 - n)
