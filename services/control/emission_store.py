@@ -99,7 +99,8 @@ async def of_broadcast(
            AND e.unit_id = ANY ($2)
            AND e.withdrawn_at IS NULL
            AND ($3::text IS NULL OR coalesce(e.outcome, 'pending') = $3)
-           AND ($4::timestamptz IS NULL OR (e.starts_at, e.device_no, e.item) > ($4, $5::integer, $6::smallint))
+           AND (e.starts_at, e.device_no, e.item)
+             > (coalesce($4::timestamptz, '-infinity'), coalesce($5::integer, 0), coalesce($6::smallint, 0))
          ORDER BY e.starts_at, e.device_no, e.item
          LIMIT $7
         """,
