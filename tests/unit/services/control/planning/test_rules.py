@@ -21,6 +21,7 @@ from services.control.planning.model import (
     GroupId,
     GroupTarget,
     KindTarget,
+    Pause,
     Plan,
     Plays,
     RelayItem,
@@ -212,6 +213,55 @@ def test_the_end_of_the_session_of_who_hears_it(fit: Fit, fill: Fill, seconds: l
     assert (found, wrong(planned)) == (seconds, problems)
 
 
+@pytest.mark.parametrize("length", [None, 5 * MINUTE])
+def test_what_is_filled_up_by_repeating_ends_with_the_session(length: timedelta | None) -> None:
+    asked = a_broadcast(
+        1,
+        once("06:56:30"),
+        unit_id=unit_id(11),
+        targets=to_units(11, 12),
+        items=bulletins(1, 1),
+        fill=Fill.REPEAT,
+        length=length,
+    )
+    planned = plan(
+        province(
+            replace(asked, unit_id=unit_id(10)),
+            says={10: {}, 11: HELD},
+            offers={(broadcast_id(1), unit_id(n)): True for n in (11, 12)},
+        ),
+        days(1),
+    )
+    assert len(planned.programmes[DeviceNo(1)]) == 3
+    # Where no session ends, a length does.
+    assert len(planned.programmes[DeviceNo(2)]) == (2 if length is None else 5)
+    assert wrong(planned) == []
+
+
+def test_a_pause_is_neither_heard_nor_counted() -> None:
+    """In quiet hours nothing sounds, and minutes are those in which something does."""
+    noon = {"quiet": (Quiet(begin=time(12), end=time(13)),), "max_day": 2 * MINUTE, "max_session": 2 * MINUTE}
+    first, second = bulletins(1, 1)
+    items = (first, Pause(number=1, length=61 * MINUTE), replace(second, number=2))
+    asked = a_broadcast(1, once("11:59"), unit_id=unit_id(11), targets=to_units(11), items=items)
+    planned = plan(province(asked, says={11: noon}), days(1))
+    assert heard(planned)[1] == ["1 07 11:59", "1 07 13:01"]
+    assert (wrong(planned), set(planned.used[DeviceNo(1)].values())) == ([], {2 * MINUTE})
+    early = replace(asked, items=(first, replace(items[1], length=59 * MINUTE), items[2]))
+    assert wrong(plan(province(early, says={11: noon}), days(1))) == ["quiet_hours 11"]
+
+
+@pytest.mark.parametrize(("too_long", "problems"), [(timedelta(0), []), (timedelta(milliseconds=1), ["too_long"])])
+@pytest.mark.parametrize("says", [{}, HELD])
+def test_an_occurrence_lasts_a_day_at_most(too_long: timedelta, problems: list[str], says: Any) -> None:
+    source = a_relay(2)
+    relay = RelayItem(number=0, source_id=source_id(2), length=timedelta(days=1) + too_long)
+    asked = a_broadcast(
+        1, once("05:30"), unit_id=unit_id(11), targets=to_units(11), level=Level.EMERGENCY, items=(relay,)
+    )
+    assert wrong(plan(province(asked, relays=(source,), says={11: says}), days(1))) == problems
+
+
 def test_what_shortens_an_occurrence_is_named() -> None:
     """Not the lowest unit that says anything, but the one whose session ends."""
     asked = a_broadcast(
@@ -275,6 +325,30 @@ def test_volume_by_time_makes_nobody_louder(wanted: int | None, configured: int,
     ]
 
     assert (early.volume_percent, late.volume_percent) == (expected, wanted)
+
+
+@pytest.mark.parametrize(
+    ("at", "gap", "expected"),
+    [
+        pytest.param("05:57:30", 0, [40, 40, 40, None], id="the_last_one_begins_after_the_cap"),
+        pytest.param("05:58", 0, [40, 40, None, None], id="to_the_second"),
+        pytest.param("04:58", 0, [None, None, 40, 40], id="before_and_in_it"),
+        pytest.param("04:56", 3, [None, 40, 40, 40], id="the_pause_reaches_into_it"),
+        pytest.param("23:58", 0, [30, 30, 20, 20], id="over_midnight"),
+        pytest.param("23:56", 3, [30, 20, 20, 20], id="over_midnight_with_a_pause"),
+    ],
+)
+def test_each_item_is_as_loud_as_its_own_time_allows(at: str, gap: int, expected: list[int | None]) -> None:
+    caps = tuple(
+        VolumeCap(begin=time.fromisoformat(begin), end=time.fromisoformat(end), percent=percent)
+        for begin, end, percent in (("05:00", "06:00", 40), ("23:00", "00:00", 30), ("00:00", "01:00", 20))
+    )
+    first, *rest = bulletins(1, 1, 1, 1)
+    pause = (Pause(number=1, length=gap * MINUTE),) if gap else ()
+    items = (first, *pause, *(replace(each, number=each.number + 1) for each in rest))
+    asked = a_broadcast(1, once(at), unit_id=unit_id(11), targets=to_units(11), items=items)
+    planned = plan(province(asked, says={11: {"volume_caps": caps}}), days(1))
+    assert [slot.volume_percent for slot in planned.programmes[DeviceNo(1)]] == expected
 
 
 def test_a_source_taken_directly_needs_leave() -> None:
