@@ -14,13 +14,12 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from schemas.identifiers import BroadcastId, UnitId
+from schemas.identifiers import UnitId
 from schemas.topics import parse_topic
 from services.control import (
     broadcast_store,
@@ -37,11 +36,22 @@ from services.control.engine_settings import PlanningSettings
 from services.control.issuing import CONFIG, PLAN, Issue, Need, Terms
 from services.control.metrics import ControlMetrics
 from services.control.orders import Addressee
-from services.control.planning.changes import Changes, Recorded, changes
+from services.control.planning.changes import Changes, Recorded
+from services.control.planning.ground import surroundings
 from services.control.planning.model import DeviceNo, Problem, Snapshot, Window
 from services.control.planning.policies import Policies
-from services.control.planning.programme import Planning, begin, plan
+from services.control.planning.programme import begin
 from services.control.planning.recurrence import local_day, start_of
+from services.control.planning_decisions import (
+    Decision,
+    Ground,
+    Part,
+    decide,
+    decide_within,
+    goes_on,
+    sharing_devices,
+    together,
+)
 from services.control.planning_queue import Scope
 from services.control.programme_store import Reach
 from services.control.trust.keyring import Keyring
@@ -56,28 +66,6 @@ LOOK_BACK = timedelta(days=2)
 LOOK_AHEAD = timedelta(days=1)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """A part of the programme: the snapshot it follows from, what it is about, and the record it is compared with.
-
-    What of the record goes on as it was, whatever the plan says, is in neither.
-    """
-
-    snapshot: Snapshot
-    reach: Reach
-    recorded: Sequence[Recorded]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Decision:
-    """What planning a part came to."""
-
-    reach: Reach
-    changes: Changes
-    problems: tuple[Problem, ...]
-    offers: tuple[tuple[BroadcastId, UnitId], ...]
 
 
 async def run_planner(
@@ -180,20 +168,23 @@ class Planner:
         if scope.is_everything:
             await programme_store.ask_to_issue_to_all(connection, at=now)
         else:
-            touched = touched.union(*(decision.changes.devices for decision in decisions))
+            # Also devices that go on as they did: what they sound without a plan may be another thing now.
+            touched = touched.union(*(decision.changes.devices | decision.ground for decision in decisions))
         # Named devices even then: one that was just retired is no longer among all, and has to be told to fall silent.
         await programme_store.ask_to_issue(connection, touched, at=now)
-        applied = _together([decision.changes for decision in decisions])
+        applied = together([decision.changes for decision in decisions])
         self._note(scope, applied, [problem for decision in decisions for problem in decision.problems])
         return applied
 
     async def _decisions(
         self, connection: Connection, scope: Scope, window: Window, *, now: datetime
-    ) -> tuple[_Decision, ...]:
-        if not scope.is_everything and await programme_store.is_time_granted(connection):
-            return (await self._decide_sharing(connection, scope, window, now=now),)
+    ) -> tuple[Decision, ...]:
+        if not scope.is_everything:
+            is_granted = await programme_store.is_time_granted(connection)
+            if scope.units or is_granted:
+                return (await self._decide_within(connection, scope, window, is_granted=is_granted, now=now),)
         parts = await self._parts(connection, scope, window, now=now)
-        return await asyncio.to_thread(_decide, parts, window, now=now, asked_at=scope.asked_at)
+        return await asyncio.to_thread(decide, parts, window, now=now, asked_at=scope.asked_at)
 
     def _window(self, scope: Scope, *, now: datetime) -> Window:
         today = local_day(now, self._zone)
@@ -202,7 +193,7 @@ class Planner:
             end=today + timedelta(days=self._settings.horizon_days + 1) + LOOK_AHEAD,
         )
 
-    async def _parts(self, connection: Connection, scope: Scope, window: Window, *, now: datetime) -> tuple[_Part, ...]:
+    async def _parts(self, connection: Connection, scope: Scope, window: Window, *, now: datetime) -> tuple[Part, ...]:
         """Load what the scope touches: whole broadcasts on every device, and whole devices with every broadcast."""
         ends_after = min(now, scope.asked_at)
         there_after = start_of(window.first, self._zone) - LOOK_AHEAD
@@ -211,10 +202,10 @@ class Planner:
             snapshot = await programme_store.load_snapshot(connection, window, there_after=there_after)
             recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             return (
-                _Part(snapshot=snapshot, reach=reach, recorded=await _open(connection, recorded, snapshot, now=now)),
+                Part(snapshot=snapshot, reach=reach, recorded=await _open(connection, recorded, snapshot, now=now)),
             )
         broadcasts = set(scope.broadcasts)
-        parts: list[_Part] = []
+        parts: list[Part] = []
         if scope.devices:
             broadcasts.update(await programme_store.broadcasts_without_devices(connection, since=window.first))
             devices = await programme_store.load_snapshot(
@@ -227,7 +218,7 @@ class Planner:
                 if each.broadcast_id not in broadcasts
             ]
             parts.append(
-                _Part(
+                Part(
                     snapshot=replace(
                         devices,
                         broadcasts=tuple(each for each in devices.broadcasts if each.broadcast_id not in broadcasts),
@@ -243,17 +234,22 @@ class Planner:
             )
             recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             parts.append(
-                _Part(snapshot=snapshot, reach=reach, recorded=await _open(connection, recorded, snapshot, now=now))
+                Part(snapshot=snapshot, reach=reach, recorded=await _open(connection, recorded, snapshot, now=now))
             )
         return tuple(parts)
 
-    async def _decide_sharing(
-        self, connection: Connection, scope: Scope, window: Window, *, now: datetime
-    ) -> _Decision:
-        """Decide where policies and owners grant devices time: there a change reaches whatever draws on the same grants.
+    async def _decide_within(
+        self, connection: Connection, scope: Scope, window: Window, *, is_granted: bool, now: datetime
+    ) -> Decision:
+        """Decide where a change reaches more than broadcasts or devices: what holds on the ground of units, or time.
 
-        Everything is planned, but only the devices on which that happens are compared with the record as a whole.
+        Where policies and owners grant devices time, a change reaches whatever draws on the same grants, so everything is
+        planned; else what can reach the ground of the units is. Only the devices on which something may change are
+        compared with the record as a whole.
         """
+        there_after = start_of(window.first, self._zone) - LOOK_AHEAD
+        ground = await _ground(connection, scope.units, window, there_after=there_after)
+        is_narrow = not (is_granted or scope.broadcasts or scope.devices)
         ends_after = min(now, scope.asked_at)
         broadcasts = set(scope.broadcasts)
         if scope.devices:
@@ -261,16 +257,16 @@ class Planner:
         of_broadcasts = Reach(is_everything=False, broadcasts=sorted(broadcasts))
         recorded = await programme_store.load_recorded(connection, of_broadcasts, ends_after=ends_after)
         snapshot = await programme_store.load_snapshot(
-            connection, window, there_after=start_of(window.first, self._zone) - LOOK_AHEAD
+            connection, window, there_after=there_after, issuers=ground.issuers if is_narrow else None
         )
         planning = await asyncio.to_thread(begin, snapshot, window)
-        devices = sharing_devices(planning, broadcasts, recorded) | set(scope.devices)
+        devices = sharing_devices(planning, broadcasts, recorded) | set(scope.devices) | ground.devices
         of_devices = Reach(is_everything=False, devices=sorted(devices))
         others = await programme_store.load_recorded(connection, of_devices, ends_after=ends_after)
         recorded += [each for each in others if each.broadcast_id not in broadcasts]
         recorded = await _open(connection, recorded, snapshot, now=now)
         return await asyncio.to_thread(
-            _decide_shared, planning, scope, broadcasts, devices, recorded, now=now, asked_at=scope.asked_at
+            decide_within, planning, scope, ground, broadcasts, devices, recorded, now=now, asked_at=scope.asked_at
         )
 
     def _note(self, scope: Scope, applied: Changes, problems: Sequence[Problem]) -> None:
@@ -286,6 +282,7 @@ class Planner:
                 "everything": scope.is_everything,
                 "broadcasts": len(scope.broadcasts),
                 "devices": len(scope.devices),
+                "units": len(scope.units),
                 "problems": dict(kinds),
                 **counts,
             },
@@ -380,69 +377,18 @@ class Planner:
         )
 
 
-def _decide(parts: Sequence[_Part], window: Window, *, now: datetime, asked_at: datetime) -> tuple[_Decision, ...]:
-    return tuple(_decide_part(part, window, now=now, asked_at=asked_at) for part in parts)
-
-
-def _decide_part(part: _Part, window: Window, *, now: datetime, asked_at: datetime) -> _Decision:
-    planned = plan(part.snapshot, window)
-    problems = planned.problems
-    if part.reach.devices:
-        # Seen from a few devices, most broadcasts reach nobody: only what is wrong with these devices is news.
-        about = set(part.reach.devices)
-        problems = tuple(problem for problem in problems if problem.device_no in about)
-    return _Decision(
-        reach=part.reach,
-        changes=changes(planned, part.recorded, now=now, asked_at=asked_at),
-        problems=problems,
-        offers=planned.offers,
-    )
-
-
-def sharing_devices(
-    planning: Planning, broadcasts: AbstractSet[BroadcastId], recorded: Sequence[Recorded]
-) -> set[DeviceNo]:
-    """The devices on which some broadcasts draw, or drew, on time that is granted: others may gain or lose there."""
-    devices = {each.device_no for each in recorded if each.broadcast_id in broadcasts}
-    for broadcast_id in broadcasts:
-        if broadcast_id in planning.drafts:
-            devices.update(no for share in planning.drafts[broadcast_id].shares for no in share.devices)
-    return {no for no in devices if any(share.is_limited for share in planning.shares.get(no, ()))}
-
-
-def _decide_shared(
-    planning: Planning,
-    scope: Scope,
-    broadcasts: AbstractSet[BroadcastId],
-    devices: AbstractSet[DeviceNo],
-    recorded: Sequence[Recorded],
-    *,
-    now: datetime,
-    asked_at: datetime,
-) -> _Decision:
-    """Whole broadcasts on every device, and whole devices with every broadcast, out of a plan of everything."""
-    whole = planning.plan
-    programmes = {
-        no: programme if no in devices else tuple(slot for slot in programme if slot.broadcast_id in broadcasts)
-        for no, programme in whole.programmes.items()
-        if no in devices or any(slot.broadcast_id in broadcasts for slot in programme)
-    }
-    about = set(broadcasts)
-    for no in devices:
-        for share in planning.shares.get(no, ()):
-            if share.is_limited:
-                about.update(part.occurrence.broadcast_id for part in share.parts)
-    asked = set(scope.devices)
-    return _Decision(
-        reach=Reach(is_everything=False, broadcasts=sorted(about), devices=sorted(asked)),
-        changes=changes(
-            replace(whole, programmes=programmes),
-            recorded,
-            now=now,
-            asked_at=asked_at,
-        ),
-        problems=tuple(each for each in whole.problems if each.broadcast_id in about or each.device_no in asked),
-        offers=whole.offers,
+async def _ground(
+    connection: Connection, unit_ids: Sequence[UnitId], window: Window, *, there_after: datetime
+) -> Ground:
+    if not unit_ids:
+        return Ground(devices=frozenset(), issuers=frozenset())
+    history = await unit_store.load_units(connection)
+    found = [surroundings(unit_id, history, window) for unit_id in unit_ids]
+    grounds = frozenset().union(*(ground for _, ground in found))
+    fleet = await programme_store.load_fleet(connection, grounds, (), there_after=there_after)
+    return Ground(
+        devices=frozenset(device.device_no for device in fleet),
+        issuers=frozenset().union(*(issuers for issuers, _ in found)),
     )
 
 
@@ -453,26 +399,7 @@ async def _open(
     begun = {each.broadcast_id for each in recorded if each.occurrence_at <= now}
     issued = await programme_store.issued_at(connection, begun)
     in_service = {device.device_no for device in snapshot.devices if device.is_there(now)}
-    return [each for each in recorded if not _goes_on(each, issued, in_service)]
-
-
-def _goes_on(recorded: Recorded, issued: Mapping[BroadcastId, datetime], in_service: AbstractSet[DeviceNo]) -> bool:
-    """Whether an emission belongs to an occurrence that had begun when its broadcast was changed: it stays as it was.
-
-    Of a broadcast that was withdrawn (not in `issued`) nothing goes on: what sounds is stopped.
-    """
-    changed_at = issued.get(recorded.broadcast_id)
-    return changed_at is not None and recorded.occurrence_at < changed_at and recorded.device_no in in_service
-
-
-def _together(all_changes: Sequence[Changes]) -> Changes:
-    return Changes(
-        add=tuple(each for one in all_changes for each in one.add),
-        lapsed=tuple(each for one in all_changes for each in one.lapsed),
-        withdraw=tuple(each for one in all_changes for each in one.withdraw),
-        stop=tuple(each for one in all_changes for each in one.stop),
-        keep=tuple(each for one in all_changes for each in one.keep),
-    )
+    return [each for each in recorded if not goes_on(each, issued, in_service)]
 
 
 def _serials_of(need: Need, serials: dict[str, dict[DeviceNo, int]]) -> dict[str, int]:

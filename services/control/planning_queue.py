@@ -5,18 +5,18 @@ A request is written in the transaction that makes it necessary, so it is there 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from schemas.identifiers import BroadcastId
+from schemas.identifiers import BroadcastId, UnitId
 from services.control.planning.model import DeviceNo
 from services.shared.database.pool import Connection
 
 CHANNEL = "planning_requested"
 
 _ASK = """
-INSERT INTO control.planning_requests (broadcast_id, device_no, requested_at)
+INSERT INTO control.planning_requests (broadcast_id, unit_id, requested_at)
 VALUES ($1, $2, $3)
 """
 
@@ -30,17 +30,21 @@ _RING = f"SELECT pg_notify('{CHANNEL}', '')"
 
 _TAKE = """
 DELETE FROM control.planning_requests
-RETURNING broadcast_id, device_no, requested_at
+RETURNING broadcast_id, device_no, unit_id, requested_at
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What changed: some broadcasts, some devices, or everything; and since when that was asked for."""
+    """What changed: some broadcasts, some devices, what holds on the ground of some units, or everything; since when.
+
+    `asked_at` is when the first of it was asked for.
+    """
 
     asked_at: datetime
     broadcasts: tuple[BroadcastId, ...] = ()
     devices: tuple[DeviceNo, ...] = ()
+    units: tuple[UnitId, ...] = ()
     is_everything: bool = False
 
 
@@ -53,6 +57,12 @@ async def request_broadcast(connection: Connection, broadcast_id: BroadcastId, *
 async def request_devices(connection: Connection, device_nos: Sequence[DeviceNo], *, at: datetime) -> None:
     """Devices were registered, changed, moved, retired or given to another gateway: plan and sign for them anew."""
     await connection.execute(_ASK_DEVICES, list(device_nos), at)
+    await ring(connection)
+
+
+async def request_ground(connection: Connection, unit_id: UnitId, *, at: datetime) -> None:
+    """What holds on the ground of a unit changed: its policy."""
+    await connection.execute(_ASK, None, unit_id, at)
     await ring(connection)
 
 
@@ -72,18 +82,18 @@ async def take_all(connection: Connection) -> Scope | None:
 
     They are gone when the transaction commits, and back when it does not.
     """
-    return _scope(
-        [(row["broadcast_id"], row["device_no"], row["requested_at"]) for row in await connection.fetch(_TAKE)]
-    )
-
-
-def _scope(requests: Iterable[tuple[BroadcastId | None, DeviceNo | None, datetime]]) -> Scope | None:
-    asked = list(requests)
+    asked = await connection.fetch(_TAKE)
     if not asked:
         return None
+    broadcasts, devices, units = (
+        sorted({row[column] for row in asked} - {None}) for column in ("broadcast_id", "device_no", "unit_id")
+    )
     return Scope(
-        asked_at=min(at for _, _, at in asked),
-        broadcasts=tuple(sorted({broadcast for broadcast, _, _ in asked if broadcast is not None})),
-        devices=tuple(sorted({device for _, device, _ in asked if device is not None})),
-        is_everything=any(broadcast is None and device is None for broadcast, device, _ in asked),
+        asked_at=min(row["requested_at"] for row in asked),
+        broadcasts=tuple(map(BroadcastId, broadcasts)),
+        devices=tuple(map(DeviceNo, devices)),
+        units=tuple(map(UnitId, units)),
+        is_everything=any(
+            (row["broadcast_id"], row["device_no"], row["unit_id"]) == (None, None, None) for row in asked
+        ),
     )

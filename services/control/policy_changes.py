@@ -69,7 +69,7 @@ async def put(
         raise Invalid(*faults, code="policy_invalid")
     saved = await policy_store.put(connection, unit_id, document, by=actor.account_id, at=now)
     await unit_reform.carry_on(connection, unit_id, tree, now=now)
-    await planning_queue.request_everything(connection, at=now)
+    await planning_queue.request_ground(connection, unit_id, at=now)
     await audit.record(
         connection,
         Entry(

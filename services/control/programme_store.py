@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.plans import ContentKind
 from services.control import policy_store, unit_store
 from services.control.planning.changes import Changes, Recorded, fingerprinter
+from services.control.planning.ground import surroundings
 from services.control.planning.model import (
     EVERY_DAY,
     MAX_OCCURRENCE_LENGTH,
@@ -48,7 +49,6 @@ from services.control.planning.model import (
     from_ms,
 )
 from services.control.planning.reconcile import Outcome, Reason
-from services.control.units import UnitHistory
 from services.shared.database.pool import Connection
 
 # Rows written by one statement: large enough to be quick, small enough for the statement's time limit.
@@ -367,19 +367,26 @@ async def load_snapshot(
     there_after: datetime,
     broadcasts: Sequence[BroadcastId] | None = None,
     devices: Sequence[DeviceNo] | None = None,
+    issuers: Collection[UnitId] | None = None,
     around: UnitId | None = None,
     ground: Snapshot | None = None,
 ) -> Snapshot:
     """What `plan` looks at: scheduled broadcasts with occurrences on the days of `window`, and devices in service.
 
-    `broadcasts` and `devices` narrow it down; `around` a unit to the devices that lie below it on one of the days, and
-    to the broadcasts that can reach them. Devices that were retired by `there_after` are left out. Devices and units are
+    `broadcasts`, `issuers` and `devices` narrow it down; `around` a unit to the devices that lie below it on one of the
+    days, and to the broadcasts that can reach them. Devices that were retired by `there_after` are left out. Devices and units are
     taken from `ground`, if there is one: read a moment ago, and known to be the same.
     """
     units = await unit_store.load_units(connection) if ground is None else ground.units
-    issuers, grounds = (None, None) if around is None else _surroundings(around, units, window)
+    grounds: Collection[UnitId] | None = None
+    if around is not None:
+        issuers, grounds = surroundings(around, units, window)
     rows = await connection.fetch(
-        _BROADCASTS, window.first, window.end, None if broadcasts is None else list(broadcasts), issuers
+        _BROADCASTS,
+        window.first,
+        window.end,
+        None if broadcasts is None else list(broadcasts),
+        None if issuers is None else list(issuers),
     )
     ids = [row["broadcast_id"] for row in rows]
     items = _grouped(await connection.fetch(_ITEMS, ids))
@@ -443,10 +450,14 @@ async def _load_devices(
     named: Sequence[DeviceNo],
     there_after: datetime,
     devices: Sequence[DeviceNo] | None,
-    grounds: Sequence[UnitId] | None,
+    grounds: Collection[UnitId] | None,
 ) -> tuple[DeviceRef, ...]:
     rows = await connection.fetch(
-        _DEVICES, list(named), there_after, None if devices is None else list(devices), grounds
+        _DEVICES,
+        list(named),
+        there_after,
+        None if devices is None else list(devices),
+        None if grounds is None else list(grounds),
     )
     return tuple(_device(row) for row in rows)
 
@@ -455,22 +466,6 @@ async def _load_groups(connection: Connection, group_ids: Iterable[uuid.UUID]) -
     """The members of the groups among these ids that are not closed."""
     rows = await connection.fetch(_GROUPS, list(group_ids))
     return {GroupId(row["group_id"]): frozenset(map(DeviceNo, row["device_nos"])) for row in rows}
-
-
-def _surroundings(around: UnitId, units: UnitHistory, window: Window) -> tuple[list[UnitId], list[UnitId]]:
-    """The units whose broadcasts can reach devices below a unit on the days of a window, and the units those lie in.
-
-    Closed units count where their heirs do.
-    """
-    known = {version.unit_id for version in units.versions} | {heir.unit_id for heir in units.heirs}
-    grounds: set[UnitId] = {around}
-    above: set[UnitId] = set()
-    for first, _ in units.spans(window.first, window.end):
-        tree = units.on(first)
-        grounds.update(tree.subtree(around))
-        grounds.update(tree.ground(around))
-        above.update(unit for unit in known if tree.covers(unit, around))
-    return sorted(grounds | above), sorted(grounds)
 
 
 def _named(rows: Mapping[uuid.UUID, Sequence[Record]], column: str) -> set[Any]:

@@ -279,7 +279,7 @@ class Province:
                 body,
                 self.account_id,
             )
-            await planning_queue.request_everything(connection, at=utc_now())
+            await planning_queue.request_ground(connection, self.units[unit], at=utc_now())
 
     async def decide(self, broadcast_id: BroadcastId, unit: str, state: str) -> None:
         """As if somebody in the unit had decided on an offer."""

@@ -135,5 +135,21 @@ class Ground:
         )
 
 
+def surroundings(unit_id: UnitId, units: UnitHistory, window: Window) -> tuple[frozenset[UnitId], frozenset[UnitId]]:
+    """Whose broadcasts can reach devices below a unit on the days of a window, and the units those devices lie in.
+
+    Closed units count where their heirs do.
+    """
+    known = {version.unit_id for version in units.versions} | {heir.unit_id for heir in units.heirs}
+    ground: set[UnitId] = {unit_id}
+    above: set[UnitId] = set()
+    for first, _ in units.spans(window.first, window.end):
+        tree = units.on(first)
+        ground.update(tree.subtree(unit_id))
+        ground.update(tree.ground(unit_id))
+        above.update(unit for unit in known if tree.covers(unit, unit_id))
+    return frozenset(ground | above), frozenset(ground)
+
+
 def _caps(policy: EffectivePolicy) -> tuple[int, ...]:
     return tuple({cap.percent for each in policy.policies for cap in each.volume_caps})

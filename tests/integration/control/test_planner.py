@@ -667,6 +667,56 @@ async def test_policies_cap_volume_and_name_what_sounds_without_a_plan(province:
     assert (configuration.fallback.fallback_id, configuration.fallback.at_s) == (notice, (22 * 3600 + 1800,))
 
 
+async def test_a_policy_is_planned_for_on_its_ground_and_comes_to_what_planning_everything_would(
+    province: Province, keyring: Keyring
+) -> None:
+    for device_id, unit in (("loa-1", "a1"), ("loa-2", "a2"), ("loa-3", "b1"), ("bang-1", "a1")):
+        await province.device(device_id, unit, "board" if device_id.startswith("bang") else "cluster")
+    start = (utc_now() + DAY).replace(hour=3, minute=0, second=0, microsecond=0)
+    for unit, hours, level in (("p", 0, "priority"), ("a", 1, "normal"), ("a1", 2, "normal"), ("b1", 3, "priority")):
+        bulletin = await province.bulletin(seconds=200, board_text="Tin")
+        await province.broadcast(unit, [bulletin], at=start + hours * HOUR, level=level)
+    planner = a_planner(province.control, keyring)
+    await planner.plan_once(now=utc_now())
+    everybody = {"loa-1", "loa-2", "loa-3", "bang-1"}
+    whole_day = {"begin": "00:00", "end": "12:00"}, {"begin": "12:00", "end": "00:00"}
+    record = """
+        SELECT (SELECT json_agg(e ORDER BY e::text)
+                  FROM (SELECT broadcast_id, occurrence_at, item, device_no, fingerprint, withdrawn_at IS NULL
+                          FROM control.emissions) e)
+            || '' ||
+               (SELECT coalesce(json_agg(p ORDER BY p::text)::text, '')
+                  FROM (SELECT broadcast_id, local_day, occurrence_at, item, device_no, problem, detail
+                          FROM control.planning_problems) p)
+        """
+    for unit, body, reached in (
+        ("a1", {"accepts_normal": True}, {"loa-1", "bang-1"}),
+        ("a", {"max_day_s": 300}, everybody - {"loa-3"}),
+        ("p", {"volume_caps": [each | {"percent": 15} for each in whole_day]}, everybody),
+        ("a1", {"max_day_s": 250, "accepts_normal": True}, {"loa-1", "bang-1"}),
+        ("b", {"quiet": list(whole_day)}, {"loa-3"}),
+        ("a", {}, everybody - {"loa-3"}),
+        ("a1", {"quiet": [whole_day[0]]}, {"loa-1", "bang-1"}),
+        ("a1", {}, {"loa-1", "bang-1"}),
+        ("b", {}, {"loa-3"}),
+        ("p", {}, everybody),
+    ):
+        await province.execute("DELETE FROM control.issue_requests")
+        await province.policy(unit, **body)
+        assert await planner.plan_once(now=utc_now()) is not None
+        asked = await province.rows(
+            "SELECT device_id FROM control.issue_requests JOIN control.devices USING (device_no)"
+        )
+        assert {row["device_id"] for row in asked} == reached, (unit, body)
+        standing = await province.value(record)
+        async with province.control.transaction() as connection:
+            await planning_queue.request_everything(connection, at=utc_now())
+        anew = await planner.plan_once(now=utc_now())
+        assert anew is not None
+        assert (anew.add, anew.withdraw, anew.stop) == ((), (), ()), (unit, body)
+        assert await province.value(record) == standing, (unit, body)
+
+
 async def test_time_that_a_broadcast_gives_back_goes_to_the_next_one(province: Province, keyring: Keyring) -> None:
     """Where minutes are granted, a change of one broadcast reaches others on the devices they share, and no further."""
     await province.device("loa-1", "a1")

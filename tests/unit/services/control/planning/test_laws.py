@@ -17,6 +17,7 @@ from schemas.fields import DeviceKind, Level, PlayReference, PlaySource
 from schemas.plans import ContentKind
 from services.control.planning import policies, recurrence
 from services.control.planning.changes import Changes, Recorded, changes, fingerprint
+from services.control.planning.ground import surroundings
 from services.control.planning.model import (
     Broadcast,
     DeviceNo,
@@ -29,10 +30,12 @@ from services.control.planning.model import (
 )
 from services.control.planning.programme import begin, plan, replan
 from services.control.units import UnitHistory
-from tests.support.planning import LONG_AGO, broadcast_id
+from tests.support.planning import LONG_AGO, broadcast_id, unit_id
 from tests.support.provinces import (
     BROADCASTS,
     DAYS,
+    POLICIES,
+    UNITS,
     WEEK,
     some_broadcast,
     some_bulletins,
@@ -227,6 +230,33 @@ def session_begins(snapshot: Snapshot, broadcast: Broadcast) -> recurrence.Sessi
         return held.begin if isinstance(held, policies.Held) else ProblemKind.UNKNOWN_SESSION
 
     return begins
+
+
+@FEW
+@given(snapshot=some_snapshot(), place=st.sampled_from(UNITS), says=st.sampled_from([*POLICIES, {}]))
+def test_a_policy_changes_nothing_but_what_lies_around_its_unit(
+    snapshot: Snapshot, place: int, says: dict[str, object]
+) -> None:
+    """Its ground alone is planned anew, and comes to what planning everything comes to."""
+    unit = unit_id(place)
+    tightened = replace(snapshot, policies=snapshot.policies | {unit: policies.Policy(unit_id=unit, **says)})  # type: ignore[operator,arg-type]
+    issuers, units = surroundings(unit, snapshot.units, WEEK)
+    around = replace(tightened, broadcasts=tuple(each for each in snapshot.broadcasts if each.unit_id in issuers))
+    on_it = {device.device_no for device in snapshot.devices if device.unit_id in units}
+    reaching = {each.broadcast_id for each in around.broadcasts}
+
+    before, after, alone = plan(snapshot, WEEK), plan(tightened, WEEK), plan(around, WEEK)
+
+    for no in after.programmes:
+        same = alone if no in on_it else before
+        assert same.programmes[no] == after.programmes[no]
+        assert same.used.get(no) == after.used.get(no)
+    assert [each for each in before.problems if each.broadcast_id not in reaching] == [
+        each for each in after.problems if each.broadcast_id not in reaching
+    ]
+    assert {each for each in before.offers if each[0] not in reaching} | set(alone.offers) == set(after.offers)
+    if not after.used:
+        assert alone.problems == tuple(each for each in after.problems if each.broadcast_id in reaching)
 
 
 # --- one broadcast and the others ------------------------------------------------------------------------------------
