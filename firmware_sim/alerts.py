@@ -13,7 +13,7 @@ begins after the pause that was asked for, until the alert is over.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from firmware_sim import effects, playback, trust
@@ -86,8 +86,7 @@ def foresee(state: DeviceState, payload: bytes, *, now: Moment) -> effects.Start
     is_in_time = max(alert.valid_from_ms, alert.issued_at_ms) <= now.at_ms < alert.valid_until_ms
     if not (is_plain and is_in_time and is_addressed(state, alert)):
         return None
-    playable = _playable(state.profile.kind, alert)
-    first = next((content for content in playable.values() if _is_at_hand(state, content)), None)
+    first = next((each for _, each in _each_playable(state.profile.kind, alert) if _is_at_hand(state, each)), None)
     if first is None or first.media is None:
         return None
     return effects.StartPlayback(
@@ -434,12 +433,14 @@ class _Content:
 
 def _playable(kind: DeviceKind, alert: Alert) -> dict[int, _Content]:
     """What a device of this kind puts out, by index of the content. A board shows each as long as its sound lasts."""
-    found: dict[int, _Content] = {}
+    return dict(_each_playable(kind, alert))
+
+
+def _each_playable(kind: DeviceKind, alert: Alert) -> Iterator[tuple[int, _Content]]:
     for index, content in enumerate(alert.contents):
         playable = _of_board(content) if kind is DeviceKind.BOARD else _of_cluster(kind, content)
         if playable is not None:
-            found[index] = playable
-    return found
+            yield index, playable
 
 
 def _of_cluster(kind: DeviceKind, content: AlertContent) -> _Content | None:

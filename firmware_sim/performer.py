@@ -207,6 +207,10 @@ class Performer:
             return
         self._take_begun()
         self._inbox.append(happened)
+        self._deal()
+
+    def _deal(self) -> None:
+        """Carry out what was postponed and deal with what has happened, in order, and with what comes of it."""
         if self._is_busy:
             return  # it came of an effect; the loop below takes it when the effects before it are through
         self._is_busy = True
@@ -263,27 +267,14 @@ class Performer:
 
     def _take_stock(self) -> None:
         """Write down and tell what an alert led to, and go on with what came of it."""
-        if self._is_off:
-            return
-        self._is_busy = True
-        try:
-            self._catch_up()
-        finally:
-            self._is_busy = False
-        if self._inbox:
-            self.feed(self._inbox.popleft())
-        else:
-            self._settle()
+        if not self._is_off:
+            self._take_begun()
+            self._deal()
 
     def _take_begun(self) -> None:
         """What has begun did so before whatever comes now: its end, above all, when chores took longer than the sound."""
         self._inbox.extend(self._begun)
         self._begun.clear()
-
-    def _tell_begun(self) -> None:
-        """Deal with what has begun, unless something else made us do so already."""
-        if self._begun:
-            self.feed(self._begun.popleft())
 
     def _catch_up(self) -> None:
         """Carry out what was postponed, before anything else happens to the device."""
@@ -313,7 +304,8 @@ class Performer:
     # --- the player's side (Stage) -----------------------------------------------------------------------------------
 
     def started(self, token: int) -> None:
-        """The first sample has left the decoder: stamped now, dealt with when the fleet's other starts are stamped too.
+        """The first sample has left the decoder: stamped now, dealt with when the fleet's other starts are stamped too,
+        by the chore that writes down what led to it.
 
         Hundreds of devices begin at the same instant and share this one thread, which no real fleet does.
         """
@@ -321,7 +313,6 @@ class Performer:
         happened = inputs.PlaybackStarted(token=token, at_ms=self.now().at_ms)
         if self._postponed or self._foreseen is not None:
             self._begun.append(happened)
-            self._workshop.aftermath.add(self._tell_begun)
         else:
             self._workshop.loop.call_soon(self.feed, happened)
 
