@@ -109,8 +109,8 @@ async def watched(api: Api, watcher: SensorWatcher) -> None:
         pass
 
 
-async def lay_proposal(api: Api, unit: str) -> str:
-    """An alert proposed for the ground of the unit, by nothing in particular; its id."""
+async def lay_proposal(api: Api, unit: str, **reason: Any) -> str:
+    """An alert proposed for the ground of the unit, for this reason (none: by nothing in particular); its id."""
     async with api.database.transaction() as connection:
         tree = await api.services.directory.tree(connection, now=api.clock.now)
     until = api.clock.now + timedelta(hours=6)
@@ -124,7 +124,7 @@ async def lay_proposal(api: Api, unit: str) -> str:
     )
     async with api.database.transaction() as connection:
         proposal = await proposals.propose(
-            connection, draft, Why(reason={}), by=By(tree=tree), validity=None, expires_at=until, now=api.clock.now
+            connection, draft, Why(reason=reason), by=By(tree=tree), validity=None, expires_at=until, now=api.clock.now
         )
     return str(proposal.alert.alert_id)
 

@@ -265,6 +265,8 @@ PAGES: dict[str, tuple[str, str]] = {
     "ago.never": ("chưa có", "never"),
     "span.seconds": ("{seconds} giây", "{seconds} s"),
     "span.minutes": ("{minutes} phút {seconds:02} giây", "{minutes} min {seconds:02} s"),
+    "span.whole_minutes": ("{minutes} phút", "{minutes} min"),
+    "span.whole_hours": ("{hours} giờ", "{hours} h"),
     "span.hours": ("{hours} giờ {minutes:02} phút", "{hours} h {minutes:02} min"),
     "instant.today": ("{time}", "{time}"),
     "instant.other": ("{time} ngày {day}", "{day}, {time}"),

@@ -25,6 +25,10 @@ PROPOSAL_PAGES: dict[str, tuple[str, str]] = {
         "The alarm ended {time}: readings are back on the safe side.",
     ),
     "proposal.would_sound": ("Sẽ phát", "What would sound"),
+    "proposal.would_end": ("Khi phát sẽ kết thúc", "It would end"),
+    "cap_message.alert": ("Cảnh báo mới", "A new alert"),
+    "cap_message.update": ("Bản sửa", "An update"),
+    "cap_message.cancel": ("Báo yên: nguồn gửi đã hủy cảnh báo", "All-clear: its sender cancels the alert"),
     "proposal.why_not": ("Vì sao không phát", "Why not"),
     "proposal.refuse": ("Không phát", "Do not issue it"),
     "proposal.not_yours": (

@@ -132,6 +132,7 @@ async def _proposal_page(
         is_waiting = found.is_waiting(now=caller.now)
         may = is_waiting and await _may_release(connection, found, caller)
         told = await _told(connection, found, caller)
+        ends = [await alert_store.alert(connection, each) for each in found.alert.draft.references]
     aim = await aim_of_alert(found.alert, caller, services)
     draft = found.alert.draft
     return page(
@@ -150,6 +151,7 @@ async def _proposal_page(
         may_release=may,
         decided_by=names.get(found.decided_by) if found.decided_by is not None else None,
         told=told,
+        ends=ends,
         sees_rule=caller.rights.may(Permission.SEE_ALERTS, draft.unit_id),
         code=await code_asked(services, caller) if may else "",
         key=key_of(sent),

@@ -86,7 +86,14 @@ class Wording:
         if seconds < 60:
             return self.text("span.seconds", seconds=seconds)
         if seconds < 3_600:
-            return self.text("span.minutes", minutes=seconds // 60, seconds=seconds % 60)
+            minutes, rest = divmod(seconds, 60)
+            return (
+                self.text("span.minutes", minutes=minutes, seconds=rest)
+                if rest
+                else self.text("span.whole_minutes", minutes=minutes)
+            )
+        if not seconds % 3_600 // 60:
+            return self.text("span.whole_hours", hours=seconds // 3_600)
         return self.text("span.hours", hours=seconds // 3_600, minutes=seconds % 3_600 // 60)
 
     def milliseconds(self, length_ms: int | None) -> str:

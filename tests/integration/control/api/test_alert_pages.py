@@ -118,7 +118,7 @@ async def test_an_emergency_is_said_in_four_steps(api: Api) -> None:
         "Lũ khẩn cấp",
         "Lên chỗ cao ngay.",
         "LŨ: LÊN CHỖ CAO",
-        "lặp lại sau mỗi 1 phút 00 giây",
+        "lặp lại sau mỗi 1 phút",
         "15:00",
     ):
         assert words in text, words

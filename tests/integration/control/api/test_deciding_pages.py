@@ -458,7 +458,7 @@ async def test_the_policy_page_says_what_holds_and_whose_word_it_is(api: Api) ->
         "không được phát",
         "22:00–05:00 Tỉnh Thử Nghiệm",
         "50 %: 20:00–22:00",
-        "3 giờ 00 phút Tỉnh Thử Nghiệm",
+        "3 giờ Tỉnh Thử Nghiệm",
         "Buổi sáng: 05:00–06:30, thứ Hai đến thứ Sáu Xã Đại Sơn",
         "Ưu tiên Xã Đại Sơn",
         "phát ngay, không cần nhận từng mục",

@@ -9,7 +9,7 @@ import pytest
 from services.control.permissions import Role
 from tests.integration.control.api.test_alert_pages import alerts_in, send
 from tests.integration.control.api.test_api_pages import Page, get, log_in
-from tests.integration.control.api.test_deciding_pages import html_of, set_policy
+from tests.integration.control.api.test_deciding_pages import EVIL, html_of, set_policy
 from tests.integration.control.api.test_returned_forms import faults_in
 from tests.support.control_api import PASSWORD, Api, add_device
 from tests.support.sensing import add_proposal, lay_proposal
@@ -96,10 +96,13 @@ async def test_above_a_size_it_waits_for_a_second_person(api: Api) -> None:
 
 
 async def test_only_whose_ground_it_is_decides_and_elsewhere_there_is_none(api: Api) -> None:
-    path = f"/alerts/proposals/{await lay_proposal(api, '1')}"
+    said = {"kind": "cap", "message_type": "Cancel", "sender": "kttv@example.vn", "identifier": EVIL}
+    path = f"/alerts/proposals/{await lay_proposal(api, '1', **said)}"
     await log_in(api, (Role.OPERATOR, "11"))
     below = await html_of(api, path)
-    assert "Cần người có quyền phát cảnh báo" in Page(below).text
+    for words in ("Cần người có quyền phát cảnh báo", "Thông điệp CAP", "Báo yên", "kttv@example.vn"):
+        assert words in Page(below).text, words
+    assert "<script>alert" not in below
     assert "<form class" not in below
     form = {"do": "release", "version": "1", "key": uuid.uuid4().hex}
     assert (await send(api, path, below, **form)).status_code == 403

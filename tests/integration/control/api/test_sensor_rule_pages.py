@@ -65,7 +65,7 @@ async def test_a_rule_is_tried_made_changed_and_retired(api: Api) -> None:
     await watched(api, a_watcher(api))
     shown = await get(api, path)
     for words in (
-        "Mực nước từ 4 m trở lên, liên tục 2 phút 00 giây",
+        "Mực nước từ 4 m trở lên, liên tục 2 phút",
         "Mực nước từ 3,5 m trở xuống",
         "Lũ khẩn cấp",
         sensor,

@@ -43,7 +43,9 @@ def test_instants_are_local_and_name_the_day_unless_it_is_today() -> None:
     [
         (timedelta(seconds=0.4), "0 giây"),
         (timedelta(seconds=59), "59 giây"),
-        (timedelta(seconds=60), "1 phút 00 giây"),
+        (timedelta(seconds=60), "1 phút"),
+        (timedelta(seconds=62), "1 phút 02 giây"),
+        (timedelta(hours=2), "2 giờ"),
         (timedelta(minutes=59, seconds=59), "59 phút 59 giây"),
         (timedelta(hours=1, minutes=5), "1 giờ 05 phút"),
     ],
