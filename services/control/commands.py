@@ -21,7 +21,8 @@ import uvloop
 from schemas.identifiers import UnitId
 from services.control import account_store, accounts, app, passwords, unit_directory
 from services.control.account_store import Account
-from services.control.api.app import document, routed
+from services.control.api.app import routed
+from services.control.api.openapi import document
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Refusal
 from services.control.passwords import Passwords

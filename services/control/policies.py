@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import time, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.fields import Level
@@ -43,7 +43,12 @@ def _local_time(value: object) -> object:
     return time.fromisoformat(value)
 
 
-LocalTime = Annotated[time, BeforeValidator(_local_time, json_schema_input_type=str)]
+# JSON Schema's own `time` has an offset (RFC 3339), and a local one has none.
+LocalTime = Annotated[
+    time,
+    BeforeValidator(_local_time),
+    WithJsonSchema({"type": "string", "pattern": f"^{_LOCAL_TIME.pattern}$", "examples": ["05:30"]}),
+]
 _Whole = Annotated[int, Field(strict=True)]  # true is no number, and yes is not true
 _Flag = Annotated[bool, Field(strict=True)]
 Weekday = Annotated[_Whole, Field(ge=1, le=7, description="1: Monday, 7: Sunday")]

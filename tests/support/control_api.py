@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import argon2
 import httpx
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
@@ -46,6 +47,7 @@ from services.control.trust.issuer import Issuer
 from services.control.trust.secret_box import SecretBox
 from services.control.unit_directory import UnitDirectory
 from services.shared.database.pool import Database, open_database
+from tests.support.conformance import Conforming
 from tests.support.control import a_keyring
 from tests.support.database import TestDatabase
 from tests.support.workshops import RememberingMeasurer, RememberingRenderer
@@ -87,6 +89,7 @@ class Clock:
 class Api:
     """The application and everything a test needs to talk to it."""
 
+    app: FastAPI
     client: httpx.AsyncClient
     services: Services
     telemetry: Database  # as role loa_ingest
@@ -204,9 +207,9 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
         }
         services = Services(**{**parts, **changes})
         app = create_api(services, ControlMetrics(registry))
-        transport = httpx.ASGITransport(app=app, client=("203.0.113.7", 4711))
+        transport = httpx.ASGITransport(app=Conforming(app), client=("203.0.113.7", 4711))
         async with httpx.AsyncClient(transport=transport, base_url="http://loa.test") as client:
-            api = Api(client=client, services=services, telemetry=telemetry, clock=clock)
+            api = Api(app=app, client=client, services=services, telemetry=telemetry, clock=clock)
             await import_tree(api, TREE, VALID_FROM)
             yield api
 

@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 
 from schemas.errors import InvalidIdentifier
 from schemas.identifiers import DeviceId, UnitId
@@ -163,6 +164,17 @@ class Requirement:
 def cookie_name(http: HttpSettings) -> str:
     """What the session's cookie is called."""
     return _COOKIE_OF_HOST if http.is_https else COOKIE
+
+
+def requirement_of(route: APIRoute) -> Requirement | None:
+    """What a route declares; None for a public one."""
+    waiting = [route.dependant]
+    while waiting:
+        for dependency in waiting.pop().dependencies:
+            if isinstance(dependency.call, Requirement):
+                return dependency.call
+            waiting.append(dependency)
+    return None
 
 
 def requires(permission: Permission, scope: Scope) -> Any:

@@ -1,19 +1,18 @@
-"""The HTTP application: routers, error mapping, limits, the OpenAPI document."""
+"""The HTTP application: routers, error mapping, limits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
 from services.control.alerting import cap_xml
 from services.control.api import errors
-from services.control.api.access import COOKIE, CSRF_HEADER, PUBLIC
+from services.control.api.access import COOKIE, CSRF_HEADER
 from services.control.api.context import Services
 from services.control.api.middleware import BodyLimit, Door, Envelope
+from services.control.api.openapi import document
 from services.control.api.routes import (
     accounts,
     alert_templates,
@@ -181,30 +180,3 @@ def body_limits(http: HttpSettings, media_settings: MediaSettings) -> Callable[[
         "/api/v1/devices/batch": http.max_batch_body_mib * MIB,
     }
     return lambda path: exceptions.get(path, http.max_body_mib * MIB)
-
-
-def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the shape of problems and the ways to log in."""
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        components = schema.setdefault("components", {})
-        components.setdefault("schemas", {})["Problem"] = errors.PROBLEM_SCHEMA
-        for unused in ("HTTPValidationError", "ValidationError"):
-            components["schemas"].pop(unused, None)
-        components["securitySchemes"] = {
-            "token": {"type": "http", "scheme": "bearer"},
-            "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
-            "basic": {
-                "type": "http",
-                "scheme": "basic",
-                "description": "the account's login, and an API token as password; only for calendars",
-            },
-        }
-        for path, operations in schema["paths"].items():
-            for method, operation in operations.items():
-                if (method.upper(), path) not in PUBLIC:
-                    operation["security"] = [{"token": []}, {"session": []}]
-                if path.endswith(calendars.SUFFIX):
-                    operation["security"].append({"basic": []})
-        app.openapi_schema = schema
-    return app.openapi_schema

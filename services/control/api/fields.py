@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from datetime import date, datetime, time
+from datetime import date, datetime
 from typing import Annotated
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -80,15 +79,6 @@ def _language(value: str) -> str:
     return value
 
 
-def _local_time(value: object) -> object:
-    """Only `HH:MM` and `HH:MM:SS`: a number of seconds or an offset would be a misunderstanding."""
-    if isinstance(value, time):
-        return value
-    if not isinstance(value, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", value):
-        raise FieldFault("not_a_local_time")
-    return time.fromisoformat(value)
-
-
 _DAY_OR_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)?")
 
 
@@ -154,7 +144,6 @@ BoardText = Annotated[str, _text(2_000), AfterValidator(_paragraphs)]
 DeviceIdText = Annotated[str, Field(max_length=200), AfterValidator(_device_id)]
 Login = Annotated[str, Field(max_length=200), AfterValidator(_login)]
 LanguageTag = Annotated[str, Field(max_length=64), AfterValidator(_language)]
-LocalTime = Annotated[time, BeforeValidator(_local_time, json_schema_input_type=str)]
 LocalDayOrMoment = Annotated[
     datetime | date,
     PlainValidator(_local_day_or_moment, json_schema_input_type=str),

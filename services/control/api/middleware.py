@@ -37,8 +37,8 @@ _HEADERS = {
 }
 _OF_FILES = ("/media/", "/relays/")
 # Asked for by devices and by monitoring, by whatever name and as often as there are devices behind an address.
-_FOR_MACHINES = (*_OF_FILES, "/static/", "/healthz", "/readyz", "/metrics", "/api/v1/revocation-list")
-_OF_DEVICES = ("/api/v1/enrolments",)
+FOR_MACHINES = (*_OF_FILES, "/static/", "/healthz", "/readyz", "/metrics", "/api/v1/revocation-list")
+FOR_ANY_HOST = (*FOR_MACHINES, "/api/v1/enrolments")
 _SLOWEST_BYTES_PER_S = 4_096  # a body may drip, but not for ever
 _HOST_PORT = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # anything may be sent
@@ -114,9 +114,9 @@ class Door:
 
     def _refused(self, request: Request) -> Refusal | None:
         path = request.url.path
-        if path.startswith(_FOR_MACHINES):
+        if path.startswith(FOR_MACHINES):
             return None
-        if self._names and not path.startswith(_OF_DEVICES):
+        if self._names and not path.startswith(FOR_ANY_HOST):
             host = _HOST_PORT.fullmatch(request.headers.get("host", "").lower())
             if host is None or host["name"] not in self._names:
                 return NotOurs("host_not_served")

@@ -14,7 +14,6 @@ from services.control.account_store import Account
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import Body, Instant, Login, Name
 from services.control.api.step_up import GivenCode, Operation
 from services.control.api.views import (
@@ -74,7 +73,7 @@ def _grant_faults(body: NewGrant, caller: Caller, field: str) -> list[Fault]:
     return faults
 
 
-@router.get("", responses=documented([401, 403]))
+@router.get("")
 async def list_accounts(caller: Seer, services: Parts) -> list[AccountView]:
     """Accounts of the units one administers, and accounts that were granted something there."""
     async with services.database.connection() as connection:
@@ -82,7 +81,7 @@ async def list_accounts(caller: Seer, services: Parts) -> list[AccountView]:
     return [account_view(each) for each in found]
 
 
-@router.post("", status_code=201, responses=documented([401, 403, 409, 422, 429, 503]))
+@router.post("", status_code=201)
 async def create_account(
     body: NewAccount, caller: Manager, services: Parts, second_factor: GivenCode = None
 ) -> AccountView:
@@ -124,7 +123,7 @@ async def create_account(
     return account_view(account)
 
 
-@router.get("/{account_id}", responses=documented([401, 403, 404]))
+@router.get("/{account_id}")
 async def get_account(account_id: uuid.UUID, caller: Seer, services: Parts) -> AccountView:
     """One account that belongs to a unit one administers, or was granted something there."""
     async with services.database.connection() as connection:
@@ -135,7 +134,7 @@ async def get_account(account_id: uuid.UUID, caller: Seer, services: Parts) -> A
     return account_view(account)
 
 
-@router.post("/{account_id}/grants", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+@router.post("/{account_id}/grants")
 async def grant_role(
     account_id: uuid.UUID,
     body: NewGrant,
@@ -162,7 +161,7 @@ async def grant_role(
     return account_view(changed)
 
 
-@router.delete("/{account_id}/grants/{unit_id}/{role}", responses=documented([401, 403, 404]))
+@router.delete("/{account_id}/grants/{unit_id}/{role}")
 async def revoke_role(
     account_id: uuid.UUID, unit_id: uuid.UUID, role: Role, caller: ManagerOfAccount, services: Parts
 ) -> AccountView:
@@ -181,13 +180,13 @@ async def revoke_role(
     return account_view(changed)
 
 
-@router.post("/{account_id}/disable", responses=documented([401, 403, 404]))
+@router.post("/{account_id}/disable")
 async def disable_account(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> AccountView:
     """Disable an account: its sessions end and its tokens are void from this moment."""
     return await _set_disabled(account_id, caller, services, disabled=True)
 
 
-@router.post("/{account_id}/enable", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+@router.post("/{account_id}/enable")
 async def enable_account(
     account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts, second_factor: GivenCode = None
 ) -> AccountView:
@@ -211,7 +210,7 @@ async def _set_disabled(account_id: uuid.UUID, caller: Caller, services: Parts, 
     return account_view(changed)
 
 
-@router.get("/{account_id}/sessions", responses=documented([401, 403, 404]))
+@router.get("/{account_id}/sessions")
 async def list_sessions(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> list[SessionView]:
     """Open sessions of an account one administers, newest first."""
     async with services.database.connection() as connection:
@@ -222,7 +221,7 @@ async def list_sessions(account_id: uuid.UUID, caller: ManagerOfAccount, service
     return [session_view(each, caller.actor.session_id) for each in found]
 
 
-@router.delete("/{account_id}/sessions", responses=documented([401, 403, 404]))
+@router.delete("/{account_id}/sessions")
 async def end_sessions(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> EndedView:
     """End every session of an account one administers."""
     async with services.database.transaction() as connection:
@@ -233,7 +232,7 @@ async def end_sessions(account_id: uuid.UUID, caller: ManagerOfAccount, services
     return EndedView(ended=ended)
 
 
-@router.get("/{account_id}/tokens", responses=documented([401, 403, 404]))
+@router.get("/{account_id}/tokens")
 async def list_tokens(account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> list[TokenView]:
     """Tokens of an account one administers that still hold, and when each was last used."""
     async with services.database.connection() as connection:
@@ -242,7 +241,7 @@ async def list_tokens(account_id: uuid.UUID, caller: ManagerOfAccount, services:
     return list(map(token_view, found))
 
 
-@router.delete("/{account_id}/tokens/{token_id}", status_code=204, responses=documented([401, 403, 404]))
+@router.delete("/{account_id}/tokens/{token_id}", status_code=204)
 async def revoke_token(account_id: uuid.UUID, token_id: uuid.UUID, caller: ManagerOfAccount, services: Parts) -> None:
     """Make a token of an account one administers void."""
     async with services.database.transaction() as connection:

@@ -21,7 +21,6 @@ from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import Answer, BoardText, Body, LanguageTag, Name, Percent, Sha256Text, Title, Whole
 from services.control.errors import Fault, Invalid
 from services.control.permissions import Permission
@@ -202,7 +201,7 @@ def _text_view(text: TemplateText) -> TemplateTextView:
     )
 
 
-@router.get("/api/v1/alert-templates", responses=documented([401, 403, 422]))
+@router.get("/api/v1/alert-templates")
 async def list_templates(
     caller: Reader,
     services: Parts,
@@ -224,7 +223,7 @@ async def list_templates(
     return [_view(each) for each in found]
 
 
-@router.post("/api/v1/alert-templates", status_code=201, responses=documented([401, 403, 422]))
+@router.post("/api/v1/alert-templates", status_code=201)
 async def create_template(
     body: AlertTemplateBody, caller: Maker, response: Response, services: Parts
 ) -> AlertTemplateView:
@@ -243,7 +242,7 @@ async def create_template(
     return _view(created)
 
 
-@router.get("/api/v1/alert-templates/{template_id}", responses=documented([401, 403, 404]))
+@router.get("/api/v1/alert-templates/{template_id}")
 async def get_template(
     template_id: uuid.UUID, caller: Reader, response: Response, services: Parts
 ) -> AlertTemplateView:
@@ -259,7 +258,7 @@ async def get_template(
     return _view(template, holders)
 
 
-@router.put("/api/v1/alert-templates/{template_id}", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.put("/api/v1/alert-templates/{template_id}")
 async def replace_template(
     template_id: uuid.UUID,
     body: AlertTemplateBody,
@@ -286,7 +285,7 @@ async def replace_template(
     return _view(changed)
 
 
-@router.post("/api/v1/alert-templates/{template_id}/retire", responses=documented([401, 403, 404, 409]))
+@router.post("/api/v1/alert-templates/{template_id}/retire")
 async def retire_template(
     template_id: uuid.UUID, caller: Keeper, response: Response, services: Parts
 ) -> AlertTemplateView:

@@ -13,7 +13,6 @@ from schemas.identifiers import UnitId
 from services.control import bulletin_store, bulletins, policies, policy_store, versions
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import (
     Answer,
     BoardText,
@@ -224,7 +223,7 @@ def _check_version(bulletin: Bulletin, if_match: str | None, *, given: object) -
     versions.check(bulletin.version, if_match, bulletin_view(bulletin).model_dump(mode="json"), given=given)
 
 
-@router.get("/subject-fields", responses=documented([401, 403]))
+@router.get("/subject-fields")
 async def list_subject_fields(caller: Lister, services: Parts) -> list[SubjectFieldView]:
     """The categories a bulletin may have."""
     del caller
@@ -236,7 +235,7 @@ async def list_subject_fields(caller: Lister, services: Parts) -> list[SubjectFi
     ]
 
 
-@router.get("/bulletins", responses=documented([401, 403, 422]))
+@router.get("/bulletins")
 async def list_bulletins(
     caller: Lister,
     request: Request,
@@ -270,7 +269,7 @@ async def list_bulletins(
     return [bulletin_view(each, usage.get(each.bulletin_id)) for each in shown]
 
 
-@router.post("/bulletins", status_code=201, responses=documented([401, 403, 409, 422]))
+@router.post("/bulletins", status_code=201)
 async def create_bulletin(body: NewBulletin, caller: Maker, response: Response, services: Parts) -> BulletinView:
     """Submit a bulletin for approval: from here on its content is frozen. Or keep it as a draft."""
     unit_id = UnitId(body.unit_id)
@@ -291,7 +290,7 @@ async def create_bulletin(body: NewBulletin, caller: Maker, response: Response, 
     return _answer(response, stored)
 
 
-@router.get("/bulletins/{bulletin_id}", responses=documented([401, 403, 404]))
+@router.get("/bulletins/{bulletin_id}")
 async def get_bulletin(bulletin_id: uuid.UUID, caller: Reader, response: Response, services: Parts) -> BulletinView:
     """One bulletin. Its ETag is what If-Match wants."""
     today = services.directory.today(now=caller.now)
@@ -301,7 +300,7 @@ async def get_bulletin(bulletin_id: uuid.UUID, caller: Reader, response: Respons
     return _answer(response, found, usage.get(bulletin_id))
 
 
-@router.put("/bulletins/{bulletin_id}", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.put("/bulletins/{bulletin_id}")
 async def edit_bulletin(
     bulletin_id: uuid.UUID,
     body: BulletinContent,
@@ -325,7 +324,7 @@ async def edit_bulletin(
     return _answer(response, edited)
 
 
-@router.post("/bulletins/{bulletin_id}/submit", responses=documented([401, 403, 404, 409, 422]))
+@router.post("/bulletins/{bulletin_id}/submit")
 async def submit_bulletin(
     bulletin_id: uuid.UUID, caller: Editor, response: Response, services: Parts, if_match: IfMatch = None
 ) -> BulletinView:
@@ -340,7 +339,7 @@ async def submit_bulletin(
     return _answer(response, submitted)
 
 
-@router.post("/bulletins/{bulletin_id}/approve", responses=documented([401, 403, 404, 409]))
+@router.post("/bulletins/{bulletin_id}/approve")
 async def approve_bulletin(
     bulletin_id: uuid.UUID, caller: Decider, response: Response, services: Parts, body: Decision | None = None
 ) -> BulletinView:
@@ -348,7 +347,7 @@ async def approve_bulletin(
     return await _decide(bulletin_id, bulletins.APPROVED, body, caller, response, services)
 
 
-@router.post("/bulletins/{bulletin_id}/reject", responses=documented([401, 403, 404, 409]))
+@router.post("/bulletins/{bulletin_id}/reject")
 async def reject_bulletin(
     bulletin_id: uuid.UUID, caller: Decider, response: Response, services: Parts, body: Decision | None = None
 ) -> BulletinView:
@@ -377,7 +376,7 @@ async def _decide(
     return _answer(response, decided)
 
 
-@router.post("/bulletins/{bulletin_id}/withdraw", responses=documented([401, 403, 404, 409]))
+@router.post("/bulletins/{bulletin_id}/withdraw")
 async def withdraw_bulletin(
     bulletin_id: uuid.UUID,
     caller: Editor,

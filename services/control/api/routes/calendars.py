@@ -13,7 +13,7 @@ from schemas.identifiers import UnitId
 from services.control import calendar_store, calendars, device_store
 from services.control.api.access import Scope, requires_of_calendars
 from services.control.api.context import Caller, Parts, Services
-from services.control.api.errors import documented, language_of
+from services.control.api.errors import language_of
 from services.control.calendars import Feed, Occurrence
 from services.control.catalogue.texts import Language
 from services.control.permissions import Permission
@@ -34,7 +34,6 @@ UnitReader = Annotated[Caller, requires_of_calendars(Permission.SEE_BROADCASTS, 
 DeviceReader = Annotated[Caller, requires_of_calendars(Permission.SEE_BROADCASTS, Scope.DEVICE)]
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    **documented([401, 403, 404]),
     200: {"content": {"text/calendar": {"schema": {"type": "string"}}}},
 }
 

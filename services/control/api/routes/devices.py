@@ -15,7 +15,6 @@ from services.control import device_store, devices, fleet
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import (
     AfterDevice,
     Answer,
@@ -177,7 +176,7 @@ def device_view(device: Device) -> DeviceView:
     )
 
 
-@router.get("", responses=documented([401, 403, 422]))
+@router.get("")
 async def list_devices(
     caller: Lister,
     services: Parts,
@@ -201,7 +200,7 @@ async def list_devices(
     return DeviceListView(devices=[device_status_view(each) for each in found], more_after=more_after)
 
 
-@router.post("", status_code=201, responses=documented([401, 403, 409, 422]))
+@router.post("", status_code=201)
 async def register_device(body: DeviceBody, caller: Registrar, services: Parts) -> DeviceView:
     """Register one device."""
     async with services.database.transaction() as connection:
@@ -219,7 +218,7 @@ async def register_device(body: DeviceBody, caller: Registrar, services: Parts) 
     return device_view(device)
 
 
-@router.post("/batch", status_code=201, responses=documented([401, 403, 409, 413, 422]))
+@router.post("/batch", status_code=201)
 async def register_devices(body: DevicesBody, caller: Registrar, services: Parts) -> RegisteredView:
     """Register many devices: all of them, or none and a list of what is wrong with which."""
     async with services.database.transaction() as connection:
@@ -236,21 +235,21 @@ async def register_devices(body: DevicesBody, caller: Registrar, services: Parts
     return RegisteredView(registered=len(numbers))
 
 
-@router.get("/{device_id}", responses=documented([401, 403, 404]))
+@router.get("/{device_id}")
 async def get_device(device_id: str, caller: Watcher, services: Parts) -> DeviceView:
     """One device as registered."""
     async with services.database.connection() as connection:
         return device_view(await device_store.device(connection, device_id, now=caller.now))
 
 
-@router.get("/{device_id}/status", responses=documented([401, 403, 404]))
+@router.get("/{device_id}/status")
 async def device_status(device_id: str, caller: Watcher, services: Parts) -> DeviceHistoryView:
     """What is on, what is next, and what was played on the device in the last seven days."""
     async with services.database.connection() as connection:
         return device_history_view(await fleet.device_history(connection, device_id, now=caller.now))
 
 
-@router.patch("/{device_id}", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+@router.patch("/{device_id}")
 async def change_device(
     device_id: str, body: DeviceChange, caller: Operator, services: Parts, second_factor: GivenCode = None
 ) -> DeviceView:
@@ -287,7 +286,7 @@ def _changed(device: Device, body: DeviceChange) -> Device:
     return replace(device, **values)
 
 
-@router.post("/{device_id}/move", responses=documented([401, 403, 404, 409, 422]))
+@router.post("/{device_id}/move")
 async def move_device(device_id: str, body: Move, caller: Keeper, services: Parts) -> DeviceView:
     """Move the device to another unit; one needs the right over both."""
     async with services.database.transaction() as connection:
@@ -305,7 +304,7 @@ async def move_device(device_id: str, body: Move, caller: Keeper, services: Part
     return device_view(moved)
 
 
-@router.put("/{device_id}/gateway", responses=documented([401, 403, 404, 409, 422]))
+@router.put("/{device_id}/gateway")
 async def assign_gateway(device_id: str, body: GatewayAssignment, caller: Keeper, services: Parts) -> DeviceView:
     """Say which gateway speaks for the device from now on."""
     async with services.database.transaction() as connection:
@@ -322,7 +321,7 @@ async def assign_gateway(device_id: str, body: GatewayAssignment, caller: Keeper
     return device_view(assigned)
 
 
-@router.post("/{device_id}/retire", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+@router.post("/{device_id}/retire")
 async def retire_device(device_id: str, caller: Keeper, services: Parts, second_factor: GivenCode = None) -> DeviceView:
     """Take the device out of service for good; its history stays, and its id is not given again."""
     await step_up.demand(services, caller, Operation.RETIRE_DEVICE, code=second_factor)

@@ -31,6 +31,8 @@ Enroller = Annotated[Caller, requires(Permission.ENROL_DEVICES, Scope.DEVICE)]
 BatchEnroller = Annotated[Caller, requires(Permission.ENROL_DEVICES, Scope.BODY)]
 Watcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.DEVICE)]
 
+_LIST_TYPE = "application/x-pem-file"
+
 # A P-256 request has some 400 characters in PEM; ours takes no other key.
 Csr = Annotated[str, Field(max_length=8_192, description="certificate signing request (PKCS 10), PEM, P-256")]
 
@@ -133,7 +135,7 @@ def _issuer(services: Services) -> Issuer:
     return services.issuer
 
 
-@router.post("/devices/{device_id}/claim", status_code=201, responses=documented([401, 403, 404, 409, 422, 429, 503]))
+@router.post("/devices/{device_id}/claim", status_code=201)
 async def make_claim(device_id: str, caller: Enroller, services: Parts, second_factor: GivenCode = None) -> ClaimView:
     """A claim code for the device; one given earlier is void. Using it revokes what the device held before."""
     await step_up.demand(services, caller, Operation.MANAGE_KEYS, code=second_factor)
@@ -142,7 +144,7 @@ async def make_claim(device_id: str, caller: Enroller, services: Parts, second_f
         return await _claim(connection, device_id, caller, services)
 
 
-@router.post("/devices/claims", status_code=201, responses=documented([401, 403, 404, 409, 422, 429, 503]))
+@router.post("/devices/claims", status_code=201, responses=documented([404]))
 async def make_claims(
     body: ClaimsBody, caller: BatchEnroller, services: Parts, second_factor: GivenCode = None
 ) -> ClaimsView:
@@ -169,7 +171,7 @@ async def _claim(connection: Connection, device_id: str, caller: Caller, service
     return ClaimView(device_id=device.device_id, claim_code=code, expires_at=expires_at)
 
 
-@router.delete("/devices/{device_id}/claim", status_code=204, responses=documented([401, 403, 404]))
+@router.delete("/devices/{device_id}/claim", status_code=204)
 async def withdraw_claim(device_id: str, caller: Enroller, services: Parts) -> None:
     """Make the device's unused claim code void."""
     async with services.database.transaction() as connection:
@@ -177,7 +179,7 @@ async def withdraw_claim(device_id: str, caller: Enroller, services: Parts) -> N
         await enrolments.withdraw_claim(connection, device, actor=caller.actor, origin=caller.origin, now=caller.now)
 
 
-@router.get("/devices/{device_id}/certificates", responses=documented([401, 403, 404]))
+@router.get("/devices/{device_id}/certificates")
 async def get_certificates(device_id: str, caller: Watcher, services: Parts) -> CertificatesView:
     """What was issued to the device, and how far revocations have come."""
     async with services.database.connection() as connection:
@@ -191,7 +193,7 @@ async def get_certificates(device_id: str, caller: Watcher, services: Parts) -> 
     )
 
 
-@router.post("/devices/{device_id}/certificate/revoke", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+@router.post("/devices/{device_id}/certificate/revoke")
 async def revoke_certificate(
     device_id: str, body: RevocationBody, caller: Enroller, services: Parts, second_factor: GivenCode = None
 ) -> RevokedView:
@@ -206,7 +208,11 @@ async def revoke_certificate(
     return RevokedView(revoked=revoked)
 
 
-@router.get("/revocation-list", response_class=Response, responses=documented([404, 503]))
+@router.get(
+    "/revocation-list",
+    response_class=Response,
+    responses={200: {"content": {_LIST_TYPE: {}}}, **documented([404])},
+)
 async def get_revocation_list(services: Parts) -> Response:
     """The newest list of revoked certificates, PEM (RFC 5280): what the broker beside `follow-lists` goes by."""
     issuer = _issuer(services)
@@ -214,10 +220,10 @@ async def get_revocation_list(services: Parts) -> Response:
         newest = await revocation_store.newest(connection, issuer.key_id)
     if newest is None:
         raise NotFound("no_revocation_list")
-    return Response(newest.list, media_type="application/x-pem-file")
+    return Response(newest.list, media_type=_LIST_TYPE)
 
 
-@router.post("/enrolments", status_code=201, responses=documented([401, 422, 429, 503]))
+@router.post("/enrolments", status_code=201, responses=documented([401]))
 async def enrol(body: Enrolment, request: Request, services: Parts) -> EnrolledView:
     """The first certificate of a device, for its claim code and a request signed by its own key. The request's name is
     ignored: the code says which device it is.
@@ -234,7 +240,7 @@ async def enrol(body: Enrolment, request: Request, services: Parts) -> EnrolledV
     return _enrolled_view(enrolled, issuer)
 
 
-@router.post("/enrolments/renewals", status_code=201, responses=documented([401, 409, 422, 429, 503]))
+@router.post("/enrolments/renewals", status_code=201, responses=documented([401]))
 async def renew(body: Renewal, request: Request, services: Parts) -> EnrolledView:
     """The next certificate of a device, for its present one, a request and a proof by the present key."""
     issuer = _issuer(services)

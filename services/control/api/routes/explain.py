@@ -14,7 +14,6 @@ from schemas.identifiers import BroadcastId
 from services.control import device_store, explanations
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import END_OF_DAYS, FIRST_DAY, Answer
 from services.control.api.views import AiringView, EmissionView, emission_view
 from services.control.emission_store import EmissionRecord
@@ -101,7 +100,7 @@ class ExplanationView(Answer):
     contenders: list[AiringView]
 
 
-@router.get("/{device_id}/explanation", responses=documented([401, 403, 404, 422]))
+@router.get("/{device_id}/explanation")
 async def explain(
     device_id: str,
     caller: Watcher,

@@ -20,7 +20,7 @@ async def healthz() -> str:
     return "ok\n"
 
 
-@router.get("/readyz", responses={503: {"description": "Service Unavailable"}})
+@router.get("/readyz", responses={503: {"description": "not ready, and why", "content": {"application/json": {}}}})
 async def readyz(services: Parts) -> Response:
     """Whether requests can be served (the database answers) and orders can be delivered (the broker is there)."""
     facts = await readiness.facts(services.database, broker_is_connected=services.broker_is_connected())

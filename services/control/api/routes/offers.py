@@ -15,7 +15,6 @@ from schemas.identifiers import UnitId
 from services.control import broadcast_requests, broadcast_store, bulletin_store, offer_store, offers
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import (
     Answer,
     Body,
@@ -23,7 +22,6 @@ from services.control.api.fields import (
     Instant,
     Limit,
     LocalDayOrMoment,
-    LocalTime,
     Note,
     Percent,
     SessionCode,
@@ -41,6 +39,7 @@ from services.control.errors import Fault, Invalid
 from services.control.offer_store import Offer
 from services.control.offers import Scheduled
 from services.control.permissions import Permission
+from services.control.policies import LocalTime
 from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1/offers", tags=["offers"])
@@ -162,7 +161,7 @@ class UptakeView(Answer):
     undecided: int
 
 
-@router.get("", responses=documented([401, 403, 422]))
+@router.get("")
 async def list_offers(
     caller: Lister,
     request: Request,
@@ -270,7 +269,7 @@ def _bulletin_view(bulletin: Bulletin) -> OfferedBulletinView:
     )
 
 
-@router.get("/counts", responses=documented([401, 403, 422]))
+@router.get("/counts")
 async def count_offers(
     caller: Lister,
     services: Parts,
@@ -298,7 +297,7 @@ async def count_offers(
     ]
 
 
-@router.post("/{broadcast_id}/{unit_id}/accept", responses=documented([401, 403, 404, 409, 422]))
+@router.post("/{broadcast_id}/{unit_id}/accept")
 async def accept_offer(
     broadcast_id: uuid.UUID,
     unit_id: uuid.UUID,
@@ -311,7 +310,7 @@ async def accept_offer(
     return await _decide(broadcast_id, unit_id, offers.ACCEPTED, body, caller, services, what_if)
 
 
-@router.post("/{broadcast_id}/{unit_id}/decline", responses=documented([401, 403, 404, 409, 422]))
+@router.post("/{broadcast_id}/{unit_id}/decline")
 async def decline_offer(
     broadcast_id: uuid.UUID,
     unit_id: uuid.UUID,
@@ -350,7 +349,7 @@ async def _decide(
     return DecidedView(**_decided(decided), outlook=outlook)
 
 
-@router.post("/{broadcast_id}/{unit_id}/schedule", responses=documented([401, 403, 404, 409, 422]))
+@router.post("/{broadcast_id}/{unit_id}/schedule")
 async def schedule_offer(
     broadcast_id: uuid.UUID,
     unit_id: uuid.UUID,

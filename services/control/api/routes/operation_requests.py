@@ -16,7 +16,6 @@ from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts, Services
-from services.control.api.errors import documented
 from services.control.api.fields import Body, Limit, Note, Sha256Text
 from services.control.api.requests import RequestView, means, request_view, request_views
 from services.control.api.step_up import GivenCode
@@ -45,7 +44,7 @@ class Refusal(Body):
     note: Note = ""
 
 
-@router.get("", responses=documented([401, 403, 422]))
+@router.get("")
 async def list_requests(
     caller: Seer,
     services: Parts,
@@ -65,7 +64,7 @@ async def list_requests(
     return await request_views(services, found)
 
 
-@router.get("/{request_id}", responses=documented([401, 403, 404]))
+@router.get("/{request_id}")
 async def get_request(request_id: uuid.UUID, caller: Seer, services: Parts) -> RequestView:
     """One of them, with all of what is carried out once it is confirmed."""
     async with services.database.connection() as connection:
@@ -75,7 +74,7 @@ async def get_request(request_id: uuid.UUID, caller: Seer, services: Parts) -> R
     return await request_view(services, found)
 
 
-@router.post("/{request_id}/confirm", responses=documented([401, 403, 404, 409, 422, 429, 503]))
+@router.post("/{request_id}/confirm")
 async def confirm_request(
     request_id: uuid.UUID,
     body: Confirmation,
@@ -96,7 +95,7 @@ async def confirm_request(
     return await request_view(services, decided)
 
 
-@router.post("/{request_id}/refuse", responses=documented([401, 403, 404, 409, 422]))
+@router.post("/{request_id}/refuse")
 async def refuse_request(
     request_id: uuid.UUID, body: Refusal, caller: Decider, services: Parts, metrics: Metered
 ) -> RequestView:
@@ -107,7 +106,7 @@ async def refuse_request(
     return await request_view(services, decided)
 
 
-@router.post("/{request_id}/acknowledge", responses=documented([401, 403, 404, 409]))
+@router.post("/{request_id}/acknowledge")
 async def acknowledge_request(request_id: uuid.UUID, caller: Decider, services: Parts, metrics: Metered) -> RequestView:
     """Say that one knows what somebody else did alone (break-glass); it is not told to everybody any more."""
     await _demand_right(services, caller, request_id)

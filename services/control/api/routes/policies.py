@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from datetime import datetime, time
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
@@ -16,7 +16,6 @@ from services.control import policies, policy_changes, policy_store, versions
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
-from services.control.api.errors import documented
 from services.control.api.fields import Answer
 from services.control.api.step_up import GivenCode, Operation
 from services.control.api.views import UnitRef, unit_ref
@@ -25,7 +24,7 @@ from services.control.errors import NotFound
 from services.control.permissions import Permission
 from services.control.planning import policies as planning
 from services.control.planning.policies import Policies, Policy
-from services.control.policies import NOTHING_SAID, FallbackDocument, PolicyDocument
+from services.control.policies import NOTHING_SAID, FallbackDocument, LocalTime, PolicyDocument
 from services.control.policy_changes import Looser, Saved
 from services.control.policy_store import StoredPolicy
 from services.control.units import UnitTree
@@ -43,8 +42,8 @@ _LOOSER_SHOWN = 50
 class SpanView(Answer):
     """A part of the local day; `end` 00:00 is the midnight at its end."""
 
-    begin: time
-    end: time
+    begin: LocalTime
+    end: LocalTime
 
 
 class SessionView(SpanView):
@@ -128,7 +127,7 @@ class SavedView(PolicyView):
     outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
 
 
-@router.get("", responses=documented([401, 403, 404]))
+@router.get("")
 async def get_policy(unit_id: uuid.UUID, caller: Reader, response: Response, services: Parts) -> PolicyView:
     """What the unit says, and what holds there. The ETag is what If-Match wants."""
     async with services.database.connection() as connection:
@@ -138,7 +137,7 @@ async def get_policy(unit_id: uuid.UUID, caller: Reader, response: Response, ser
     return PolicyView(**view)
 
 
-@router.put("", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
+@router.put("")
 async def put_policy(
     unit_id: uuid.UUID,
     body: PolicyDocument,
@@ -154,7 +153,7 @@ async def put_policy(
     return await _put(UnitId(unit_id), body, caller, response, services, what_if, if_match)
 
 
-@router.delete("", responses=documented([401, 403, 404, 409, 422, 428, 429, 503]))
+@router.delete("")
 async def remove_policy(
     unit_id: uuid.UUID,
     caller: Setter,

@@ -14,7 +14,6 @@ from schemas.identifiers import UnitId
 from services.control import proof_sheet_files, proof_sheet_store, proofs
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import Answer
 from services.control.catalogue.texts import preferred
 from services.control.pages.rendering import render
@@ -48,7 +47,6 @@ class CheckView(Answer):
 @router.get(
     "/{unit_id}/proof-sheet",
     responses={
-        **documented([401, 403, 404, 422]),
         200: {
             "content": {
                 "text/html": {},
@@ -105,7 +103,7 @@ async def proof_sheet(
             return _file(content, f"{name}.xlsx", proof_sheet_files.XLSX_TYPE)
 
 
-@router.get("/{unit_id}/proof-sheet/check", responses=documented([401, 403, 404, 422]))
+@router.get("/{unit_id}/proof-sheet/check")
 async def check_proof_sheet(
     unit_id: uuid.UUID,
     caller: Reader,

@@ -17,7 +17,6 @@ from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Limit, Why
 from services.control.api.requests import RequestView
 from services.control.api.routes.alerts import (
@@ -72,7 +71,7 @@ class ProposalView(Answer):
     note: str | None
 
 
-@router.get("", responses=documented([401, 403, 422]))
+@router.get("")
 async def list_proposals(
     caller: Seer,
     services: Parts,
@@ -92,7 +91,7 @@ async def list_proposals(
     return [_view(each, caller) for each in found]
 
 
-@router.get("/{alert_id}", responses=documented([401, 403, 404]))
+@router.get("/{alert_id}")
 async def get_proposal(alert_id: uuid.UUID, caller: Seer, response: Response, services: Parts) -> ProposalView:
     """One of them. The ETag is what If-Match wants."""
     async with services.database.connection() as connection:
@@ -103,7 +102,7 @@ async def get_proposal(alert_id: uuid.UUID, caller: Seer, response: Response, se
     return _view(found, caller)
 
 
-@router.post("/{alert_id}/release", responses=MAY_WAIT | documented([401, 403, 404, 409, 422, 428, 429, 503]))
+@router.post("/{alert_id}/release", responses=MAY_WAIT)
 async def release_proposal(
     alert_id: uuid.UUID,
     body: ProposalReleaseBody,
@@ -132,7 +131,7 @@ async def release_proposal(
     return await settled(services, caller, metrics, response, attempt, wanted, break_glass)
 
 
-@router.post("/{alert_id}/refuse", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.post("/{alert_id}/refuse")
 async def refuse_proposal(
     alert_id: uuid.UUID,
     body: ProposalRefusalBody,

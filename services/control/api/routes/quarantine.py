@@ -16,7 +16,7 @@ from schemas.identifiers import UnitId
 from services.control import quarantine, quarantine_store
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts
-from services.control.api.errors import documented, language_of
+from services.control.api.errors import language_of
 from services.control.api.faults import FieldFault
 from services.control.api.fields import Answer, Body, TopicText, Whole, Why
 from services.control.catalogue.texts import Language, text
@@ -213,7 +213,7 @@ class RequestView(DecisionView):
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-@router.get("", responses=documented([401, 403, 422]))
+@router.get("")
 async def list_inmates(
     request: Request,
     caller: Reader,
@@ -244,7 +244,7 @@ async def list_inmates(
     )
 
 
-@router.get("/counts", responses=documented([401, 403]))
+@router.get("/counts")
 async def count_inmates(request: Request, caller: Reader, services: Parts) -> list[CountView]:
     """What is open, by reason."""
     del caller
@@ -262,7 +262,7 @@ async def count_inmates(request: Request, caller: Reader, services: Parts) -> li
     ]
 
 
-@router.get("/requests/{request_id}", responses=documented([401, 403, 404, 422]))
+@router.get("/requests/{request_id}")
 async def get_request(
     request_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request: Request, caller: Reader, services: Parts
 ) -> RequestView:
@@ -291,7 +291,7 @@ async def get_request(
     )
 
 
-@router.get("/{quarantine_id}", responses=documented([401, 403, 404, 422]))
+@router.get("/{quarantine_id}")
 async def get_inmate(
     quarantine_id: QuarantineId, request: Request, caller: Reader, services: Parts
 ) -> InmateDetailView:
@@ -323,7 +323,7 @@ async def get_inmate(
 # --- deciding --------------------------------------------------------------------------------------------------------
 
 
-@router.post("/{quarantine_id}/corrections", status_code=201, responses=documented([401, 403, 404, 409, 422]))
+@router.post("/{quarantine_id}/corrections", status_code=201)
 async def correct_inmate(
     quarantine_id: QuarantineId,
     body: CorrectionBody,
@@ -342,7 +342,7 @@ async def correct_inmate(
     return CorrectedView(correction=_correction_view(made), forecast=forecast_view(foreseen, language_of(request)))
 
 
-@router.post("/replays", status_code=202, responses=documented([401, 403, 409, 422]))
+@router.post("/replays", status_code=202)
 async def replay_inmates(body: DecisionBody, caller: Decider, services: Parts, metrics: Metered) -> RequestedView:
     """Ask ingest to judge inmates anew, by the registry of now and under the time of their receipt."""
     async with services.database.transaction() as connection:
@@ -356,7 +356,7 @@ async def replay_inmates(body: DecisionBody, caller: Decider, services: Parts, m
     return _requested(made)
 
 
-@router.post("/discards", status_code=201, responses=documented([401, 403, 409, 422]))
+@router.post("/discards", status_code=201)
 async def discard_inmates(body: DecisionBody, caller: Decider, services: Parts, metrics: Metered) -> RequestedView:
     """Take inmates out of the inbox. They are kept, with their bytes, for as long as all others."""
     async with services.database.transaction() as connection:

@@ -12,7 +12,6 @@ from services.control import account_store, accounts, second_factor_store, secon
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body
 from services.control.api.step_up import GivenCode, Operation
 from services.control.errors import Conflict
@@ -51,7 +50,7 @@ class RecoveryView(Answer):
     recovery_codes: list[str]
 
 
-@router.get("/account/second-factor", responses=documented([401]))
+@router.get("/account/second-factor")
 async def own_factor(caller: Own, services: Parts) -> FactorView:
     """Whether one has a second factor."""
     async with services.database.connection() as connection:
@@ -60,7 +59,7 @@ async def own_factor(caller: Own, services: Parts) -> FactorView:
     return FactorView(is_in_force=factor is not None and factor.confirmed_at is not None, recovery_codes_left=left)
 
 
-@router.post("/account/second-factor", status_code=201, responses=documented([401, 403, 409]))
+@router.post("/account/second-factor", status_code=201)
 async def begin(caller: Own, services: Parts) -> EnrolmentView:
     """Begin to enrol a second factor; asking again gives a new secret until one is confirmed."""
     _refuse_programs(caller)
@@ -71,7 +70,7 @@ async def begin(caller: Own, services: Parts) -> EnrolmentView:
     return EnrolmentView(secret=enrolment.secret, address=enrolment.address)
 
 
-@router.post("/account/second-factor/confirm", responses=documented([401, 403, 409, 422, 429, 503]))
+@router.post("/account/second-factor/confirm")
 async def confirm(body: Code, caller: Own, services: Parts) -> RecoveryView:
     """Put the secret in force by a code of it."""
     _refuse_programs(caller)
@@ -86,7 +85,7 @@ async def confirm(body: Code, caller: Own, services: Parts) -> RecoveryView:
     return RecoveryView(recovery_codes=list(codes))
 
 
-@router.post("/account/second-factor/remove", status_code=204, responses=documented([401, 403, 409, 422, 429, 503]))
+@router.post("/account/second-factor/remove", status_code=204)
 async def remove(body: Code, caller: Own, services: Parts) -> None:
     """Remove one's second factor; a code of it is needed once more."""
     _refuse_programs(caller)
@@ -96,16 +95,14 @@ async def remove(body: Code, caller: Own, services: Parts) -> None:
         await second_factors.remove(connection, account, actor=caller.actor, origin=caller.origin, now=caller.now)
 
 
-@router.post("/sessions/current/second-factor", status_code=204, responses=documented([401, 403, 409, 422, 429, 503]))
+@router.post("/sessions/current/second-factor", status_code=204)
 async def show(body: Code, caller: Own, services: Parts) -> None:
     """Show the second factor; it counts for the next ten minutes of this session."""
     _refuse_programs(caller)
     await _show(body, caller, services)
 
 
-@router.delete(
-    "/accounts/{account_id}/second-factor", status_code=204, responses=documented([401, 403, 404, 409, 422, 429, 503])
-)
+@router.delete("/accounts/{account_id}/second-factor", status_code=204)
 async def remove_of_account(
     account_id: uuid.UUID, caller: ManagerOfAccount, services: Parts, second_factor: GivenCode = None
 ) -> None:

@@ -18,7 +18,6 @@ from services.control.alerts import By
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
-from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, DeviceIdText, Flag, Limit, Name, Number, PlannedInstant, Whole
 from services.control.api.step_up import GivenCode, Operation
 from services.control.errors import Fault, Invalid
@@ -214,7 +213,7 @@ class TrialView(Answer):
     episodes: list[EpisodeView]
 
 
-@router.get("/sensor-rules", responses=documented([401, 403]))
+@router.get("/sensor-rules")
 async def list_rules(caller: Seer, services: Parts) -> list[SensorRuleView]:
     """The rules in use of the units one may see."""
     async with services.database.connection() as connection:
@@ -222,7 +221,7 @@ async def list_rules(caller: Seer, services: Parts) -> list[SensorRuleView]:
     return [_view(each) for each in found]
 
 
-@router.post("/sensor-rules", status_code=201, responses=documented([401, 403, 422]))
+@router.post("/sensor-rules", status_code=201)
 async def create_rule(body: SensorRuleBody, caller: Maker, response: Response, services: Parts) -> SensorRuleView:
     """Make a rule; it is watched within a minute."""
     _demand(body, caller)
@@ -232,7 +231,7 @@ async def create_rule(body: SensorRuleBody, caller: Maker, response: Response, s
     return _view(created)
 
 
-@router.post("/sensor-rules/trial", responses=documented([401, 403, 422]))
+@router.post("/sensor-rules/trial")
 async def try_rule(body: TrialBody, caller: Maker, services: Parts) -> TrialView:
     """What this rule would have done over the readings of the last days. Nothing is stored."""
     _demand(body, caller)
@@ -260,7 +259,7 @@ async def try_rule(body: TrialBody, caller: Maker, services: Parts) -> TrialView
     )
 
 
-@router.get("/sensor-rules/{sensor_rule_id}", responses=documented([401, 403, 404]))
+@router.get("/sensor-rules/{sensor_rule_id}")
 async def get_rule(sensor_rule_id: uuid.UUID, caller: Reader, response: Response, services: Parts) -> SensorRuleView:
     """One rule and its sensors. Its ETag is what If-Match wants."""
     async with services.database.connection() as connection:
@@ -271,7 +270,7 @@ async def get_rule(sensor_rule_id: uuid.UUID, caller: Reader, response: Response
     return _view(found, sensors, authorisation)
 
 
-@router.put("/sensor-rules/{sensor_rule_id}", responses=documented([401, 403, 404, 409, 422, 428]))
+@router.put("/sensor-rules/{sensor_rule_id}")
 async def replace_rule(
     sensor_rule_id: uuid.UUID,
     body: SensorRuleBody,
@@ -290,7 +289,7 @@ async def replace_rule(
     return _view(changed)
 
 
-@router.post("/sensor-rules/{sensor_rule_id}/retire", responses=documented([401, 403, 404, 409]))
+@router.post("/sensor-rules/{sensor_rule_id}/retire")
 async def retire_rule(sensor_rule_id: uuid.UUID, caller: Keeper, response: Response, services: Parts) -> SensorRuleView:
     """Take a rule out of use."""
     async with services.database.transaction() as connection:
@@ -303,7 +302,6 @@ async def retire_rule(sensor_rule_id: uuid.UUID, caller: Keeper, response: Respo
 @router.post(
     "/sensor-rules/{sensor_rule_id}/authorisation",
     status_code=201,
-    responses=documented([401, 403, 404, 409, 422, 428, 429, 503]),
 )
 async def ask_for_authorisation(
     sensor_rule_id: uuid.UUID,
@@ -325,7 +323,6 @@ async def ask_for_authorisation(
 
 @router.post(
     "/sensor-rules/{sensor_rule_id}/authorisation/confirm",
-    responses=documented([401, 403, 404, 409, 428, 429, 503]),
 )
 async def confirm_authorisation(
     sensor_rule_id: uuid.UUID,
@@ -343,7 +340,7 @@ async def confirm_authorisation(
     return await _of_the_rule_as_read(services, caller, sensor_rule_id, if_match, do)
 
 
-@router.delete("/sensor-rules/{sensor_rule_id}/authorisation", status_code=204, responses=documented([401, 403, 404]))
+@router.delete("/sensor-rules/{sensor_rule_id}/authorisation", status_code=204)
 async def end_authorisation(sensor_rule_id: uuid.UUID, caller: Releaser, services: Parts) -> None:
     """End it: what the rule proposes waits for a person again."""
     async with services.database.transaction() as connection:
@@ -351,7 +348,7 @@ async def end_authorisation(sensor_rule_id: uuid.UUID, caller: Releaser, service
         await authorisations.revoke(connection, rule, reason="revoked", by=_change(caller).by, now=caller.now)
 
 
-@router.get("/sensor-alarms", responses=documented([401, 403, 422]))
+@router.get("/sensor-alarms")
 async def list_alarms(
     caller: Seer,
     services: Parts,

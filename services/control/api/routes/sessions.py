@@ -110,7 +110,7 @@ def clear_cookie(response: Response, services: Services) -> None:
     )
 
 
-@router.post("/sessions", status_code=201, responses=documented([400, 401, 422, 429]))
+@router.post("/sessions", status_code=201, responses=documented([401]))
 async def log_in(body: Credentials, request: Request, response: Response, services: Parts) -> LoginView:
     """Log in. Too many failures make one wait (429 with Retry-After)."""
     logged_in = await accounts.log_in(
@@ -134,7 +134,7 @@ async def log_in(body: Credentials, request: Request, response: Response, servic
     )
 
 
-@router.get("/sessions", responses=documented([401]))
+@router.get("/sessions")
 async def list_sessions(caller: Own, services: Parts) -> list[SessionView]:
     """One's own open sessions, newest first."""
     async with services.database.connection() as connection:
@@ -160,7 +160,7 @@ async def end_session(services: Services, caller: Caller, session_id: uuid.UUID)
         )
 
 
-@router.delete("/sessions", responses=documented([401, 403]))
+@router.delete("/sessions")
 async def end_other_sessions(caller: Own, services: Parts) -> EndedView:
     """End all of one's own sessions but the one this request came with."""
     async with services.database.transaction() as connection:
@@ -176,7 +176,7 @@ async def end_other_sessions(caller: Own, services: Parts) -> EndedView:
     return EndedView(ended=ended)
 
 
-@router.delete("/sessions/current", status_code=204, responses=documented([401, 403, 409]))
+@router.delete("/sessions/current", status_code=204)
 async def log_out(caller: Own, response: Response, services: Parts) -> None:
     """Log out: end the session this request came with."""
     if caller.actor.session_id is None:
@@ -185,13 +185,13 @@ async def log_out(caller: Own, response: Response, services: Parts) -> None:
     clear_cookie(response, services)
 
 
-@router.delete("/sessions/{session_id}", status_code=204, responses=documented([401, 403, 404]))
+@router.delete("/sessions/{session_id}", status_code=204)
 async def end_one_session(session_id: uuid.UUID, caller: Own, services: Parts) -> None:
     """End one of one's own sessions."""
     await end_session(services, caller, session_id)
 
 
-@router.get("/account", responses=documented([401]))
+@router.get("/account")
 async def own_account(caller: Own, services: Parts) -> OwnAccountView:
     """One's own account and rights of today."""
     async with services.database.connection() as connection:
@@ -205,7 +205,7 @@ async def own_account(caller: Own, services: Parts) -> OwnAccountView:
     )
 
 
-@router.put("/account/password", status_code=204, responses=documented([401, 403, 422, 429]))
+@router.put("/account/password", status_code=204)
 async def change_password(body: PasswordChange, caller: Own, services: Parts) -> None:
     """Change one's own password; every other session ends, and every token is void."""
     await accounts.change_own_password(
@@ -219,7 +219,7 @@ async def change_password(body: PasswordChange, caller: Own, services: Parts) ->
     )
 
 
-@router.get("/tokens", responses=documented([401]))
+@router.get("/tokens")
 async def list_tokens(caller: Own, services: Parts) -> list[TokenView]:
     """One's own tokens that still hold."""
     async with services.database.connection() as connection:
@@ -227,7 +227,7 @@ async def list_tokens(caller: Own, services: Parts) -> list[TokenView]:
     return list(map(token_view, found))
 
 
-@router.post("/tokens", status_code=201, responses=documented([401, 403, 422]))
+@router.post("/tokens", status_code=201)
 async def create_token(body: NewToken, caller: Own, services: Parts) -> NewTokenView:
     """Make a token for a program: it may do what its account may at the time, or less. One made with a token may no more
     than that, and does not outlast it.
@@ -261,7 +261,7 @@ async def create_token(body: NewToken, caller: Own, services: Parts) -> NewToken
     return NewTokenView(**token_view(token).model_dump(), token=text)
 
 
-@router.delete("/tokens/{token_id}", status_code=204, responses=documented([401, 403, 404]))
+@router.delete("/tokens/{token_id}", status_code=204)
 async def revoke_token(token_id: uuid.UUID, caller: Own, services: Parts) -> None:
     """Revoke one of one's own tokens."""
     async with services.database.transaction() as connection:

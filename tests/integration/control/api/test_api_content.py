@@ -173,7 +173,7 @@ async def test_a_form_that_is_not_right_is_told_so(
 async def test_a_decoder_that_eats_too_much_is_stopped(api: Api) -> None:
     small = Measurer(Limits(max_duration_s=60, max_film_s=30, max_cpu_s=20, max_memory_mib=24))
     services = dataclasses.replace(api.services, measurer=small)
-    api.client._transport.app.state.services = services  # type: ignore[attr-defined]
+    api.app.state.services = services
     response = await upload(api, sounds.tone("mp3"))
     assert response.json()["errors"][0]["code"] == "media_unmeasurable"
     assert stored_files(api) == []

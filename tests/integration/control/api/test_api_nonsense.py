@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.control.api.app import document, routed
+from services.control.api.app import routed
+from services.control.api.openapi import document
 from services.control.permissions import Role
 from tests.integration.control.api.test_api_permissions import ENDPOINTS, EXAMPLES
 from tests.support.control_api import Api

@@ -177,7 +177,7 @@ async def test_a_secret_is_sealed_anew_when_a_newer_key_stands_in_front(database
         person = await somebody(api)
         await person.enrol()
         services = api.services
-        state = api.client._transport.app.state  # type: ignore[attr-defined]
+        state = api.app.state
 
         async def shown(box: SecretBox, code: str) -> tuple[int, bool]:
             state.services = dataclasses.replace(services, secret_box=box)

@@ -48,13 +48,9 @@ def has_ipv6() -> bool:
     return True
 
 
-def an_app(api: Api) -> Any:
-    return api.client._transport.app  # type: ignore[attr-defined]
-
-
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 async def test_it_listens_on_ipv4_and_ipv6_on_one_port(api: Api) -> None:
-    async with serving(an_app(api), HttpSettings(port=0)) as addresses:
+    async with serving(api.app, HttpSettings(port=0)) as addresses:
         four, six = addresses
         assert (four.startswith("127.0.0.1:"), six.startswith("[::1]:")) == (True, True)
         assert four.rpartition(":")[2] == six.rpartition(":")[2]
@@ -80,7 +76,7 @@ async def test_a_download_under_way_is_finished_before_the_server_stops(api: Api
     sha256 = await add_media(api, content=content)
     received = bytearray()
     async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
-        async with serving(an_app(api), HttpSettings(hosts=("127.0.0.1",), port=0)) as (address,):
+        async with serving(api.app, HttpSettings(hosts=("127.0.0.1",), port=0)) as (address,):
             request = client.build_request("GET", f"http://{address}/media/{sha256}")
             response = await client.send(request, stream=True)
             stream = response.aiter_bytes(64 * 1024)
@@ -112,7 +108,7 @@ async def test_metrics_name_routes_and_never_paths(api: Api) -> None:
 async def test_readiness_tells_what_is_missing(api: Api) -> None:
     ready = await api.client.get("/readyz")
     assert (ready.status_code, ready.json()["storage"] in ("partitioned", "timescaledb")) == (200, True)
-    an_app(api).state.services = _replaced(api, broker_is_connected=lambda: False)
+    api.app.state.services = _replaced(api, broker_is_connected=lambda: False)
     without_broker = await api.client.get("/readyz")
     assert (without_broker.status_code, without_broker.json()["broker_connected"]) == (503, False)
     await api.database.pool.close()

@@ -224,7 +224,7 @@ async def test_stronger_hashing_costs_reach_old_accounts_when_they_log_in(
         account = await api.account((Role.OFFICER, "11"))
         before = await api.fetchval("SELECT password_hash FROM control.accounts WHERE login = $1", account.login)
         app_services = dataclasses.replace(api.services, passwords=type(api.services.passwords)())
-        api.client._transport.app.state.services = app_services  # type: ignore[attr-defined]
+        api.app.state.services = app_services
         await log_in(api, account.login)
         after = await api.fetchval("SELECT password_hash FROM control.accounts WHERE login = $1", account.login)
     assert before != after

@@ -28,7 +28,7 @@ async def url(api: Api, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     sound = bytes.fromhex(await add_media(api))
     for tone in ("notice", "warning", "evacuate", "test"):
         await api.execute("INSERT INTO control.alert_tones (tone, media_sha256) VALUES ($1, $2)", tone, sound)
-    app: Any = api.client._transport.app  # type: ignore[attr-defined]
+    app: Any = api.app
     async with serving(app, HttpSettings(hosts=("127.0.0.1",), port=0)) as (address,):
         yield f"http://{address}"
 

@@ -40,10 +40,6 @@ MAY_BE_KEPT = {"/media/{sha256}", "/relays/{source_id}", "/relays/{source_id}/{s
 PRIVATE = {"/api/v1/units/{unit_id}/calendar.ics", "/api/v1/devices/{device_id}/calendar.ics"}
 
 
-def app_of(api: Api) -> Any:
-    return api.client._transport.app  # type: ignore[attr-defined]
-
-
 # --- headers ---------------------------------------------------------------------------------------------------------
 
 
@@ -175,7 +171,7 @@ async def test_too_many_requests_of_an_address_wait_and_devices_are_not_counted(
         assert is_in_bounds(answers[-1].headers)
         for path in ("/healthz", f"/media/{sha256}", "/static/loa.css", "/metrics"):
             assert (await api.client.get(path)).status_code == 200
-        elsewhere = httpx.ASGITransport(app=app_of(api), client=("2001:db8::1", 4711))
+        elsewhere = httpx.ASGITransport(app=api.app, client=("2001:db8::1", 4711))
         async with httpx.AsyncClient(transport=elsewhere, base_url="http://loa.test") as client:
             assert (await client.get("/api/v1/account")).status_code == 401
         assert 'control_http_limited_requests_total{by="address"}' in (await api.client.get("/metrics")).text

@@ -27,7 +27,7 @@ async def url(api: Api, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """Where control answers; nothing of the surroundings says who asks."""
     for name in ("LOA_URL", "LOA_TOKEN", "LOA_TOKEN_FILE", "LOA_LOGIN", "LOA_PASSWORD", "LANG"):
         monkeypatch.delenv(name, raising=False)
-    app: Any = api.client._transport.app  # type: ignore[attr-defined]
+    app: Any = api.app
     async with serving(app, HttpSettings(hosts=("127.0.0.1",), port=0)) as (address,):
         monkeypatch.setenv("LOA_URL", f"http://{address}")
         yield f"http://{address}"

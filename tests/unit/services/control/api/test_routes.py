@@ -9,7 +9,8 @@ from fastapi.routing import APIRoute
 
 from services.control import alerts
 from services.control.api.access import PUBLIC, Requirement
-from services.control.api.app import document, routed
+from services.control.api.app import routed
+from services.control.api.openapi import document
 from services.control.permissions import PERMISSIONS, Permission, Role
 
 
