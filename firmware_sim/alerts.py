@@ -130,8 +130,11 @@ def _refuse_or_wait(turn: Turn, payload: bytes, refusal: Refusal) -> None:
 def _consider(turn: Turn, payload: bytes, alert: Alert) -> Refusal | None:
     """Do what a genuine alert says, unless it is old, early or for others."""
     known, now = turn.state.trust, turn.now
+    is_meant = is_addressed(turn.state, alert)
     handled = turn.state.alerts.handled.get(alert.alert_id)
     is_new = handled is None or alert.alert_version > handled.version
+    if handled is not None and alert.alert_version == handled.version:
+        is_new = is_meant and not handled.is_meant  # this device has since been moved to where it is meant
     late_ms = trust.believed_ms(now, known.floor_ms) - alert.valid_until_ms
     if late_ms >= LATE_MS:
         return Refusal(reason=RefusalReason.EXPIRED if is_new else RefusalReason.REPLAYED, detail=_name(alert))
@@ -142,18 +145,18 @@ def _consider(turn: Turn, payload: bytes, alert: Alert) -> Refusal | None:
             return Refusal(reason=RefusalReason.REPLAYED, detail=f"{_name(alert)}: issued long before others")
     elif max(alert.valid_from_ms, alert.issued_at_ms) > now.at_ms + trust.SKEW_MS:
         return Refusal(reason=RefusalReason.NOT_YET_VALID, detail=_name(alert))
-    is_meant = is_addressed(turn.state, alert)
-    if not is_meant and alert.alert_id not in turn.state.alerts.standing:
+    if not is_meant and alert.alert_version == 1:
         return None  # an ordinary message that is none of this device's business
+    # What a later version leaves this device out of is noted too: an earlier one that is still to come must not sound.
     turn.state = replace(
         turn.state,
         trust=replace(known, floor_ms=max(known.floor_ms, alert.issued_at_ms)),
-        alerts=_noted(turn, alert.alert_id, alert.alert_version, alert.valid_until_ms),
+        alerts=_noted(turn, alert.alert_id, alert.alert_version, alert.valid_until_ms, is_meant=is_meant),
     )
-    if late_ms >= 0:
-        _tell(turn, alert, AlertResult.EXPIRED)
-    elif not is_meant:
+    if not is_meant:
         _end(turn, alert.alert_id, told_as=alert)
+    elif late_ms >= 0:
+        _tell(turn, alert, AlertResult.EXPIRED)
     else:
         _obey(turn, payload, alert)
     return None
@@ -258,13 +261,19 @@ def reconsider_audience(turn: Turn) -> None:
             _end(turn, standing.alert.alert_id)
 
 
-def reconsider_keys(turn: Turn) -> None:
-    """End what was signed by a key that is no longer announced: it was stolen."""
+def reconsider_keys(turn: Turn, *, is_theft: bool) -> None:
+    """End what was signed by a key that is no longer announced, and after a theft forget what was dealt with and is over:
+    the highest version there is would be the thief's last word about an alert.
+    """
     for standing in tuple(turn.state.alerts.standing.values()):
         verdict = trust.verify_alert(standing.raw, turn.state.trust)
         if isinstance(verdict, Refusal):
             turn.refuse(MessageKind.ALERT, replace(verdict, detail="its key is no longer announced"))
             _drop(turn, standing.alert.alert_id)
+    if is_theft:
+        alerts = turn.state.alerts
+        handled = {key: each for key, each in alerts.handled.items() if key in alerts.standing}
+        turn.state = replace(turn.state, alerts=replace(alerts, handled=handled))
 
 
 def recall(turn: Turn, recalled: Recalled) -> None:
@@ -515,13 +524,15 @@ def _end(turn: Turn, alert_id: uuid.UUID, *, told_as: Alert | None = None) -> No
     _tell(turn, told_as or standing.alert, result)
 
 
-def _noted(turn: Turn, alert_id: uuid.UUID, version: int, valid_until_ms: int) -> Alerts:
+def _noted(turn: Turn, alert_id: uuid.UUID, version: int, valid_until_ms: int, *, is_meant: bool = True) -> Alerts:
     """The alerts that remember that a version was dealt with, and forget what nobody can replay any more."""
     alerts, floor_ms = turn.state.alerts, turn.state.trust.floor_ms
     believed_ms = trust.believed_ms(turn.now, floor_ms)
     earlier = alerts.handled.get(alert_id)
     until_ms = max(valid_until_ms + REMEMBERED_MS, 0 if earlier is None else earlier.until_ms)
-    one = Handled(version=version if earlier is None else max(version, earlier.version), until_ms=until_ms)
+    one = Handled(version=version, until_ms=until_ms, is_meant=is_meant)
+    if earlier is not None and earlier.version > version:
+        one = replace(earlier, until_ms=until_ms)
     handled = {key: each for key, each in alerts.handled.items() if each.until_ms > believed_ms}
     return replace(alerts, handled={**handled, alert_id: one})
 

@@ -106,26 +106,39 @@ def _receive_keys(turn: Turn, payload: bytes) -> None:
     if isinstance(verdict, Refusal):
         turn.refuse(MessageKind.KEYS, verdict)
         return
+    is_theft = trust.withdraws(turn.state.trust.keys, verdict.order)
     known = replace(turn.state.trust.raised(MessageKind.KEYS, verdict.order, verdict.order.serial), keys=verdict)
+    if is_theft:
+        # The highest serial and the latest time there are would be a thief's last word: both begin anew with root's.
+        known = replace(known, serials={MessageKind.KEYS: verdict.order.serial}, floor_ms=verdict.order.issued_at_ms)
     turn.state = replace(turn.state, trust=known)
-    # A key that is listed no longer was stolen: what it signed must not go on speaking.
+    # What a stolen key signed must not go on speaking.
     if turn.state.config is not None:
         config = trust.verify(Configuration, turn.state.config.raw, known, device=turn.state.profile.id)
         if isinstance(config, Refusal):
             turn.refuse(MessageKind.CONFIG, replace(config, detail="its key is no longer announced"))
             turn.state = replace(turn.state, config=None)
+        else:
+            _hold_on(turn, MessageKind.CONFIG, config)
     if turn.state.plan is not None:
         plan = trust.verify(Plan, turn.state.plan.raw, known, device=turn.state.profile.id)
         if isinstance(plan, Refusal):
             turn.refuse(MessageKind.PLAN, replace(plan, detail="its key is no longer announced"))
             turn.state = replace(turn.state, plan=None)
             turn.conducted(playback.abandon(turn.state.programme, now=turn.now))
-    alerts.reconsider_keys(turn)
+        else:
+            _hold_on(turn, MessageKind.PLAN, plan)
+    alerts.reconsider_keys(turn, is_theft=is_theft)
     for downlink in tuple(turn.state.awaiting):
         waiting = turn.state.awaiting[downlink]
         turn.state = replace(turn.state, awaiting=_without(turn.state.awaiting, downlink))
         receive(turn, downlink, waiting.payload)
     alerts.receive_awaiting(turn)
+
+
+def _hold_on(turn: Turn, kind: MessageKind, order: Configuration | Plan) -> None:
+    """What is still believed says what comes after it."""
+    turn.state = replace(turn.state, trust=turn.state.trust.raised(kind, order, order.serial))
 
 
 def _receive_config(turn: Turn, payload: bytes) -> None:

@@ -35,10 +35,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handled:
-    """The highest version of an alert this device has dealt with, and until when that must not be forgotten."""
+    """The highest version of an alert this device has dealt with, and until when that must not be forgotten.
+
+    One that is not meant for this device is taken after all once the device has been moved to where it is.
+    """
 
     version: int
     until_ms: int
+    is_meant: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,7 @@ def dump(alerts: Alerts, *, uptime_ms: int) -> bytes:
     return json.dumps(
         {
             "standing": [_standing_out(each, uptime_ms) for each in alerts.standing.values()],
-            "handled": {key.hex: [each.version, each.until_ms] for key, each in alerts.handled.items()},
+            "handled": {key.hex: [each.version, each.until_ms, each.is_meant] for key, each in alerts.handled.items()},
         },
         separators=(",", ":"),
     ).encode()
@@ -94,8 +98,8 @@ def load(content: bytes | None) -> Recalled:
         return Recalled(
             kept=tuple(_kept_in(each) for each in data["standing"]),
             handled={
-                uuid.UUID(hex=key): Handled(version=int(version), until_ms=int(until_ms))
-                for key, (version, until_ms) in data["handled"].items()
+                uuid.UUID(hex=key): Handled(version=int(version), until_ms=int(until_ms), is_meant=all(is_meant))
+                for key, (version, until_ms, *is_meant) in data["handled"].items()  # flash of older firmware has two
             },
         )
     except (ValueError, KeyError, TypeError, AttributeError):

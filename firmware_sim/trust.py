@@ -85,6 +85,11 @@ class Trust:
         )
 
 
+def withdraws(held: Held[KeySet] | None, following: KeySet) -> bool:
+    """Whether a key that was announced is no longer: it was stolen, and nothing it said holds."""
+    return held is not None and not {key.kid for key in held.order.keys} <= {key.kid for key in following.keys}
+
+
 def is_trusted(now: Moment, floor_ms: int) -> bool:
     """Whether a device may act on its clock: it was set, and does not lie before what it has seen signed."""
     return now.clock is not ClockState.UNSYNCHRONISED and now.at_ms >= floor_ms - SKEW_MS
@@ -96,16 +101,20 @@ def believed_ms(now: Moment, floor_ms: int) -> int:
 
 
 def judge_keys(message: bytes, trust: Trust, *, now: Moment) -> Held[KeySet] | Refusal | Unchanged:
-    """Judge a `keys` message, which only the root key can sign."""
+    """Judge a `keys` message, which only the root key can sign.
+
+    By the time as root told it: a stolen platform key that spoke of years to come must not shut root out.
+    """
     if trust.keys is not None and message == trust.keys.raw:
         return Unchanged.UNCHANGED
     order = verify_keys(message, trust.root)
     if isinstance(order, Refusal):
         return order
     last = trust.serials.get(MessageKind.KEYS)
+    by_root = replace(trust, floor_ms=0 if trust.keys is None else trust.keys.order.issued_at_ms)
     return (
         _stale(order.serial, last, is_held=trust.keys is not None)
-        or out_of_window(order, order.serial, trust, now=now)
+        or out_of_window(order, order.serial, by_root, now=now)
         or Held(raw=message, order=order)
     )
 

@@ -41,7 +41,11 @@ class SigningKey(Record):
 
 
 class KeySet(Order):
-    """All keys a device may believe from now on, signed by the root key; replaces the earlier set as a whole."""
+    """All keys a device may believe from now on, signed by the root key; replaces the earlier set as a whole.
+
+    A set without a key of the earlier one says that it was stolen. Then the device forgets what that key signed, and with
+    it the serials, versions of alerts and times it knows only from there: a thief's last word would be the highest there is.
+    """
 
     SIZE_LIMIT: ClassVar[int] = limits.KEYS_BYTES
 

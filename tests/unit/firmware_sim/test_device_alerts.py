@@ -21,6 +21,7 @@ from schemas.events import (
     CommandDone,
     CommandResult,
     MessageKind,
+    PlanAccepted,
     PlayEnded,
     PlayOutcome,
     PlayStarted,
@@ -28,6 +29,7 @@ from schemas.events import (
     Refused,
 )
 from schemas.fields import ClockState, DeviceKind, Level, PlaySource, ResumePolicy
+from schemas.limits import INT64_MAX
 from schemas.plans import ContentKind
 from schemas.topics import DownlinkKind
 from tests.unit.firmware_sim.builders import (
@@ -711,19 +713,32 @@ _MESSAGES = st.builds(
 @given(
     messages=st.lists(_MESSAGES, max_size=8, unique_by=lambda each: (each.alert_id, each.alert_version)), data=st.data()
 )
-def test_the_highest_version_for_this_device_is_what_stands_in_any_order(messages: list[Alert], data: Any) -> None:
+def test_the_highest_version_is_what_counts_in_any_order(messages: list[Alert], data: Any) -> None:
+    """Also one that leaves this device out: what an attacker holds back and says later does not sound."""
     bench = a_bench()
     for message in data.draw(st.permutations(messages)):
         bench.hear(message)
     for alert_id in (STORM, FIRE):
         versions = sorted((each for each in messages if each.alert_id == alert_id), key=lambda each: each.alert_version)
-        addressed = [each for each in versions if each.audience.areas[0].units == (PROVINCE,)]
         standing = bench.state.alerts.standing.get(alert_id)
-        if standing is not None:
-            assert standing.alert == addressed[-1]
-        if versions and versions[-1] in addressed:
-            is_kept = versions[-1].purpose in (Purpose.ALERT, Purpose.SILENCE)
-            assert (standing is not None) == is_kept
+        newest = versions[-1] if versions else None
+        is_kept = (
+            newest is not None
+            and newest.audience.areas[0].units == (PROVINCE,)
+            and newest.purpose in (Purpose.ALERT, Purpose.SILENCE)
+        )
+        assert (None if standing is None else standing.alert) == (newest if is_kept else None)
+
+
+def test_a_version_that_left_a_device_out_is_taken_once_the_device_is_moved_to_where_it_is_meant() -> None:
+    bench = a_bench()
+    elsewhere = an_alert(version=2, units=(ELSEWHERE,))
+    bench.hear(elsewhere, an_alert(version=1))
+    bench.power_cut(SECOND)
+    assert (handled(bench), starts(bench)) == ([], [])
+    bench.receive(DownlinkKind.CONFIG, signed(at_home(serial=3, membership=(ELSEWHERE,))))
+    bench.hear(elsewhere)
+    assert handled(bench) == [(2, AlertResult.TAKEN)]
 
 
 def test_a_command_that_stops_what_sounds_stops_one_round_only() -> None:
@@ -733,6 +748,37 @@ def test_a_command_that_stops_what_sounds_stops_one_round_only() -> None:
     bench.receive(DownlinkKind.COMMAND, signed(a_command(Action.STOP)))
     bench.advance(MINUTE)
     assert starts(bench) == [0, 35]
+
+
+@pytest.mark.parametrize("clock", [ClockState.SYNCHRONISED, ClockState.UNSYNCHRONISED])
+def test_the_last_word_of_a_thief_does_not_shut_the_platform_out(clock: ClockState) -> None:
+    """Whoever stole the platform's key says the highest serials and versions there are, of years to come; then root drops
+    the key.
+    """
+    bench = a_bench()
+    bench.clock = clock
+    bench.hear(an_alert(version=65_535, purpose=Purpose.CANCEL))
+    bench.receive(DownlinkKind.CONFIG, signed(at_home(serial=INT64_MAX)))
+    bench.receive(DownlinkKind.PLAN, signed(a_plan(serial=INT64_MAX, valid_for_ms=360 * DAY)))
+    bench.receive(DownlinkKind.COMMAND, signed(a_command(Action.SILENCE, serial=INT64_MAX)))
+    # A device that does not know the time believes what is signed of it.
+    bench.hear(an_alert(alert_id=FIRE, at_ms=T0 + 300 * DAY, valid_for_ms=360 * DAY))
+    assert bench.state.trust.serials[MessageKind.PLAN] == INT64_MAX
+
+    bench.receive(DownlinkKind.KEYS, signed(a_key_set(announced(STRANGER), serial=2, at_ms=T0, valid_for_ms=30 * DAY)))
+    bench.power_cut(SECOND, clock=clock)
+    bench.events.clear()
+    bench.receive(DownlinkKind.CONFIG, signed(at_home(serial=3), STRANGER))
+    bench.receive(DownlinkKind.PLAN, signed(a_plan(serial=2), STRANGER))
+    bench.receive(DownlinkKind.COMMAND, signed(a_command(Action.RELEASE, serial=2), STRANGER))
+    bench.receive(DownlinkKind.PLAN, signed(a_plan(serial=1), STRANGER))
+    bench.hear(signed(an_alert(version=2), STRANGER))
+    (refused,) = bench.told_of(Refused)  # that of serial 1: what grows has begun anew
+    assert (refused.refused, refused.reason) == (MessageKind.PLAN, RefusalReason.REPLAYED)
+    assert [each.serial for each in bench.told_of(PlanAccepted)] == [2]
+    assert handled(bench) == [(2, AlertResult.TAKEN)]
+    bench.advance(SECOND)
+    assert {each.reference.id for each in bench.told_of(PlayStarted)} == {STORM}
 
 
 def test_an_alert_nobody_has_content_for_is_text_on_a_board_only() -> None:
