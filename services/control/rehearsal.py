@@ -155,7 +155,8 @@ def look_ahead(rehearsed: Rehearsal[ResultT], window: Window, stage: Stage, now:
     standing = programme.begin(before, window)
     coming = programme.replan(standing, after, rehearsed.touched)
     trimmed = _Trimmer(now, rehearsed.issued)
-    old, new = trimmed.plan(standing.plan), trimmed.plan(coming.plan)
+    old = trimmed.plan(standing.plan)
+    new = _as_recorded(trimmed.plan(coming.plan), old, now=now)
     devices = {device.device_no: device for device in (*before.devices, *after.devices)}
     return Outlook(
         window=window,
@@ -274,8 +275,38 @@ class _Trimmer:
         return problem.occurrence_at is not None and problem.occurrence_at <= self._now
 
 
+def _as_recorded(after: Plan, before: Plan, *, now: datetime) -> Plan:
+    """The plan after a change, as far as it gets on record (`changes`): what has begun goes on as it is.
+
+    What should have begun already when it was asked for is no part of the programme.
+    """
+    known: dict[tuple[int, int], Programme] = {}
+    nobody: Programme = ()
+
+    def recorded(device_no: DeviceNo, programme: Programme) -> Programme:
+        old = before.programmes.get(device_no, nobody)
+        if old is programme or not any(each and each[0].starts_at <= now for each in (old, programme)):
+            return programme
+        found = known.get((id(old), id(programme)))
+        if found is None:
+            was = {slot.key: slot for slot in old}
+            found = known[id(old), id(programme)] = tuple(
+                sorted(
+                    (
+                        existing if existing is not None and existing.starts_at <= now else slot
+                        for slot in programme
+                        if (existing := was.get(slot.key)) is not None or slot.starts_at >= now
+                    ),
+                    key=lambda slot: slot.order,
+                )
+            )
+        return found
+
+    return replace(after, programmes={no: recorded(no, each) for no, each in after.programmes.items()})
+
+
 def tally(before: Plan, after: Plan, *, now: datetime) -> Tally:
-    """What the record would lose and gain, if it says now what `before` says."""
+    """What the record would lose and gain, if it says now what `before` says, and would say what `after` does."""
     prints = fingerprinter()
     known: dict[tuple[int, int], Counter[str]] = {}
     total: Counter[str] = Counter()
@@ -297,11 +328,7 @@ def _differences(old: Programme, new: Programme, prints: Callable[[Slot], bytes]
         existing = standing.pop(slot.key, None)
         if existing is slot:
             continue
-        if existing is None:
-            # What should have begun already when it was asked for is no part of the programme.
-            if slot.starts_at >= now:
-                yield "add"
-        elif existing.starts_at > now and prints(existing) != prints(slot):
+        if existing is None or prints(existing) != prints(slot):
             yield "add"
     for slot in standing.values():
         yield "withdraw" if slot.starts_at > now else "stop"

@@ -613,10 +613,8 @@ FAULTS: dict[str, Parts] = {
             "An emergency is not broadcast by a schedule.",
         ),
         (
-            "Phát khẩn cấp cần đường truyền tức thời, chưa có trong phiên bản này. Dùng “priority”, "
-            "hoặc phát trực tiếp tại đài trong tình huống khẩn cấp.",
-            "Emergencies need an immediate path, which this version does not have yet. Use “priority”, "
-            "or the station's own microphone in an emergency.",
+            "Tình huống khẩn cấp: phát cảnh báo, loa phát ngay. Nội dung theo lịch: dùng “priority”.",
+            "In an emergency issue an alert, which sounds at once. For what is scheduled use “priority”.",
         ),
     ),
     "unknown_bulletin": _fault(

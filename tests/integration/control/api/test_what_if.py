@@ -6,6 +6,7 @@ import json
 import uuid
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from services.control.rehearsal import Outlook
 from services.shared.database.pool import Connection, connect
 from tests.support.control import a_keyring, a_planner
 from tests.support.control_api import (
+    ZONE,
     Api,
     add_broadcast,
     add_bulletin,
@@ -207,6 +209,34 @@ async def test_a_change_of_a_group_can_be_tried_too(api: Api) -> None:
     }
     assert await everything(api) == before
     assert (await api.client.get(path, headers=officer)).json() == group
+
+
+@pytest.mark.parametrize(("seconds", "days"), [(-1, 3), (0, 3), (1, 2), (600, 2)])
+async def test_what_should_have_begun_already_is_not_promised(api: Api, seconds: int, days: int) -> None:
+    """Accepted in the middle of an occurrence, an offer sounds from the next one on, and so says the dry run."""
+    device = await add_device(api, "11")
+    tomorrow = api.clock.now.astimezone(ZONE).date() + timedelta(days=1)
+    offered = await add_broadcast(
+        api,
+        "24",
+        recurrence="daily",
+        starts_on=tomorrow.isoformat(),
+        ends_on=(tomorrow + timedelta(days=3)).isoformat(),
+        targets=[{"device_id": device}],
+        items=[{"bulletin_id": await add_bulletin(api, "24", duration_ms=900_000)}],
+    )
+    planner = a_planner(api.database, a_keyring())
+    await settled(api, planner)
+    begins = datetime.combine(tomorrow, time(5, 30), ZONE).astimezone(UTC)
+    api.clock.now = begins + timedelta(seconds=seconds)
+    officer = await api.person((Role.OFFICER, "11"))
+    path = f"/api/v1/offers/{offered['broadcast_id']}/{api.units['11']}/accept"
+    dry = (await api.client.post(path, params={"dry_run": True}, json={}, headers=officer)).json()["outlook"]
+    assert (dry["add"], dry["counts"]) == (days, {"added": days})
+    assert (await api.client.post(path, json={}, headers=officer)).status_code == 200
+    applied = await settled(api, planner)
+    assert applied is not None
+    assert len(applied.add) == days
 
 
 async def test_media_that_are_not_on_the_device_yet_are_counted(api: Api) -> None:
