@@ -114,6 +114,7 @@ class Performer:
         self._fetching: set[bytes] = set()
         self._booted_at = workshop.loop.time()
         self._state: DeviceState | None = None
+        self._looked = Moment(at_ms=0, clock=ClockState.UNSYNCHRONISED, uptime_ms=0)  # when it was last stepped
         self._event_topic = topics.format_topic(Uplink(profile.principal, UplinkKind.EVENT, profile.id))
         self._heartbeat_topic = topics.format_topic(Uplink(profile.principal, UplinkKind.HEARTBEAT, profile.id))
         self._reading_topic = topics.format_topic(Uplink(profile.principal, UplinkKind.READING, profile.id))
@@ -154,8 +155,9 @@ class Performer:
         self._foreseen = None
         self._tuner.close()
         self._is_off = False
+        self._looked = self.now()
         self._state, wanted = device.boot(
-            self.profile, self._rhythm, self._flash.recollect(), reason=reason, now=self.now()
+            self.profile, self._rhythm, self._flash.recollect(), reason=reason, now=self._looked
         )
         self._is_busy = True
         try:
@@ -217,12 +219,17 @@ class Performer:
         try:
             self._catch_up()
             while self._inbox:
-                self._state, wanted = device.step(self.state, self._inbox.popleft(), now=self.now())
+                wanted = self._step(self._inbox.popleft(), self.now())
                 for effect in wanted:
                     self._perform(effect)
         finally:
             self._is_busy = False
         self._settle()
+
+    def _step(self, happened: inputs.Input, now: Moment) -> tuple[effects.Effect, ...]:
+        self._looked = now
+        self._state, wanted = device.step(self.state, happened, now=now)
+        return wanted
 
     def receive(self, kind: DownlinkKind, payload: bytes) -> None:
         """Take in a downlink for this device. Receipts are the journal's; all else is judged by the core."""
@@ -256,7 +263,7 @@ class Performer:
         self._is_busy = True
         try:
             self._catch_up()
-            self._state, wanted = device.step(self.state, inputs.AlertReceived(payload=payload), now=now)
+            wanted = self._step(inputs.AlertReceived(payload=payload), now)
             self._postponed = [effect for effect in wanted if not isinstance(effect, _SOUND)]
             for effect in wanted:
                 if isinstance(effect, _SOUND):
@@ -280,8 +287,7 @@ class Performer:
         """Carry out what was postponed, before anything else happens to the device."""
         foreseen, self._foreseen = self._foreseen, None
         if foreseen is not None:
-            happened = inputs.AlertReceived(payload=foreseen.payload)
-            self._state, wanted = device.step(self.state, happened, now=foreseen.now)
+            wanted = self._step(inputs.AlertReceived(payload=foreseen.payload), foreseen.now)
             if foreseen.start not in wanted:  # a bug of `alerts.foresee`; the device's own word counts
                 self._stop(foreseen.start.token)
                 self._begun.clear()
@@ -451,8 +457,10 @@ class Performer:
         self._pump()
         if self._is_off:
             return
+        # Seen from the last look, not from now: what has come due in between would be taken for dealt with.
         now = self.now()
-        wait_ms = device.next_wake_ms(self.state, now=now)
+        wait_ms = device.next_wake_ms(self.state, now=self._looked) - (now.uptime_ms - self._looked.uptime_ms)
+        wait_ms = max(1, wait_ms)
         if self._surroundings.is_up:
             due_ms = self._journal.next_due_ms(uptime_ms=now.uptime_ms)
             if due_ms is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 Span = tuple[int, int]
 STILL_UP = 2**62
+TOLD_OF = 5
 
 
 @dataclass(slots=True)
@@ -82,6 +83,19 @@ class FleetTrace:
                 up_since = None
         return False
 
+    def deeds(self, alert_id: str, device: str, *, since_us: int) -> dict[str, list[str]]:
+        """What a device did about an alert, and when its uplink came and went, in seconds since an instant."""
+        alert = self.alert(alert_id)
+
+        def seconds(at_us: int) -> str:
+            return f"{(at_us - since_us) / 1e6:.2f}"
+
+        return {
+            "uplink": [f"{seconds(at_us)} {'up' if up else 'down'}" for at_us, up in self.links.get(device, ())],
+            "started": [seconds(each[0]) for each in alert.started.get(device, ())],
+            "handled": [f"{seconds(at_us)} {what}" for at_us, _, what in alert.handled.get(device, ())],
+        }
+
     def dropped(self, devices: Iterable[str], span: Span) -> int:
         """How many of these lost their uplink within a span."""
         begin, end = span
@@ -100,6 +114,7 @@ class Sounded:
     twice: int  # a repetition sounded twice, or the next one began before its time
     skipped: int  # a repetition that was due did not sound
     repetitions: int  # that sounded, all together
+    others: Mapping[str, Mapping[str, object]]  # up to five of those that did not sound it once, and what they did
 
     @property
     def is_exact(self) -> bool:
@@ -124,6 +139,7 @@ def sounded(
     said = Counter(verdicts.values())
     strangers = set(alert.started) - online  # heard it at the last moment: may sound, and once
     late = Counter(_verdict([each[0] for each in alert.started[device]], 0, period_us) for device in strangers)
+    others = sorted(device for device, verdict in verdicts.items() if verdict != "once")[:TOLD_OF]
     return Sounded(
         online=len(online),
         once=said["once"],
@@ -131,6 +147,9 @@ def sounded(
         twice=said["twice"] + late["twice"],
         skipped=said["skipped"],
         repetitions=sum(map(len, alert.started.values())),
+        others={
+            device: {"verdict": verdicts[device], **trace.deeds(alert_id, device, since_us=begin)} for device in others
+        },
     )
 
 

@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -154,6 +154,33 @@ async def test_an_end_never_overtakes_a_beginning_however_long_chores_take(tmp_p
     assert [type(event) for event in told] == [AlertHandled, PlayStarted, PlayEnded]
     assert isinstance(told[-1], PlayEnded)
     assert told[-1].outcome is PlayOutcome.COMPLETED
+
+
+async def test_what_comes_due_between_a_step_and_the_look_at_the_clock_after_it_is_not_forgotten(
+    tmp_path: Path,
+) -> None:
+    """A repetition of an alert was, in a fleet of thousands: until the next note of being alive, half a minute later."""
+    make_sound(tmp_path / "siren", seconds=0.3)
+    content = (tmp_path / "siren").read_bytes()
+    siren = MediaReference(sha256=hashlib.sha256(content).digest(), size=len(content), mime="audio/mpeg", path="siren")
+    Flash(tmp_path / "flash").media_file(siren.sha256).write_bytes(content)
+    surroundings = Surroundings()
+    alert = an_alert(AlertContent(language="vi", headline="Lũ", media=siren), at_ms=T0, repeat_interval_s=20)
+    async with a_performer(tmp_path / "flash", surroundings) as performer:
+        performer.receive(DownlinkKind.KEYS, signed(a_key_set(), ROOT))
+        performer.receive(DownlinkKind.CONFIG, signed(a_configuration(membership=(PROVINCE,))))
+        performer.receive_alert(signed(alert))
+        while not any(isinstance(event, PlayEnded) for event in surroundings.events):
+            await asyncio.sleep(0.01)
+        (standing,) = performer.state.alerts.standing.values()
+        due_ms = standing.next_uptime_ms
+        assert due_ms is not None
+        uptimes = itertools.chain((due_ms - 1,), itertools.repeat(due_ms + 1))
+        now = performer.now()
+        performer.now = lambda: replace(now, uptime_ms=next(uptimes))  # type: ignore[method-assign]
+        performer.feed(inputs.Tick())
+        assert performer._timer is not None
+        assert performer._timer.when() < asyncio.get_running_loop().time() + 1
 
 
 async def test_event_that_cannot_be_written_takes_no_number(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_whoever_had_an_uplink_in_time_and_sounded_it_once_is_counted_as_such() 
 
     found = judged(trace, "a", "b", "c", "d")
 
-    assert found == Sounded(online=2, once=2, never=0, twice=0, skipped=0, repetitions=3)
+    assert found == Sounded(online=2, once=2, never=0, twice=0, skipped=0, repetitions=3, others={})
     assert found.is_exact
     assert trace.dropped("abc", (80 * S, 95 * S)) == 1
 
@@ -65,9 +65,10 @@ def test_sounding_twice_is_never_missed(device: str) -> None:
 
 
 def test_who_was_there_and_sounded_nothing_is_never() -> None:
-    found = judged(traced(f"up a {50 * S}"), "a")
+    found = judged(traced(f"up a {50 * S}", f"handled a {101 * S} {FLOOD} 1 killed"), "a")
 
-    assert found == Sounded(online=1, once=0, never=1, twice=0, skipped=0, repetitions=0)
+    did = {"verdict": "never", "uplink": ["-50.00 up"], "started": [], "handled": ["1.00 killed"]}
+    assert found == Sounded(online=1, once=0, never=1, twice=0, skipped=0, repetitions=0, others={"a": did})
     assert not found.is_exact
 
 
