@@ -215,7 +215,9 @@ def _times(form: FormData, name: str) -> dict[str, Any] | None:
     typed = _typed(form, name)
     if not typed.says:
         return None
-    wanted: dict[str, Any] = {"on": typed.says == _ON, "at": typed.at, "weekdays": _numbers(typed.days)}
+    # What is neither is refused by the API, as it was sent.
+    says = {_ON: True, _OFF: False}.get(typed.says, typed.says)
+    wanted: dict[str, Any] = {"on": says, "at": typed.at, "weekdays": _numbers(typed.days)}
     return wanted | {"template_id": typed.template_id or None} if name == "audible" else wanted
 
 
@@ -228,9 +230,9 @@ def _place_of(field: str) -> str:
     kind, _, name = field.partition(".")
     if kind not in ("silent", "audible"):
         return ""
-    if name == "template_id":
-        return f"{kind}_template_id"
-    return f"{kind}_days" if name.startswith("weekdays") else f"{kind}_at"
+    if name.startswith("weekdays"):
+        return f"{kind}_days"
+    return f"{kind}_{name}" if name in ("at", "template_id") else ""
 
 
 def _minute(at: time) -> str:
