@@ -18,16 +18,18 @@ LONGEST_S = 3.0  # that a chore waits for quiet
 
 
 class Aftermath:
-    """Chores in the order they came."""
+    """Chores in the order they came. `owns_process` says that stopping its garbage collection disturbs nobody else."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, owns_process: bool = False) -> None:
+        self._owns_process = owns_process
         self._loop = asyncio.get_running_loop()
         self._chores: deque[tuple[float, Callable[[], None]]] = deque()  # since when each waits
         self._added_at = 0.0
 
     def add(self, chore: Callable[[], None]) -> None:
         """Do this when the sockets have had their turn."""
-        gc.disable()
+        if self._owns_process:
+            gc.disable()
         self._added_at = self._loop.time()
         self._chores.append((self._added_at, chore))
         if len(self._chores) == 1:
@@ -40,7 +42,8 @@ class Aftermath:
         if self._loop.time() < due:
             self._loop.call_at(due, self._go_on)
             return
-        gc.enable()
+        if self._owns_process:
+            gc.enable()
         try:
             chore()
         finally:

@@ -18,6 +18,7 @@ from typing import Any
 
 from firmware_sim import clock as clocks
 from firmware_sim import faults, manifest, scenario
+from firmware_sim.aftermath import Aftermath
 from firmware_sim.clock import DriftingClock
 from firmware_sim.connector import Endpoint
 from firmware_sim.downloader import Downloader
@@ -155,6 +156,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 spoilt_downloads=chosen.downloads.spoilt,
                 trace=trace,
                 office=_office(settings, chosen),
+                aftermath=Aftermath(owns_process=True),
             )
             fleet = Fleet(settings, stations, chosen, workshop)
             async with serve_status(settings.status.host, settings.status.port, report=fleet.report) as (host, port):

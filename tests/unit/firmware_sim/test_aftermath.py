@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 from firmware_sim.aftermath import LONGEST_S, QUIET_S, Aftermath
 
@@ -40,6 +41,16 @@ async def test_what_comes_later_puts_chores_off_until_it_is_quiet_but_none_for_l
     keep_coming()
     await done
     assert first_done_after[0] >= LONGEST_S
+
+
+async def test_garbage_of_a_fleet_waits_until_it_is_quiet() -> None:
+    aftermath, done = Aftermath(owns_process=True), asyncio.get_running_loop().create_future()
+    try:
+        aftermath.add(lambda: done.set_result(gc.isenabled()))
+        assert not gc.isenabled()
+        assert await done
+    finally:
+        gc.enable()
 
 
 async def test_a_chore_that_fails_does_not_keep_the_others_waiting() -> None:
