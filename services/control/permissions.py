@@ -24,6 +24,7 @@ class Role(enum.StrEnum):
     OFFICER = "officer"  # makes bulletins and broadcasts
     APPROVER = "approver"  # decides on bulletins, and on broadcasts that a policy stands against
     OPERATOR = "operator"  # sets devices and looks after the fleet
+    CAP_SOURCE = "cap_source"  # a program that delivers CAP messages, and sees nothing
     ADMINISTRATOR = "administrator"  # accounts, units, policies, registry of devices
 
 
@@ -49,6 +50,7 @@ class Permission(enum.StrEnum):
     REQUISITION_BOARDS = "requisition_boards"  # note an order over private boards
     SEE_ALERTS = "see_alerts"
     RELEASE_ALERTS = "release_alerts"  # say an emergency, change it, end it
+    DELIVER_CAP = "deliver_cap"  # lay CAP messages of trusted senders before people
     MAKE_ALERT_TEMPLATES = "make_alert_templates"
     MANAGE_SENSOR_RULES = "manage_sensor_rules"  # say which readings raise an alarm and propose an alert
     TEST_ALERTS = "test_alerts"  # plan tests, silent and audible ones
@@ -73,6 +75,7 @@ _SEEING = frozenset(
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _SEEING,
+    Role.CAP_SOURCE: frozenset({Permission.OWN_ACCOUNT, Permission.DELIVER_CAP}),
     Role.OFFICER: _SEEING | {Permission.MAKE_BULLETINS, Permission.MAKE_BROADCASTS},
     # Whoever sets a limit is not who excepts from it: two persons stand between an officer and a loudspeaker at night.
     Role.APPROVER: _SEEING | {Permission.DECIDE_BULLETINS, Permission.ALLOW_EXCEPTIONS},

@@ -12,7 +12,7 @@ from asyncpg import Record
 from schemas.alerts import Purpose
 from schemas.identifiers import AlertId, DeviceId, UnitId
 from services.control.alerting.documents import document_of, draft_of
-from services.control.alerting.model import Alert, AlertVersion, CapReference, State
+from services.control.alerting.model import Alert, AlertVersion, State
 from services.control.alerting.requests import NamedDevice
 from services.control.errors import NotFound
 from services.control.planning.model import Media
@@ -316,47 +316,6 @@ async def positions(connection: Connection, unit_ids: Collection[UnitId]) -> lis
         list(unit_ids),
     )
     return rows
-
-
-async def cap_alert(connection: Connection, sender: str, identifier: str, sent: datetime) -> AlertId | None:
-    """The alert that a CAP message belongs to, if it was taken in."""
-    found = await connection.fetchval(
-        "SELECT alert_id FROM control.cap_messages WHERE sender = $1 AND identifier = $2 AND sent = $3",
-        sender,
-        identifier,
-        sent,
-    )
-    return AlertId(found) if found is not None else None
-
-
-async def keep_cap(
-    connection: Connection,
-    message: CapReference,
-    message_type: str,
-    alert_id: AlertId,
-    unit_id: UnitId,
-    document: bytes,
-    *,
-    by: uuid.UUID | None,
-    at: datetime,
-) -> None:
-    """Keep a CAP message as it came."""
-    await connection.execute(
-        """
-        INSERT INTO control.cap_messages
-               (sender, identifier, sent, alert_id, message_type, unit_id, received_at, received_by, document)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-        """,
-        message.sender,
-        message.identifier,
-        message.sent,
-        alert_id,
-        message_type,
-        unit_id,
-        at,
-        by,
-        document,
-    )
 
 
 async def headlines(connection: Connection, alert_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:

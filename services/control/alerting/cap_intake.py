@@ -17,7 +17,7 @@ from asyncpg import Record
 
 from schemas.identifiers import AlertId, UnitId
 from services.control import alerts
-from services.control.alerting import alert_store, shapes
+from services.control.alerting import alert_store, cap_store, shapes
 from services.control.alerting.cap import CapAlert, CapArea, CapInfo, MessageType, Scope, Status
 from services.control.alerting.cap_export import UNIT_CODE
 from services.control.alerting.model import (
@@ -67,18 +67,19 @@ def is_for_the_air(message: CapAlert) -> bool:
 async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> Alert:
     """The alert that it began, changed or ended. Raises `Invalid` with what stands against it, and what `alerts` raises."""
     message = taking.message
-    if message.scope is not Scope.PUBLIC:
-        raise Invalid(Fault("alert.scope", "cap_not_public", {"value": message.scope.value}))
-    if await _stored(connection, message.sender, message.identifier, message.sent) is not None:
-        raise Invalid(Fault("alert.identifier", "cap_known_already", {"value": message.identifier}))
-    referred = await _referred(connection, taking)
+    check_public(message)
+    if await cap_store.cap_message(connection, taking.unit_id, message.reference) is not None:
+        raise known_already(message)
+    referred = [each for each in await referred_by(connection, taking) if not each.is_over(now=taking.now)]
+    if message.message_type is not MessageType.ALERT and not referred:
+        raise Invalid(Fault("alert.references", "cap_reference_unknown"))
     if message.message_type is MessageType.CANCEL:
         ended = [
             await alerts.cancel(connection, each, by=taking.by, keyring=keyring, now=taking.now) for each in referred
         ]
-        await _keep(connection, taking, ended[0])
+        await keep(connection, taking, ended[0])
         return ended[0]
-    draft = await _draft(connection, taking)
+    draft = await draft_of(connection, taking)
     if referred:
         first, *others = referred
         alert = await alerts.update(connection, first, draft, by=taking.by, keyring=keyring, now=taking.now)
@@ -86,12 +87,26 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> A
             await alerts.cancel(connection, each, by=taking.by, keyring=keyring, now=taking.now)
     else:
         alert = await alerts.issue(connection, draft, by=taking.by, keyring=keyring, now=taking.now)
-    await _keep(connection, taking, alert)
+    await keep(connection, taking, alert)
     return alert
 
 
-async def _referred(connection: Connection, taking: Taking) -> list[Alert]:
-    """The alerts of ours that an update or a cancel means, locked; each by its own sender only."""
+def check_public(message: CapAlert) -> None:
+    """Raise `Invalid` unless everybody is meant to be told."""
+    if message.scope is not Scope.PUBLIC:
+        raise Invalid(Fault("alert.scope", "cap_not_public", {"value": message.scope.value}))
+
+
+def known_already(message: CapAlert) -> Invalid:
+    """What is said of a message whose sender, identifier and instant the unit has seen before."""
+    return Invalid(Fault("alert.identifier", "cap_known_already", {"value": message.identifier}))
+
+
+async def referred_by(connection: Connection, taking: Taking) -> list[Alert]:
+    """The alerts of the unit that an update or a cancel means, however they stand, locked.
+
+    Raises `Invalid` where it means a message of another sender, or itself.
+    """
     message = taking.message
     if message.message_type is MessageType.ALERT:
         return []
@@ -102,16 +117,14 @@ async def _referred(connection: Connection, taking: Taking) -> list[Alert]:
             raise Invalid(Fault(field, "cap_self_reference"))
         if each.sender != message.sender:
             raise Invalid(Fault(field, "cap_of_another_sender", {"value": each.sender[:80]}))
-        alert_id = await _stored(connection, each.sender, each.identifier, each.sent)
-        if alert_id is not None:
-            found[alert_id] = await alert_store.alert_for_update(connection, alert_id, silence=False)
-    holding = [each for each in found.values() if not each.is_over(now=taking.now)]
-    if not holding:
-        raise Invalid(Fault("alert.references", "cap_reference_unknown"))
-    return holding
+        known = await cap_store.cap_message(connection, taking.unit_id, each)
+        if known is not None:
+            found[known.alert_id] = await alert_store.alert_for_update(connection, known.alert_id, silence=False)
+    return list(found.values())
 
 
-async def _draft(connection: Connection, taking: Taking) -> AlertDraft:
+async def draft_of(connection: Connection, taking: Taking) -> AlertDraft:
+    """What an Alert or an Update says, as an alert of ours. Raises `Invalid` with what stands against it."""
     message, now = taking.message, taking.now
     if not message.infos:
         raise Invalid(Fault("alert.info", "cap_says_nothing"))
@@ -133,9 +146,14 @@ async def _draft(connection: Connection, taking: Taking) -> AlertDraft:
         repeat_interval=REPEAT_INTERVAL,
         valid_until=until,
         origin=Origin.CAP,
-        cap=CapOrigin(
-            identifier=message.identifier, sender=message.sender, sent=message.sent, references=message.references
-        ),
+        cap=origin_of(message),
+    )
+
+
+def origin_of(message: CapAlert) -> CapOrigin:
+    """The message as an alert of ours remembers it."""
+    return CapOrigin(
+        identifier=message.identifier, sender=message.sender, sent=message.sent, references=message.references
     )
 
 
@@ -254,12 +272,9 @@ async def _positions(connection: Connection, unit_ids: tuple[UnitId, ...]) -> di
     return found
 
 
-async def _stored(connection: Connection, sender: str, identifier: str, sent: datetime) -> AlertId | None:
-    return await alert_store.cap_alert(connection, sender, identifier, sent)
-
-
-async def _keep(connection: Connection, taking: Taking, alert: Alert) -> None:
-    await alert_store.keep_cap(
+async def keep(connection: Connection, taking: Taking, alert: Alert) -> None:
+    """Keep the message as it came. Raises `Invalid` where somebody else has taken it in meanwhile."""
+    is_first = await cap_store.keep_cap(
         connection,
         taking.message.reference,
         taking.message.message_type.value,
@@ -269,3 +284,5 @@ async def _keep(connection: Connection, taking: Taking, alert: Alert) -> None:
         by=taking.by.account_id,
         at=taking.now,
     )
+    if not is_first:
+        raise known_already(taking.message)

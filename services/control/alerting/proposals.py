@@ -83,7 +83,7 @@ async def propose(
 def to_release(proposal: Proposal, wanted: AlertDraft | None, *, now: datetime) -> AlertDraft:
     """What is to be issued: what was proposed, or what somebody `wanted` in its place. `alerts.issue` does it.
 
-    It stays the word of the unit it was proposed for, and says where it came from. Raises `Conflict` when it is decided
+    It stays the word of the unit it was proposed for, says where it came from, and ends what it was to end. Raises `Conflict` when it is decided
     already or too old.
     """
     _check_waiting(proposal, now=now)
@@ -96,6 +96,7 @@ def to_release(proposal: Proposal, wanted: AlertDraft | None, *, now: datetime) 
             origin=proposed.origin,
             template_id=proposed.template_id,
             cap=proposed.cap,
+            references=tuple(dict.fromkeys((*proposed.references, *wanted.references))),
         )
     return replace(proposed, valid_until=now + proposal.validity) if proposal.validity is not None else proposed
 

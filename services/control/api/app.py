@@ -21,6 +21,7 @@ from services.control.api.routes import (
     broadcasts,
     bulletins,
     calendars,
+    cap_senders,
     devices,
     enrolments,
     exceptions,
@@ -91,6 +92,7 @@ _ROUTERS = (
     alert_templates.router,
     alert_tests.router,
     proposals.router,
+    cap_senders.router,
     sensor_rules.router,
     overview.router,
     quarantine.router,
@@ -174,6 +176,7 @@ def body_limits(http: HttpSettings, media_settings: MediaSettings) -> Callable[[
     """How large a body may be, by path."""
     exceptions = {
         "/api/v1/cap": max(http.max_body_mib * MIB, cap_xml.MAX_BYTES),
+        "/api/v1/cap/deliveries": max(http.max_body_mib * MIB, cap_xml.MAX_BYTES),
         "/api/v1/media": (media_settings.max_file_mib + 1) * MIB,  # the form around the file
         "/api/v1/units/import": http.max_batch_body_mib * MIB,
         "/api/v1/units/reform": http.max_batch_body_mib * MIB,

@@ -14,6 +14,7 @@ ACCOUNT: dict[str, tuple[str, str]] = {
     "role.officer": ("Cán bộ biên tập", "Officer"),
     "role.approver": ("Người duyệt", "Approver"),
     "role.operator": ("Người vận hành", "Operator"),
+    "role.cap_source": ("Nguồn bản tin CAP", "CAP source"),
     "role.administrator": ("Quản trị", "Administrator"),
     "account.password": ("Đổi mật khẩu", "Change the password"),
     "account.old_password": ("Mật khẩu hiện nay", "Present password"),

@@ -84,6 +84,7 @@ _TESTS: dict[str, tuple[str, str]] = {
     "audible_test.event": ("Kiểm tra có phát tiếng", "Audible test"),
     "audible_test.headline": ("Kiểm tra hệ thống cảnh báo. Đây chỉ là kiểm tra.", "Test of the warning system."),
     "audible_test.instruction": ("Bà con không cần làm gì.", "Nothing is to be done."),
+    "cap.cancelled": ("Đã hủy: {headline}", "Cancelled: {headline}"),
     "feed.alerts_in_force": ("Cảnh báo đang có hiệu lực", "Alerts in force"),
     "test_failing.what_to_do": (
         "Thiết bị đã trượt ít nhất hai lần kiểm tra liên tiếp: trong tình huống khẩn cấp sẽ không phát. {what_to_do}",

@@ -36,6 +36,17 @@ CAP_FAULTS: dict[str, Parts] = {
         ("Không bản tin nào được nhắc tới còn hiệu lực ở đây.", "None of the messages it refers to is in force here."),
         ("Nhận bản tin gốc trước, hoặc phát bản tin mới.", "Take in the original first, or send a new alert."),
     ),
+    "unknown_account": _fault(
+        ("Không có tài khoản {id}.", "There is no account {id}."),
+        ("Chọn tài khoản có vai trò cap_source.", "Name an account with the role cap_source."),
+    ),
+    "account_is_no_cap_source": _fault(
+        ("Tài khoản {login} không được gửi bản tin CAP cho {unit}.", "Account {login} may not deliver CAP for {unit}."),
+        (
+            "Giao cho tài khoản vai trò cap_source tại đơn vị này hoặc cấp trên.",
+            "Grant it the role cap_source in this unit or one above.",
+        ),
+    ),
     "cap_says_nothing": _fault(
         ("Bản tin không có nội dung (info).", "The message has no info block."),
         _ASK_THE_SENDER,
@@ -224,4 +235,25 @@ CAP_FAULTS: dict[str, Parts] = {
         ),
         _ASK_THE_SENDER,
     ),
+}
+
+CAP_PROBLEMS: dict[str, Parts] = {
+    "cap_sender_not_found": {
+        "title": ("Không có nguồn CAP này", "No such CAP sender"),
+        "detail": ("Đơn vị không tin cậy nguồn “{sender}”.", "The unit does not trust sender “{sender}”."),
+    },
+    "cap_sender_not_trusted": {
+        "title": ("Nguồn CAP không được tin cậy", "The CAP sender is not trusted"),
+        "detail": (
+            "Đơn vị không nhận tin của “{sender}” từ tài khoản này. Lần thử này đã được ghi lại.",
+            "The unit takes no messages of “{sender}” from this account. This attempt is on record.",
+        ),
+    },
+    "cap_too_many_waiting": {
+        "title": ("Quá nhiều đề xuất đang chờ", "Too many proposals wait"),
+        "detail": (
+            "{limit} đề xuất của “{sender}” đang chờ người quyết định. Bản tin này chưa được nhận; hãy gửi lại sau.",
+            "{limit} proposals of “{sender}” wait for somebody to decide. This message was not taken; send it again later.",
+        ),
+    },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.control.catalogue.cap_texts import CAP_PROBLEMS
 from services.control.catalogue.sensing_texts import SENSING_PROBLEMS
 
 Parts = dict[str, tuple[str, str]]
@@ -689,5 +690,6 @@ PROBLEMS: dict[str, Parts] = {
         ("Tệp không được nhận", "The file is not taken"),
         ("Tệp đã được giải mã thử và không dùng được; xem lý do.", "The file was decoded and cannot be used; see why."),
     ),
+    **CAP_PROBLEMS,
     **SENSING_PROBLEMS,
 }

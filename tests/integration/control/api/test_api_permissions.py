@@ -54,7 +54,7 @@ class Ask:
 Example = Callable[[Api, str], Awaitable[Ask]]
 EXAMPLES: dict[tuple[str, str], Example] = {}
 
-SEEING = set(Role)
+SEEING = set(Role) - {Role.CAP_SOURCE}
 # Which roles may do it: written down here once more, so that a permission declared by mistake is found.
 MAY: dict[str, set[Role]] = {
     "GET /api/v1/units": SEEING,
@@ -170,6 +170,10 @@ MAY: dict[str, set[Role]] = {
     "GET /api/v1/units/{unit_id}/alert-tests/trend": SEEING,
     "PUT /api/v1/units/{unit_id}/alert-tests": {Role.OPERATOR},
     "POST /api/v1/units/{unit_id}/alert-tests": {Role.OPERATOR},
+    "GET /api/v1/units/{unit_id}/cap-senders": SEEING,
+    "PUT /api/v1/units/{unit_id}/cap-senders": {Role.ADMINISTRATOR},
+    "POST /api/v1/units/{unit_id}/cap-senders/remove": {Role.ADMINISTRATOR},
+    "POST /api/v1/cap/deliveries": {Role.CAP_SOURCE},
     "GET /api/v1/proposals": SEEING,
     "GET /api/v1/proposals/{alert_id}": SEEING,
     "POST /api/v1/proposals/{alert_id}/release": {Role.OPERATOR},
@@ -319,6 +323,7 @@ REFUSALS_ON_RECORD = {
     "POST /api/v1/operation-requests/{request_id}/acknowledge",
     "POST /api/v1/proposals/{alert_id}/release",
     "POST /api/v1/proposals/{alert_id}/refuse",
+    "POST /api/v1/cap/deliveries",
 }
 # A trial stores nothing, and an authorisation that is not there cannot be ended.
 CHANGES_NOTHING = {
@@ -877,6 +882,41 @@ for suffix in ("", "/confirm"):
 @example("DELETE", "/api/v1/sensor-rules/{sensor_rule_id}/authorisation")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(await _rule_path(api, unit, "/authorisation"), status=204)
+
+
+async def _cap_sender(api: Api, unit: str) -> dict[str, Any]:
+    """A sender that the unit trusts from now on."""
+    source = await api.account((Role.CAP_SOURCE, unit))
+    await api.execute(
+        "INSERT INTO control.cap_senders (unit_id, sender, account_id, trusted_since) VALUES ($1, 'kttv@example.org', $2, $3)"
+        " ON CONFLICT (unit_id, sender) DO UPDATE SET account_id = excluded.account_id",
+        api.units[unit],
+        source.account_id,
+        api.clock.now,
+    )
+    return {"sender": "kttv@example.org", "account_id": str(source.account_id)}
+
+
+@example("GET", "/api/v1/units/{unit_id}/cap-senders")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/cap-senders")
+
+
+@example("PUT", "/api/v1/units/{unit_id}/cap-senders")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/cap-senders", {"json": await _cap_sender(api, unit)})
+
+
+@example("POST", "/api/v1/units/{unit_id}/cap-senders/remove")
+async def _(api: Api, unit: str) -> Ask:
+    sender = (await _cap_sender(api, unit))["sender"]
+    return Ask(f"/api/v1/units/{api.units[unit]}/cap-senders/remove", {"json": {"sender": sender}})
+
+
+@example("POST", "/api/v1/cap/deliveries")
+async def _(api: Api, unit: str) -> Ask:
+    # What is no CAP is told so to whoever may deliver; who may not is refused before anybody looks at it.
+    return Ask("/api/v1/cap/deliveries", {"params": {"unit_id": str(api.units[unit])}, "content": b"<x/>"}, 422)
 
 
 def _of_proposal(method: str, suffix: str, **send: Any) -> None:

@@ -1,0 +1,156 @@
+"""What CAP senders deliver by themselves: laid before people, who decide. In the caller's transaction.
+
+A sender's credential lies on somebody else's server, so it can begin nothing and end nothing that sounds. What an Update
+replaces or a Cancel takes back goes by itself only while nobody has released it; what is in force ends when a person
+releases what the sender proposes in its place, and of a Cancel that is the all-clear. Each sender has its own messages
+only, and of those the ones it has delivered to the same unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from services.control.alerting import alert_store, cap_intake, cap_store, proposal_store, proposals
+from services.control.alerting.cap import MessageType
+from services.control.alerting.cap_intake import Taking
+from services.control.alerting.model import (
+    MAX_AREAS,
+    Alert,
+    AlertDraft,
+    AlertText,
+    AudienceWish,
+    Origin,
+    Severity,
+    State,
+    Urgency,
+)
+from services.control.alerting.proposals import Why
+from services.control.catalogue.texts import Language, text
+from services.control.errors import Conflict, Fault, Forbidden, Invalid
+from services.shared.database.pool import Connection
+
+MOST_WAITING = 50  # proposals of one sender in one unit: more hide the one that matters
+_ALL_CLEAR_HOLDS = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What a message has become: an alert as it stands, and whether the same message had been delivered before."""
+
+    alert: Alert
+    is_repeated: bool = False
+
+
+async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -> Delivered:
+    """Lay before people what a trusted sender says; `all_clear` is the sound of the end of something.
+
+    The same document once more changes nothing, so a sender that missed the answer asks again. Raises `Forbidden` for a
+    sender that the unit does not trust with this account, `Invalid` with what stands against the message, and `Conflict`
+    when too many wait.
+    """
+    message = taking.message
+    trusted = await cap_store.sender_for_update(connection, taking.unit_id, message.sender)
+    if trusted is None or trusted.account_id != taking.by.account_id:
+        raise Forbidden("cap_sender_not_trusted", facts={"sender": message.sender[:80]})
+    cap_intake.check_public(message)
+    known = await cap_store.cap_message(connection, taking.unit_id, message.reference)
+    if known is not None:
+        if known.document != taking.document:
+            raise cap_intake.known_already(message)
+        return Delivered(alert=await alert_store.alert(connection, known.alert_id), is_repeated=True)
+    is_cancel = message.message_type is MessageType.CANCEL
+    draft = None if is_cancel else await cap_intake.draft_of(connection, taking)
+    referred = await cap_intake.referred_by(connection, taking)
+    if is_cancel and not referred:
+        raise Invalid(Fault("alert.references", "cap_reference_unknown"))
+    holding = await _withdraw(connection, taking, referred)
+    if draft is None and holding:
+        draft = _all_clear(taking, holding, all_clear)
+    if draft is None:
+        alert = await alert_store.alert(connection, referred[0].alert_id)
+    else:
+        replaced = tuple(each.alert_id for each in holding)
+        alert = await _propose(connection, taking, replace(draft, references=replaced), referred)
+    await cap_intake.keep(connection, taking, alert)
+    return Delivered(alert=alert)
+
+
+async def _withdraw(connection: Connection, taking: Taking, referred: Sequence[Alert]) -> list[Alert]:
+    """Take back those that nobody has decided about; returns those that people have released and that still hold."""
+    holding = []
+    for each in referred:
+        if each.state is State.PROPOSED:
+            proposal = await proposal_store.proposal(connection, each.alert_id)
+            if proposal.is_waiting(now=taking.now):
+                await proposals.withdraw(connection, proposal, by=taking.by, now=taking.now)
+        elif each.state in (State.IN_FORCE, State.AWAITING_SECOND) and taking.now < each.draft.valid_until:
+            holding.append(each)
+    return holding
+
+
+async def _propose(connection: Connection, taking: Taking, draft: AlertDraft, referred: Sequence[Alert]) -> Alert:
+    message = taking.message
+    if await cap_store.waiting(connection, taking.unit_id, message.sender) >= MOST_WAITING:
+        raise Conflict("cap_too_many_waiting", facts={"sender": message.sender[:80], "limit": MOST_WAITING})
+    why = Why(
+        reason={
+            "kind": "cap",
+            "message_type": message.message_type.value,
+            "sender": message.sender,
+            "identifier": message.identifier,
+            "sent": message.sent.isoformat(),
+            "replaces": [str(each.alert_id) for each in referred],
+        }
+    )
+    proposal = await proposals.propose(
+        connection,
+        draft,
+        why,
+        by=taking.by,
+        validity=_ALL_CLEAR_HOLDS if message.message_type is MessageType.CANCEL else None,
+        expires_at=draft.valid_until,
+        now=taking.now,
+    )
+    return proposal.alert
+
+
+def _all_clear(taking: Taking, holding: Sequence[Alert], sound: bytes) -> AlertDraft:
+    """What tells people that alerts are over, and ends them: said to whom the alerts were said, for as long as they hold."""
+    first = holding[0].draft
+    return AlertDraft(
+        unit_id=taking.unit_id,
+        event=first.event,
+        category=first.category,
+        urgency=Urgency.PAST,
+        severity=Severity.MINOR,
+        certainty=first.certainty,
+        texts=tuple(
+            AlertText(
+                language=language.value,
+                headline=text("cap.cancelled", language, {"headline": _headline(first, language)}),
+                media_sha256=sound if place == 0 else None,
+            )
+            for place, language in enumerate(Language)
+        ),
+        audience=first.audience if len(holding) == 1 else _everybody([each.draft.audience for each in holding]),
+        valid_until=max(taking.now + _ALL_CLEAR_HOLDS, *(each.draft.valid_until for each in holding)),
+        origin=Origin.CAP,
+        cap=cap_intake.origin_of(taking.message),
+    )
+
+
+def _headline(draft: AlertDraft, language: Language) -> str:
+    return next((each.headline for each in draft.texts if each.language == language.value), draft.headline)
+
+
+def _everybody(wishes: Sequence[AudienceWish]) -> AudienceWish:
+    """Whom any of them means; whole units where there are too many shapes for one alert."""
+    areas = tuple(dict.fromkeys(area for wish in wishes for area in wish.areas))
+    devices = tuple(dict.fromkeys(device for wish in wishes for device in wish.devices))
+    if len(areas) > MAX_AREAS:
+        return replace(
+            AudienceWish.of_units(*(dict.fromkeys(unit for area in areas for unit in area.units))), devices=devices
+        )
+    return AudienceWish(areas=areas, devices=devices)

@@ -1,0 +1,139 @@
+"""SQL of CAP messages that units have taken in, and of the senders they trust to propose alerts."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.identifiers import AlertId, UnitId
+from services.control.alerting.model import CapReference
+from services.shared.database.pool import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapSender:
+    """A sender whose messages a unit takes from one account."""
+
+    unit_id: UnitId
+    sender: str
+    account_id: uuid.UUID
+    trusted_since: datetime
+    trusted_by: uuid.UUID | None
+
+
+_SENDERS = "SELECT unit_id, sender, account_id, trusted_since, trusted_by FROM control.cap_senders WHERE unit_id = $1"
+
+
+async def senders(connection: Connection, unit_id: UnitId) -> tuple[CapSender, ...]:
+    """The senders a unit trusts, by name."""
+    return tuple(CapSender(**dict(row)) for row in await connection.fetch(_SENDERS + " ORDER BY sender", unit_id))
+
+
+async def sender(connection: Connection, unit_id: UnitId, name: str) -> CapSender | None:
+    """One of them."""
+    row = await connection.fetchrow(_SENDERS + " AND sender = $2", unit_id, name)
+    return CapSender(**dict(row)) if row is not None else None
+
+
+async def sender_for_update(connection: Connection, unit_id: UnitId, name: str) -> CapSender | None:
+    """One of them, locked: what it says is taken one after the other."""
+    row = await connection.fetchrow(_SENDERS + " AND sender = $2 FOR UPDATE", unit_id, name)
+    return CapSender(**dict(row)) if row is not None else None
+
+
+async def put(connection: Connection, sender: CapSender) -> None:
+    """Trust a sender from now on, or another account to deliver for it."""
+    await connection.execute(
+        """
+        INSERT INTO control.cap_senders (unit_id, sender, account_id, trusted_since, trusted_by)
+        VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (unit_id, sender) DO UPDATE
+           SET account_id = excluded.account_id, trusted_since = excluded.trusted_since,
+               trusted_by = excluded.trusted_by
+        """,
+        sender.unit_id,
+        sender.sender,
+        sender.account_id,
+        sender.trusted_since,
+        sender.trusted_by,
+    )
+
+
+async def remove(connection: Connection, unit_id: UnitId, name: str) -> None:
+    """Trust it no longer."""
+    await connection.execute("DELETE FROM control.cap_senders WHERE unit_id = $1 AND sender = $2", unit_id, name)
+
+
+async def waiting(connection: Connection, unit_id: UnitId, name: str) -> int:
+    """How many proposals of a sender wait for somebody in the unit."""
+    found: int = await connection.fetchval(
+        """
+        SELECT count(*)
+          FROM control.alert_proposals p
+          JOIN control.alerts a USING (alert_id)
+         WHERE p.outcome IS NULL
+           AND a.state = 'proposed'
+           AND alert_id IN (SELECT alert_id FROM control.cap_messages WHERE unit_id = $1 AND sender = $2)
+        """,
+        unit_id,
+        name,
+    )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptCap:
+    """A CAP message that a unit has taken in: what became of it, and the document as it came."""
+
+    alert_id: AlertId
+    document: bytes
+
+
+async def cap_message(connection: Connection, unit_id: UnitId, message: CapReference) -> KeptCap | None:
+    """A CAP message, if the unit has taken it in."""
+    row = await connection.fetchrow(
+        """
+        SELECT alert_id, document
+          FROM control.cap_messages
+         WHERE unit_id = $1 AND sender = $2 AND identifier = $3 AND sent = $4
+        """,
+        unit_id,
+        message.sender,
+        message.identifier,
+        message.sent,
+    )
+    return KeptCap(alert_id=AlertId(row["alert_id"]), document=row["document"]) if row is not None else None
+
+
+async def keep_cap(
+    connection: Connection,
+    message: CapReference,
+    message_type: str,
+    alert_id: AlertId,
+    unit_id: UnitId,
+    document: bytes,
+    *,
+    by: uuid.UUID | None,
+    at: datetime,
+) -> bool:
+    """Keep a CAP message as it came; False if the unit has it already."""
+    kept = await connection.fetchval(
+        """
+        INSERT INTO control.cap_messages
+               (sender, identifier, sent, alert_id, message_type, unit_id, received_at, received_by, document)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            ON CONFLICT DO NOTHING
+        RETURNING true
+        """,
+        message.sender,
+        message.identifier,
+        message.sent,
+        alert_id,
+        message_type,
+        unit_id,
+        at,
+        by,
+        document,
+    )
+    return kept is not None
