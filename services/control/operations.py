@@ -42,6 +42,9 @@ from services.control.trust.keyring import Keyring
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
+# Of what an earlier version has kept, which knew no others.
+_EARLIER_UNIT_CODES = ("loa:unit-code",)
+
 
 class Kind(enum.StrEnum):
     """What is asked for. Stable words of the API."""
@@ -130,10 +133,13 @@ def releasing(silence: Alert, *, units: tuple[UnitId, ...], devices: tuple[Devic
     )
 
 
-def taking_cap(unit_id: UnitId, document: bytes, *, summary: str) -> Operation:
-    """A CAP message to be taken in as the word of a unit."""
+def taking_cap(unit_id: UnitId, document: bytes, *, summary: str, unit_codes: tuple[str, ...]) -> Operation:
+    """A CAP message to be taken in as the word of a unit; `unit_codes` as `cap_intake.Taking` has them."""
     return Operation(
-        kind=Kind.CAP, unit_id=unit_id, summary=summary, document={"cap": base64.b64encode(document).decode("ascii")}
+        kind=Kind.CAP,
+        unit_id=unit_id,
+        summary=summary,
+        document={"cap": base64.b64encode(document).decode("ascii"), "unit_codes": list(unit_codes)},
     )
 
 
@@ -324,6 +330,7 @@ async def _take_cap(connection: Connection, operation: Operation, *, by: By, key
         document=content,
         unit_id=operation.unit_id,
         tone=(await template_store.tones(connection))[Tone.WARNING],
+        unit_codes=tuple(operation.document.get("unit_codes", _EARLIER_UNIT_CODES)),
         by=by,
         now=now,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.control.engine_settings import (
@@ -147,6 +147,9 @@ class SessionSettings(SettingsGroup):
         return readable_file(value) if value is not None else None
 
 
+GeocodeName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
 class PolicySettings(SettingsGroup):
     """What the province has decided."""
 
@@ -168,6 +171,12 @@ class PolicySettings(SettingsGroup):
     prepares_alerts: bool = Field(
         default=True,
         description="whether an installation without any alert template is given a few (flood, storm, fire, test …)",
+    )
+    cap_unit_codes: tuple[GeocodeName, ...] = Field(
+        default=("loa:unit-code",),
+        min_length=1,
+        description="names of CAP geocodes (valueName) that hold codes of our units, in any case, as JSON; the first is "
+        "what our own messages write",
     )
 
 

@@ -11,13 +11,14 @@ from services.control.alerting.cap import CapAlert, CapArea, CapCircle, CapInfo,
 from services.control.alerting.model import AlertDraft, AlertText, AlertVersion, AreaWish, CapReference
 from services.control.units import UnitTree
 
-# What a geocode of ours is called: the code of an administrative unit in the tree of the day.
-UNIT_CODE = "loa:unit-code"
 _TESTS = (Purpose.SILENT_TEST, Purpose.AUDIBLE_TEST)
 
 
-def cap_of(version: AlertVersion, before: Sequence[AlertVersion], tree: UnitTree) -> CapAlert:
-    """The version as a CAP message; `before` are the earlier ones of its alert."""
+def cap_of(version: AlertVersion, before: Sequence[AlertVersion], tree: UnitTree, *, unit_code: str) -> CapAlert:
+    """The version as a CAP message; `before` are the earlier ones of its alert.
+
+    `unit_code` is what the geocode is called that holds the code of an administrative unit.
+    """
     draft = version.draft
     return CapAlert(
         identifier=_identifier(version),
@@ -30,7 +31,7 @@ def cap_of(version: AlertVersion, before: Sequence[AlertVersion], tree: UnitTree
             CapReference(sender=_sender(each.draft.unit_id), identifier=_identifier(each), sent=each.issued_at)
             for each in before
         ),
-        infos=tuple(_info(draft, text, version.issued_at, tree) for text in draft.texts),
+        infos=tuple(_info(draft, text, version.issued_at, tree, unit_code) for text in draft.texts),
     )
 
 
@@ -48,7 +49,7 @@ def _sender(unit_id: UnitId) -> str:
     return f"urn:uuid:{unit_id}"
 
 
-def _info(draft: AlertDraft, text: AlertText, issued_at: datetime, tree: UnitTree) -> CapInfo:
+def _info(draft: AlertDraft, text: AlertText, issued_at: datetime, tree: UnitTree, unit_code: str) -> CapInfo:
     unit = tree.get(draft.unit_id)
     return CapInfo(
         language=text.language,
@@ -63,11 +64,11 @@ def _info(draft: AlertDraft, text: AlertText, issued_at: datetime, tree: UnitTre
         headline=text.headline,
         description=text.description,
         instruction=text.instruction,
-        areas=tuple(_area(area, tree) for area in draft.audience.areas),
+        areas=tuple(_area(area, tree, unit_code) for area in draft.audience.areas),
     )
 
 
-def _area(area: AreaWish, tree: UnitTree) -> CapArea:
+def _area(area: AreaWish, tree: UnitTree, unit_code: str) -> CapArea:
     """With shapes only those: by the standard an area is the union of all that it names, and ours is what both hold."""
     units = [unit for unit in map(tree.get, area.units) if unit is not None]
     has_shapes = bool(area.polygons or area.circles)
@@ -75,5 +76,5 @@ def _area(area: AreaWish, tree: UnitTree) -> CapArea:
         description="; ".join(unit.name for unit in units) or "-",
         polygons=tuple((*polygon, polygon[0]) for polygon in area.polygons),
         circles=tuple(CapCircle(centre=each.centre, radius_km=each.radius_m / 1_000) for each in area.circles),
-        geocodes=() if has_shapes else tuple(Named(name=UNIT_CODE, value=unit.code) for unit in units),
+        geocodes=() if has_shapes else tuple(Named(name=unit_code, value=unit.code) for unit in units),
     )

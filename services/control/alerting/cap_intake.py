@@ -19,7 +19,6 @@ from schemas.identifiers import AlertId, UnitId
 from services.control import alerts
 from services.control.alerting import alert_store, cap_store, shapes
 from services.control.alerting.cap import CapAlert, CapArea, CapInfo, MessageType, Scope, Status
-from services.control.alerting.cap_export import UNIT_CODE
 from services.control.alerting.model import (
     LONGEST,
     MAX_AREAS,
@@ -39,7 +38,6 @@ from services.control.alerting.model import Status as Earnest
 from services.control.alerts import By
 from services.control.errors import Fault, Invalid
 from services.control.trust.keyring import Keyring
-from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 UNSAID_VALIDITY = timedelta(hours=1)  # of a message that does not say when it ends
@@ -49,12 +47,16 @@ _TITLE, _BODY = 200, 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taking:
-    """A message to be taken in: by whom, said by which unit of ours, with which sound before words are spoken."""
+    """A message to be taken in: by whom, said by which unit of ours, with which sound before words are spoken.
+
+    `unit_codes` are the names of geocodes that hold codes of administrative units of the day, in any case.
+    """
 
     message: CapAlert
     document: bytes
     unit_id: UnitId
     tone: bytes
+    unit_codes: tuple[str, ...]
     by: By
     now: datetime
 
@@ -201,7 +203,7 @@ async def _areas(connection: Connection, taking: Taking) -> list[AreaWish]:
     for field, area in places:
         try:
             # Made simpler off the event loop: ten thousand corners take half a second.
-            wishes = await asyncio.to_thread(list, _of_area(area, field, taking.unit_id, tree, devices))
+            wishes = await asyncio.to_thread(list, _of_area(area, field, taking, devices))
             found.update(dict.fromkeys(wishes))
         except Invalid as invalid:
             faults.extend(invalid.faults)
@@ -215,17 +217,23 @@ async def _areas(connection: Connection, taking: Taking) -> list[AreaWish]:
 
 
 def _of_area(
-    area: CapArea, field: str, unit_id: UnitId, tree: UnitTree, devices: Mapping[UnitId, list[Point | None]]
+    area: CapArea, field: str, taking: Taking, devices: Mapping[UnitId, list[Point | None]]
 ) -> Iterator[AreaWish]:
     """The union of what it names: units by code, and shapes where somebody of ours is known to stand inside."""
-    codes = {unit.code: unit.unit_id for unit in map(tree.get, tree.subtree(unit_id)) if unit is not None}
-    ours = [each.value for each in area.geocodes if each.name.lower() == UNIT_CODE]
+    tree = taking.by.tree
+    codes = {unit.code: unit.unit_id for unit in map(tree.get, tree.subtree(taking.unit_id)) if unit is not None}
+    names = {each.casefold() for each in taking.unit_codes}
+    ours = [each.value for each in area.geocodes if each.name.casefold() in names]
     unknown = [code for code in ours if code not in codes]
     if unknown:
-        raise Invalid(Fault(f"{field}.geocode", "cap_area_unknown", {"value": ", ".join(unknown[:10])}))
+        raise Invalid(
+            Fault(
+                f"{field}.geocode", "cap_area_unknown", {"value": ", ".join(unknown[:10]), "name": taking.unit_codes[0]}
+            )
+        )
     if not ours and not area.polygons and not area.circles:
         named = ", ".join(f"{each.name}={each.value}" for each in area.geocodes[:10]) or area.description[:80]
-        raise Invalid(Fault(field, "cap_area_unknown", {"value": named}))
+        raise Invalid(Fault(field, "cap_area_unknown", {"value": named, "name": taking.unit_codes[0]}))
     if ours:
         yield AreaWish(units=tuple(codes[code] for code in dict.fromkeys(ours)))
     if not area.polygons and not area.circles:

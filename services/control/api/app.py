@@ -175,8 +175,8 @@ def routed() -> FastAPI:
 def body_limits(http: HttpSettings, media_settings: MediaSettings) -> Callable[[str], int]:
     """How large a body may be, by path."""
     exceptions = {
-        "/api/v1/cap": max(http.max_body_mib * MIB, cap_xml.MAX_BYTES),
-        "/api/v1/cap/deliveries": max(http.max_body_mib * MIB, cap_xml.MAX_BYTES),
+        "/api/v1/cap": max(http.max_body_mib * MIB, cap_xml.MAX_BYTES + MIB),
+        "/api/v1/cap/deliveries": max(http.max_body_mib * MIB, cap_xml.MAX_BYTES + MIB),
         "/api/v1/media": (media_settings.max_file_mib + 1) * MIB,  # the form around the file
         "/api/v1/units/import": http.max_batch_body_mib * MIB,
         "/api/v1/units/reform": http.max_batch_body_mib * MIB,

@@ -58,8 +58,8 @@ CAP_FAULTS: dict[str, Parts] = {
     "cap_area_unknown": _fault(
         ("Không rõ khu vực: {value}.", "Unknown area: {value}."),
         (
-            "Dùng geocode loa:unit-code với mã đơn vị hiện nay, hoặc polygon, circle.",
-            "Use the geocode loa:unit-code with codes of today's units, or a polygon or circle.",
+            "Dùng geocode {name} với mã đơn vị hiện nay, hoặc polygon, circle.",
+            "Use the geocode {name} with codes of today's units, or a polygon or circle.",
         ),
     ),
     "cap_area_without_place": _fault(

@@ -27,6 +27,7 @@ from services.control.alerting import (
     cap_intake,
     cap_reading,
     cap_writing,
+    cap_xml,
     reach_store,
     template_store,
     templates,
@@ -60,7 +61,7 @@ from services.control.alerting.template import Template
 from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
 from services.control.alerts import By
-from services.control.api import step_up
+from services.control.api import step_up, uploads
 from services.control.api.access import Scope, requires, requires_of_calendars
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts, Services
@@ -576,14 +577,16 @@ async def get_cap(
     if not chosen:
         alert_store.none_such(alert_id)
     before = [each for each in told if each.version < chosen[-1].version]
-    document = cap_writing.write(cap_export.cap_of(chosen[-1], before, caller.rights.tree))
+    document = cap_writing.write(
+        cap_export.cap_of(chosen[-1], before, caller.rights.tree, unit_code=services.policy.cap_unit_codes[0])
+    )
     return Response(document, media_type=cap.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
 
 
 @router.post(
     "/cap",
     responses=MAY_WAIT,
-    openapi_extra={"requestBody": {"required": True, "content": {cap.MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    openapi_extra=uploads.accepts(cap.MEDIA_TYPE),
 )
 async def take_cap(
     request: Request,
@@ -595,11 +598,12 @@ async def take_cap(
     second_factor: GivenCode = None,
     break_glass: BreakGlass = None,
 ) -> CapTakenView:
-    """Take in a CAP 1.2 document (the body) as the word of a unit: its Alert, Update or Cancel is in force at once.
+    """Take in a CAP 1.2 document (the body, or the field `file` of a form) as the word of a unit: its Alert, Update or
+    Cancel is in force at once.
 
     Tests, exercises, drafts and acknowledgements are read and left: `taken` is false then.
     """
-    document = await request.body()
+    document = await uploads.file_of(request, limit=cap_xml.MAX_BYTES)
     # A document of a megabyte takes a second to read; nobody else waits for it.
     reading = await asyncio.to_thread(cap_reading.parse, document)
     message = reading.alert
@@ -623,7 +627,9 @@ async def take_cap(
         unit_id=UnitId(unit_id),
         facts={"identifier": message.identifier[:200], "sender": message.sender[:200]},
     )
-    operation = operations.taking_cap(UnitId(unit_id), document, summary=message.identifier[:120])
+    operation = operations.taking_cap(
+        UnitId(unit_id), document, summary=message.identifier[:120], unit_codes=services.policy.cap_unit_codes
+    )
     settle = operations.carry_out if ending else operations.settle
     async with _attempted(services, caller, metrics, attempt) as connection:
         outcome = await settle(

@@ -12,16 +12,25 @@ from pydantic import Field
 
 from schemas.identifiers import UnitId
 from services.control import account_store, audit
-from services.control.alerting import cap_deliveries, cap_intake, cap_reading, cap_store, template_store, templates
+from services.control.alerting import (
+    cap_deliveries,
+    cap_intake,
+    cap_reading,
+    cap_store,
+    cap_xml,
+    template_store,
+    templates,
+)
+from services.control.alerting.cap import MEDIA_TYPE
 from services.control.alerting.cap_store import CapSender
 from services.control.alerting.model import State
 from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
 from services.control.alerts import By
+from services.control.api import uploads
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts
-from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Name
 from services.control.audit import Entry
 from services.control.errors import Fault, Invalid, NotFound
@@ -66,7 +75,7 @@ class CapDeliveryView(Answer):
     state: State | None = Field(description="proposed: people decide; cancelled: it was taken back")
 
 
-@router.get("/units/{unit_id}/cap-senders", responses=documented([401, 403, 404]))
+@router.get("/units/{unit_id}/cap-senders")
 async def list_senders(unit_id: uuid.UUID, caller: Reader, services: Parts) -> list[CapSenderView]:
     """The senders the unit trusts to propose alerts."""
     del caller
@@ -74,7 +83,7 @@ async def list_senders(unit_id: uuid.UUID, caller: Reader, services: Parts) -> l
         return await _views(connection, UnitId(unit_id))
 
 
-@router.put("/units/{unit_id}/cap-senders", responses=documented([401, 403, 404, 422]))
+@router.put("/units/{unit_id}/cap-senders")
 async def trust_sender(unit_id: uuid.UUID, body: CapSenderBody, caller: Setter, services: Parts) -> list[CapSenderView]:
     """Trust a sender to propose alerts for the ground of the unit, by way of one account."""
     sender = CapSender(
@@ -92,7 +101,7 @@ async def trust_sender(unit_id: uuid.UUID, body: CapSenderBody, caller: Setter, 
         return await _views(connection, sender.unit_id)
 
 
-@router.post("/units/{unit_id}/cap-senders/remove", responses=documented([401, 403, 404, 422]))
+@router.post("/units/{unit_id}/cap-senders/remove")
 async def remove_sender(
     unit_id: uuid.UUID, body: CapSenderNameBody, caller: Setter, services: Parts
 ) -> list[CapSenderView]:
@@ -106,18 +115,21 @@ async def remove_sender(
         return await _views(connection, UnitId(unit_id))
 
 
-@router.post("/cap/deliveries", responses=documented([400, 401, 403, 409, 413, 422, 503]))
+@router.post(
+    "/cap/deliveries",
+    openapi_extra=uploads.accepts(MEDIA_TYPE),
+)
 async def deliver_cap(
     request: Request, unit_id: uuid.UUID, caller: Deliverer, services: Parts, metrics: Metered
 ) -> CapDeliveryView:
-    """Deliver a CAP 1.2 document (the body) of a sender the unit trusts. An Alert or Update is laid before people as a
+    """Deliver a CAP 1.2 document (the body, or the field `file` of a form) of a sender the unit trusts. An Alert or Update is laid before people as a
     proposal. An Update or a Cancel takes back what nobody has released; for what is in force it proposes what ends it.
 
     Tests, exercises, drafts and acknowledgements are read and left: `taken` is false then. The same document delivered
     once more answers like the first time, with what has become of it.
     """
     where = UnitId(unit_id)
-    document = await request.body()
+    document = await uploads.file_of(request, limit=cap_xml.MAX_BYTES)
     facts: dict[str, str] = {}
     async with on_record(
         services, caller, metrics, action="cap_delivery", subject="alert:new", unit_id=where, facts=facts
@@ -143,6 +155,7 @@ async def deliver_cap(
                 document=document,
                 unit_id=where,
                 tone=tones[Tone.WARNING],
+                unit_codes=services.policy.cap_unit_codes,
                 # Without rights: what it may do has been asked, and no more than a proposal comes of it.
                 by=By(tree=caller.rights.tree, actor=caller.actor, origin=caller.origin, note="cap"),
                 now=caller.now,

@@ -16,6 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from schemas.identifiers import UnitId
 from services.control import bulletin_store, media_files, media_uploads, ranges
+from services.control.api import uploads
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import documented
@@ -102,7 +103,7 @@ async def upload(request: Request, caller: Maker, services: Parts) -> MediaView:
     Sounds are WAV, FLAC, Ogg, MP3 or M4A; pictures PNG or JPEG; films MP4 (H.264, AAC) or WebM (VP8, VP9, AV1, Opus).
     """
     # Read here and not by the framework, so that a file of hundreds of megabytes is taken from nobody unknown.
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    if not uploads.is_form(request):
         raise UnsupportedContent("form_expected")
     async with request.form(max_files=1, max_fields=4) as form:
         unit_id, file = _unit_id(form), _file(form)

@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 
 from schemas.identifiers import UnitId
 from services.control import csv_tables, fleet, unit_directory, unit_reform, unit_store, vietnamese
+from services.control.api import uploads
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.errors import documented
@@ -90,21 +91,7 @@ async def whole_tree(caller: Reader, services: Parts, on: On = None) -> list[Uni
 
 @router.post(
     "/import",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "text/csv": {"schema": {"type": "string", "format": "binary"}},
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["file"],
-                        "properties": {"file": {"type": "string", "format": "binary"}},
-                    }
-                },
-            },
-        }
-    },
+    openapi_extra=uploads.accepts("text/csv"),
 )
 async def import_units(
     request: Request,
@@ -116,7 +103,7 @@ async def import_units(
     ] = False,
 ) -> ImportedView:
     """Make a CSV file (`code,parent_code,level,name`, UTF-8) the whole tree from a day on; all of it or nothing."""
-    content = await _file_of(request)
+    content = await uploads.file_of(request, limit=csv_tables.MAX_BYTES)
     async with services.database.transaction() as connection:
         imported = await unit_directory.import_units(
             connection,
@@ -296,7 +283,7 @@ def _reformed_view(reformed: Reformed, *, is_dry_run: bool) -> ReformedView:
 
 async def _files_of(request: Request, *names: str) -> tuple[bytes, ...]:
     """The files of a form, by the names of its fields."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    if not uploads.is_form(request):
         raise UnsupportedContent("two_files_expected")
     contents: list[bytes] = []
     async with request.form(max_files=len(names), max_fields=4) as form:
@@ -309,20 +296,6 @@ async def _files_of(request: Request, *names: str) -> tuple[bytes, ...]:
     if any(len(content) > csv_tables.MAX_BYTES for content in contents):
         raise TooLarge("body_too_large")
     return tuple(contents)
-
-
-async def _file_of(request: Request) -> bytes:
-    """The file of the body, which is the CSV itself or a form with the field `file`."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return await request.body()
-    async with request.form(max_files=1, max_fields=4) as form:
-        file: Any = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise Invalid(Fault("file", "field_missing"))
-        content = await file.read(csv_tables.MAX_BYTES + 1)
-    if len(content) > csv_tables.MAX_BYTES:
-        raise TooLarge("body_too_large")
-    return content
 
 
 @router.get("/{unit_id}")

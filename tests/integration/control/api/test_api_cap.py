@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import httpx
@@ -12,8 +13,11 @@ import pytest
 
 from services.control.alerting.cap import MessageType, Status
 from services.control.alerting.cap_reading import parse
+from services.control.alerting.cap_xml import MAX_BYTES
 from services.control.permissions import Role
-from tests.support.control_api import Api, add_device, add_media
+from services.control.settings import PolicySettings
+from tests.support.control_api import Api, add_device, add_media, an_api
+from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
 
@@ -111,6 +115,51 @@ async def test_what_cannot_be_said_here_is_refused_by_name(api: Api, changes: di
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["code"] == code
     assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
+
+
+async def test_a_document_may_come_as_the_file_of_a_form(api: Api) -> None:
+    """So that people can send one by a page or a command; what is wrong with it is told as of a bare body."""
+    operator = await api.person((Role.OPERATOR, "24"))
+    address, params = "/api/v1/cap", {"unit_id": str(api.units["24"])}
+    without = await api.client.post(address, params=params, files={"other": b"x"}, headers=operator)
+    assert (without.status_code, without.json()["errors"][0]["field"]) == (422, "file")
+    two = [("file", ("a.xml", a_message(api))), ("file", ("b.xml", a_message(api, "B-1")))]
+    assert (await api.client.post(address, params=params, files=two, headers=operator)).status_code == 400
+    bomb = {"file": ("bomb.xml", b'<!DOCTYPE a [<!ENTITY b "b">]><alert>&b;</alert>')}
+    refused = await api.client.post(address, params=params, files=bomb, headers=operator)
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "cap_has_dtd")
+    large = {"file": ("large.xml", b" " * (MAX_BYTES + 1))}
+    assert (await api.client.post(address, params=params, files=large, headers=operator)).status_code == 413
+    assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
+
+    taken = await api.client.post(address, params=params, files={"file": ("a.xml", a_message(api))}, headers=operator)
+
+    assert (taken.status_code, taken.json()["alert"]["state"]) == (200, "in_force"), taken.text
+    assert await api.fetchval("SELECT document FROM control.cap_messages") == a_message(api)
+
+
+async def test_units_are_found_under_any_name_the_province_reads_and_written_under_its_first(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    policy = PolicySettings(cap_unit_codes=("DVHC", "loa:unit-code"))
+    async with an_api(database, tmp_path, policy=policy) as api:
+        operator = await api.person((Role.OPERATOR, "24"))
+        first, second = [
+            await sent_in(
+                api,
+                operator,
+                a_message(api, name, area=f"<geocode><valueName>{name}</valueName><value>11</value></geocode>"),
+            )
+            for name in ("dvhc", "LOA:unit-code")
+        ]
+        assert (first.status_code, second.status_code) == (200, 200), first.text + second.text
+        document = await api.client.get(f"/api/v1/alerts/{second.json()['alert']['alert_id']}/cap", headers=operator)
+        written = parse(document.content).alert
+        assert written is not None
+        assert [(each.name, each.value) for each in written.infos[0].areas[0].geocodes] == [("DVHC", "11")]
+        area = "<geocode><valueName>SAME</valueName><value>11</value></geocode>"
+        unknown = await sent_in(api, operator, a_message(api, "B", area=area))
+        assert "DVHC" in unknown.json()["errors"][0]["mend"]
 
 
 async def test_tests_and_exercises_are_never_on_air(api: Api) -> None:
