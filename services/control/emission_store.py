@@ -16,6 +16,28 @@ from services.shared.database.pool import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedAlert:
+    """An alert, a test or a silence as people know it: what it said, and the unit that spoke as it was called then."""
+
+    alert_id: uuid.UUID
+    purpose: str
+    event: str
+    headline: str
+    unit_id: UnitId
+    unit_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldingAlert:
+    """An alert that means a device at an instant; `began_at` is when the device first let it sound, by its own word."""
+
+    alert: NamedAlert
+    since: datetime
+    until: datetime
+    began_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmissionRecord:
     """One item of one occurrence on one device, and what became of it; `outcome` is None while that is open."""
 
@@ -46,6 +68,7 @@ class EmissionRecord:
     fallback_ms: int | None
     cut_by_source: str | None
     cut_by: uuid.UUID | None
+    cut_by_alert: NamedAlert | None
     is_resumed: bool | None
 
     @property
@@ -66,17 +89,51 @@ class Place:
     item: int
 
 
-_COLUMNS = """
+# An alert by name, and its unit by the name it had when it spoke.
+_NAMED = """
+a.alert_id AS alert_id, a.purpose AS alert_purpose, a.event AS alert_event, a.headline AS alert_headline,
+       a.unit_id AS alert_unit_id,
+       (SELECT v.name
+          FROM control.unit_versions v
+         WHERE v.unit_id = a.unit_id AND v.valid_from <= a.first_issued_at::date
+         ORDER BY v.valid_from DESC
+         LIMIT 1) AS alert_unit_name
+"""
+
+_COLUMNS = (
+    """
 SELECT e.broadcast_id, c.title AS broadcast_title, c.unit_id AS issuer_id, e.occurrence_at, e.item, e.device_no, d.device_id,
        d.name AS device_name, e.unit_id, e.bulletin_id, e.relay_source_id, coalesce(b.title, s.name) AS title, e.level,
        e.content, e.starts_at, e.ends_at, e.withdrawn_at, e.stopped_at, e.outcome, e.reason, e.evidence, e.started_at,
-       e.ended_at, e.sounded_ms, e.fallback_ms, e.cut_by_source, e.cut_by, e.is_resumed
+       e.ended_at, e.sounded_ms, e.fallback_ms, e.cut_by_source, e.cut_by, e.is_resumed,
+"""
+    + _NAMED
+    + """
   FROM control.emissions e
   JOIN control.devices d USING (device_no)
   LEFT JOIN control.bulletins b USING (bulletin_id)
   LEFT JOIN control.relay_sources s ON s.source_id = e.relay_source_id
   JOIN control.broadcasts c USING (broadcast_id)
+  LEFT JOIN control.alerts a ON e.cut_by_source = 'alert' AND a.alert_id = e.cut_by
 """
+)
+
+_HOLDING = (
+    """
+SELECT a.first_issued_at, coalesce(a.ended_at, a.valid_until) AS until, r.first_start_at,
+"""
+    + _NAMED
+    + """
+  FROM control.alert_reach r
+  JOIN control.alerts a USING (alert_id)
+ WHERE r.device_no = $1
+   AND r.is_addressed
+   AND a.purpose <> 'silent_test'
+   AND a.first_issued_at <= $2
+   AND coalesce(a.ended_at, a.valid_until) > $2
+ ORDER BY a.first_issued_at, a.alert_id
+"""
+)
 
 
 async def of_broadcast(
@@ -167,8 +224,32 @@ async def coming_to_device(
     return tuple(map(_record, rows))
 
 
+async def alerts_holding(connection: Connection, device_no: DeviceNo, *, at: datetime) -> tuple[HoldingAlert, ...]:
+    """Alerts, audible tests and silences that mean a device at an instant, in the order in which they were said."""
+    rows = await connection.fetch(_HOLDING, device_no, at)
+    return tuple(
+        HoldingAlert(alert=alert, since=row["first_issued_at"], until=row["until"], began_at=row["first_start_at"])
+        for row in rows
+        if (alert := _named(row)) is not None
+    )
+
+
+def _named(row: Record) -> NamedAlert | None:
+    if row["alert_id"] is None:
+        return None
+    return NamedAlert(
+        alert_id=row["alert_id"],
+        purpose=row["alert_purpose"],
+        event=row["alert_event"],
+        headline=row["alert_headline"],
+        unit_id=UnitId(row["alert_unit_id"]),
+        unit_name=row["alert_unit_name"] or str(row["alert_unit_id"]),
+    )
+
+
 def _record(row: Record) -> EmissionRecord:
-    values = dict(row)
+    values = {name: value for name, value in row.items() if not name.startswith("alert_")}
+    values["cut_by_alert"] = _named(row)
     values["device_no"] = DeviceNo(values["device_no"])
     values["unit_id"] = UnitId(values["unit_id"])
     values["issuer_id"] = UnitId(values["issuer_id"])

@@ -22,7 +22,7 @@ from services.control import (
     unit_store,
 )
 from services.control.device_store import Device
-from services.control.emission_store import EmissionRecord
+from services.control.emission_store import EmissionRecord, HoldingAlert
 from services.control.planning import explanation, targets
 from services.control.planning.explanation import Explanation
 from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Plan, Problem, Slot, Snapshot, Window
@@ -37,13 +37,14 @@ _DAY = timedelta(days=1)
 class Told:
     """An explanation. `is_recorded`: it rests on the record and not on a plan made for the question.
 
-    `records` are the emissions whose slots hold the instant, also those taken back, with what became of them; `titles`
-    are those of the broadcasts that are named.
+    `records` are the emissions whose slots hold the instant, also those taken back, with what became of them; `alerts`
+    are what stands above every plan then; `titles` are those of the broadcasts that are named.
     """
 
     explanation: Explanation
     is_recorded: bool
     records: tuple[EmissionRecord, ...]
+    alerts: tuple[HoldingAlert, ...]
     titles: Mapping[BroadcastId, str]
 
 
@@ -80,6 +81,7 @@ async def explain(
         explanation=told,
         is_recorded=is_recorded,
         records=await emission_store.around(connection, device.device_no, at=at),
+        alerts=await emission_store.alerts_holding(connection, device.device_no, at=at),
         titles={each.broadcast_id: each.title for each in details.values()},
     )
 

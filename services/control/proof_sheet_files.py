@@ -81,7 +81,7 @@ def _parts(sheet: Sheet, *, made_at: datetime, words: Words) -> Iterator[tuple[s
         [
             [
                 f"{row.outcome}.{row.reason}",
-                f"{words(f'outcome.{row.outcome}')}: {words(f'reason.{row.reason}')}",
+                f"{words(f'outcome.{row.outcome}')}: {words(f'reason.{row.reason}')}{f' – {row.alert}' if row.alert else ''}",
                 words(f"evidence.{row.evidence}") if row.evidence else "",
                 row.emissions,
             ]
@@ -157,7 +157,10 @@ def as_xlsx(sheet: Sheet, *, made_at: datetime, words: Words) -> bytes:
         )
         page.write(
             words("sheet.reasons"),
-            [words(f"sheet.{name}") for name in ("verdict", "why", "evidence", "emissions_counted", "devices_counted")],
+            [
+                words(f"sheet.{name}")
+                for name in ("verdict", "why", "evidence", "emissions_counted", "devices_counted", "alert")
+            ],
             [
                 [
                     words(f"outcome.{row.outcome}"),
@@ -165,6 +168,7 @@ def as_xlsx(sheet: Sheet, *, made_at: datetime, words: Words) -> bytes:
                     words(f"evidence.{row.evidence}") if row.evidence else "",
                     row.emissions,
                     row.devices,
+                    row.alert,
                 ]
                 for row in sheet.reasons
             ],

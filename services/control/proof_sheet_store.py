@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -70,15 +70,17 @@ SELECT count(DISTINCT e.bulletin_id)
 """
 
 _REASONS = """
-SELECT e.outcome, e.reason, e.evidence, count(*) AS emissions, count(DISTINCT e.device_no) AS devices
+SELECT e.outcome, e.reason, e.evidence, count(*) AS emissions, count(DISTINCT e.device_no) AS devices, a.alert_id,
+       a.headline, a.unit_id
   FROM unnest($1::timestamptz[], $2::timestamptz[], $3::uuid[]) AS held (begins_at, ends_at, unit_id)
   JOIN control.emissions e
     ON e.unit_id = held.unit_id AND e.starts_at >= held.begins_at AND e.starts_at < held.ends_at
+  LEFT JOIN control.alerts a ON e.cut_by_source = 'alert' AND a.alert_id = e.cut_by
  WHERE e.withdrawn_at IS NULL
    AND e.reason IS NOT NULL
    AND e.outcome IS NOT NULL
- GROUP BY e.outcome, e.reason, e.evidence
- ORDER BY emissions DESC, e.outcome, e.reason, e.evidence
+ GROUP BY e.outcome, e.reason, e.evidence, a.alert_id, a.headline, a.unit_id
+ ORDER BY emissions DESC, e.outcome, e.reason, e.evidence, a.alert_id
 """
 
 _BROADCASTS = """
@@ -210,7 +212,7 @@ async def add_up(
                 key=lambda row: (vietnamese.sort_key(row.unit), vietnamese.sort_key(row.name), row.device_id),
             )
         ),
-        reasons=tuple(ReasonRow(**dict(row)) for row in await connection.fetch(_REASONS, *spans)),
+        reasons=tuple(_reason(row, name) for row in await connection.fetch(_REASONS, *spans)),
         bulletins=await connection.fetchval(_BULLETINS, *spans),
     )
 
@@ -253,6 +255,12 @@ async def made_at(connection: Connection, unit_id: UnitId, month: date, digest: 
     """When a sheet with these figures was made for the first time; None when it never was."""
     row = await connection.fetchrow(_MADE, unit_id, month, digest)
     return row["made_at"] if row is not None else None
+
+
+def _reason(row: Record, name: Callable[[uuid.UUID], str]) -> ReasonRow:
+    alert = f"{row['headline']} ({name(row['unit_id'])})" if row["alert_id"] is not None else None
+    counted = {each: row[each] for each in ("outcome", "reason", "evidence", "emissions", "devices", "alert_id")}
+    return ReasonRow(**counted, alert=alert)
 
 
 def _figures(row: Record) -> Figures:

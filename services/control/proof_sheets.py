@@ -115,7 +115,7 @@ def _printed(degrees: float | None) -> float | None:
 class ReasonRow:
     """Why some emissions were cut, missed, refused, or are not known about; `evidence` is whose word that is, if anybody's.
 
-    `emissions` that only a gateway speaks for are among those that count as its word, whatever it says.
+    `alert` is what took their place, where an alert did: its headline and the unit that spoke. `emissions` that only a gateway speaks for are among those that count as its word, whatever it says.
     """
 
     outcome: str
@@ -123,6 +123,8 @@ class ReasonRow:
     evidence: str | None
     emissions: int
     devices: int
+    alert_id: uuid.UUID | None = None
+    alert: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,11 +249,19 @@ def described(sheet: Sheet) -> Mapping[str, Any]:
                 ("days", sheet.days),
                 ("broadcasts", sheet.broadcasts),
                 ("devices", sheet.devices),
-                ("reasons", sheet.reasons),
                 ("problems", sheet.problems),
             )
         },
+        "reasons": [_reason(row) for row in sheet.reasons],
     }
+
+
+def _reason(row: ReasonRow) -> dict[str, Any]:
+    """Without an alert as it was before sheets named them, so that paper of that time can still be checked."""
+    values = _plain(asdict(row))
+    if row.alert_id is None:
+        del values["alert_id"], values["alert"]
+    return values
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from schemas.identifiers import UnitId
 from services.control.account_store import Account, ApiToken, Session
 from services.control.airing_store import Airing, ProofCounts, Proven
 from services.control.api.fields import Answer
-from services.control.emission_store import EmissionRecord
+from services.control.emission_store import EmissionRecord, NamedAlert
 from services.control.fleet import KINDS, LIVENESS, DeviceHistory, DeviceStatus, Tally, UnitStatus
 from services.control.permissions import Permission, Role
 from services.control.units import UnitTree
@@ -203,6 +204,17 @@ class UnitStatusView(Answer):
     more_after: str | None = Field(description="device id to go on after; null: that was all")
 
 
+class NamedAlertView(Answer):
+    """An alert, a test or a silence: what it said, and the unit that spoke as it was called then."""
+
+    alert_id: uuid.UUID
+    purpose: str = Field(description="alert | audible_test | silence")
+    event: str
+    headline: str
+    unit_id: uuid.UUID
+    unit_name: str
+
+
 class EmissionView(Answer):
     """One item of one occurrence on one device; `outcome` is null while there is no verdict."""
 
@@ -228,6 +240,7 @@ class EmissionView(Answer):
     sounded_ms: int | None
     cut_by_source: str | None
     cut_by: uuid.UUID | None
+    cut_by_alert: NamedAlertView | None = Field(description="the alert that cut it or took its place, by name")
     late_ms: int | None = Field(description="how long after its slot it began, of what is late or was cut")
     is_resumed: bool | None = Field(description="of what something cut into: whether it went on afterwards")
     fallback_ms: int | None = Field(description="of a relay: how much of what sounded was not its source")
@@ -435,6 +448,11 @@ def unit_status_view(status: UnitStatus, tree: UnitTree) -> UnitStatusView:
     )
 
 
+def named_alert_view(alert: NamedAlert) -> NamedAlertView:
+    """An alert by name."""
+    return NamedAlertView(**asdict(alert))
+
+
 def emission_view(record: EmissionRecord) -> EmissionView:
     """One emission."""
     return EmissionView(
@@ -460,6 +478,7 @@ def emission_view(record: EmissionRecord) -> EmissionView:
         sounded_ms=record.sounded_ms,
         cut_by_source=record.cut_by_source,
         cut_by=record.cut_by,
+        cut_by_alert=named_alert_view(record.cut_by_alert) if record.cut_by_alert is not None else None,
         late_ms=None if record.late_by is None else record.late_by // timedelta(milliseconds=1),
         is_resumed=record.is_resumed,
         fallback_ms=record.fallback_ms,

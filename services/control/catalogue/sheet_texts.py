@@ -59,6 +59,7 @@ SHEETS: dict[str, tuple[str, str]] = {
     "sheet.kind": ("Loại", "Kind"),
     "sheet.latitude": ("Vĩ độ", "Latitude"),
     "sheet.longitude": ("Kinh độ", "Longitude"),
+    "sheet.alert": ("Cảnh báo", "Alert"),
     "sheet.reasons": ("Vì sao không phát đủ", "Why it did not sound in full"),
     "sheet.verdict": ("Kết quả", "Verdict"),
     "sheet.evidence": ("Theo báo cáo của", "By the word of"),

@@ -21,6 +21,13 @@ WHY: dict[str, tuple[str, str]] = {
     "why.won": ("Vì: {reason}", "Because: {reason}"),
     "why.alone": ("không có nội dung nào khác cùng lúc", "nothing else wants this instant"),
     "why.outranks": ("xếp trên mọi nội dung cùng lúc", "it ranks above all else that wants this instant"),
+    "why.alerts": (
+        "Đang có hiệu lực, đứng trên mọi lịch phát",
+        "In force at this instant, above every plan",
+    ),
+    "why.purpose.alert": ("cảnh báo", "alert"),
+    "why.purpose.audible_test": ("phát thử", "test"),
+    "why.purpose.silence": ("lệnh tắt tiếng", "silence"),
     "why.losers": ("Cùng lúc nhưng không phát", "Wanted the instant and does not sound"),
     "why.lost": ("Thua {title}, xét theo {criterion}", "Lost to {title}, by {criterion}"),
     "why.goes_on": ("phát lúc {time}", "sounds at {time}"),

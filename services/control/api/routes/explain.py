@@ -15,7 +15,7 @@ from services.control import device_store, explanations
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.fields import END_OF_DAYS, FIRST_DAY, Answer
-from services.control.api.views import AiringView, EmissionView, emission_view
+from services.control.api.views import AiringView, EmissionView, NamedAlertView, emission_view, named_alert_view
 from services.control.emission_store import EmissionRecord
 from services.control.errors import Fault, Invalid
 from services.control.explanations import Told
@@ -80,8 +80,20 @@ class RecordView(EmissionView):
     stopped_at: datetime | None
 
 
+class HoldingAlertView(Answer):
+    """An alert that means the device at the instant, and when the device first let it sound, by its own word."""
+
+    alert: NamedAlertView
+    since: datetime
+    until: datetime
+    began_at: datetime | None
+
+
 class ExplanationView(Answer):
     """What sounds at an instant and why, as far as the plan goes; `records` say what became of it.
+
+    `alerts` hold at the instant and stand above every plan: while one sounds nothing else does, and a silence lets
+    nothing sound.
 
     `contenders` are all that want the instant, the winner first. `is_recorded` is false for days that are not planned
     yet: then it is what would be planned now.
@@ -97,6 +109,7 @@ class ExplanationView(Answer):
     offered: list[RefusedView] = Field(description="waits for the unit's word, or was declined")
     noted: list[RefusedView] = Field(description="in the programme, in another form than was asked for")
     records: list[RecordView]
+    alerts: list[HoldingAlertView]
     contenders: list[AiringView]
 
 
@@ -142,6 +155,12 @@ def _view(told: Told) -> ExplanationView:
         offered=[_refused(each, told.titles) for each in found.offered],
         noted=[_refused(each, told.titles) for each in found.noted],
         records=[_record(each) for each in told.records],
+        alerts=[
+            HoldingAlertView(
+                alert=named_alert_view(each.alert), since=each.since, until=each.until, began_at=each.began_at
+            )
+            for each in told.alerts
+        ],
         contenders=[AiringView.model_validate(_slot(each, told.titles)) for each in slots],
     )
 
