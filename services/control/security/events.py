@@ -72,6 +72,8 @@ AUDITED: Mapping[str, _Kind] = {
     "release_authorisation_confirmed": ("RELEASE_AUTHORISED", Severity.WARNING),
     "alert_updated": ("ALERT_UPDATED", Severity.NOTICE),
     "alert_cancelled": ("ALERT_CANCELLED", Severity.NOTICE),
+    "alert_timetable_set": ("ALERT_TESTS_SET", Severity.NOTICE),
+    "alert_test_weighed": ("ALERT_TEST_WEIGHED", Severity.INFO),
     "alert_stopped": ("ALERT_STOPPED", Severity.WARNING),
     "alert_signed_anew": ("ALERT_SIGNED_ANEW", Severity.WARNING),
     "silence_issued": ("SILENCE_ISSUED", Severity.WARNING),

@@ -134,7 +134,17 @@ async def test_what_a_unit_says_holds_below_until_somebody_there_says_otherwise(
     assert back.json()["silent_in_force"]["unit"]["code"] == "1"
     stale = await put(api, "11", {}, version='"1"')
     assert (stale.status_code, stale.json()["code"]) == (409, "version_mismatch")
-    assert await api.fetchval("SELECT count(*) FROM control.audit WHERE action = 'alert_timetable_set'") == 3
+    entries = await api.fetchval(
+        """
+        SELECT json_agg(json_build_array(unit_id, before->'silent', after->'silent') ORDER BY audit_id)
+          FROM control.audit
+         WHERE action = 'alert_timetable_set'
+        """
+    )
+    first, off, again = [[unit, before, after] for unit, before, after in entries]
+    assert (first[0], first[1], first[2]["at"]) == (str(api.units["1"]), None, "09:30:00")
+    assert (off[0], off[1], off[2]["on"]) == (str(api.units["11"]), None, False)
+    assert again == [str(api.units["11"]), off[2], None]
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -201,6 +211,17 @@ async def test_a_test_now_is_on_its_way_and_one_that_sounds_keeps_to_the_hours(a
     assert (fault["field"], fault["code"]) == ("purpose", "against_quiet_hours")
     assert "Xã An Lạc" in fault["message"]
     assert elsewhere.status_code == 403
+    attempts = await api.fetchval(
+        """
+        SELECT json_agg(json_build_array(unit_id, after->>'purpose', after->>'code') ORDER BY audit_id)
+          FROM control.audit
+         WHERE action = 'alert_test_refused'
+        """
+    )
+    assert attempts == [
+        [str(api.units["1"]), "audible_test", "invalid_request"],
+        [str(api.units["2"]), "silent_test", "not_permitted_here"],
+    ]
     reach = await api.client.get(f"/api/v1/alerts/{silent.json()['alert_id']}/reach", headers=operator)
     assert reach.status_code == 200
 

@@ -54,6 +54,24 @@ def test_the_kill_switch_is_told_by_its_name() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("action", "name", "severity"),
+    [
+        ("alert_timetable_set", "ALERT_TESTS_SET", Severity.NOTICE),
+        ("alert_test_weighed", "ALERT_TEST_WEIGHED", Severity.INFO),
+        ("alert_test_refused", "ATTEMPT_REFUSED", Severity.WARNING),
+        ("cap_sender_trusted", "CAP_SENDER_TRUSTED", Severity.WARNING),
+        ("cap_delivery_refused", "ATTEMPT_REFUSED", Severity.WARNING),
+    ],
+)
+def test_whoever_changes_what_may_warn_and_what_is_tested_is_told_of(
+    action: str, name: str, severity: Severity
+) -> None:
+    event = events.of_audit(action, at=AT, facts={"login": "an"})
+    assert event is not None
+    assert (event.name, event.severity, event.facts["action"]) == (name, severity, action)
+
+
 @pytest.mark.parametrize("action", ["bulletin_approved", "broadcast_created", "refused"])
 def test_the_day_s_work_is_none(action: str) -> None:
     assert events.of_audit(action, at=AT, facts={}) is None
