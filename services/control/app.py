@@ -22,6 +22,7 @@ from services.control.alerting.outfitter import run_alert_outfitter
 from services.control.alerting.prompter import run_alert_prompter
 from services.control.alerting.renderer import Renderer
 from services.control.alerting.sounds import Workshop
+from services.control.alerting.speaker import run_alert_speaker
 from services.control.alerting.tester import run_alert_tester
 from services.control.api.app import create_api
 from services.control.api.context import Services
@@ -136,6 +137,22 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                         prepares=settings.policy.prepares_alerts,
                         metrics=metrics,
                     )
+                ),
+                *(
+                    [
+                        group.create_task(
+                            run_alert_speaker(
+                                database,
+                                workshop=services.workshop,
+                                time_zone=ZoneInfo(settings.policy.time_zone),
+                                keyring=keyring,
+                                metrics=metrics,
+                                wake_alerts=alerts_due.set,
+                            )
+                        )
+                    ]
+                    if settings.policy.speaks_cap
+                    else []
                 ),
                 group.create_task(
                     run_alert_tester(

@@ -172,6 +172,10 @@ class PolicySettings(SettingsGroup):
         default=True,
         description="whether an installation without any alert template is given a few (flood, storm, fire, test …)",
     )
+    speaks_cap: bool = Field(
+        default=True,
+        description="whether words of alerts that came as CAP are spoken after the tone, in their first language",
+    )
     cap_unit_codes: tuple[GeocodeName, ...] = Field(
         default=("loa:unit-code",),
         min_length=1,

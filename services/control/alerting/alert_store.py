@@ -12,7 +12,7 @@ from asyncpg import Record
 from schemas.alerts import Purpose
 from schemas.identifiers import AlertId, DeviceId, UnitId
 from services.control.alerting.documents import document_of, draft_of
-from services.control.alerting.model import Alert, AlertVersion, State
+from services.control.alerting.model import Alert, AlertVersion, Origin, State
 from services.control.alerting.requests import NamedDevice
 from services.control.errors import NotFound
 from services.control.planning.model import Media
@@ -236,6 +236,20 @@ async def media(connection: Connection, files: Collection[bytes]) -> dict[bytes,
         )
         for row in rows
     }
+
+
+async def in_force_of(connection: Connection, origin: Origin, *, now: datetime) -> tuple[Alert, ...]:
+    """Alerts in force that came this way, the oldest first."""
+    rows = await connection.fetch(
+        _ALERTS
+        + """
+         WHERE a.state = 'in_force' AND a.purpose = 'alert' AND a.origin = $1 AND a.valid_until > $2
+         ORDER BY a.issued_at, a.alert_id
+        """,
+        origin,
+        now,
+    )
+    return tuple(map(_alert, rows))
 
 
 async def alerts_on(

@@ -31,8 +31,16 @@ def cap_of(version: AlertVersion, before: Sequence[AlertVersion], tree: UnitTree
             CapReference(sender=_sender(each.draft.unit_id), identifier=_identifier(each), sent=each.issued_at)
             for each in before
         ),
-        infos=tuple(_info(draft, text, version.issued_at, tree, unit_code) for text in draft.texts),
+        infos=tuple(_info(draft, text, version.issued_at, tree, unit_code) for text in _told(draft)),
     )
+
+
+def _told(draft: AlertDraft) -> list[AlertText]:
+    """Its texts; a voice that only reads one of them aloud says nothing else (`voicing`)."""
+    words = [
+        (each.language.partition("-")[0], each.headline, each.description, each.instruction) for each in draft.texts
+    ]
+    return [text for place, text in enumerate(draft.texts) if words[place] not in words[:place]]
 
 
 def _message_type(version: AlertVersion, before: Sequence[AlertVersion]) -> MessageType:

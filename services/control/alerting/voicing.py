@@ -1,0 +1,63 @@
+"""What of an alert's words is spoken, and where the voice goes. Pure.
+
+An alert that came as words only sounds a bare tone, which lies on every device. The voice becomes a content beside it and
+does not take its place: a device begins with the tone, and adds the words once it has fetched them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import replace
+
+from services.control.alerting.model import MAX_TEXTS, AlertDraft, AlertText
+from services.control.alerting.rendering import Job
+from services.control.alerting.tones import Tone
+
+MOST_SPOKEN = 1_200  # characters: a minute and a half; who listens longer has missed the beginning
+_ANYWHERE = "001"  # the world as a region (UN M.49, BCP 47): the voice's tag has to differ from the tone's
+
+
+def wants_a_voice(draft: AlertDraft, tones: Container[bytes]) -> bool:
+    """Whether all there is to hear is a bare tone."""
+    sounds = [text.media_sha256 for text in draft.texts if text.media_sha256 is not None]
+    return len(sounds) == 1 and draft.texts[0].media_sha256 == sounds[0] and sounds[0] in tones
+
+
+def job_of(draft: AlertDraft) -> Job:
+    """What is to be spoken: what is the matter, what to do, and what else there is room for."""
+    text = draft.texts[0]
+    said, left = [], MOST_SPOKEN
+    for part in (text.headline, text.instruction, text.description):
+        spoken = _cut(part, left) if part else ""
+        if spoken:
+            said.append(spoken)
+            left -= len(spoken)
+    return Job(tone=Tone.NONE, language=text.language, words="\n".join(said))
+
+
+def with_voice(draft: AlertDraft, sound: bytes) -> AlertDraft:
+    """The draft with the voice as its second content."""
+    first, *others = draft.texts
+    language = first.language.partition("-")[0]
+    voice = AlertText(
+        language=language if language != first.language else f"{language}-{_ANYWHERE}",
+        headline=first.headline,
+        description=first.description,
+        instruction=first.instruction,
+        board_text=first.board_text,
+        media_sha256=sound,
+        event=first.event,
+        sender_name=first.sender_name,
+        area_description=first.area_description,
+    )
+    others = [each for each in others if each.language != voice.language]
+    return replace(draft, texts=(first, voice, *others)[:MAX_TEXTS])
+
+
+def _cut(words: str, most: int) -> str:
+    """The words, or as many whole sentences of them as there is room for; each paragraph is one for the engine."""
+    words = " ".join(words.split())
+    if len(words) <= most:
+        return words
+    end = max(words.rfind(mark, 0, max(most, 0)) for mark in (". ", "! ", "? "))
+    return words[: end + 1]

@@ -1,0 +1,79 @@
+"""What of an alert is spoken, and how the voice stands beside the tone."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas.identifiers import UnitId
+from services.control.alerting import voicing
+from services.control.alerting.model import AlertDraft, AlertText, AudienceWish
+from services.control.alerting.tones import Tone
+
+TONE, VOICE, RECORDING = b"t" * 32, b"v" * 32, b"r" * 32
+UNIT = UnitId(uuid.UUID(int=1))
+
+
+def a_draft(*texts: AlertText) -> AlertDraft:
+    return AlertDraft(
+        unit_id=UNIT,
+        event="Lũ",
+        texts=texts or (a_text(media_sha256=TONE), a_text("en", headline="Flood")),
+        audience=AudienceWish.of_units(UNIT),
+        valid_until=datetime(2026, 3, 10, tzinfo=UTC),
+    )
+
+
+def a_text(language: str = "vi", **changes: object) -> AlertText:
+    return replace(AlertText(language=language, headline="Lũ khẩn cấp"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("texts", "wants"),
+    [
+        ((a_text(media_sha256=TONE),), True),
+        ((a_text(media_sha256=TONE), a_text("en")), True),
+        ((a_text(media_sha256=RECORDING),), False),
+        ((a_text(),), False),
+        ((a_text(media_sha256=TONE), a_text("vi-001", media_sha256=VOICE)), False),
+        ((a_text(media_sha256=TONE), a_text("en", media_sha256=TONE)), False),
+    ],
+    ids=["tone", "tone-in-one-of-two", "recording", "boards-only", "voiced", "tone-in-both"],
+)
+def test_only_what_is_a_bare_tone_wants_a_voice(texts: tuple[AlertText, ...], wants: bool) -> None:
+    assert voicing.wants_a_voice(a_draft(*texts), {TONE}) is wants
+
+
+def test_the_voice_stands_beside_the_tone_and_says_the_same_to_boards() -> None:
+    first = a_text(media_sha256=TONE, instruction="Lên cao", board_text="LŨ")
+    voiced = voicing.with_voice(a_draft(first, a_text("en")), VOICE)
+    assert [(each.language, each.media_sha256) for each in voiced.texts] == [
+        ("vi", TONE), ("vi-001", VOICE), ("en", None),
+    ]  # fmt: skip
+    assert replace(voiced.texts[1], language="vi", media_sha256=TONE) == first
+    assert not voicing.wants_a_voice(voiced, {TONE})
+
+
+def test_a_tone_with_a_region_gets_a_voice_without_and_no_language_stands_twice() -> None:
+    voiced = voicing.with_voice(a_draft(a_text("vi-VN", media_sha256=TONE), a_text("vi")), VOICE)
+    assert [each.language for each in voiced.texts] == ["vi-VN", "vi"]
+    full = a_draft(a_text(media_sha256=TONE), *(a_text(f"x{letter}") for letter in "abcdefg"))
+    assert len(voicing.with_voice(full, VOICE).texts) == 8
+
+
+def test_what_is_the_matter_comes_first_then_what_to_do_and_no_sentence_is_cut() -> None:
+    description = "Mực nước  lên\nnhanh. " * 100
+    job = voicing.job_of(a_draft(a_text(media_sha256=TONE, instruction="Lên chỗ cao.", description=description)))
+    headline, instruction, rest = job.words.split("\n")
+    assert (headline, instruction, job.tone, job.language) == ("Lũ khẩn cấp", "Lên chỗ cao.", Tone.NONE, "vi")
+    assert rest.startswith("Mực nước lên nhanh. Mực")
+    assert rest.endswith("nhanh.")
+    assert voicing.MOST_SPOKEN - 30 < len(job.words) <= voicing.MOST_SPOKEN + 2
+
+
+def test_a_part_without_a_sentence_that_fits_is_left_out() -> None:
+    job = voicing.job_of(a_draft(a_text(media_sha256=TONE, instruction="a" * 1_300, description="Ngắn.")))
+    assert job.words == "Lũ khẩn cấp\nNgắn."
