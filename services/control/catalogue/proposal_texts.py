@@ -40,6 +40,8 @@ PROPOSAL_PAGES: dict[str, tuple[str, str]] = {
     "proposal_outcome.refused": ("Không phát", "Refused"),
     "proposal_outcome.expired": ("Không ai quyết định kịp", "Nobody decided in time"),
     "proposal_outcome.withdrawn": ("Bên đề xuất đã rút", "Taken back"),
+    "proposal_fact.kind": ("Đến bằng", "Came by"),
+    "proposal_fact.message_type": ("Loại bản tin", "Kind of message"),
     "proposal_fact.sender": ("Nguồn gửi", "Sender"),
     "proposal_fact.identifier": ("Số hiệu", "Identifier"),
     "proposal_fact.sent": ("Gửi lúc", "Sent"),

@@ -154,11 +154,11 @@ async def log_out(caller: Own, services: Parts) -> Response:
 
 @router.get("/")
 async def start(caller: Own) -> Response:
-    """The highest unit the account sees, its own unit where it sees that."""
+    """The highest unit the account sees, its own unit where it sees that; the account itself where it sees none."""
     own = caller.actor.unit_id
     seen = caller.rights.units(Permission.SEE_DEVICES)
     if not seen:
-        raise Forbidden("not_permitted", facts={"permission": Permission.SEE_DEVICES.value})
+        return RedirectResponse("/account", status_code=HTTPStatus.SEE_OTHER)
     unit_id = own if caller.rights.may(Permission.SEE_DEVICES, own) else seen[0]
     return RedirectResponse(f"/units/{unit_id}", status_code=HTTPStatus.SEE_OTHER)
 

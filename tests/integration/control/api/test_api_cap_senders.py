@@ -177,7 +177,7 @@ async def test_what_is_no_alert_for_here_is_refused_by_name(api: Api) -> None:
         (b" " * 50 * 1024 * 1024, 413, "body_too_large"),
         (a_message(api, area="<geocode><valueName>loa:unit-code</valueName><value>21</value></geocode>"), 422, "cap_area_unknown"),
         (a_message(api, area="<circle>38.5,-98.0 200</circle>"), 422, "cap_area_outside"),
-        (a_message(api, scope="Private"), 422, "cap_not_public"),
+        (a_message(api, scope="Restricted").replace(b"<references>", b"<restriction>x</restriction><references>"), 422, "cap_not_public"),
         (a_message(api, expires="2020-01-01T00:00:00+00:00"), 422, "cap_expired"),
     ):  # fmt: skip
         answer = await source.deliver(document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def a_draft(*texts: AlertText) -> AlertDraft:
     )
 
 
-def a_text(language: str = "vi", **changes: object) -> AlertText:
+def a_text(language: str = "vi", **changes: Any) -> AlertText:
     return replace(AlertText(language=language, headline="Lũ khẩn cấp"), **changes)
 
 
