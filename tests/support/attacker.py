@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cbor2
 
@@ -18,6 +19,7 @@ from tests.support.broker import MqttClient, eventually, mint
 
 NAME = "mallory:1"
 EVERYTHING = f"\nuser {NAME}\ntopic readwrite #\ntopic read $SYS/#\n"
+REFUSED = 128  # reason codes from here on (OASIS MQTT 5.0, 2.4); 16 says that nobody listens there
 HMAC_256 = 5  # COSE algorithm; "none" does not exist, a MAC whose key everybody knows would do
 
 
@@ -27,10 +29,14 @@ class Attacker:
     def __init__(self, client: MqttClient) -> None:
         self._client = client
 
-    def publish(self, topic: Topic, payload: bytes, *, retain: bool | None = None) -> None:
+    def publish(self, topic: Topic, payload: bytes, *, retain: bool | None = None, **properties: Any) -> None:
         """Say something in the platform's place; the broker takes it."""
         kept = topics.is_retained(topic) if retain is None else retain
-        assert self._client.publish(topics.format_topic(topic), payload, retain=kept) == 0
+        self.publish_anywhere(topics.format_topic(topic), payload, retain=kept, **properties)
+
+    def publish_anywhere(self, topic: str, payload: bytes, *, retain: bool = False, **properties: Any) -> None:
+        """Say something on a topic that need not be one of ours."""
+        assert self._client.publish(topic, payload, retain=retain, **properties) < REFUSED
 
 
 @contextmanager

@@ -205,14 +205,18 @@ class MqttClient:
         self.wait_until_disconnected()
         self._let_go()
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None) -> int:
-        """Publish at QoS 1; returns the reason code of the acknowledgement.
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None, **more: Any
+    ) -> int:
+        """Publish at QoS 1, with `more` properties by their paho names; returns the reason code of the acknowledgement.
 
         When the broker disconnects us instead, its reason code, or None inside `NotConnected` when it gave none.
         """
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if expiry_s is not None:
             properties.MessageExpiryInterval = expiry_s
+        for name, value in more.items():
+            setattr(properties, name, value)
         sent = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         self._wait(lambda: sent.mid in self._acks or self.disconnected is not None, "a PUBACK")
         if sent.mid not in self._acks:

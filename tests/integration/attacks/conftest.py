@@ -32,7 +32,7 @@ from tests.unit.firmware_sim.builders import (
 )
 
 WITHDRAWN = a_key(4)  # it was announced once, and then stolen
-DEVICES = ("ke-hoach", "cau-hinh", "khoa", "lenh", "bao-dong", "tat-tieng", "hai-ban")
+DEVICES = ("ke-hoach", "cau-hinh", "khoa", "lenh", "bao-dong", "tat-tieng", "hai-ban", "doi-cho", "bom-thu")
 
 
 @dataclass

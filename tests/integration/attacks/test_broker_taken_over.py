@@ -18,17 +18,19 @@ from schemas.commands import Action, Command
 from schemas.events import (
     AlertHandled,
     AlertResult,
+    Booted,
     CommandDone,
     CommandResult,
     MessageKind,
     PlanAccepted,
     PlayStarted,
     RefusalReason,
+    Refused,
 )
 from schemas.plans import Plan
 from schemas.topics import DownlinkKind
 from services.control.trust.certificates import ServiceName
-from tests.integration.attacks.conftest import STRANGER, WITHDRAWN, Stage, area, ground
+from tests.integration.attacks.conftest import STRANGER, WITHDRAWN, Stage, area, down, ground
 from tests.integration.firmware.centre import now_ms
 from tests.support.attacker import altered, downgraded, emptied, unsigned
 from tests.support.broker import connect_service
@@ -36,6 +38,7 @@ from tests.unit.firmware_sim.builders import (
     DAY,
     MINUTE,
     PLATFORM,
+    PROVINCE,
     a_command,
     a_configuration,
     a_key_set,
@@ -304,6 +307,13 @@ def test_two_replicas_out_of_order_end_in_the_newest_word(stage: Stage) -> None:
         other.publish(topic, signed(cancel), retain=True)
         centre.wait(device, AlertHandled)
         other.publish(topic, signed(first), retain=True)
+        # And where the later one leaves this device out.
+        here, elsewhere = (
+            an_alert(a_content(stage), alert_id=uuid.uuid5(unit, "bão"), version=version, units=(of,), at_ms=now_ms())
+            for version, of in ((1, unit), (2, uuid.uuid4()))
+        )
+        for each in (elsewhere, here):
+            other.publish(f"loa/v1/area/{unit}/alert/{each.alert_id}", signed(each), retain=True)
     # Two orders of one device, likewise: the later plan first.
     for serial in (9, 8):
         centre.send(device, DownlinkKind.PLAN, signed(a_plan(device=device, serial=serial, at_ms=now_ms())))
@@ -312,6 +322,79 @@ def test_two_replicas_out_of_order_end_in_the_newest_word(stage: Stage) -> None:
     assert [each.result for each in centre.told(device).of(AlertHandled)] == [AlertResult.CANCELLED]
     assert stage.is_hushed
     assert centre.told(device).of(PlayStarted) == []
+
+
+def test_what_a_device_was_told_before_it_moved_does_not_take_it_back(stage: Stage) -> None:
+    device, centre = "doi-cho", stage.centre
+    before, after = ground(device), uuid.uuid4()
+
+    def configuration(serial: int, unit: uuid.UUID) -> bytes:
+        order = a_configuration(
+            device=device, serial=serial, at_ms=now_ms(), heartbeat_s=1, membership=(PROVINCE, unit),
+            media_base_url=centre.media.url, alert_media=(stage.siren,),
+        )  # fmt: skip
+        return signed(order)
+
+    there, here = configuration(6, before), configuration(7, after)
+    centre.send(device, DownlinkKind.CONFIG, there)
+    centre.wait_heartbeat(device, lambda each: each.config_serial == 6)
+    centre.send(device, DownlinkKind.CONFIG, here)
+    centre.wait_heartbeat(device, lambda each: each.config_serial == 7)
+    stage.attack(device, DownlinkKind.CONFIG, [there])
+    assert stage.refusals(device, count=1) == [("CONFIG", "REPLAYED")]
+    # A genuine alert for where it was, on every topic it hears.
+    old = an_alert(a_content(stage), alert_id=uuid.uuid5(before, "cũ"), units=(before,), at_ms=now_ms())
+    for unit in (before, after, PROVINCE):
+        stage.attacker.publish(area(unit, old.alert_id), signed(old))
+    new = an_alert(a_content(stage), alert_id=uuid.uuid5(before, "mới"), units=(after,), at_ms=now_ms())
+    centre.alert(after, new)
+    assert stage.plays(device, count=1) == [new.alert_id]
+
+
+WRAPPINGS: list[dict[str, Any]] = [
+    {"PayloadFormatIndicator": 1},  # says that it is text
+    {"ContentType": "x" * 500},
+    {"ResponseTopic": "loa/v1/bom-thu/up/event", "CorrelationData": b"\x00" * 500},
+    {"UserProperty": [("\u202e", "x" * 50)] * 10},
+    {"expiry_s": 2**32 - 1},
+]
+
+
+def test_no_wrapping_name_or_mass_of_messages_keeps_an_alert_from_sounding(stage: Stage) -> None:
+    """What MQTT puts around a payload, topics nobody has, and more retained messages than a small computer has room for:
+    live, and again when the device comes back.
+    """
+    device, centre = "bom-thu", stage.centre
+    unit = ground(device)
+    kinds = (DownlinkKind.PLAN, DownlinkKind.CONFIG, DownlinkKind.KEYS, DownlinkKind.COMMAND, DownlinkKind.RECEIPT)
+    for properties in WRAPPINGS:
+        for kind in kinds:
+            stage.attacker.publish(down(device, kind), b"\xff garbage", **properties)
+        stage.attacker.publish(area(unit, uuid.uuid4()), b"\xff garbage", **properties)
+    for name in (
+        f"loa/v1/{device}/down/unheard-of",
+        f"loa/v1/{device}/down/plan/x/y",
+        f"loa/v1/{device}/down/plan/hai-ban",
+    ):
+        stage.attacker.publish_anywhere(name, b"x", retain=True)
+    for name in ("khong-phai-uuid", "x" * 5_000, "\u202e"):
+        stage.attacker.publish_anywhere(f"loa/v1/area/{unit}/alert/{name}", b"x", retain=True)
+    for _ in range(200):
+        stage.attacker.publish(area(unit, uuid.uuid4()), bytes(50_000))
+
+    def alert(name: str) -> Alert:
+        return an_alert(a_content(stage), alert_id=uuid.uuid5(unit, name), units=(unit,), at_ms=now_ms())
+
+    live, back = alert("live"), alert("back")
+    for properties in WRAPPINGS:
+        stage.attacker.publish(area(unit, live.alert_id), signed(live), **properties)
+    assert stage.plays(device, count=1) == [live.alert_id]
+    assert stage.simulator.stop() == 0
+    stage.simulator.start()
+    centre.wait(device, Booted, count=2)
+    centre.alert(unit, back)
+    assert stage.plays(device, count=2) == [live.alert_id, back.alert_id]
+    assert len(centre.told(device).of(Refused)) <= 2 * 16 + 5  # a burst after each start, and one a minute
 
 
 def a_content(stage: Stage) -> AlertContent:

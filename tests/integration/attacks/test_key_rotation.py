@@ -16,9 +16,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas import signing
-from schemas.alerts import Alert, AlertContent
-from schemas.events import MediaStored, PlanAccepted, PlayEnded, PlayStarted, Refused
+from schemas.alerts import Alert, AlertContent, Purpose
+from schemas.events import AlertHandled, MediaStored, PlanAccepted, PlayEnded, PlayStarted, Refused
 from schemas.identifiers import AlertId, UnitId
+from schemas.limits import INT64_MAX
 from schemas.orders import MediaReference, Order
 from schemas.topics import AreaAlert, DownlinkKind, format_topic
 from services.local import key_sets
@@ -168,3 +169,27 @@ def test_back_after_a_theft_it_forgets_what_the_stolen_key_signed_and_takes_what
     assert {each.reason.name for each in told} == {"UNKNOWN_KEY"}
     assert [each.serial for each in office.centre.told(CLUSTER).of(PlanAccepted)] == [1, 2]
     assert len(office.centre.told(CLUSTER).of(PlayStarted)) == 1
+
+
+def test_a_thief_who_had_the_last_word_does_not_keep_it_once_root_has_dropped_the_key(office: Office) -> None:
+    """The highest serials and the highest version there are, while the stolen key was still believed."""
+    office.centre.start()
+    office.centre.wait(CLUSTER, PlanAccepted)
+    office.centre.wait(CLUSTER, MediaStored)
+    stolen = office.key
+    cancel = an_alert(purpose=Purpose.CANCEL, alert_id=FLOOD, version=65_535, at_ms=ms(utc_now()))
+    office.alert(cancel, stolen)
+    office.configure(INT64_MAX, stolen, at=utc_now())
+    office.plan(INT64_MAX, stolen, at=utc_now())
+    both = (INT64_MAX, INT64_MAX)
+    office.centre.wait_heartbeat(CLUSTER, lambda each: (each.config_serial, each.plan_serial) == both)
+    office.centre.wait(CLUSTER, AlertHandled)
+
+    office.rotate(distrust=True, at=utc_now())
+    office.centre.wait(CLUSTER, Refused, count=2)
+    office.configure(2, office.key, at=utc_now())
+    office.plan(2, office.key, at=utc_now())
+    office.centre.wait_heartbeat(CLUSTER, lambda each: (each.config_serial, each.plan_serial) == (2, 2))
+    office.alert(office.an_alert(FLOOD, version=2), office.key)
+    office.centre.wait(CLUSTER, PlayEnded)
+    assert [each.reference.id for each in office.centre.told(CLUSTER).of(PlayStarted)] == [FLOOD]
