@@ -92,7 +92,7 @@ def problems_of(method: str, path: str, operation: Mapping[str, Any]) -> frozens
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
         }
-    if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
+    if any(parameter["name"].lower() == "if-match" for parameter in operation.get("parameters", ())):
         found.add(HTTPStatus.PRECONDITION_REQUIRED)
     return frozenset(found)
 

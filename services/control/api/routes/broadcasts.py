@@ -458,7 +458,11 @@ async def list_broadcasts(
     return [broadcast_view(each) for each in shown]
 
 
-@router.post("", status_code=201)
+@router.post(
+    "",
+    status_code=201,
+    responses={200: {"model": RehearsedView, "description": "of a dry run: what it would do; nothing was stored"}},
+)
 async def create_broadcast(
     body: BroadcastBody,
     caller: Maker,

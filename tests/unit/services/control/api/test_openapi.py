@@ -15,7 +15,7 @@ ALWAYS = {500, 503}
 DOOR = {421, 429}
 BODY: dict[str, Any] = {"requestBody": {}}
 KNOWN: dict[str, Any] = {"security": [{"token": []}]}
-VERSIONED: dict[str, Any] = {**KNOWN, **BODY, "parameters": [{"name": "If-Match"}]}
+VERSIONED: dict[str, Any] = {**KNOWN, **BODY, "parameters": [{"name": "if-match"}]}
 
 
 @pytest.mark.parametrize(
