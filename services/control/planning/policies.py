@@ -234,21 +234,16 @@ class Breach:
     """A rule of a unit's policy that stands against a broadcast.
 
     `detail` holds the limit, as facts: the first local time or weekday that is not allowed, or the minutes that are.
-    `is_excusable`: the unit lets a named approver except from its limits.
     """
 
     rule: Rule
     unit_id: UnitId
     detail: str = ""
-    is_excusable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Time that a unit's policy grants a device, on a local day or in one session of it, and what is wanted of it.
-
-    Everything with the same `key` draws on the same grant.
-    """
+    """Time that a unit's policy grants a device, on a local day or in one session of it, and what is wanted of it."""
 
     rule: Rule  # DAY_FULL or SESSION_TOO_LONG
     unit_id: UnitId
@@ -256,17 +251,6 @@ class Budget:
     session: str | None
     limit: timedelta
     wanted: timedelta
-    is_excusable: bool
-
-    @property
-    def key(self) -> tuple[UnitId, date, str | None]:
-        """What is drawn on."""
-        return (self.unit_id, self.day, self.session)
-
-    @property
-    def breach(self) -> Breach:
-        """What it is when the grant does not suffice."""
-        return Breach(rule=self.rule, unit_id=self.unit_id, detail=_minutes(self.limit), is_excusable=self.is_excusable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -661,12 +645,7 @@ class _Limits:
         )
 
     def breach(self, rule: Rule, detail: str = "") -> Breach:
-        return Breach(
-            rule=rule,
-            unit_id=self.policy.unit_id,
-            detail=detail,
-            is_excusable=self.policy.exceptions_by_approver,
-        )
+        return Breach(rule=rule, unit_id=self.policy.unit_id, detail=detail)
 
     def refusals(self, pieces: Sequence[Piece]) -> Iterator[tuple[Rule, str]]:
         """What this policy has against `pieces`: each rule once, with the first place or the limit."""
@@ -725,7 +704,6 @@ def _budget(rule: Rule, own: Policy, limit: timedelta, share: _Share, wanted_ms:
         session=share[1],
         limit=limit,
         wanted=wanted_ms * _MS,
-        is_excusable=own.exceptions_by_approver,
     )
 
 

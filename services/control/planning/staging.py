@@ -49,12 +49,8 @@ class Cast(NamedTuple):
     """What one kind of device makes of a line-up: pieces as long as it puts them out, by position; who asked for them."""
 
     forms: tuple[tuple[int, Piece, Form], ...]
+    pieces: tuple[Piece, ...]
     asked: frozenset[int]
-
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """The pieces alone."""
-        return tuple(piece for _, piece, _ in self.forms)
 
 
 class Staging:
@@ -108,7 +104,8 @@ class Staging:
                 for position, piece in enumerate(lineup.pieces)
                 if (form := piece.form(kind)) is not None
             )
-            found = Cast(forms, frozenset(piece.asked for _, piece, _ in forms))
+            pieces = tuple(piece for _, piece, _ in forms)
+            found = Cast(forms, pieces, frozenset(piece.asked for piece in pieces))
             self._casts[id(lineup), kind] = found
         return found
 
