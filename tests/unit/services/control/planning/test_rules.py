@@ -275,6 +275,26 @@ def test_what_shortens_an_occurrence_is_named() -> None:
     assert wrong(plan(province(in_session, says={10: HELD, 11: {"sessions": (early,)}}), days(1))) == ["shortened 11"]
 
 
+@pytest.mark.parametrize(
+    ("quiet", "seconds"),
+    [
+        pytest.param(("07:00:00", "07:10:00"), [60, 30], id="before_its_own_end"),
+        pytest.param(("06:59:00.5", "07:10:00"), [30.5], id="to_the_millisecond"),
+        pytest.param(("08:00:00", "09:00:00"), [60, 60], id="after_it"),
+    ],
+)
+def test_a_session_ends_where_nothing_may_sound_any_more(quiet: tuple[str, str], seconds: list[float]) -> None:
+    """Whoever hears it: a session is its unit's, and so are the hours that end it."""
+    long = Session(code="dai", name="Dài", begin=time(6, 58, 30), end=time(8))
+    silence = Quiet(begin=time.fromisoformat(quiet[0]), end=time.fromisoformat(quiet[1]))
+    recurrence = by_rule("FREQ=DAILY", sessions=("dai",), ends_on=date(2026, 9, 8))
+    asked = a_broadcast(1, recurrence, unit_id=unit_id(11), targets=to_units(11), items=bulletins(1, 1), fit=Fit.TRIM)
+    planned = plan(province(asked, says={11: {"sessions": (long,), "quiet": (silence,)}}), days(1))
+    found = [(slot.ends_at - slot.starts_at).total_seconds() for slot in planned.programmes[DeviceNo(1)]]
+    shortened = [] if seconds == [60, 60] else ["shortened 11", *(["no_room item 1"] if len(seconds) == 1 else [])]
+    assert (found, wrong(planned)) == (seconds, shortened)
+
+
 NEW_YORK, LORD_HOWE = "America/New_York", "Australia/Lord_Howe"
 
 
