@@ -316,7 +316,7 @@ class Performer:
         Hundreds of devices begin at the same instant and share this one thread, which no real fleet does.
         """
         self._workshop.tally["parts_started"] += 1
-        happened = inputs.PlaybackStarted(token=token, at_ms=self.now().at_ms)
+        happened = inputs.PlaybackStarted(token=token, at_ms=self._surroundings.read_clock()[0])
         if self._postponed or self._foreseen is not None:
             self._begun.append(happened)
         else:
