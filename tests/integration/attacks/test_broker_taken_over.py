@@ -379,7 +379,7 @@ def test_no_wrapping_name_or_mass_of_messages_keeps_an_alert_from_sounding(stage
         stage.attacker.publish_anywhere(name, b"x", retain=True)
     for name in ("khong-phai-uuid", "x" * 5_000, "\u202e"):
         stage.attacker.publish_anywhere(f"loa/v1/area/{unit}/alert/{name}", b"x", retain=True)
-    for _ in range(200):
+    for _ in range(2 * 32):  # twice what a device takes at once
         stage.attacker.publish(area(unit, uuid.uuid4()), bytes(50_000))
 
     def alert(name: str) -> Alert:
