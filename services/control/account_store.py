@@ -456,6 +456,10 @@ async def forget_what_is_over(connection: Connection, *, before: datetime, at_mo
 
 async def failures(connection: Connection, keys: Mapping[Scope, str]) -> dict[Scope, tuple[int, datetime]]:
     """Failures so far and the last of them, by what they are counted by; locks the counts until the end."""
+    # Also where there is no row to be locked yet: of many who come at once each has to see the one before.
+    places = [int.from_bytes(_key_hash(scope.value + keys[scope])[:8], signed=True) for scope in sorted(keys)]
+    for place in places:
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", place)
     rows = await connection.fetch(
         """
         SELECT l.scope, l.failures, l.last_failed_at

@@ -28,9 +28,10 @@ TOUCH_AFTER = timedelta(minutes=1)  # how stale "last seen" may be; saves a writ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedIn:
-    """A new session and the value of its cookie, which is kept nowhere else."""
+    """A new session, whose it is, and the value of its cookie, which is kept nowhere else."""
 
     session: Session
+    account: Account
     token: str
 
 
@@ -71,7 +72,7 @@ async def log_in(
             origin=origin,
             at=now,
         )
-    return LoggedIn(session=session, token=token)
+    return LoggedIn(session=session, account=who, token=token)
 
 
 async def _proven(
@@ -82,10 +83,11 @@ async def _proven(
     The failure is counted before the password is checked and taken back when it was right, so that many attempts at
     once do not slip through between counting and checking.
     """
+    network = throttle.network_of(origin)
     keys = {
-        Scope.LOGIN_AND_ORIGIN: f"{login}\n{origin}",
+        Scope.LOGIN_AND_ORIGIN: f"{login}\n{network}",
         Scope.LOGIN: login,
-        Scope.ORIGIN: origin,
+        Scope.ORIGIN: network,
     }
     async with database.transaction() as connection:
         counted = await account_store.failures(connection, keys)
@@ -107,6 +109,13 @@ async def _proven(
     async with database.transaction() as connection:
         await account_store.take_back_failure(connection, keys)
     return known
+
+
+async def prove_password(
+    database: Database, hashes: Passwords, *, actor: Actor, password: str, origin: str | None, now: datetime
+) -> None:
+    """Have the actor give their password once more. Raises as logging in does."""
+    await _proven(database, hashes, login=actor.login, password=password, origin=origin or "", now=now)
 
 
 def actor_of(account: Account, *, session_id: uuid.UUID | None = None) -> Actor:
@@ -314,7 +323,7 @@ async def change_own_password(
                 for code in codes
             )
         )
-    await _proven(database, hashes, login=actor.login, password=old, origin=origin or "", now=now)
+    await prove_password(database, hashes, actor=actor, password=old, origin=origin, now=now)
     value = await hashes.hash(new)
     async with database.transaction() as connection:
         await account_store.set_password_hash(connection, actor.account_id, value)

@@ -207,7 +207,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                     )
                 ),
             ]
-            async with serving(create_api(services, metrics), settings.http):
+            async with serving(create_api(services, metrics), settings.http_as_reached):
                 await stop.wait()
             # Requests under way are answered; what the loops have claimed falls back to others when its lease ends.
             for loop in loops:
@@ -241,7 +241,7 @@ def make_services(
         relay_files=RelayFiles(settings.media.directory),
         measurer=measurer,
         workshop=Workshop(renderer=Renderer(limits), measurer=measurer, files=files),
-        http=settings.http,
+        http=settings.http_as_reached,
         media=settings.media,
         relays=settings.relays,
         enrolment=settings.enrolment,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -190,6 +190,36 @@ async def assigned_to(connection: Connection, gateway_no: DeviceNo) -> tuple[Dev
         "SELECT device_no FROM control.gateway_assignments WHERE gateway_no = $1 AND valid_until IS NULL", gateway_no
     )
     return tuple(DeviceNo(row["device_no"]) for row in rows)
+
+
+async def set_volume(
+    connection: Connection, unit_ids: Iterable[UnitId], kinds: Collection[str], percent: int
+) -> tuple[Record, ...]:
+    """Set the volume of devices in service, each as loud as its own cap lets it be.
+
+    Returns those that changed: `device_no`, `device_id`, `unit_id`, `before` and `after`, in percent.
+    """
+    rows = await connection.fetch(
+        """
+        WITH changing AS (SELECT device_no, volume_percent AS before
+                            FROM control.devices
+                           WHERE unit_id = ANY ($1)
+                             AND kind = ANY ($2)
+                             AND retired_at IS NULL
+                             AND volume_percent <> least($3::integer, volume_cap_percent)
+                           ORDER BY device_no
+                             FOR UPDATE)
+        UPDATE control.devices d
+           SET volume_percent = least($3::integer, d.volume_cap_percent)
+          FROM changing c
+         WHERE d.device_no = c.device_no
+        RETURNING d.device_no, d.device_id, d.unit_id, c.before, d.volume_percent AS after
+        """,
+        list(unit_ids),
+        list(kinds),
+        percent,
+    )
+    return tuple(rows)
 
 
 async def update_device(connection: Connection, device: Device) -> None:

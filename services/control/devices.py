@@ -5,7 +5,7 @@ Whatever changes a device's programme or configuration asks for planning in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from services.control.device_store import Device, NewDevice
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.control.permissions import Actor, Permission, Rights
 from services.control.planning.model import DeviceNo
+from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 MAX_AT_ONCE = 10_000
@@ -211,6 +212,47 @@ async def update(
     if _is_private_board(device) != _is_private_board(wanted):
         await unit_reform.carry_orders_to(connection, {device.device_no: device.unit_id}, zone=zone, now=now)
     return await _changed(connection, device, "device_changed", actor=actor, origin=origin, now=now)
+
+
+async def set_volume(
+    connection: Connection,
+    unit_id: UnitId,
+    percent: int,
+    *,
+    kinds: Collection[str],
+    tree: UnitTree,
+    actor: Actor,
+    origin: str | None,
+    now: datetime,
+) -> int:
+    """Set the volume of all devices below a unit, each as loud as its own cap lets it be; returns how many changed."""
+    changed = await device_store.set_volume(connection, tree.subtree(unit_id), kinds, percent)
+    await planning_queue.request_devices(connection, [DeviceNo(each["device_no"]) for each in changed], at=now)
+    await audit.record_all(
+        connection,
+        [
+            Entry(
+                action="device_changed",
+                subject=f"device:{each['device_id']}",
+                unit_id=UnitId(each["unit_id"]),
+                before={"volume_percent": each["before"]},
+                after={"volume_percent": each["after"]},
+            )
+            for each in changed
+        ]
+        + [
+            Entry(
+                action="area_volume_set",
+                subject=f"unit:{unit_id}",
+                unit_id=unit_id,
+                after={"volume_percent": percent, "kinds": sorted(kinds), "changed": len(changed)},
+            )
+        ],
+        actor=actor,
+        origin=origin,
+        at=now,
+    )
+    return len(changed)
 
 
 async def retire(connection: Connection, device: Device, *, actor: Actor, origin: str | None, now: datetime) -> Device:

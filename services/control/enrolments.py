@@ -61,20 +61,20 @@ async def make_claim(
     connection: Connection,
     device: Device,
     *,
-    validity: timedelta,
+    code_hash: bytes,
+    expires_at: datetime,
     actor: Actor,
     origin: str | None,
     now: datetime,
-) -> tuple[str, datetime]:
-    """Give the device a new claim code, and return it and when it ends; it is kept nowhere. Raises `Conflict`."""
+) -> None:
+    """Give the device the claim code behind `code_hash`; the code itself is kept nowhere. Raises `Conflict`."""
     if device.retired_at is not None:
         raise Conflict("device_retired", facts={"id": device.device_id})
     if device.gateway_id is not None:
         raise Conflict("device_has_no_session", facts={"id": device.device_id, "gateway": device.gateway_id})
-    code, expires_at = claims.new_code(), now + validity
-    stored = claims.stored_form(code)
-    assert stored is not None
-    await enrolment_store.set_claim(connection, device.device_no, stored, made_by=actor, at=now, expires_at=expires_at)
+    await enrolment_store.set_claim(
+        connection, device.device_no, code_hash, made_by=actor, at=now, expires_at=expires_at
+    )
     entry = Entry(
         action="claim_code_made",
         subject=f"device:{device.device_id}",
@@ -82,7 +82,6 @@ async def make_claim(
         after={"expires_at": expires_at.isoformat()},
     )
     await audit.record(connection, entry, actor=actor, origin=origin, at=now)
-    return code, expires_at
 
 
 async def withdraw_claim(
@@ -102,7 +101,7 @@ async def enrol(database: Database, issuer: Issuer, *, code: str, request: str, 
     request that cannot be certified; `TooManyAttempts` while an address has guessed too often.
     """
     csr = _parsed(request)  # before the code: a clumsy request does not cost the code
-    keys = {Scope.ENROLMENT: origin}
+    keys = {Scope.ENROLMENT: throttle.network_of(origin)}
     async with database.transaction() as connection:
         await _demand_patience(connection, keys, now=now)
         # Counted before it is judged and taken back when it was right, so that many at once do not slip through.

@@ -96,11 +96,15 @@ _Devices = Annotated[_Whole, Field(ge=1, le=1_000_000)]
 class SecondPersonDocument(_Part):
     """From how many devices on an operation waits for another person with the same right; what is left out never waits.
 
-    `alerts`: to issue or change one, not to end it; `silences`: the kill switch and its end.
+    `alerts`: to issue or change one or to test aloud now, not to end it; `silences`: the kill switch and its end; `live`:
+    broadcasts with a live source, and what such a source is; `volume`: of an area at once; `keys`: claim codes of devices.
     """
 
     alerts: _Devices | None = None
     silences: _Devices | None = None
+    live: _Devices | None = None
+    volume: _Devices | None = None
+    keys: _Devices | None = None
 
 
 class PolicyDocument(_Part):

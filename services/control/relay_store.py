@@ -191,6 +191,25 @@ async def planned_broadcasts(connection: Connection, source_id: uuid.UUID, *, no
     return found
 
 
+async def planned_devices(connection: Connection, source_id: uuid.UUID, *, now: datetime) -> int:
+    """How many devices sound the source now or in the days that are planned."""
+    found: int = await connection.fetchval(
+        """
+        SELECT count(DISTINCT device_no)
+          FROM control.emissions
+         WHERE relay_source_id = $1
+           AND starts_at > $2::timestamptz - $3::interval
+           AND ends_at > $2
+           AND withdrawn_at IS NULL
+           AND stopped_at IS NULL
+        """,
+        source_id,
+        now,
+        MAX_OCCURRENCE_LENGTH,
+    )
+    return found
+
+
 # --- the relay point -------------------------------------------------------------------------------------------------
 
 

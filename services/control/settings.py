@@ -52,8 +52,10 @@ class HttpSettings(SettingsGroup):
     port: int = Field(default=8480, ge=0, le=65535, description="port on each of the addresses; 0 takes a free one")
     cert_file: Path | None = Field(default=None, description="PEM certificate chain; with it the server speaks HTTPS")
     key_file: Path | None = Field(default=None, description="PEM private key of the certificate")
-    is_behind_https: bool = Field(
-        default=False, description="whether a proxy in front speaks HTTPS to people; cookies then travel on HTTPS only"
+    is_behind_https: bool | None = Field(
+        default=None,
+        description="whether a proxy in front speaks HTTPS to people: cookies then travel on HTTPS only, and browsers are "
+        "held to it; default: where CONTROL_MEDIA__BASE_URL is https",
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description="addresses of proxies whose X-Forwarded headers are believed, as JSON"
@@ -103,7 +105,7 @@ class HttpSettings(SettingsGroup):
     @property
     def is_https(self) -> bool:
         """Whether people reach us by HTTPS."""
-        return self.cert_file is not None or self.is_behind_https
+        return self.cert_file is not None or bool(self.is_behind_https)
 
 
 class MediaSettings(SettingsGroup):
@@ -165,7 +167,7 @@ class PolicySettings(SettingsGroup):
         description="how long an operation waits for the second person that a policy of units asks for",
     )
     second_factor_needed: bool = Field(
-        default=False,
+        default=True,
         description="whether operations that ask for a second factor are refused to accounts that have none",
     )
     prepares_alerts: bool = Field(
@@ -209,3 +211,19 @@ class ControlSettings(ServiceSettings):
         default_factory=SecurityLogSettings, description="security events for others to watch"
     )
     log: LogSettings = Field(default_factory=LogSettings, description="the log")
+
+    @property
+    def http_as_reached(self) -> HttpSettings:
+        """`http`, where nothing is said of HTTPS with what the address of this service says."""
+        if self.http.is_behind_https is not None:
+            return self.http
+        return self.http.model_copy(update={"is_behind_https": self.media.base_url.startswith("https://")})
+
+    @model_validator(mode="after")
+    def _factors_can_be_enrolled(self) -> "ControlSettings":
+        if self.policy.second_factor_needed and self.sessions.secret_keys_file is None:
+            raise ValueError(
+                "without CONTROL_SESSIONS__SECRET_KEYS_FILE nobody can enrol a second factor, and every alert would be"
+                " refused; name the file, or set CONTROL_POLICY__SECOND_FACTOR_NEEDED to false"
+            )
+        return self

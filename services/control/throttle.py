@@ -8,6 +8,7 @@ one address; late, because a whole office may share it).
 from __future__ import annotations
 
 import enum
+import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -41,6 +42,7 @@ POLICIES: dict[Scope, Policy] = {
 }
 
 FORGOTTEN_AFTER = timedelta(hours=24)
+_IPV6_NETWORK_BITS = 64  # one customer's; the rest of the address is theirs to choose
 
 
 def wait(scope: Scope, failures: int, last_failed_at: datetime, *, now: datetime) -> timedelta:
@@ -52,3 +54,16 @@ def wait(scope: Scope, failures: int, last_failed_at: datetime, *, now: datetime
     # The exponent is bounded before it is used: 2**10000 seconds is no span.
     span = min(policy.longest, policy.first * (1 << min(beyond - 1, 30)))
     return max(timedelta(0), last_failed_at + span - now)
+
+
+def network_of(address: str) -> str:
+    """Whom an address counts for: itself, or of IPv6 its network, which one customer has whole."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((int(parsed), _IPV6_NETWORK_BITS), strict=False).network_address)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
             "who hands it in? set LOA_TOKEN, or name a file with --token-file or LOA_TOKEN_FILE", NOT_PERMITTED
         )
     headers = {"Authorization": f"Bearer {token}", "Accept-Language": language.value, "Content-Type": MEDIA_TYPE}
+    if options.code is not None:
+        headers["Loa-Second-Factor"] = quote(options.code)
     with httpx.Client(base_url=options.url, timeout=_TIMEOUT_S, trust_env=False, headers=headers) as client:
         for each in options.files:
             status = _hand_in(client, each, options.unit)
@@ -49,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", metavar="FILE", help="a CAP document; - is standard input")
     parser.add_argument("--unit", metavar="ID", help="hand it in as the word of this unit; without it only check")
     parser.add_argument("--url", default=os.environ.get("LOA_URL", DEFAULT_URL), help="where control answers (LOA_URL)")
+    parser.add_argument("--code", help="code of your authenticator app, which is good for one document")
     parser.add_argument("--token-file", default=os.environ.get("LOA_TOKEN_FILE"), help="file with an API token")
     return parser
 

@@ -31,7 +31,7 @@ from services.local import factory
 from services.local.broker import BrokerFailed
 from services.local.chime import chime
 from services.local.directories import STATE, make_passable, temporary_directory
-from services.local.office import Desk, OfficeFailed, desk
+from services.local.office import Authenticator, Desk, OfficeFailed, desk
 from services.local.pki import PkiDamaged
 from services.local.platform import TOP, Platform, inherited_environment, platform
 from services.local.postgres import PostgresFailed
@@ -173,6 +173,8 @@ async def _running_province(options: Options) -> AsyncIterator[tuple[Platform, P
             await keeper.keep("ingest", site.ingest)
             await keeper.keep("control", site.control)
             _step(f"ingest and control, answering at {site.url}")
+            async with person(site, ADMINISTRATOR) as administrator:
+                await administrator.enrol()
             manifest = options.data / "fleet.json"
             if not _marker(options).exists():
                 await settle(site, province)
@@ -312,7 +314,12 @@ def person(site: Platform, login: str) -> AbstractAsyncContextManager[Desk]:
         OFFICER: site.secrets.officer_password,
         APPROVER: site.secrets.approver_password,
     }
-    return desk(site.url, login, passwords[login])
+    return desk(site.url, login, passwords[login], app=authenticator(site, login))
+
+
+def authenticator(site: Platform, login: str) -> Authenticator:
+    """The app on the telephone of one of these people."""
+    return Authenticator(site.data / f"authenticator-{login}.json")
 
 
 # --- a broadcast -----------------------------------------------------------------------------------------------------
@@ -407,6 +414,8 @@ Loa is running ({seconds:.0f} s to start): {len(province.units)} units of {provi
   password     {site.secrets.approver_password}
   login        {ADMINISTRATOR}  (administrator of the province)
   password     {site.secrets.administrator_password}
+  second factor  {authenticator(site, ADMINISTRATOR).address or "the one you enrolled"}
+                 (for an authenticator app; asked for before accounts, policies, volume, keys, silences and live sources)
 
 Look at
   {site.url}/            the unit's clusters, boards and sensors: last heard, on air, next, proof

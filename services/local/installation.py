@@ -10,6 +10,7 @@ Doing it again keeps what is still good and renews the rest, so the same command
 `broker_config/`, so it runs from a checkout, not from an installed wheel.
 """
 
+import base64
 import json
 import os
 import secrets
@@ -23,6 +24,7 @@ from cryptography import x509
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
 from services.control.trust.certificates import ServiceName
+from services.control.trust.secret_box import KEY_BYTES
 from services.local import broker, key_files, key_sets, pki
 from services.local.directories import make_passable
 from services.local.key_files import KeyLocked
@@ -161,6 +163,7 @@ def _place_secrets(request: Request, authority: Pki, keys: bytes) -> None:
     ingest = _password(folder / "ingest_database_password", owners.services)
     control = _password(folder / "control_database_password", owners.services)
     _password(folder / "shared_group", owners.services)
+    _secret_keys(folder / "secret_keys", owners.services)
     texts = {
         "migrate_database_url": _url(DATABASE_OWNER, owner, request),
         "ingest_database_url": _url("loa_ingest", ingest, request),
@@ -247,6 +250,12 @@ def _password(path: Path, owner: tuple[int, int] | None) -> str:
         text = secrets.token_urlsafe(24)
     _place(path, f"{text}\n".encode(), owner)
     return text
+
+
+def _secret_keys(path: Path, owner: tuple[int, int] | None) -> None:
+    """The keys that seal secrets of authenticator apps, with one drawn now if there is none; others are put in by hand."""
+    content = path.read_bytes() if path.exists() else base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n"
+    _place(path, content, owner)
 
 
 def _own_folder(path: Path, owner: tuple[int, int] | None) -> Path:

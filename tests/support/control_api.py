@@ -155,6 +155,11 @@ class Api:
             await connection.execute(query, *arguments)
 
 
+def a_policy(**changes: Any) -> PolicySettings:
+    """What the province has decided; nobody has an authenticator app but where it is tested."""
+    return PolicySettings(second_factor_needed=False, **changes)
+
+
 def an_issuer(now: datetime) -> Issuer:
     """An authority of this test's own."""
     return Issuer(
@@ -195,7 +200,7 @@ async def an_api(database: TestDatabase, folder: Path, **changes: Any) -> AsyncI
             "enrolment": EnrolmentSettings(),
             "issuer": an_issuer(clock.now),
             "sessions": SessionSettings(token_lifetime=timedelta(days=4_000)),
-            "policy": PolicySettings(),
+            "policy": a_policy(),
             "sensing": SensingSettings(),
             "secret_box": SecretBox([bytes(32)]),
             "horizon_days": 7,

@@ -37,7 +37,7 @@ class Person:
 
     async def enrol(self) -> None:
         """Set up the app."""
-        begun = await self.post(FACTOR)
+        begun = await self.post(FACTOR, {"password": PASSWORD})
         assert begun.status_code == 201, begun.text
         text = begun.json()["secret"]
         self.secret = base64.b32decode(text + "=" * (-len(text) % 8))

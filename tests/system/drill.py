@@ -19,7 +19,7 @@ import httpx
 from services.local import demo, factory
 from services.local.bench.emergency_site import lay_out
 from services.local.bench.emergency_trace import AlertTrace, FleetTrace, whole_lines
-from services.local.office import desk
+from services.local.office import Authenticator, Desk, desk
 from services.local.platform import DATABASE, Platform, free_port, platform
 from services.local.processes import ManagedProcess
 from services.local.province import DeviceSpec, Province, read_units
@@ -115,9 +115,10 @@ class Drill:
         async with demo.person(self.site, demo.ADMINISTRATOR) as administrator:
             account = {"login": login, "display_name": login, "unit_id": unit_id, "password": password}
             await administrator.post("/accounts", {**account, "grants": grants})
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-            answer = await client.post(f"{self.site.url}/api/v1/sessions", json={"login": login, "password": password})
+        async with httpx.AsyncClient(base_url=self.site.url, timeout=60, trust_env=False) as client:
+            answer = await client.post("/api/v1/sessions", json={"login": login, "password": password})
             client.headers["X-CSRF-Token"] = answer.raise_for_status().json()["csrf_token"]
+            await Desk(client, password, Authenticator()).enrol()
             yield Person(client)
 
     def alert(self, unit_id: str, valid: timedelta = LONG, **changes: Any) -> dict[str, Any]:

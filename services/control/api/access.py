@@ -177,6 +177,16 @@ def requirement_of(route: APIRoute) -> Requirement | None:
     return None
 
 
+def check_same_site(request: Request) -> None:
+    """Raise `Forbidden` for a login sent by another site's page: it would log people into somebody else's account."""
+    origin = request.headers.get("origin")
+    host = origin.rpartition("://")[2] if origin else None
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
+        host is not None and host != request.headers.get("host")
+    ):
+        raise Forbidden("cross_site")
+
+
 def requires(permission: Permission, scope: Scope) -> Any:
     """The dependency that lets only those in who hold `permission` where `scope` says."""
     return Depends(Requirement(permission, scope))

@@ -43,6 +43,7 @@ from services.control.api.routes import (
     sensor_rules,
     sessions,
     units,
+    volumes,
 )
 from services.control.metrics import ControlMetrics
 from services.control.pages import (
@@ -77,6 +78,7 @@ _ROUTERS = (
     proof_sheets.router,
     calendars.router,
     devices.router,
+    volumes.router,
     enrolments.router,
     explain.router,
     media.router,

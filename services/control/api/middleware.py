@@ -15,10 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.control.api.context import origin_of
 from services.control.api.errors import Respond
-from services.control.api.rates import RateLimit, network_of
+from services.control.api.rates import RateLimit
 from services.control.errors import NotOurs, Refusal, TooLarge, TooManyAttempts, TooSlow
 from services.control.metrics import ControlMetrics
 from services.control.settings import HttpSettings
+from services.control.throttle import network_of
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; connect-src 'self'; "

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 
 # A bucket that has not been touched for longer than others is forgotten, and with it what was taken.
 MOST_KEYS = 50_000
 # What may come at once is what may come within so many seconds.
 BURST_S = 10
-_IPV6_NETWORK_BITS = 64  # one customer's; the rest of the address is theirs to choose
 
 
 class RateLimit:
@@ -31,16 +29,3 @@ class RateLimit:
         if len(self._buckets) > MOST_KEYS:
             self._buckets.popitem(last=False)
         return 0.0 if is_let_through else (1.0 - left) / self._rate
-
-
-def network_of(address: str) -> str:
-    """Whom an address counts for: itself, or of IPv6 its network, which one customer has whole."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((int(parsed), _IPV6_NETWORK_BITS), strict=False).network_address)

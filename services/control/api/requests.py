@@ -5,15 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from fastapi import Response
 from pydantic import Field
 
 from services.control import account_store
-from services.control.api.context import Services
+from services.control.alerts import By
+from services.control.api.context import Caller, Services
 from services.control.api.fields import Answer
+from services.control.operation_kinds import Kind, Means
 from services.control.operation_store import Request, RequestState
-from services.control.operations import Kind, Means
 
 
 class RequestView(Answer):
@@ -41,9 +45,30 @@ class RequestView(Answer):
     acknowledged_by: uuid.UUID | None
 
 
+MAY_WAIT: dict[int | str, dict[str, Any]] = {202: {"model": RequestView, "description": "it waits for a second person"}}
+
+
 def means(services: Services, alone: str | None = None) -> Means:
     """What carrying out takes here; `alone` is why somebody does not wait for a second person."""
-    return Means(keyring=services.keyring, waits=services.policy.second_person_waits, alone=alone)
+    return Means(
+        keyring=services.keyring,
+        zone=ZoneInfo(services.policy.time_zone),
+        rules=services.relays.rules,
+        waits=services.policy.second_person_waits,
+        alone=alone,
+    )
+
+
+def by(caller: Caller) -> By:
+    """Who asks, or decides."""
+    return By(tree=caller.rights.tree, rights=caller.rights, actor=caller.actor, origin=caller.origin)
+
+
+async def waiting(services: Services, response: Response, request: Request) -> RequestView:
+    """The answer of what waits for a second person: 202, and where it stands."""
+    response.status_code = HTTPStatus.ACCEPTED
+    response.headers["Location"] = f"/api/v1/operation-requests/{request.request_id}"
+    return await request_view(services, request)
 
 
 async def request_view(services: Services, request: Request) -> RequestView:

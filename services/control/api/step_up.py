@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import enum
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import Header, Query
 
 from services.control import second_factor_store, second_factors
+from services.control.account_store import Account
 from services.control.api.context import Caller, Services
 from services.control.api.fields import Reason
 from services.control.broadcast_requests import RelayWish, Wish
 from services.control.errors import Forbidden
+from services.control.permissions import PERMISSIONS, Permission
 
 HEADER = "Loa-Second-Factor"
 GivenCode = Annotated[
@@ -46,13 +48,38 @@ class Operation(enum.StrEnum):
     AUTHORISE_RELEASE = "authorise_release"
 
 
+# Whoever holds one of these is asked sooner or later.
+_ASKED_OF = frozenset(
+    {
+        Permission.RELEASE_ALERTS,
+        Permission.SILENCE_DEVICES,
+        Permission.MANAGE_RELAYS,
+        Permission.SET_POLICIES,
+        Permission.OPERATE_DEVICES,
+        Permission.REGISTER_DEVICES,
+        Permission.ENROL_DEVICES,
+        Permission.MANAGE_ACCOUNTS,
+    }
+)
+
+
+async def should_enrol(services: Services, account: Account, *, now: datetime) -> bool:
+    """Whether an account that has no second factor holds rights that are of no use without one."""
+    held = {each for grant in account.grants if grant.holds(now=now) for each in PERMISSIONS[grant.role]}
+    if not services.policy.second_factor_needed or services.secret_box is None or held.isdisjoint(_ASKED_OF):
+        return False
+    async with services.database.connection() as connection:
+        factor = await second_factor_store.factor(connection, account.account_id)
+    return factor is None or factor.confirmed_at is None
+
+
 async def demand(
     services: Services, caller: Caller, operation: Operation, *, code: str | None, alone: str | None = None
 ) -> None:
     """Let through who has shown the second factor, in the session or by `code`, which is then used up.
 
-    An account without a factor is let through unless the province's policy asks everybody for one. Whoever acts `alone`,
-    or lets the platform release alerts, needs one whatever the policy.
+    An account without a factor is refused, unless the province has decided otherwise. Whoever acts `alone`, or lets the
+    platform release alerts, needs one whatever it has decided.
     Raises `Forbidden`, or what a wrong code raises.
     """
     if alone is not None:
@@ -79,7 +106,14 @@ async def demand(
         raise Forbidden("second_factor_not_enrolled", members={"operation": operation.value})
 
 
-async def demand_live(services: Services, caller: Caller, wish: Wish, *, code: str | None) -> None:
+async def demand_live(
+    services: Services, caller: Caller, wish: Wish, *, code: str | None, alone: str | None = None
+) -> None:
     """What is said live was approved by nobody: who lets it on the air shows a second factor (S-07)."""
-    if any(isinstance(item, RelayWish) for item in wish.items):
-        await demand(services, caller, Operation.LIVE, code=code)
+    if is_live(wish):
+        await demand(services, caller, Operation.LIVE, code=code, alone=alone)
+
+
+def is_live(wish: Wish) -> bool:
+    """Whether something live is in it."""
+    return any(isinstance(item, RelayWish) for item in wish.items)

@@ -34,11 +34,18 @@ ACCOUNT: dict[str, tuple[str, str]] = {
         "Chưa bật. Khi bật, phát cảnh báo và tắt tiếng cần thêm mã trên điện thoại của anh/chị.",
         "Off. When it is on, alerts and silences ask for a code of your phone as well.",
     ),
+    "account.factor_missing": (
+        "Chưa bật. Phát cảnh báo, tắt tiếng, tiếp sóng, chỉnh âm lượng, quản lý tài khoản và khóa chỉ làm được khi đã bật: cần "
+        "thêm mã trên điện thoại của anh/chị.",
+        "Off. Alerts, silences, live sources, volume, accounts and keys are refused until it is on: they ask for a code of "
+        "your phone as well.",
+    ),
     "account.factor_on": ("Đang bật. Còn {count} mã dự phòng.", "On. {count} recovery codes are left."),
     "account.factor_not_offered": (
         "Hệ thống này chưa cài khóa để dùng xác thực hai lớp.",
         "This installation has no key for second factors.",
     ),
+    "account.own_password": ("Mật khẩu của anh/chị", "Your password"),
     "account.factor_begin": ("Bật xác thực hai lớp", "Switch it on"),
     "account.factor_scan": (
         "Quét mã này bằng ứng dụng xác thực trên điện thoại (Google Authenticator, Microsoft Authenticator, …), rồi nhập 6 "

@@ -185,6 +185,12 @@ SCHEDULING: dict[str, tuple[str, str]] = {
     "policy.approved_levels": ("Lịch phát phải có người duyệt", "Broadcasts that want an approver"),
     "policy.direct_relays": ("Tiếp sóng trực tiếp từ nguồn không ký số", "Relays straight from unsigned sources"),
     "policy.second_person.alerts": ("Phát cảnh báo phải có người thứ hai", "Alerts that want a second person"),
+    "policy.second_person.live": ("Phát trực tiếp phải có người thứ hai", "Live broadcasts that want a second person"),
+    "policy.second_person.volume": (
+        "Chỉnh âm lượng cả vùng phải có người thứ hai",
+        "Volumes that want a second person",
+    ),
+    "policy.second_person.keys": ("Cấp mã đăng ký phải có người thứ hai", "Claim codes that want a second person"),
     "policy.second_person.silences": ("Tắt tiếng phải có người thứ hai", "Silences that want a second person"),
     "policy.devices_from": ("từ {devices} thiết bị", "from {devices} devices on"),
     "policy.exceptions": ("Người duyệt được cho phép ngoại lệ", "Approvers may make exceptions"),

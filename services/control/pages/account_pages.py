@@ -70,12 +70,14 @@ async def change_password(request: Request, caller: Own, services: Parts) -> Res
 @router.post("/account/second-factor", response_class=HTMLResponse)
 async def begin_factor(request: Request, caller: Own, services: Parts) -> Response:
     """Show a secret for an authenticator app."""
+    form = await form_of(request)
 
     async def begin() -> Shown:
-        enrolment = await factor_routes.begin(caller, services)
+        body = checked(factor_routes.Proof, {"password": str(form.get("password") or "")})
+        enrolment = await factor_routes.begin(body, caller, services)
         return Shown(secret=enrolment.secret, address=enrolment.address)
 
-    return await _tried("factor", await form_of(request), begin, request, caller, services)
+    return await _tried("factor", form, begin, request, caller, services)
 
 
 @router.post("/account/second-factor/confirm", response_class=HTMLResponse)
@@ -151,7 +153,7 @@ async def _tried(
     try:
         shown = await do()
     except Refusal as error:
-        place_of = only("old_password", "new_password", "again", "code", "name", "days", "expires_at")
+        place_of = only("old_password", "new_password", "again", "password", "code", "name", "days", "expires_at")
         back = returned(error, wording_of(request, services).language, place_of=place_of)
         sent = Sent(about=about, form=form, back=back)
         return await _account_page(request, caller, services, sent=sent, shown=kept or Shown())
@@ -178,6 +180,7 @@ async def _account_page(
         own=own.account,
         factor=factor,
         is_offered=services.secret_box is not None,
+        is_needed=services.policy.second_factor_needed,
         sessions=await session_routes.list_sessions(caller, services),
         tokens=await session_routes.list_tokens(caller, services),
         lifetimes=LIFETIMES,

@@ -22,6 +22,7 @@ from services.control.alerting.weighing import OUTCOMES
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.fields import AfterDevice
+from services.control.api.requests import RequestView
 from services.control.api.routes import alert_tests as test_routes
 from services.control.errors import Refusal
 from services.control.pages.emergencies import is_mendable, key_of, once
@@ -73,8 +74,8 @@ async def act(unit_id: uuid.UUID, request: Request, caller: TesterHere, services
     if purpose is not None:
         body = checked(test_routes.TestRunBody, {"purpose": purpose})
 
-        async def run(code: str | None) -> test_routes.TestIssuedView:
-            return await test_routes.run_test(unit_id, body, caller, services, metrics, second_factor=code)
+        async def run(code: str | None) -> test_routes.TestIssuedView | RequestView:
+            return await test_routes.run_test(unit_id, body, caller, services, metrics, Response(), second_factor=code)
 
         return await once(
             form, ["test", str(unit_id), purpose], run, again, request, caller, services, places=("purpose",)

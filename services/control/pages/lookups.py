@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import time
 
 from schemas.identifiers import UnitId
 from services.control import broadcast_store, bulletin_store, second_factor_store
 from services.control.api import step_up
 from services.control.api.context import Caller, Services
-from services.control.broadcast_requests import BulletinWish, RelayWish
+from services.control.broadcast_requests import BulletinWish, RelayWish, Wish
 from services.control.broadcast_store import StoredBroadcast
 from services.control.pages.contents import Part, parts_of
 from services.control.planning.policies import Policies, Policy
@@ -23,14 +23,20 @@ async def contents_of(
 ) -> Mapping[uuid.UUID, tuple[Part, ...]]:
     """The items of broadcasts, by broadcast."""
     some = tuple(broadcasts)
-    items = [item for each in some for item in each.wish.items]
+    found = await contents_of_wishes(connection, [each.wish for each in some])
+    return {each.broadcast_id: parts for each, parts in zip(some, found, strict=True)}
+
+
+async def contents_of_wishes(connection: Connection, wishes: Sequence[Wish]) -> tuple[tuple[Part, ...], ...]:
+    """The items of what is wished for, in the same order."""
+    items = [item for each in wishes for item in each.items]
     bulletins = await bulletin_store.bulletins_by_id(
         connection, {item.bulletin_id for item in items if isinstance(item, BulletinWish)}
     )
     sources = await broadcast_store.sources_by_id(
         connection, {item.source_id for item in items if isinstance(item, RelayWish)}
     )
-    return {each.broadcast_id: parts_of(each.wish, bulletins, sources) for each in some}
+    return tuple(parts_of(each, bulletins, sources) for each in wishes)
 
 
 def sessions_of(

@@ -30,7 +30,7 @@ from services.control import (
     policy_store,
     relay_store,
 )
-from services.control.api import step_up
+from services.control.api import airing, step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.fields import uuid_of
@@ -174,19 +174,19 @@ async def _answer(sheet: Sheet, form: FormData, request: Request, caller: Caller
         foreseen = await draft.foreseen(values.get("detail", ""))
         shown = _digest(body, foreseen)
         if is_save and shown == sheet.shown:
-            return _to_broadcast(await draft.save())
+            return RedirectResponse(await draft.save(), status_code=HTTPStatus.SEE_OTHER)
     except MENDABLE as error:
         if is_save and (saved := await draft.saved_before()) is not None:
-            return _to_broadcast(saved)
+            return RedirectResponse(saved, status_code=HTTPStatus.SEE_OTHER)
         return await _given_back(sheet, error, request, caller, services)
     if is_save and (saved := await draft.saved_before()) is not None:
-        return _to_broadcast(saved)
+        return RedirectResponse(saved, status_code=HTTPStatus.SEE_OTHER)
     is_news = is_save and bool(sheet.shown)
     sheet = replace(sheet, shown=shown)
     return await _form_page(sheet, request, caller, services, foreseen=foreseen, is_news=is_news)
 
 
-def _to_broadcast(broadcast_id: uuid.UUID | str) -> Response:
+def _to_broadcast(broadcast_id: uuid.UUID) -> Response:
     return RedirectResponse(f"/broadcasts/{broadcast_id}", status_code=HTTPStatus.SEE_OTHER)
 
 
@@ -225,27 +225,13 @@ class _Draft:
             body=asked,
         )
 
-    async def _carry_out(self, connection: Connection) -> Accepted:
-        caller = self._caller
-        if self._sheet.stored is not None:
-            stored = await _as_shown(connection, self._sheet.stored.broadcast_id, self._version)
-            return await broadcasts.replace(
-                connection,
-                stored,
-                self._wish,
-                rights=caller.rights,
-                actor=caller.actor,
-                origin=caller.origin,
-                now=caller.now,
-            )
-        return await broadcasts.create(
-            connection,
-            self._wish,
-            rights=caller.rights,
-            actor=caller.actor,
-            origin=caller.origin,
-            now=caller.now,
-        )
+    async def _stands(self, connection: Connection) -> StoredBroadcast | None:
+        """What it takes the place of, locked, in the version that was shown."""
+        stored = self._sheet.stored
+        return None if stored is None else await _as_shown(connection, stored.broadcast_id, self._version)
+
+    async def _try_out(self, connection: Connection) -> Accepted:
+        return await airing.try_out(connection, self._caller, self._wish, instead_of=await self._stands(connection))
 
     async def foreseen(self, detail: str) -> Foreseen:
         unit_text, _, after = detail.partition("/")
@@ -256,25 +242,34 @@ class _Draft:
             detail_limit=_DEVICES_SHOWN,
         )
         accepted, outlook = await what_if.carry_out(
-            self._services, self._caller, self._carry_out, unit_id=self._wish.unit_id, first_day=_first_day
+            self._services, self._caller, self._try_out, unit_id=self._wish.unit_id, first_day=_first_day
         )
         assert outlook is not None
         own: dict[uuid.UUID, str] = {accepted.broadcast.broadcast_id: self._wish.title}
         return Foreseen(outlook=outlook, titles=await _titles(self._services, outlook, own), accepted=accepted)
 
     async def save(self) -> str:
-        """Save it once, however often the form is sent; the broadcast's id."""
+        """Save it once, however often the form is sent; where to go on: its page, or that of what waits for somebody."""
         await step_up.demand_live(self._services, self._caller, self._wish, code=None)
         async with self._services.database.transaction() as connection:
 
             async def carry_out() -> str:
-                return str((await self._carry_out(connection)).broadcast.broadcast_id)
+                saved = await airing.save(
+                    connection,
+                    self._services,
+                    self._caller,
+                    self._wish,
+                    instead_of=await self._stands(connection),
+                )
+                if isinstance(saved, Accepted):
+                    return f"/broadcasts/{saved.broadcast.broadcast_id}"
+                return f"/alerts/requests/{saved.request_id}"
 
             saved, _ = await idempotency.once(connection, self._key, carry_out, now=self._caller.now)
         return str(saved)
 
     async def saved_before(self) -> str | None:
-        """The broadcast's id when this very form was saved before: somebody pressed the button twice."""
+        """Where to go on when this very form was saved before: somebody pressed the button twice."""
         async with self._services.database.connection() as connection:
             answer = await idempotency.answered(connection, self._key, now=self._caller.now)
         return None if answer is None else str(answer)

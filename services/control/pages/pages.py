@@ -15,12 +15,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from schemas.identifiers import UnitId
 from services.control import accounts, airing_store, broadcast_store, fleet, offer_store, operation_store
 from services.control.api import errors as api_errors
-from services.control.api.access import Scope, requires
+from services.control.api import step_up
+from services.control.api.access import Scope, check_same_site, requires
 from services.control.api.context import Caller, Parts, Services, origin_of, services_of
 from services.control.api.fields import AfterDevice
 from services.control.api.routes.sessions import clear_cookie, end_session, set_cookie
 from services.control.catalogue.texts import Language, preferred
-from services.control.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from services.control.errors import Conflict, NotFound, Unauthenticated
 from services.control.operation_store import RequestState
 from services.control.pages.rendering import STATIC, render
 from services.control.pages.wording import Wording
@@ -34,6 +35,7 @@ UnitWatcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.UNIT)]
 DeviceWatcher = Annotated[Caller, requires(Permission.SEE_DEVICES, Scope.DEVICE)]
 BroadcastReader = Annotated[Caller, requires(Permission.SEE_BROADCASTS, Scope.BROADCAST)]
 
+_ENROL = "/account#factor"
 _DEVICES_SHOWN = 100
 _BROADCASTS_SHOWN = 10
 _ALONE_SHOWN = 10
@@ -122,8 +124,8 @@ async def login_page(request: Request, services: Parts) -> Response:
 
 @router.post("/login", response_class=HTMLResponse)
 async def log_in(request: Request, services: Parts) -> Response:
-    """Log in and go where one wanted to."""
-    _check_same_site(request)
+    """Log in and go where one wanted to; first to one's own account, while a second factor is still missing there."""
+    check_same_site(request)
     form = await request.form(max_files=0, max_fields=10)
     login, password, wanted = (str(form.get(name) or "") for name in ("login", "password", "next"))
     logged_in = await accounts.log_in(
@@ -136,7 +138,8 @@ async def log_in(request: Request, services: Parts) -> Response:
         lifetime=services.sessions.lifetime,
         now=services.clock(),
     )
-    response = RedirectResponse(_inside(wanted), status_code=HTTPStatus.SEE_OTHER)
+    enrols_first = await step_up.should_enrol(services, logged_in.account, now=services.clock())
+    response = RedirectResponse(_ENROL if enrols_first else _inside(wanted), status_code=HTTPStatus.SEE_OTHER)
     set_cookie(response, services, logged_in.token, logged_in.session)
     return response
 
@@ -323,13 +326,3 @@ def _inside(target: str | None) -> str:
         return "/"
     parts = urlsplit(target)
     return "/" if parts.scheme or parts.netloc else target
-
-
-def _check_same_site(request: Request) -> None:
-    """Raise `Forbidden` for a login form sent from another site: it would log people into somebody else's account."""
-    origin = request.headers.get("origin")
-    host = origin.rpartition("://")[2] if origin else None
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
-        host is not None and host != request.headers.get("host")
-    ):
-        raise Forbidden("cross_site")

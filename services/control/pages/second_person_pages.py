@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from schemas.identifiers import UnitId
-from services.control import operations
 from services.control.alerting.documents import draft_of
 from services.control.alerting.model import AlertDraft
 from services.control.api.access import Scope, requires
@@ -18,13 +17,15 @@ from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.requests import RequestView
 from services.control.api.routes import operation_requests as request_routes
 from services.control.errors import Fault, Invalid, Refusal
+from services.control.operation_kinds import PERMISSIONS, Kind
 from services.control.operation_store import RequestState
-from services.control.operations import Kind
+from services.control.pages.broadcast_pages import targets_of
 from services.control.pages.emergencies import is_mendable
 from services.control.pages.forms import Sent, checked, form_of, given, only, returned
-from services.control.pages.lookups import code_asked
+from services.control.pages.lookups import code_asked, contents_of_wishes
 from services.control.pages.pages import page, wording_of
 from services.control.permissions import Permission
+from services.control.wish_documents import wish_of
 
 router = APIRouter(include_in_schema=False)
 
@@ -82,10 +83,14 @@ async def _request_page(
     request_id: uuid.UUID, request: Request, caller: Caller, services: Services, *, sent: Sent | None = None
 ) -> Response:
     found = await request_routes.get_request(request_id, caller, services)
-    permission = operations.PERMISSIONS[operations.DANGERS[Kind(found.kind)]]
+    permission = PERMISSIONS[Kind(found.kind)]
     is_own = found.asked_by == caller.actor.account_id
     may = caller.rights.may(permission, UnitId(found.unit_id))
     is_waiting = found.state is RequestState.WAITING and caller.now < found.expires_at
+    wish = wish_of(found.content["wish"]) if found.kind in (Kind.LIVE, Kind.LIVE_CHANGE) else None
+    async with services.database.connection() as connection:
+        contents = () if wish is None else (await contents_of_wishes(connection, [wish]))[0]
+        targets = () if wish is None else await targets_of(connection, wish, caller)
     return page(
         request,
         services,
@@ -95,6 +100,10 @@ async def _request_page(
         units=caller.rights.tree,
         found=found,
         draft=_draft(found),
+        wish=wish,
+        contents=contents,
+        targets=targets,
+        claimed=[each["device_id"] for each in found.content.get("claims", ())],
         released=[UnitId(uuid.UUID(each)) for each in found.content.get("units", ())],
         is_own=is_own,
         is_waiting=is_waiting,
@@ -107,6 +116,6 @@ async def _request_page(
 
 
 def _draft(found: RequestView) -> AlertDraft | None:
-    """What would be said; None where something is let go, or a message in CAP is taken in."""
+    """What would be said; None of what is no alert in words yet."""
     document = found.content.get("draft")
     return None if document is None else draft_of(document)

@@ -84,6 +84,9 @@ class Danger(enum.StrEnum):
 
     ALERTS = "alerts"  # to issue or change one
     SILENCES = "silences"  # the kill switch and its end
+    LIVE = "live"  # what nobody has approved beforehand
+    VOLUME = "volume"  # of an area at once
+    KEYS = "keys"  # codes that devices enrol with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,9 @@ class SecondPerson:
 
     alerts: int | None = None
     silences: int | None = None
+    live: int | None = None
+    volume: int | None = None
+    keys: int | None = None
 
     def needed_from(self, danger: Danger) -> int | None:
         """The least size that needs one."""

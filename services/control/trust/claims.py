@@ -21,6 +21,13 @@ def new_code() -> str:
     return "-".join(drawn[start : start + _GROUP] for start in range(0, _LENGTH, _GROUP))
 
 
+def hash_of(code: str) -> bytes:
+    """Return what is stored of a code that was drawn here."""
+    stored = stored_form(code)
+    assert stored is not None
+    return stored
+
+
 def stored_form(code: str) -> bytes | None:
     """Return what is stored and looked up of a code as somebody typed it; None when it cannot be one."""
     plain = code[:64].upper().translate(_LOOKS_LIKE)

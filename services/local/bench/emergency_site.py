@@ -132,10 +132,12 @@ async def emergency_site(*, clusters: int, flapping: int, setup_s: dict[str, flo
         root = await _register(place, province, password)
         setup_s["registry"] = _since(began)
         names = tuple(each.device_id for each in province.devices)
+        operator = await stack.enter_async_context(desk(place.url, OPERATOR, password))
+        await operator.enrol()
         yield EmergencySite(
             platform=place,
             root=root,
-            operator=await stack.enter_async_context(desk(place.url, OPERATOR, password)),
+            operator=operator,
             families={
                 "broker": Family(place.broker.process.pid),
                 "database": Family(place.postgres.pid),

@@ -14,6 +14,8 @@ import pytest
 
 from services.control import commands
 from services.control.passwords import Passwords
+from services.control.settings import ControlSettings
+from services.shared import settings
 from services.shared.database.pool import open_database
 from tests.support.database import TestDatabase
 
@@ -40,7 +42,14 @@ def control_settings(database: TestDatabase, tmp_path: Path, monkeypatch: pytest
     """An environment whose settings hold, in force here and returned for processes."""
     file = tmp_path / "file.pem"  # has to be there; no verb opens it
     file.touch()
-    files = ("BROKER__CA_FILE", "BROKER__CERT_FILE", "BROKER__KEY_FILE", "SIGNING__KEY_FILE", "SIGNING__KEYS_FILE")
+    files = (
+        "BROKER__CA_FILE",
+        "BROKER__CERT_FILE",
+        "BROKER__KEY_FILE",
+        "SIGNING__KEY_FILE",
+        "SIGNING__KEYS_FILE",
+        "SESSIONS__SECRET_KEYS_FILE",
+    )
     settings = {
         "DATABASE__URL": database.control.url.get_secret_value(),
         "BROKER__HOST": "localhost",
@@ -203,6 +212,17 @@ def test_serving_with_a_file_that_is_no_key_is_one_line(tmp_path: Path, control_
     assert "Traceback" not in told.stderr
 
 
+def test_without_keys_for_second_factors_nothing_starts_unless_none_is_asked_for(
+    control: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CONTROL_SESSIONS__SECRET_KEYS_FILE")
+    told = import_tree(control)
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert "name the file, or set CONTROL_POLICY__SECOND_FACTOR_NEEDED to false" in told.stderr
+    monkeypatch.setenv("CONTROL_POLICY__SECOND_FACTOR_NEEDED", "false")
+    assert import_tree(control).returncode == 0
+
+
 def test_help_lists_every_verb_and_setting(control: Run) -> None:
     told = control("--help")
     assert told.returncode == 0
@@ -213,3 +233,21 @@ def test_help_lists_every_verb_and_setting(control: Run) -> None:
 def test_the_document_of_the_api_needs_no_settings(control: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONTROL_DATABASE__URL")
     assert "/api/v1/broadcasts" in json.loads(control("openapi").stdout)["paths"]
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "is_https"),
+    [
+        ("https://loa.example", None, True),
+        ("http://loa.example", None, False),
+        ("https://loa.example", "false", False),
+        ("http://loa.example", "true", True),
+    ],
+)
+def test_people_are_held_to_https_where_the_site_s_address_says_so_unless_told_otherwise(
+    control_settings: Mapping[str, str], address: str, said: str | None, is_https: bool
+) -> None:
+    environment = {**control_settings, "CONTROL_MEDIA__BASE_URL": address}
+    if said is not None:
+        environment["CONTROL_HTTP__IS_BEHIND_HTTPS"] = said
+    assert settings.load(ControlSettings, environment).http_as_reached.is_https is is_https

@@ -12,23 +12,25 @@ from pydantic import Field
 
 from schemas.alerts import Purpose
 from schemas.identifiers import AlertId, DeviceId, UnitId
-from services.control import alerts, versions
+from services.control import alerts, operation_kinds, operations, versions
 from services.control.alerting import alert_store, testing, timetable, timetable_store
-from services.control.alerting.model import Alert, AudienceWish, Origin
+from services.control.alerting.model import AudienceWish, Origin
 from services.control.alerting.timetable import TESTS, AudibleTimes, SilentTimes, Timetable, Timetables
 from services.control.alerting.timetable_store import DeviceResult, Tally
 from services.control.alerting.weighing import OUTCOMES
-from services.control.alerts import By
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Limit, PlannedInstant
-from services.control.api.step_up import GivenCode, Operation
+from services.control.api.requests import MAY_WAIT, RequestView, by, means, waiting
+from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.api.views import UnitRef, unit_ref
 from services.control.catalogue.texts import Language, text
 from services.control.errors import NotFound
+from services.control.operation_performing import Done
+from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.control.units import UnitTree
 
@@ -208,21 +210,23 @@ async def put_timetable(
     return _timetable_view(saved, {**said, unit: saved}, runs, caller, zone)
 
 
-@router.post("/units/{unit_id}/alert-tests", status_code=201)
+@router.post("/units/{unit_id}/alert-tests", status_code=201, responses=MAY_WAIT)
 async def run_test(
     unit_id: uuid.UUID,
     body: TestRunBody,
     caller: TesterHere,
     services: Parts,
     metrics: Metered,
+    response: Response,
     second_factor: GivenCode = None,
-) -> TestIssuedView:
-    """Test all the unit's ground now. One that sounds is held against the policies of everybody there."""
+    break_glass: BreakGlass = None,
+) -> TestIssuedView | RequestView:
+    """Test all the unit's ground now. One that sounds is held against the policies of everybody there, and may wait for a
+    second person.
+    """
     unit, purpose, tree = UnitId(unit_id), Purpose[body.purpose.upper()], caller.rights.tree
     if purpose is Purpose.AUDIBLE_TEST:
-        await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor)
-    by = By(tree=tree, rights=caller.rights, actor=caller.actor, origin=caller.origin)
-    audience = AudienceWish.of_units(unit)
+        await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
     async with (
         on_record(
             services,
@@ -236,17 +240,34 @@ async def run_test(
         services.database.transaction() as connection,
     ):
         if purpose is Purpose.AUDIBLE_TEST:
-            zone = ZoneInfo(services.policy.time_zone)
-            await testing.check_hours(connection, audience, tree, zone, now=caller.now)
-        said = await timetable_store.timetables(connection)
-        times = timetable.in_force(said, unit, tree, purpose).times
-        draft = await testing.draft(
-            connection, unit, purpose, audience, times=times, origin=Origin.CONSOLE, now=caller.now
-        )
-        alert: Alert = await alerts.issue(connection, draft, by=by, keyring=services.keyring, now=caller.now)
+            name = found.name if (found := tree.get(unit)) is not None else ""
+            outcome = await operations.settle(
+                connection,
+                operation_kinds.testing_aloud(unit, name=name),
+                by=by(caller),
+                means=means(services, break_glass),
+                now=caller.now,
+            )
+        else:
+            draft = await testing.draft(
+                connection,
+                unit,
+                purpose,
+                AudienceWish.of_units(unit),
+                times=SilentTimes(),
+                origin=Origin.CONSOLE,
+                now=caller.now,
+            )
+            issued = await alerts.issue(connection, draft, by=by(caller), keyring=services.keyring, now=caller.now)
+            outcome = Done(alert=issued)
+    if isinstance(outcome, Waiting):
+        return await waiting(services, response, outcome)
+    alert = outcome.alert
+    if alert is None:
+        raise TypeError("a test is an alert")
     services.wake_alerts()
     metrics.alerts_issued.labels(body.purpose).inc()
-    return TestIssuedView(alert_id=alert.alert_id, purpose=body.purpose, valid_until=draft.valid_until)
+    return TestIssuedView(alert_id=alert.alert_id, purpose=body.purpose, valid_until=alert.draft.valid_until)
 
 
 @router.get("/units/{unit_id}/alert-tests/trend")

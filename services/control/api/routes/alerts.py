@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -18,7 +17,7 @@ from pydantic import Field
 from schemas.alerts import Purpose
 from schemas.fields import ResumePolicy
 from schemas.identifiers import AlertId, DeviceId, UnitId
-from services.control import alerts, operations, policies, policy_store, versions
+from services.control import alerts, operation_kinds, operation_performing, operations, policies, policy_store, versions
 from services.control.alerting import (
     alert_store,
     atom,
@@ -60,7 +59,6 @@ from services.control.alerting.reach import REASONS, Reach
 from services.control.alerting.template import Template
 from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
-from services.control.alerts import By
 from services.control.api import step_up, uploads
 from services.control.api.access import Scope, requires, requires_of_calendars
 from services.control.api.attempts import on_record
@@ -83,11 +81,12 @@ from services.control.api.fields import (
     Title,
     Whole,
 )
-from services.control.api.requests import RequestView, means, request_view
+from services.control.api.requests import MAY_WAIT, RequestView, by, means, waiting
 from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid
 from services.control.metrics import ControlMetrics
+from services.control.operation_performing import Done
 from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.control.units import UnitTree
@@ -104,7 +103,6 @@ IfMatch = Annotated[
     str | None, Header(description="ETag of the version that is meant; * : whatever it says by now, for ending it")
 ]
 # What one person alone may not do waits for another: the answer says where.
-MAY_WAIT: dict[int | str, dict[str, Any]] = {202: {"model": RequestView, "description": "it waits for a second person"}}
 
 _FEED_LENGTH = 500
 
@@ -405,13 +403,13 @@ async def issue_alert(
     await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
     unit_id = UnitId(body.unit_id)
 
-    async def wanted(connection: Connection) -> operations.Operation:
+    async def wanted(connection: Connection) -> operation_kinds.Operation:
         template = await _template(connection, body, caller.rights.tree)
         said = await with_sound(connection, body.draft(template, now=caller.now))
         if said.purpose is Purpose.AUDIBLE_TEST:
             zone = ZoneInfo(services.policy.time_zone)
             await testing.check_hours(connection, said.audience, caller.rights.tree, zone, now=caller.now)
-        return operations.issuing(said)
+        return operation_kinds.issuing(said)
 
     attempt = Attempt(action="alert_issue", unit_id=unit_id, facts=body.facts())
     return await settled(services, caller, metrics, response, attempt, wanted, break_glass)
@@ -432,10 +430,10 @@ async def update_alert(
     """Say something else in its place; If-Match names the version that was read."""
     await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
 
-    async def wanted(connection: Connection) -> operations.Operation:
+    async def wanted(connection: Connection) -> operation_kinds.Operation:
         alert = await _locked(connection, alert_id, if_match, body, silence=False)
         draft = await with_sound(connection, body.draft(alert.draft.unit_id, alert.draft.purpose))
-        return operations.updating(alert, draft)
+        return operation_kinds.updating(alert, draft)
 
     attempt = Attempt(action="alert_update", alert_id=alert_id, facts={"headline": body.texts[0].headline})
     return await settled(services, caller, metrics, response, attempt, wanted, break_glass)
@@ -456,7 +454,7 @@ async def cancel_alert(
 
     async def do(connection: Connection) -> Alert:
         alert = await _locked(connection, alert_id, if_match, None, silence=False)
-        return await alerts.cancel(connection, alert, by=_by(caller), keyring=services.keyring, now=caller.now)
+        return await alerts.cancel(connection, alert, by=by(caller), keyring=services.keyring, now=caller.now)
 
     attempt = Attempt(action="alert_cancel", alert_id=alert_id)
     return await _carried_out(services, caller, metrics, response, attempt, do)
@@ -484,7 +482,7 @@ async def stop_alert(
             connection,
             alert,
             unit_id,
-            by=_by(caller),
+            by=by(caller),
             may_stop=policies.may_stop_alerts(said, unit_id, tree),
             keyring=services.keyring,
             now=caller.now,
@@ -627,17 +625,16 @@ async def take_cap(
         unit_id=UnitId(unit_id),
         facts={"identifier": message.identifier[:200], "sender": message.sender[:200]},
     )
-    operation = operations.taking_cap(
+    operation = operation_kinds.taking_cap(
         UnitId(unit_id), document, summary=message.identifier[:120], unit_codes=services.policy.cap_unit_codes
     )
-    settle = operations.carry_out if ending else operations.settle
+    # What only ends something waits for nobody.
+    settle = operation_performing.perform if ending else operations.settle
     async with _attempted(services, caller, metrics, attempt) as connection:
-        outcome = await settle(
-            connection, operation, by=_by(caller), means=means(services, break_glass), now=caller.now
-        )
+        outcome = await settle(connection, operation, by=by(caller), means=means(services, break_glass), now=caller.now)
     if isinstance(outcome, Waiting):
-        waiting = await _accepted(services, response, outcome)
-        return CapTakenView(taken=False, remarks=remarks, alert=None, request=waiting)
+        request_view = await waiting(services, response, outcome)
+        return CapTakenView(taken=False, remarks=remarks, alert=None, request=request_view)
     alert = _done(services, metrics, response, "cap", outcome)
     return CapTakenView(taken=True, remarks=remarks, alert=alert, request=None)
 
@@ -688,9 +685,9 @@ async def silence(
         valid_until=until,
     )
 
-    async def wanted(connection: Connection) -> operations.Operation:
+    async def wanted(connection: Connection) -> operation_kinds.Operation:
         del connection
-        return operations.issuing(draft)
+        return operation_kinds.issuing(draft)
 
     attempt = Attempt(action="silence", unit_id=unit_id, facts={"reason": body.reason})
     return await settled(services, caller, metrics, response, attempt, wanted, break_glass)
@@ -711,8 +708,8 @@ async def release(
     """Controlled return: first the units and devices named, and the rest with a release that names none."""
     await step_up.demand(services, caller, Operation.END_SILENCE, code=second_factor, alone=break_glass)
 
-    async def wanted(connection: Connection) -> operations.Operation:
-        return operations.releasing(
+    async def wanted(connection: Connection) -> operation_kinds.Operation:
+        return operation_kinds.releasing(
             await _locked(connection, alert_id, if_match, body, silence=True),
             units=tuple(map(UnitId, body.except_units)),
             devices=tuple(map(DeviceId, body.except_devices)),
@@ -766,7 +763,7 @@ async def _carried_out(
 ) -> AlertView:
     async with _attempted(services, caller, metrics, attempt) as connection:
         alert = await do(connection)
-    return _done(services, metrics, response, attempt.action, alert)
+    return _done(services, metrics, response, attempt.action, Done(alert=alert))
 
 
 async def settled(
@@ -775,32 +772,29 @@ async def settled(
     metrics: ControlMetrics,
     response: Response,
     attempt: Attempt,
-    wanted: Callable[[Connection], Awaitable[operations.Operation]],
+    wanted: Callable[[Connection], Awaitable[operation_kinds.Operation]],
     alone: str | None,
 ) -> AlertView | RequestView:
     """Carried out; or, where a policy asks for a second person, 202 and the address at which it waits for one."""
     async with _attempted(services, caller, metrics, attempt) as connection:
         operation = await wanted(connection)
         outcome = await operations.settle(
-            connection, operation, by=_by(caller), means=means(services, alone), now=caller.now
+            connection, operation, by=by(caller), means=means(services, alone), now=caller.now
         )
     if isinstance(outcome, Waiting):
-        return await _accepted(services, response, outcome)
+        return await waiting(services, response, outcome)
     return _done(services, metrics, response, attempt.action, outcome)
 
 
-def _done(services: Services, metrics: ControlMetrics, response: Response, action: str, alert: Alert) -> AlertView:
+def _done(services: Services, metrics: ControlMetrics, response: Response, action: str, done: Done) -> AlertView:
     """The lane of this process is woken, and the answer says what stands now."""
+    alert = done.alert
+    if alert is None:
+        raise TypeError(f"{action} makes no alert")
     services.wake_alerts()
     metrics.alerts_issued.labels(action).inc()
     response.headers["ETag"] = versions.etag(alert.version)
     return alert_view(alert)
-
-
-async def _accepted(services: Services, response: Response, request: Waiting) -> RequestView:
-    response.status_code = HTTPStatus.ACCEPTED
-    response.headers["Location"] = f"/api/v1/operation-requests/{request.request_id}"
-    return await request_view(services, request)
 
 
 async def _template(connection: Connection, body: AlertBody, tree: UnitTree) -> Template | None:
@@ -846,10 +840,6 @@ async def _seen(connection: Connection, alert_id: uuid.UUID, caller: Caller) -> 
         for unit in (*alert.topics, alert.draft.unit_id)
     )
     return alert if is_seen else alert_store.none_such(alert_id)
-
-
-def _by(caller: Caller) -> By:
-    return By(tree=caller.rights.tree, rights=caller.rights, actor=caller.actor, origin=caller.origin)
 
 
 def _point(body: PointBody) -> Point:

@@ -19,10 +19,11 @@ from services.control import (
     broadcasts,
     emission_store,
     idempotency,
+    operation_store,
     versions,
 )
 from services.control.airing_store import ProofCounts
-from services.control.api import step_up
+from services.control.api import airing, step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.faults import FieldFault
@@ -40,7 +41,8 @@ from services.control.api.fields import (
     Title,
 )
 from services.control.api.places import BeforeId, format_place, link_next, parse_place
-from services.control.api.step_up import GivenCode
+from services.control.api.requests import MAY_WAIT, RequestView, waiting
+from services.control.api.step_up import BreakGlass, GivenCode
 from services.control.api.views import EmissionView, ProofView, emission_view, proof_view
 from services.control.api.what_if import AskedWhatIf, FindingView, OutlookView, finding_view
 from services.control.broadcast_requests import (
@@ -59,6 +61,7 @@ from services.control.broadcast_store import StoredBroadcast
 from services.control.broadcasts import Accepted
 from services.control.errors import Fault, Invalid
 from services.control.idempotency import Key
+from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.control.policies import LocalTime
 from services.shared.database.pool import Connection
@@ -461,7 +464,8 @@ async def list_broadcasts(
 @router.post(
     "",
     status_code=201,
-    responses={200: {"model": RehearsedView, "description": "of a dry run: what it would do; nothing was stored"}},
+    responses=MAY_WAIT
+    | {200: {"model": RehearsedView, "description": "of a dry run: what it would do; nothing was stored"}},
 )
 async def create_broadcast(
     body: BroadcastBody,
@@ -471,10 +475,12 @@ async def create_broadcast(
     what_if: AskedWhatIf,
     idempotency_key: IdempotencyKey = None,
     second_factor: GivenCode = None,
-) -> AcceptedView | RehearsedView:
+    break_glass: BreakGlass = None,
+) -> AcceptedView | RehearsedView | RequestView:
     """Ask for a broadcast. Everything wrong with it is named at once; nothing is half stored.
 
     Where a policy is against it and lets an approver except from that, it is stored and waits (`awaiting_approval`).
+    With a live source in it, it may wait for a second person.
     With an `Idempotency-Key` it is made once, however often it is sent: for 48 hours the same account gets the first
     answer again, marked `Idempotency-Replayed: true`; another body under the same key is refused.
     """
@@ -482,13 +488,14 @@ async def create_broadcast(
     if unit_id not in caller.rights.tree:
         raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(unit_id)}))
     caller.demand(Permission.MAKE_BROADCASTS, unit_id, field="unit_id")
+    wish = body.wish()
     if not what_if.dry_run:
-        await step_up.demand_live(services, caller, body.wish(), code=second_factor)
+        await step_up.demand_live(services, caller, wish, code=second_factor, alone=break_glass)
 
-    async def save(connection: Connection) -> Accepted:
-        return await broadcasts.create(
-            connection, body.wish(), rights=caller.rights, actor=caller.actor, origin=caller.origin, now=caller.now
-        )
+    async def save(connection: Connection) -> Accepted | Waiting:
+        if what_if.dry_run:
+            return await airing.try_out(connection, caller, wish)
+        return await airing.save(connection, services, caller, wish, alone=break_glass)
 
     if idempotency_key is not None:
         key = idempotency.key_of(
@@ -499,38 +506,50 @@ async def create_broadcast(
         )
         if not what_if.dry_run:
             return await _created_once(services, key, save, response, now=caller.now)
-    accepted, outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id, first_day=_first_day)
+    saved, outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id, first_day=_first_day)
+    if isinstance(saved, Waiting):
+        return await waiting(services, response, saved)
     if outlook is not None:
         response.status_code = HTTPStatus.OK
-        return _rehearsed_view(accepted, outlook)
-    _with_etag(response, accepted.broadcast)
-    return _accepted_view(accepted)
+        return _rehearsed_view(saved, outlook)
+    _with_etag(response, saved.broadcast)
+    return _accepted_view(saved)
 
 
 async def _created_once(
     services: Services,
     key: Key,
-    save: Callable[[Connection], Awaitable[Accepted]],
+    save: Callable[[Connection], Awaitable[Accepted | Waiting]],
     response: Response,
     *,
     now: datetime,
-) -> AcceptedView:
-    """Save it, or give the answer that was given when it was saved."""
+) -> AcceptedView | RequestView:
+    """Save it, or give the answer that was given when it was saved; of what waits, as it stands by now."""
     async with services.database.transaction() as connection:
 
         async def carry_out() -> Any:
-            return _accepted_view(await save(connection)).model_dump(mode="json")
+            saved = await save(connection)
+            if isinstance(saved, Waiting):
+                return {"request_id": str(saved.request_id)}
+            return _accepted_view(saved).model_dump(mode="json")
 
         answer, is_replayed = await idempotency.once(connection, key, carry_out, now=now)
-    view = AcceptedView.model_validate(answer)
-    response.headers["ETag"] = versions.etag(view.version)
+        request = (
+            await operation_store.request(connection, uuid.UUID(answer["request_id"]))
+            if "request_id" in answer
+            else None
+        )
     if is_replayed:
         response.headers["Idempotency-Replayed"] = "true"
+    if request is not None:
+        return await waiting(services, response, request)
+    view = AcceptedView.model_validate(answer)
+    response.headers["ETag"] = versions.etag(view.version)
     return view
 
 
-def _first_day(accepted: Accepted) -> date:
-    return accepted.first_day
+def _first_day(saved: Accepted | Waiting) -> date | None:
+    return saved.first_day if isinstance(saved, Accepted) else None
 
 
 async def _proof(services: Parts, broadcast_id: uuid.UUID, *, now: datetime) -> ProofCounts:
@@ -551,7 +570,7 @@ async def get_broadcast(
     )
 
 
-@router.put("/{broadcast_id}")
+@router.put("/{broadcast_id}", responses=MAY_WAIT)
 async def replace_broadcast(
     broadcast_id: uuid.UUID,
     body: BroadcastBody,
@@ -561,31 +580,27 @@ async def replace_broadcast(
     what_if: AskedWhatIf,
     if_match: IfMatch = None,
     second_factor: GivenCode = None,
-) -> AcceptedView | RehearsedView:
+    break_glass: BreakGlass = None,
+) -> AcceptedView | RehearsedView | RequestView:
     """Put another wish in its place; If-Match must name the version one has read. What is on the air goes on as it was."""
+    wish = body.wish()
     if not what_if.dry_run:
-        await step_up.demand_live(services, caller, body.wish(), code=second_factor)
+        await step_up.demand_live(services, caller, wish, code=second_factor, alone=break_glass)
 
-    async def save(connection: Connection) -> Accepted:
+    async def save(connection: Connection) -> Accepted | Waiting:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         _check_version(stored, if_match, given=body.model_dump(mode="json"))
-        return await broadcasts.replace(
-            connection,
-            stored,
-            body.wish(),
-            rights=caller.rights,
-            actor=caller.actor,
-            origin=caller.origin,
-            now=caller.now,
-        )
+        if what_if.dry_run:
+            return await airing.try_out(connection, caller, wish, instead_of=stored)
+        return await airing.save(connection, services, caller, wish, instead_of=stored, alone=break_glass)
 
-    accepted, outlook = await what_if.carry_out(
-        services, caller, save, unit_id=UnitId(body.unit_id), first_day=_first_day
-    )
+    saved, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(body.unit_id), first_day=_first_day)
+    if isinstance(saved, Waiting):
+        return await waiting(services, response, saved)
     if outlook is not None:
-        return _rehearsed_view(accepted, outlook)
-    _with_etag(response, accepted.broadcast)
-    return _accepted_view(accepted)
+        return _rehearsed_view(saved, outlook)
+    _with_etag(response, saved.broadcast)
+    return _accepted_view(saved)
 
 
 def _check_version(stored: StoredBroadcast, if_match: str | None, *, given: Any) -> None:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from services.control import device_store, enrolment_store, enrolments, revocation_store
+from services.control import device_store, enrolment_store, enrolments, operation_kinds, operations, revocation_store
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services, origin_of
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, DeviceIdText
-from services.control.api.step_up import GivenCode, Operation
+from services.control.api.requests import RequestView, by, means, waiting
+from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.enrolment_store import Issued
 from services.control.enrolments import MAX_CODES_AT_ONCE, Enrolled
 from services.control.errors import Busy, Fault, Invalid, NotFound
+from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
-from services.control.trust import certificates
+from services.control.trust import certificates, claims
 from services.control.trust.issuer import Issuer
-from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1", tags=["enrolment"])
 
@@ -55,6 +57,17 @@ class ClaimsView(Answer):
     """Claim codes, in the order asked for."""
 
     claims: list[ClaimView]
+
+
+class ClaimsAskedView(ClaimsView):
+    """Codes that are good for something only once another person has confirmed the request. They are shown this once."""
+
+    request: RequestView
+
+
+_MAY_WAIT: dict[int | str, dict[str, Any]] = {
+    202: {"model": ClaimsAskedView, "description": "they wait for a second person"}
+}
 
 
 class Enrolment(Body):
@@ -135,40 +148,59 @@ def _issuer(services: Services) -> Issuer:
     return services.issuer
 
 
-@router.post("/devices/{device_id}/claim", status_code=201)
-async def make_claim(device_id: str, caller: Enroller, services: Parts, second_factor: GivenCode = None) -> ClaimView:
+@router.post("/devices/{device_id}/claim", status_code=201, responses=_MAY_WAIT)
+async def make_claim(
+    device_id: str,
+    caller: Enroller,
+    services: Parts,
+    response: Response,
+    second_factor: GivenCode = None,
+    break_glass: BreakGlass = None,
+) -> ClaimView | ClaimsAskedView:
     """A claim code for the device; one given earlier is void. Using it revokes what the device held before."""
-    await step_up.demand(services, caller, Operation.MANAGE_KEYS, code=second_factor)
-    _issuer(services)
-    async with services.database.transaction() as connection:
-        return await _claim(connection, device_id, caller, services)
+    await step_up.demand(services, caller, Operation.MANAGE_KEYS, code=second_factor, alone=break_glass)
+    given = await _claim([device_id], caller, services, response, alone=break_glass)
+    return given if isinstance(given, ClaimsAskedView) else given.claims[0]
 
 
-@router.post("/devices/claims", status_code=201, responses=documented([404]))
+@router.post("/devices/claims", status_code=201, responses=_MAY_WAIT | documented([404]))
 async def make_claims(
-    body: ClaimsBody, caller: BatchEnroller, services: Parts, second_factor: GivenCode = None
-) -> ClaimsView:
+    body: ClaimsBody,
+    caller: BatchEnroller,
+    services: Parts,
+    response: Response,
+    second_factor: GivenCode = None,
+    break_glass: BreakGlass = None,
+) -> ClaimsView | ClaimsAskedView:
     """Claim codes for many devices, to be printed."""
-    await step_up.demand(services, caller, Operation.MANAGE_KEYS, code=second_factor)
+    await step_up.demand(services, caller, Operation.MANAGE_KEYS, code=second_factor, alone=break_glass)
+    return await _claim(body.device_ids, caller, services, response, alone=break_glass)
+
+
+async def _claim(
+    device_ids: Sequence[str], caller: Caller, services: Services, response: Response, *, alone: str | None
+) -> ClaimsView | ClaimsAskedView:
+    """Draw the codes. Only their hashes are kept, also of those that wait for a second person and are void until then."""
     _issuer(services)
+    expires_at = caller.now + services.enrolment.claim_validity
+    drawn = [(device_id, claims.new_code()) for device_id in device_ids]
     async with services.database.transaction() as connection:
-        for position, device_id in enumerate(body.device_ids):
-            unit_id = await device_store.unit_of(connection, device_id)
-            caller.demand(Permission.ENROL_DEVICES, unit_id, field=f"device_ids[{position}]")
-        return ClaimsView(claims=[await _claim(connection, each, caller, services) for each in body.device_ids])
-
-
-async def _claim(connection: Connection, device_id: str, caller: Caller, services: Services) -> ClaimView:
-    device = await device_store.device_for_update(connection, device_id, now=caller.now)
-    code, expires_at = await enrolments.make_claim(
-        connection,
-        device,
-        validity=services.enrolment.claim_validity,
-        actor=caller.actor,
-        origin=caller.origin,
-        now=caller.now,
-    )
-    return ClaimView(device_id=device.device_id, claim_code=code, expires_at=expires_at)
+        units = []
+        for position, device_id in enumerate(device_ids):
+            units.append(await device_store.unit_of(connection, device_id))
+            caller.demand(Permission.ENROL_DEVICES, units[-1], field=f"device_ids[{position}]")
+        operation = operation_kinds.claiming(
+            caller.rights.tree.common(units) or caller.actor.unit_id,
+            [(device_id, claims.hash_of(code)) for device_id, code in drawn],
+            expires_at=expires_at,
+        )
+        outcome = await operations.settle(
+            connection, operation, by=by(caller), means=means(services, alone), now=caller.now
+        )
+    views = [ClaimView(device_id=device_id, claim_code=code, expires_at=expires_at) for device_id, code in drawn]
+    if isinstance(outcome, Waiting):
+        return ClaimsAskedView(claims=views, request=await waiting(services, response, outcome))
+    return ClaimsView(claims=views)
 
 
 @router.delete("/devices/{device_id}/claim", status_code=204)

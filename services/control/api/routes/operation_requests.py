@@ -11,13 +11,12 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from services.control import operation_store, operations
-from services.control.alerts import By
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.fields import Body, Limit, Note, Sha256Text
-from services.control.api.requests import RequestView, means, request_view, request_views
+from services.control.api.requests import RequestView, by, means, request_view, request_views
 from services.control.api.step_up import GivenCode
 from services.control.errors import Forbidden
 from services.control.metrics import ControlMetrics
@@ -87,11 +86,12 @@ async def confirm_request(
     await _demand_right(services, caller, request_id)
     await step_up.demand(services, caller, step_up.Operation.SECOND_PERSON, code=second_factor)
     async with _deciding(services, caller, metrics, request_id, "second_person_confirm") as (connection, request):
-        decided, _ = await operations.confirm(
+        decided = await operations.confirm(
             connection, request, bytes.fromhex(body.digest), by=by(caller), means=means(services), now=caller.now
         )
-    services.wake_alerts()
-    metrics.alerts_issued.labels(decided.kind).inc()
+    if decided.alert_id is not None:
+        services.wake_alerts()
+        metrics.alerts_issued.labels(decided.kind).inc()
     return await request_view(services, decided)
 
 
@@ -113,11 +113,6 @@ async def acknowledge_request(request_id: uuid.UUID, caller: Decider, services: 
     async with _deciding(services, caller, metrics, request_id, "acknowledge") as (connection, request):
         decided = await operations.acknowledge(connection, request, by=by(caller), now=caller.now)
     return await request_view(services, decided)
-
-
-def by(caller: Caller) -> By:
-    """Who decides."""
-    return By(tree=caller.rights.tree, rights=caller.rights, actor=caller.actor, origin=caller.origin)
 
 
 async def _demand_right(services: Services, caller: Caller, request_id: uuid.UUID) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
-from services.control import alerts, operations, versions
+from services.control import alerts, operation_kinds, versions
 from services.control.alerting import proposal_store, proposals
 from services.control.alerting.proposal import Outcome, Proposal
 from services.control.alerts import By
@@ -18,9 +18,8 @@ from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts
 from services.control.api.fields import Answer, Body, Limit, Why
-from services.control.api.requests import RequestView
+from services.control.api.requests import MAY_WAIT, RequestView
 from services.control.api.routes.alerts import (
-    MAY_WAIT,
     AlertView,
     Attempt,
     ContentBody,
@@ -117,7 +116,7 @@ async def release_proposal(
     """Issue it, as it was proposed or otherwise: when this returns 200, it is on its way."""
     await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
 
-    async def wanted(connection: Connection) -> operations.Operation:
+    async def wanted(connection: Connection) -> operation_kinds.Operation:
         found = await _locked(connection, alert_id, caller, if_match, body)
         draft = found.alert.draft
         said = (
@@ -125,7 +124,7 @@ async def release_proposal(
             if body.content is not None
             else None
         )
-        return operations.issuing(proposals.to_release(found, said, now=caller.now), alert_id=found.alert.alert_id)
+        return operation_kinds.issuing(proposals.to_release(found, said, now=caller.now), alert_id=found.alert.alert_id)
 
     attempt = Attempt(action="proposal_release", alert_id=alert_id)
     return await settled(services, caller, metrics, response, attempt, wanted, break_glass)

@@ -17,16 +17,18 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field, model_validator
 
 from schemas.identifiers import BulletinId, UnitId
-from services.control import ranges, relay_addresses, relay_sources, relay_store, versions
+from services.control import operation_kinds, operations, ranges, relay_addresses, relay_sources, relay_store, versions
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.errors import language_of
 from services.control.api.faults import FieldFault
 from services.control.api.fields import Answer, Body, Flag, Name
-from services.control.api.step_up import GivenCode, Operation
+from services.control.api.requests import MAY_WAIT, RequestView, by, means, waiting
+from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, NotFound
+from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.control.relay_point import LIST_VALID
 from services.control.relay_reader import MIME
@@ -214,7 +216,7 @@ async def get_source(
     return _view(source, language_of(request))
 
 
-@router.put("/api/v1/relay-sources/{relay_source_id}")
+@router.put("/api/v1/relay-sources/{relay_source_id}", responses=MAY_WAIT)
 async def replace_source(
     request: Request,
     relay_source_id: uuid.UUID,
@@ -224,23 +226,28 @@ async def replace_source(
     services: Parts,
     if_match: IfMatch = None,
     second_factor: GivenCode = None,
-) -> RelaySourceView:
-    """Change a source; If-Match must name the version one has read. A relay under way connects anew within seconds."""
+    break_glass: BreakGlass = None,
+) -> RelaySourceView | RequestView:
+    """Change a source; If-Match must name the version one has read. A relay under way connects anew within seconds.
+
+    Where devices are to sound it and it would say something else, it may wait for a second person.
+    """
     language = language_of(request)
-    await step_up.demand(services, caller, Operation.LIVE, code=second_factor)
+    await step_up.demand(services, caller, Operation.LIVE, code=second_factor, alone=break_glass)
     async with services.database.transaction() as connection:
         stored = await relay_store.source_for_update(connection, relay_source_id)
         present = _view(stored, language).model_dump(mode="json")
         versions.check(stored.version, if_match, present, given=body.model_dump(mode="json"))
-        changed = await relay_sources.change(
+        outcome = await operations.settle(
             connection,
-            stored,
-            body.wish(),
-            rules=services.relays.rules,
-            actor=caller.actor,
-            origin=caller.origin,
+            operation_kinds.retuning(stored, body.wish()),
+            by=by(caller),
+            means=means(services, break_glass),
             now=caller.now,
         )
+    if isinstance(outcome, Waiting):
+        return await waiting(services, response, outcome)
+    changed: StoredSource = outcome.answer
     response.headers["ETag"] = versions.etag(changed.version)
     return _view(changed, language)
 

@@ -30,6 +30,12 @@ class Code(Body):
     code: str = Field(min_length=1, max_length=64)
 
 
+class Proof(Body):
+    """Who is there knows the password, and does not only hold a session that somebody left open."""
+
+    password: str = Field(min_length=1, max_length=200)
+
+
 class FactorView(Answer):
     """Whether a second factor is in force."""
 
@@ -60,9 +66,17 @@ async def own_factor(caller: Own, services: Parts) -> FactorView:
 
 
 @router.post("/account/second-factor", status_code=201)
-async def begin(caller: Own, services: Parts) -> EnrolmentView:
+async def begin(body: Proof, caller: Own, services: Parts) -> EnrolmentView:
     """Begin to enrol a second factor; asking again gives a new secret until one is confirmed."""
     _refuse_programs(caller)
+    await accounts.prove_password(
+        services.database,
+        services.passwords,
+        actor=caller.actor,
+        password=body.password,
+        origin=caller.origin,
+        now=caller.now,
+    )
     async with services.database.transaction() as connection:
         enrolment = await second_factors.begin(
             connection, services.secret_box, actor=caller.actor, origin=caller.origin, now=caller.now

@@ -12,7 +12,7 @@ from pydantic import Field
 from schemas.identifiers import UnitId
 from services.control import account_store, accounts, audit, credentials
 from services.control.account_store import Account, Session
-from services.control.api.access import Scope, cookie_name, requires
+from services.control.api.access import Scope, check_same_site, cookie_name, requires
 from services.control.api.context import Caller, Parts, Services, origin_of
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Instant, Name
@@ -110,9 +110,10 @@ def clear_cookie(response: Response, services: Services) -> None:
     )
 
 
-@router.post("/sessions", status_code=201, responses=documented([401]))
+@router.post("/sessions", status_code=201, responses=documented([401, 403]))
 async def log_in(body: Credentials, request: Request, response: Response, services: Parts) -> LoginView:
     """Log in. Too many failures make one wait (429 with Retry-After)."""
+    check_same_site(request)
     logged_in = await accounts.log_in(
         services.database,
         services.passwords,

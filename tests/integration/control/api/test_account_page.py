@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from services.control.account_store import Account
 from services.control.pages.qr import code_of
 from services.control.permissions import Role
+from services.control.settings import PolicySettings
 from services.control.trust import totp
 from tests.integration.control.api.test_api_pages import Page, get
 from tests.integration.control.api.test_deciding_pages import EVIL, hidden, html_of
-from tests.support.control_api import PASSWORD, Api
+from tests.support.control_api import PASSWORD, Api, an_api
+from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
 
@@ -47,6 +50,23 @@ async def test_one_is_led_there_and_sees_who_one_is(api: Api) -> None:
     assert page.inputs.keys() <= page.labels
 
 
+async def test_who_holds_dangerous_rights_is_led_to_their_second_factor_until_it_is_on(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    async with an_api(database, tmp_path, policy=PolicySettings()) as api:
+        first, officer = await api.account((Role.ADMINISTRATOR, "24")), await api.account((Role.OFFICER, "11"))
+        assert (await log_in(api, officer)).headers["location"] == "/"
+        api.client.cookies.clear()
+        assert (await log_in(api, first)).headers["location"] == "/account#factor"
+        assert "chỉ làm được khi đã bật" in (await get(api, "/account")).text
+        begun = await post(api, "/second-factor", password=PASSWORD)
+        secret, address = hidden(begun.text, "secret"), hidden(begun.text, "address")
+        code = totp.code_at(base64.b32decode(secret + "=" * (-len(secret) % 8)), totp.step_at(api.clock.now))
+        assert (await post(api, "/second-factor/confirm", secret=secret, address=address, code=code)).status_code == 200
+        api.client.cookies.clear()
+        assert (await log_in(api, first)).headers["location"] == "/"
+
+
 async def test_the_password_is_changed_and_other_sessions_end(api: Api) -> None:
     account = await logged_in(api)
     new = "mot mat khau moi hon"
@@ -70,7 +90,7 @@ async def test_the_password_is_changed_and_other_sessions_end(api: Api) -> None:
 
 async def test_a_second_factor_is_switched_on_by_a_qr_code_and_off_by_a_recovery_code(api: Api) -> None:
     await logged_in(api)
-    begun = await post(api, "/second-factor")
+    begun = await post(api, "/second-factor", password=PASSWORD)
     secret, address = hidden(begun.text, "secret"), unescape(hidden(begun.text, "address"))
     assert address.startswith("otpauth://totp/")
     path = re.search(r'<path d="([^"]+)"', begun.text)
@@ -88,7 +108,7 @@ async def test_a_second_factor_is_switched_on_by_a_qr_code_and_off_by_a_recovery
     page = await get(api, "/account")
     assert f"Còn {len(codes)} mã dự phòng" in page.text
     assert codes[0] not in page.text, "shown once"
-    assert (await post(api, "/second-factor")).status_code == 409
+    assert (await post(api, "/second-factor", password=PASSWORD)).status_code == 409
     bad = await post(api, "/second-factor/remove", code="no code")
     assert bad.status_code == 422
     off = await post(api, "/second-factor/remove", code=codes[0])

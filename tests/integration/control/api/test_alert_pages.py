@@ -179,7 +179,7 @@ async def test_with_a_second_factor_its_code_is_asked_for(api: Api) -> None:
     await api.client.post("/login", data={"login": account.login, "password": PASSWORD})
     template_id = await add_template(api)
     token = hidden(await html_of(api, "/account"), "csrf_token")
-    begun = await api.client.post("/account/second-factor", data={"csrf_token": token})
+    begun = await api.client.post("/account/second-factor", data={"csrf_token": token, "password": PASSWORD})
     secret = hidden(begun.text, "secret")
     form = {"csrf_token": token, "secret": secret, "address": unescape(hidden(begun.text, "address"))}
     wrong = await api.client.post("/account/second-factor/confirm", data={**form, "code": "000000"})

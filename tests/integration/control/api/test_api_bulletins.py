@@ -13,8 +13,7 @@ import pytest
 from services.control import bulletin_store, bulletins
 from services.control.measurement import Measures
 from services.control.permissions import Role
-from services.control.settings import PolicySettings
-from tests.support.control_api import Api, add_broadcast, add_bulletin, add_media, an_api
+from tests.support.control_api import Api, a_policy, add_broadcast, add_bulletin, add_media, an_api
 from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
@@ -87,7 +86,7 @@ async def test_the_hash_covers_everything_that_is_said_and_shown(api: Api) -> No
 
 async def test_nobody_approves_their_own_unless_the_province_says_so(database: TestDatabase, tmp_path: Path) -> None:
     for allowed, status in ((False, 403), (True, 200)):
-        async with an_api(database, tmp_path, policy=PolicySettings(may_approve_own=allowed)) as api:
+        async with an_api(database, tmp_path, policy=a_policy(may_approve_own=allowed)) as api:
             both = await api.account((Role.OFFICER, "11"), (Role.APPROVER, "11"))
             headers = await api.token(both)
             made = await api.client.post("/api/v1/bulletins", json=a_bulletin(api), headers=headers)

@@ -161,7 +161,7 @@ async def test_a_narrowed_token_does_what_it_names_where_it_names_it_and_nothing
         ("GET", TOKENS, None),
         ("POST", TOKENS, {"name": "rộng hơn"}),
         ("PUT", "/api/v1/account/password", {"old_password": PASSWORD, "new_password": "mot mat khau khac"}),
-        ("POST", "/api/v1/account/second-factor", None),
+        ("POST", "/api/v1/account/second-factor", {"password": PASSWORD}),
     ):
         await refused(await api.client.request(method, path, json=json, headers=narrow), "not_permitted")
 

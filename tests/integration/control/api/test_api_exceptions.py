@@ -13,8 +13,7 @@ import pytest
 from services.control import programme_store
 from services.control.permissions import Role
 from services.control.planning.model import Window
-from services.control.settings import PolicySettings
-from tests.support.control_api import Api, add_awaiting_broadcast, add_device, an_api, broadcast_body
+from tests.support.control_api import Api, a_policy, add_awaiting_broadcast, add_device, an_api, broadcast_body
 from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
@@ -102,7 +101,7 @@ async def test_the_right_must_hold_over_every_unit_whose_policy_it_is(api: Api) 
 
 async def test_nobody_lets_their_own_pass_where_that_is_forbidden(database: TestDatabase, tmp_path: Path) -> None:
     for allowed, status in ((False, 403), (True, 200)):
-        async with an_api(database, tmp_path, policy=PolicySettings(may_approve_own=allowed)) as api:
+        async with an_api(database, tmp_path, policy=a_policy(may_approve_own=allowed)) as api:
             await set_policy(api, "11", approved_levels=["normal"])
             maker = await api.person((Role.OFFICER, "11"), (Role.APPROVER, "11"))
             changer = await api.person((Role.OFFICER, "11"), (Role.APPROVER, "11"))

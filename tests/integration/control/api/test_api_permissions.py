@@ -19,6 +19,7 @@ from services.control.api.access import PUBLIC, Requirement, Scope
 from services.control.api.app import routed
 from services.control.permissions import Role
 from tests.support.control_api import (
+    PASSWORD,
     TREE,
     ZONE,
     Api,
@@ -174,6 +175,7 @@ MAY: dict[str, set[Role]] = {
     "PUT /api/v1/units/{unit_id}/cap-senders": {Role.ADMINISTRATOR},
     "POST /api/v1/units/{unit_id}/cap-senders/remove": {Role.ADMINISTRATOR},
     "POST /api/v1/cap/deliveries": {Role.CAP_SOURCE},
+    "POST /api/v1/units/{unit_id}/volume": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /api/v1/proposals": SEEING,
     "GET /api/v1/proposals/{alert_id}": SEEING,
     "POST /api/v1/proposals/{alert_id}/release": {Role.OPERATOR},
@@ -386,7 +388,7 @@ fixed(
     "PUT", "/api/v1/account/password", json={"old_password": "wrong", "new_password": "mot mat khau khac"}, status=401
 )
 fixed("GET", "/api/v1/account/second-factor")
-fixed("POST", "/api/v1/account/second-factor", status=409)  # a program enrols none
+fixed("POST", "/api/v1/account/second-factor", json={"password": PASSWORD}, status=409)  # a program enrols none
 for asked in ("account/second-factor/confirm", "account/second-factor/remove", "sessions/current/second-factor"):
     fixed("POST", f"/api/v1/{asked}", json={"code": "000000"}, status=409)
 fixed("GET", "/api/v1/tokens")
@@ -629,6 +631,11 @@ async def _same_unit(api: Api, unit: str) -> Any:
 
 async def _gateway(api: Api, unit: str) -> Any:
     return {"gateway_id": await add_device(api, unit, "gateway")}
+
+
+@example("POST", "/api/v1/units/{unit_id}/volume")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/api/v1/units/{api.units[unit]}/volume", {"json": await _volume(api, unit)})
 
 
 _of_device("GET")
@@ -1368,7 +1375,7 @@ _of_own("session")
 _of_own("token")
 fixed("GET", "/account")
 fixed("POST", "/account/password", data={"old_password": "x"}, status=422)
-fixed("POST", "/account/second-factor", status=409)
+fixed("POST", "/account/second-factor", data={"password": PASSWORD}, status=409)
 fixed("POST", "/account/second-factor/confirm", data={"code": "123456"}, status=409)
 fixed("POST", "/account/second-factor/remove", data={"code": "123456"}, status=409)
 fixed("POST", "/account/tokens", data={"name": "lịch", "days": "30"})

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from services.control.permissions import Role
-from services.control.settings import PolicySettings
-from tests.support.control_api import Api, add_broadcast, add_bulletin, an_api
+from tests.support.control_api import Api, a_policy, add_broadcast, add_bulletin, an_api
 from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
@@ -201,7 +200,7 @@ async def test_a_unit_may_tighten_and_not_loosen(api: Api, body: dict[str, Any],
 
 async def test_the_province_s_setting_is_not_loosened_below_the_root(database: TestDatabase, tmp_path: Path) -> None:
     for setting, status in ((False, 422), (True, 200)):
-        async with an_api(database, tmp_path, policy=PolicySettings(may_approve_own=setting)) as api:
+        async with an_api(database, tmp_path, policy=a_policy(may_approve_own=setting)) as api:
             response = await put(api, "11", {"forbids_self_approval": False})
             assert response.status_code == status, response.text
             if status == 422:
@@ -297,7 +296,7 @@ async def test_a_unit_may_say_what_devices_sound_when_their_plan_has_run_out(api
 
 
 async def test_a_policy_forbids_approving_one_s_own(database: TestDatabase, tmp_path: Path) -> None:
-    async with an_api(database, tmp_path, policy=PolicySettings(may_approve_own=True)) as api:
+    async with an_api(database, tmp_path, policy=a_policy(may_approve_own=True)) as api:
         both = await api.person((Role.OFFICER, "1"), (Role.APPROVER, "1"))
         await put(api, "11", {"forbids_self_approval": True})
         for unit, status in (("11", 403), ("12", 200)):

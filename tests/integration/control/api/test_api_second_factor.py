@@ -14,7 +14,7 @@ from services.control.permissions import Role
 from services.control.settings import PolicySettings
 from services.control.trust import totp
 from services.control.trust.secret_box import SecretBox
-from tests.support.control_api import Api, an_api
+from tests.support.control_api import PASSWORD, Api, an_api
 from tests.support.database import TestDatabase
 from tests.support.people import FACTOR, somebody
 
@@ -35,13 +35,13 @@ def source(api: Api) -> dict[str, Any]:
 
 async def test_a_factor_is_in_force_once_a_code_of_it_was_given(api: Api) -> None:
     person = await somebody(api)
-    await person.post(FACTOR)
+    await person.post(FACTOR, {"password": PASSWORD})
     assert (await api.client.get(FACTOR)).json() == {"is_in_force": False, "recovery_codes_left": 0}
     wrong = await person.post(f"{FACTOR}/confirm", {"code": "12345"})
     assert (wrong.status_code, wrong.json()["errors"][0]["code"]) == (422, "code_not_taken")
     await person.enrol()
     assert (await api.client.get(FACTOR)).json() == {"is_in_force": True, "recovery_codes_left": 10}
-    again = await person.post(FACTOR)
+    again = await person.post(FACTOR, {"password": PASSWORD})
     assert (again.status_code, again.json()["code"]) == (409, "second_factor_in_force")
 
 
@@ -114,7 +114,7 @@ async def test_a_program_sends_the_code_with_the_request(api: Api) -> None:
     assert (await api.client.post(SOURCES, json=source(api), headers=with_code)).status_code == 201
     assert (await api.client.post(SOURCES, json=source(api), headers=with_code)).status_code == 422
     # A stolen token sets up no factor and takes none away.
-    assert (await api.client.post(FACTOR, headers=bearer)).json()["code"] == "no_session"
+    assert (await api.client.post(FACTOR, json={"password": PASSWORD}, headers=bearer)).json()["code"] == "no_session"
     removal = await api.client.post(f"{FACTOR}/remove", json={"code": person.recovery[0]}, headers=bearer)
     assert removal.json()["code"] == "no_session"
 
@@ -122,7 +122,7 @@ async def test_a_program_sends_the_code_with_the_request(api: Api) -> None:
 async def test_where_the_province_asks_everybody_who_has_none_is_refused(
     database: TestDatabase, tmp_path: Path
 ) -> None:
-    async with an_api(database, tmp_path, policy=PolicySettings(second_factor_needed=True)) as api:
+    async with an_api(database, tmp_path, policy=PolicySettings()) as api:
         person = await somebody(api)
         refused = await person.post(SOURCES, source(api))
         assert (refused.status_code, refused.json()["code"]) == (403, "second_factor_not_enrolled")
@@ -159,7 +159,7 @@ async def test_an_administrator_removes_what_somebody_lost_but_not_their_own(api
 async def test_without_its_key_nothing_is_enrolled_and_nothing_passes(database: TestDatabase, tmp_path: Path) -> None:
     async with an_api(database, tmp_path, secret_box=None) as api:
         person = await somebody(api)
-        assert (await person.post(FACTOR)).json()["code"] == "second_factor_not_offered"
+        assert (await person.post(FACTOR, {"password": PASSWORD})).json()["code"] == "second_factor_not_offered"
         strange = SecretBox([bytes([7] * 32)]).seal(b"x" * 20, owner=bytes(16))
         await api.execute(
             "INSERT INTO control.second_factors (account_id, sealed, created_at, confirmed_at)"

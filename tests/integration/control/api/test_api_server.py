@@ -177,6 +177,7 @@ def environment(database: TestDatabase, pki: Pki, folder: Path, broker_port: int
         "CONTROL_MEDIA__BASE_URL": "http://127.0.0.1:8480/",
         "CONTROL_SIGNING__KEY_FILE": str(pki.platform_signing_key),
         "CONTROL_SIGNING__KEYS_FILE": str(key_sets.path(pki)),
+        "CONTROL_POLICY__SECOND_FACTOR_NEEDED": "false",
     }
 
 

@@ -31,6 +31,7 @@ ASKS = {
     "PUT /api/v1/relay-sources/{relay_source_id}": Operation.LIVE,
     "POST /api/v1/relay-sources/{relay_source_id}/retire": Operation.LIVE,
     "PATCH /api/v1/devices/{device_id}": Operation.VOLUME,
+    "POST /api/v1/units/{unit_id}/volume": Operation.VOLUME,
     "PUT /api/v1/units/{unit_id}/policy": Operation.SET_POLICY,
     "DELETE /api/v1/units/{unit_id}/policy": Operation.SET_POLICY,
     "POST /api/v1/devices/{device_id}/retire": Operation.RETIRE_DEVICE,
@@ -83,6 +84,9 @@ DOES_NOT_ASK = {
     "PUT /api/v1/units/{unit_id}/alert-tests",
     "POST /api/v1/units/{unit_id}/alert-tests",
     "POST /api/v1/proposals/{alert_id}/refuse",
+    "PUT /api/v1/units/{unit_id}/cap-senders",  # what they send is proposed to a person
+    "POST /api/v1/units/{unit_id}/cap-senders/remove",
+    "POST /api/v1/cap/deliveries",
     "POST /api/v1/sensor-rules",
     "POST /api/v1/sensor-rules/trial",
     "PUT /api/v1/sensor-rules/{sensor_rule_id}",

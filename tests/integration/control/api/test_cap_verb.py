@@ -16,6 +16,7 @@ from services.control.permissions import Role
 from services.control.settings import HttpSettings
 from services.local import cap
 from tests.support.control_api import Api, add_media
+from tests.support.people import somebody
 
 pytestmark = pytest.mark.integration
 
@@ -92,3 +93,21 @@ async def test_a_document_is_handed_in_as_the_word_of_a_unit(
     monkeypatch.setenv("LOA_TOKEN", viewer["Authorization"].removeprefix("Bearer "))
     assert await loa(document, "--unit", unit, "--url", url) == 3
     assert await loa(document, "--unit", unit, "--url", "http://127.0.0.1:1", "--token-file", str(token)) == 4
+
+
+async def test_who_has_a_second_factor_gives_a_code_of_it(
+    api: Api, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    person = await somebody(api, unit="24")
+    await person.enrol()
+    made = await person.post("/api/v1/tokens", {"name": "CAP"})
+    token = tmp_path / "token"
+    token.write_text(made.json()["token"])
+    api.clock.forward(minutes=11)
+    document = a_document(api, tmp_path)
+    options = ("--unit", str(api.units["24"]), "--url", url, "--token-file", str(token))
+
+    assert await loa(document, *options) == 3
+    assert "second_factor_needed" in capsys.readouterr().out
+    assert await loa(document, *options, "--code", "số sai") == 1
+    assert await loa(document, *options, "--code", person.code()) == 0

@@ -36,8 +36,6 @@ from tests.support.sounds import tone
 pytestmark = pytest.mark.integration
 
 MAY_BE_KEPT = {"/media/{sha256}", "/relays/{source_id}", "/relays/{source_id}/{sha256}", "/static/{name}"}
-# Kept by the one who asked, and asked for anew each time.
-PRIVATE = {"/api/v1/units/{unit_id}/calendar.ics", "/api/v1/devices/{device_id}/calendar.ics"}
 
 
 # --- headers ---------------------------------------------------------------------------------------------------------

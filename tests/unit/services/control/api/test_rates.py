@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.control.api.rates import BURST_S, MOST_KEYS, RateLimit, network_of
+from services.control.api.rates import BURST_S, MOST_KEYS, RateLimit
+from services.control.throttle import network_of
 
 
 def test_a_burst_is_let_through_then_one_at_a_time() -> None:

@@ -1,0 +1,268 @@
+"""Operations that may need a second person, carried out: what was done, and how many devices it touches.
+
+Works inside the caller's transaction, and judges by what there is at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, assert_never
+
+from schemas.alerts import Purpose
+from schemas.identifiers import AlertId, BroadcastId, DeviceId, UnitId
+from services.control import (
+    alerts,
+    broadcast_store,
+    broadcasts,
+    device_store,
+    devices,
+    enrolments,
+    relay_sources,
+    relay_store,
+)
+from services.control.alerting import (
+    alert_store,
+    cap_intake,
+    cap_reading,
+    reach_store,
+    template_store,
+    testing,
+    timetable,
+    timetable_store,
+)
+from services.control.alerting.addressing import addressed
+from services.control.alerting.documents import draft_of
+from services.control.alerting.model import Alert, AudienceWish, Origin, State
+from services.control.alerting.tones import Tone
+from services.control.alerts import By
+from services.control.errors import Conflict, Fault, Forbidden, Invalid
+from services.control.operation_kinds import PERMISSIONS, Kind, Means, Operation
+from services.control.permissions import Actor, Rights
+from services.control.units import UnitTree
+from services.control.wish_documents import source_wish_of, wish_of
+from services.shared.database.pool import Connection
+
+# Of what an earlier version has kept, which knew no others.
+_EARLIER_UNIT_CODES = ("loa:unit-code",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What was carried out. An alert says itself whom it means; of what is none, `devices` counts those it touches.
+
+    `before` is the alert it changed, `answer` what whoever asked for it is told, `subject` what it is about in the audit.
+    """
+
+    alert: Alert | None = None
+    before: Alert | None = None
+    devices: int = 0
+    subject: str | None = None
+    answer: Any = None
+
+
+async def perform(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
+    """Carry it out as the word of whoever `by` is. Raises what the operation itself raises."""
+    document, keyring = operation.document, means.keyring
+    match operation.kind:
+        case Kind.ALERT_ISSUE | Kind.SILENCE:
+            alert_id = AlertId(uuid.UUID(document["alert_id"])) if document["alert_id"] is not None else None
+            draft = draft_of(document["draft"])
+            return Done(alert=await alerts.issue(connection, draft, by=by, keyring=keyring, now=now, alert_id=alert_id))
+        case Kind.ALERT_UPDATE:
+            alert = await _as_read(connection, document)
+            draft = draft_of(document["draft"])
+            changed = await alerts.update(connection, alert, draft, by=by, keyring=keyring, now=now)
+            return Done(before=alert, alert=changed)
+        case Kind.SILENCE_RELEASE:
+            silence = await _as_read(connection, document)
+            return Done(before=silence, alert=await _let_go(connection, silence, document, by=by, means=means, now=now))
+        case Kind.CAP:
+            return Done(alert=await _take_cap(connection, operation, by=by, means=means, now=now))
+        case Kind.AUDIBLE_TEST:
+            return Done(alert=await _test_aloud(connection, operation, by=by, means=means, now=now))
+        case Kind.LIVE | Kind.LIVE_CHANGE:
+            return await _air(connection, operation, by=by, now=now)
+        case Kind.RELAY_CHANGE:
+            return await _retune(connection, operation, by=by, means=means, now=now)
+        case Kind.VOLUME:
+            return await _set_volume(connection, operation, by=by, now=now)
+        case Kind.CLAIMS:
+            return await _claim(connection, operation, by=by, now=now)
+        case _:
+            assert_never(operation.kind)
+
+
+async def touched(connection: Connection, operation: Operation, done: Done, tree: UnitTree) -> int:
+    """How many devices it touches: of a change those that either version means; of a return those that are let go."""
+    if done.alert is None:
+        return done.devices
+    meant = await _meant(connection, done.alert, tree)
+    if done.before is None:
+        return len(meant)
+    had = await _meant(connection, done.before, tree)
+    if operation.kind is Kind.SILENCE_RELEASE and done.alert.state is State.IN_FORCE:
+        return len(had - meant)
+    return len(had | meant)
+
+
+async def _meant(connection: Connection, alert: Alert, tree: UnitTree) -> set[int]:
+    wish = alert.draft.audience
+    ground = {below for unit in wish.units for below in tree.subtree(unit)}
+    found = await reach_store.candidates(connection, ground, wish.devices)
+    return {each.device_no for each in await asyncio.to_thread(addressed, alert, found, tree)}
+
+
+# --- alerts, tests, silences -----------------------------------------------------------------------------------------
+
+
+async def _let_go(
+    connection: Connection, silence: Alert, document: Mapping[str, Any], *, by: By, means: Means, now: datetime
+) -> Alert:
+    by = replace(by, note=by.note or document["note"] or None)
+    units = tuple(UnitId(uuid.UUID(each)) for each in document["units"])
+    named = tuple(map(DeviceId, document["devices"]))
+    if not units and not named:
+        return await alerts.cancel(connection, silence, by=by, keyring=means.keyring, now=now)
+    return await alerts.release_part(
+        connection, silence, units=units, devices=named, by=by, keyring=means.keyring, now=now
+    )
+
+
+async def _take_cap(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Alert:
+    content = base64.b64decode(operation.document["cap"])
+    reading = cap_reading.parse(content)
+    if reading.alert is None:
+        raise Invalid(*reading.faults)
+    taking = cap_intake.Taking(
+        message=reading.alert,
+        document=content,
+        unit_id=operation.unit_id,
+        tone=(await template_store.tones(connection))[Tone.WARNING],
+        unit_codes=tuple(operation.document.get("unit_codes", _EARLIER_UNIT_CODES)),
+        by=by,
+        now=now,
+    )
+    return await cap_intake.take(connection, taking, keyring=means.keyring)
+
+
+async def _test_aloud(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Alert:
+    """Held against the policies of everybody there at the moment it would sound."""
+    audience = AudienceWish.of_units(operation.unit_id)
+    await testing.check_hours(connection, audience, by.tree, means.zone, now=now)
+    said = await timetable_store.timetables(connection)
+    draft = await testing.draft(
+        connection,
+        operation.unit_id,
+        Purpose.AUDIBLE_TEST,
+        audience,
+        times=timetable.in_force(said, operation.unit_id, by.tree, Purpose.AUDIBLE_TEST).times,
+        origin=Origin.CONSOLE,
+        now=now,
+    )
+    return await alerts.issue(connection, draft, by=by, keyring=means.keyring, now=now)
+
+
+async def _as_read(connection: Connection, document: Mapping[str, Any]) -> Alert:
+    """The alert, locked, if it still is the version that was meant."""
+    alert = await alert_store.alert_for_update(connection, uuid.UUID(document["alert_id"]))
+    if alert.version != document["version"]:
+        raise Conflict("request_outdated", facts={"headline": alert.draft.headline})
+    return alert
+
+
+# --- what is live, how loud, who it is -------------------------------------------------------------------------------
+
+
+async def _air(connection: Connection, operation: Operation, *, by: By, now: datetime) -> Done:
+    rights, actor = _person(operation, by)
+    wish = wish_of(operation.document["wish"])
+    if operation.kind is Kind.LIVE:
+        accepted = await broadcasts.create(connection, wish, rights=rights, actor=actor, origin=by.origin, now=now)
+    else:
+        broadcast_id = BroadcastId(uuid.UUID(operation.document["broadcast_id"]))
+        stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
+        if stored.version != operation.document["version"]:
+            raise Conflict("request_outdated", facts={"headline": stored.wish.title})
+        accepted = await broadcasts.replace(
+            connection, stored, wish, rights=rights, actor=actor, origin=by.origin, now=now
+        )
+    return Done(devices=accepted.devices, subject=f"broadcast:{accepted.broadcast.broadcast_id}", answer=accepted)
+
+
+async def _retune(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
+    """It touches the devices that are to sound it in the days that are planned, if it will say something else there."""
+    _, actor = _person(operation, by)
+    stored = await relay_store.source_for_update(connection, uuid.UUID(operation.document["source_id"]))
+    if stored.version != operation.document["version"]:
+        raise Conflict("request_outdated", facts={"headline": stored.name})
+    wish = source_wish_of(operation.document["wish"])
+    changed = await relay_sources.change(
+        connection, stored, wish, rules=means.rules, actor=actor, origin=by.origin, now=now
+    )
+    says_the_same = all(
+        getattr(stored, name) == getattr(changed, name) for name in ("kind", "url", "is_direct", "fallback_bulletin_id")
+    )
+    return Done(
+        devices=0 if says_the_same else await relay_store.planned_devices(connection, stored.source_id, now=now),
+        subject=f"relay_source:{stored.source_id}",
+        answer=changed,
+    )
+
+
+async def _set_volume(connection: Connection, operation: Operation, *, by: By, now: datetime) -> Done:
+    _, actor = _person(operation, by)
+    changed = await devices.set_volume(
+        connection,
+        operation.unit_id,
+        operation.document["volume_percent"],
+        kinds=operation.document["kinds"],
+        tree=by.tree,
+        actor=actor,
+        origin=by.origin,
+        now=now,
+    )
+    return Done(devices=changed, subject=f"unit:{operation.unit_id}", answer=changed)
+
+
+async def _claim(connection: Connection, operation: Operation, *, by: By, now: datetime) -> Done:
+    rights, actor = _who(by)
+    expires_at = datetime.fromisoformat(operation.document["expires_at"])
+    for position, each in enumerate(operation.document["claims"]):
+        device = await device_store.device_for_update(connection, each["device_id"], now=now)
+        if not rights.may(PERMISSIONS[operation.kind], device.unit_id):
+            raise _not_here(f"device_ids[{position}]", device.unit_id, by.tree)
+        await enrolments.make_claim(
+            connection,
+            device,
+            code_hash=bytes.fromhex(each["code_hash"]),
+            expires_at=expires_at,
+            actor=actor,
+            origin=by.origin,
+            now=now,
+        )
+    return Done(devices=len(operation.document["claims"]), subject=f"unit:{operation.unit_id}")
+
+
+def _person(operation: Operation, by: By) -> tuple[Rights, Actor]:
+    """Who does it, with the right in the unit that speaks. Raises `Forbidden`."""
+    rights, actor = _who(by)
+    if not rights.may(PERMISSIONS[operation.kind], operation.unit_id):
+        raise _not_here("unit_id", operation.unit_id, by.tree)
+    return rights, actor
+
+
+def _who(by: By) -> tuple[Rights, Actor]:
+    if by.rights is None or by.actor is None:
+        raise ValueError("the platform itself does none of these")
+    return by.rights, by.actor
+
+
+def _not_here(field: str, unit_id: UnitId, tree: UnitTree) -> Forbidden:
+    unit = tree.get(unit_id)
+    facts = {"unit": unit.name if unit is not None else str(unit_id)}
+    return Forbidden("not_permitted_here", faults=[Fault(field, "unit_outside_own_subtree", facts)], facts=facts)

@@ -1,0 +1,268 @@
+"""What needs a second person beside alerts and silences (S-07): what is live, the volume of an area, keys, tests aloud."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from services.control.permissions import Role
+from services.control.trust.certificates import new_key
+from tests.integration.control.api.test_api_enrolment import enrol, pem, request_of
+from tests.integration.control.api.test_api_pages import get
+from tests.integration.control.api.test_api_relays import planned
+from tests.integration.control.api.test_api_second_person import (
+    REQUESTS,
+    WHY,
+    asked,
+    confirm,
+    last_actions,
+    policy,
+    two,
+)
+from tests.support.control_api import PASSWORD, Api, add_device, add_media, add_source, broadcast_body
+from tests.support.people import somebody
+
+pytestmark = pytest.mark.integration
+
+
+async def volumes(api: Api) -> dict[str, int]:
+    async with api.database.connection() as connection:
+        rows = await connection.fetch("SELECT device_id, volume_percent FROM control.devices")
+    return {row["device_id"]: row["volume_percent"] for row in rows}
+
+
+async def shown_to_a_person(api: Api, request: dict[str, Any], *words: str) -> None:
+    """The page of the request says what it is about."""
+    account = await api.account((Role.VIEWER, "24"))
+    await api.client.post("/login", data={"login": account.login, "password": PASSWORD})
+    page = await get(api, f"/alerts/requests/{request['request_id']}")
+    for each in words:
+        assert each in page.text, each
+    api.client.cookies.clear()
+
+
+# --- the volume of an area -------------------------------------------------------------------------------------------
+
+
+async def test_the_volume_of_an_area_is_set_as_far_as_each_device_s_cap_lets_it(api: Api) -> None:
+    loud, capped = await add_device(api, "11"), await add_device(api, "12", volume_cap_percent=40)
+    board, elsewhere = await add_device(api, "11", "board"), await add_device(api, "21")
+    set_already = await add_device(api, "11", volume_percent=60)
+    people = await two(api)
+    path = f"/api/v1/units/{api.units['1']}/volume"
+
+    done = await api.client.post(path, json={"volume_percent": 60}, headers=people.first)
+
+    assert (done.status_code, done.json()) == (200, {"changed": 2})
+    assert await volumes(api) == {loud: 60, capped: 40, board: 30, elsewhere: 30, set_already: 60}
+    assert await last_actions(api, 3) == ["area_volume_set", "device_changed", "device_changed"]
+    assert await api.fetchval("SELECT count(*) FROM control.planning_requests WHERE device_no IS NOT NULL") == 2
+    both = {"volume_percent": 20, "kinds": ["board", "cluster"]}
+    assert (await api.client.post(path, json=both, headers=people.first)).json() == {"changed": 4}
+    for wrong, field in (
+        ({"volume_percent": 101}, "volume_percent"),
+        ({"volume_percent": True}, "volume_percent"),
+        ({"volume_percent": 5, "kinds": []}, "kinds"),
+        ({"volume_percent": 5, "kinds": ["sensor"]}, "kinds[0]"),
+    ):
+        refused = await api.client.post(path, json=wrong, headers=people.first)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field)
+
+
+async def test_above_the_policy_s_size_the_volume_of_an_area_waits_for_another_person(api: Api) -> None:
+    await policy(api, "24", volume=2)
+    first, second = await add_device(api, "11"), await add_device(api, "12")
+    people = await two(api)
+    alone = await api.client.post(
+        f"/api/v1/units/{api.units['11']}/volume", json={"volume_percent": 50}, headers=people.first
+    )
+    assert alone.json() == {"changed": 1}, "one device is less than two"
+
+    request = await asked(api, people.first, f"/api/v1/units/{api.units['1']}/volume", body={"volume_percent": 70})
+
+    assert (request["kind"], request["devices"], request["needed_from"]) == ("volume", 2, 2)
+    assert await volumes(api) == {first: 50, second: 30}
+    await shown_to_a_person(api, request, "Huyện Bắc: 70 %", "Đặt âm lượng cả vùng")
+    for role, unit in ((Role.OFFICER, "1"), (Role.OPERATOR, "11")):
+        assert (await confirm(api, request, await api.person((role, unit)))).status_code == 403
+    assert (await confirm(api, request, people.first)).json()["code"] == "second_person_is_the_first"
+    confirmed = await confirm(api, request, people.second)
+    assert (confirmed.status_code, confirmed.json()["state"]) == (200, "confirmed"), confirmed.text
+    assert await volumes(api) == {first: 70, second: 70}
+    assert await last_actions(api, 1) == ["second_person_confirmed"]
+    named = await api.fetchval(
+        "SELECT count(*) FROM control.audit WHERE action = 'device_changed' AND account_id = $1",
+        people.account.account_id,
+    )
+    assert named == 3, "what is carried out is the first person's"
+
+
+async def test_one_person_alone_sets_a_volume_with_a_factor_and_a_reason(api: Api) -> None:
+    await policy(api, "24", volume=1)
+    device = await add_device(api, "11")
+    person = await somebody(api)
+    path, body = f"/api/v1/units/{api.units['1']}/volume", {"volume_percent": 5}
+    bare = await person.post(path, body, alone=WHY)
+    assert (bare.status_code, bare.json()["code"]) == (403, "second_factor_not_enrolled")
+    await person.enrol()
+    assert (await person.post(path, body, alone=WHY)).json() == {"changed": 1}
+    assert await volumes(api) == {device: 5}
+    assert await last_actions(api, 3) == ["glass_broken", "area_volume_set", "device_changed"]
+
+
+# --- what is live ----------------------------------------------------------------------------------------------------
+
+
+async def live_body(api: Api, **changes: Any) -> dict[str, Any]:
+    items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
+    return await broadcast_body(api, "11", items=items, **changes)
+
+
+async def stored(api: Api) -> int:
+    count: int = await api.fetchval("SELECT count(*) FROM control.broadcasts")
+    return count
+
+
+async def test_a_live_broadcast_waits_for_another_person_and_one_that_is_not_live_does_not(api: Api) -> None:
+    await policy(api, "24", live=1)
+    people = await two(api, role=Role.OFFICER)
+    body = await live_body(api, title="Trực tiếp lễ khai giảng")
+    tried = await api.client.post("/api/v1/broadcasts?dry_run=true", json=body, headers=people.first)
+    assert tried.status_code == 200, "to be told what it would do asks nobody"
+    ordinary = await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11"), headers=people.first)
+    assert ordinary.status_code == 201
+
+    request = await asked(api, people.first, "/api/v1/broadcasts", body=body)
+
+    assert (request["kind"], request["devices"], await stored(api)) == ("live", 2, 1)
+    await shown_to_a_person(api, request, "Trực tiếp lễ khai giảng", "VOV1", "Xã Đại Sơn", "05:30")
+    operator = await confirm(api, request, await api.person((Role.OPERATOR, "1")))
+    assert (operator.status_code, operator.json()["code"]) == (403, "not_permitted")
+    confirmed = await confirm(api, request, people.second)
+    assert confirmed.status_code == 200, confirmed.text
+    made = await api.fetchval("SELECT created_by FROM control.broadcasts WHERE title = 'Trực tiếp lễ khai giảng'")
+    assert made == people.account.account_id
+
+
+async def test_a_change_to_something_live_waits_and_is_over_when_the_broadcast_was_changed_meanwhile(api: Api) -> None:
+    people = await two(api, role=Role.OFFICER)
+    body = await broadcast_body(api, "11")
+    made = (await api.client.post("/api/v1/broadcasts", json=body, headers=people.first)).json()
+    path = f"/api/v1/broadcasts/{made['broadcast_id']}"
+    await policy(api, "24", live=1)
+    live = {**body, "items": (await live_body(api))["items"]}
+
+    async def put(content: dict[str, Any]) -> httpx.Response:
+        return await api.client.put(path, json=content, headers={**people.first, "If-Match": '"1"'})
+
+    waiting, another = await put(live), await put({**live, "title": "Hai"})
+    assert (waiting.status_code, waiting.json()["kind"]) == (202, "live_change")
+    assert (await confirm(api, waiting.json(), people.second)).status_code == 200
+    assert (await api.client.get(path, headers=people.first)).json()["version"] == 2
+    late = await confirm(api, another.json(), people.second)
+    assert (late.status_code, late.json()["code"]) == (409, "request_outdated")
+
+
+async def test_a_live_broadcast_that_is_sent_twice_under_one_key_is_asked_for_once(api: Api) -> None:
+    await policy(api, "24", live=1)
+    people = await two(api, role=Role.OFFICER)
+    body, headers = await live_body(api), {**people.first, "Idempotency-Key": '"8e03978e-40d5-43dd-bc93"'}
+    first = await api.client.post("/api/v1/broadcasts", json=body, headers=headers)
+    again = await api.client.post("/api/v1/broadcasts", json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json() == first.json()
+    assert again.headers["location"] == first.headers["location"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert await api.fetchval("SELECT count(*) FROM control.operation_requests") == 1
+
+
+async def test_another_address_for_what_devices_are_to_sound_waits_and_another_name_does_not(api: Api) -> None:
+    await policy(api, "24", live=1)
+    people = await two(api, unit="24")
+    source_id = await add_source(api, "24")
+    await planned(api, source_id)
+    path = f"/api/v1/relay-sources/{source_id}"
+    body = {"unit_id": str(api.units["24"]), "name": "Đài", "kind": "stream", "url": "https://vov.test/vov1"}
+
+    async def put(version: int, **changes: Any) -> httpx.Response:
+        headers = {**people.first, "If-Match": f'"{version}"'}
+        return await api.client.put(path, json={**body, **changes}, headers=headers)
+
+    assert (await put(1)).status_code == 200
+    waiting = await put(2, url="https://khac.test/dai")
+    assert (waiting.status_code, waiting.json()["kind"], waiting.json()["devices"]) == (202, "relay_change", 1)
+    await shown_to_a_person(api, waiting.json(), "https://khac.test/dai")
+    assert (await api.client.get(path, headers=people.first)).json()["url"] == "https://vov.test/vov1"
+    assert (await confirm(api, waiting.json(), people.second)).status_code == 200
+    assert (await api.client.get(path, headers=people.first)).json()["url"] == "https://khac.test/dai"
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+async def test_claim_codes_for_many_devices_are_good_for_nothing_until_another_person_has_confirmed(api: Api) -> None:
+    await policy(api, "24", keys=2)
+    devices = [await add_device(api, unit) for unit in ("11", "21")]
+    people = await two(api, role=Role.ADMINISTRATOR, unit="24")
+    one = await api.client.post(f"/api/v1/devices/{devices[0]}/claim", headers=people.first)
+    assert one.status_code == 201
+
+    given = await api.client.post("/api/v1/devices/claims", json={"device_ids": devices}, headers=people.first)
+
+    assert given.status_code == 202, given.text
+    codes = [each["claim_code"] for each in given.json()["claims"]]
+    assert all(code.replace("-", "") not in given.json()["request"]["content"].__repr__() for code in codes)
+    csr = pem(request_of(new_key()))
+    early = await enrol(api, codes[0], csr)
+    assert (early.status_code, early.json()["code"]) == (401, "claim_code_not_valid")
+    await shown_to_a_person(api, given.json()["request"], *devices)
+    below = await confirm(api, given.json()["request"], await api.person((Role.ADMINISTRATOR, "1")))
+    assert below.status_code == 403
+    confirmed = await confirm(api, given.json()["request"], people.second)
+    assert confirmed.status_code == 200, confirmed.text
+    assert (await enrol(api, codes[0], csr)).status_code == 201
+    listed = (await api.client.get(f"{REQUESTS}?state=confirmed", headers=people.first)).json()
+    assert [each["kind"] for each in listed] == ["claims"]
+
+
+# --- tests aloud -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_test_that_sounds_now_waits_and_a_silent_one_does_not(api: Api) -> None:
+    await policy(api, "24", alerts=1)
+    sound = bytes.fromhex(await add_media(api))
+    await api.execute("INSERT INTO control.alert_tones (tone, media_sha256) VALUES ('test', $1)", sound)
+    await add_device(api, "11")
+    people = await two(api)
+    path = f"/api/v1/units/{api.units['1']}/alert-tests"
+    silent = await api.client.post(path, json={"purpose": "silent_test"}, headers=people.first)
+    assert silent.status_code == 201
+
+    request = await asked(api, people.first, path, body={"purpose": "audible_test"})
+
+    assert (request["kind"], request["alert_id"]) == ("audible_test", None)
+    api.clock.forward(minutes=10)  # longer than such a test lasts: it begins when it is confirmed
+    confirmed = await confirm(api, request, people.second)
+    assert confirmed.status_code == 200, confirmed.text
+    said = await api.client.get(f"/api/v1/alerts/{confirmed.json()['alert_id']}", headers=people.first)
+    assert (said.json()["purpose"], said.json()["state"]) == ("audible_test", "in_force")
+
+
+# --- the policy ------------------------------------------------------------------------------------------------------
+
+
+async def test_each_danger_has_a_size_of_its_own_that_units_below_tighten_only(api: Api) -> None:
+    await policy(api, "24", live=10, volume=20, keys=30)
+    administrator = await api.person((Role.ADMINISTRATOR, "1"))
+    path = f"/api/v1/units/{api.units['1']}/policy"
+    etag = {"If-Match": (await api.client.get(path, headers=administrator)).headers["etag"]}
+    for danger, size in (("live", 11), ("volume", 21), ("keys", 31)):
+        body = {"second_person_from": {danger: size}}
+        loose = await api.client.put(path, json=body, headers={**administrator, **etag})
+        assert (loose.status_code, loose.json()["errors"][0]["code"]) == (422, "policy_loosens"), danger
+    tight = {"second_person_from": {"volume": 5}}
+    saved = await api.client.put(path, json=tight, headers={**administrator, **etag})
+    held = saved.json()["effective"]["second_person_from"]
+    assert {danger: each["value"] for danger, each in held.items()} == {"live": 10, "volume": 5, "keys": 30}
