@@ -583,7 +583,7 @@ async def get_cap(
 
 @router.post(
     "/cap",
-    responses=MAY_WAIT,
+    responses={202: {"model": CapTakenView, "description": "it waits for a second person"}},
     openapi_extra=uploads.accepts(cap.MEDIA_TYPE),
 )
 async def take_cap(
