@@ -14,6 +14,7 @@ from schemas.identifiers import BroadcastId, UnitId
 from services.control import priorities, priority_store, versions
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
+from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body
 from services.control.api.views import UnitRef, unit_ref
 from services.control.api.what_if import AskedWhatIf, OutlookView
@@ -60,7 +61,7 @@ class OrderedView(PriorityOrderView):
     outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
 
 
-@router.get("")
+@router.get("", responses=documented([409]))
 async def get_priority_order(
     unit_id: uuid.UUID, caller: Reader, response: Response, services: Parts
 ) -> PriorityOrderView:
