@@ -141,14 +141,14 @@ def surroundings(unit_id: UnitId, units: UnitHistory, window: Window) -> tuple[f
     Closed units count where their heirs do.
     """
     known = {version.unit_id for version in units.versions} | {heir.unit_id for heir in units.heirs}
-    ground: set[UnitId] = {unit_id}
-    above: set[UnitId] = set()
-    for first, _ in units.spans(window.first, window.end):
-        tree = units.on(first)
-        ground.update(tree.subtree(unit_id))
-        ground.update(tree.ground(unit_id))
-        above.update(unit for unit in known if tree.covers(unit, unit_id))
-    return frozenset(ground | above), frozenset(ground)
+    trees = [units.on(first) for first, _ in units.spans(window.first, window.end)]
+    ground = {unit_id}.union(*(tree.subtree(unit_id) for tree in trees), *(tree.ground(unit_id) for tree in trees))
+    # What lies there on one day is reached on the others by whoever is above it then: units move.
+    issuers = set(ground)
+    for tree in trees:
+        above = {each for unit in ground for each in tree.path(unit)}
+        issuers.update(unit for unit in known if tree.standing(unit) in above)
+    return frozenset(issuers), frozenset(ground)
 
 
 def _caps(policy: EffectivePolicy) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import TypeVar
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.arbitration import Contender, Precedence, precedence, winner
@@ -28,12 +28,24 @@ from services.control.planning.model import (
     Snapshot,
     to_ms,
 )
+from services.control.planning.policies import Quiet
 from services.control.planning.programme import begin, plan, replan
-from services.control.units import UnitHistory
-from tests.support.planning import LONG_AGO, broadcast_id, unit_id
+from services.control.units import UnitHeir, UnitHistory
+from tests.support.planning import (
+    LONG_AGO,
+    a_broadcast,
+    a_device,
+    a_snapshot,
+    a_unit,
+    broadcast_id,
+    daily,
+    to_units,
+    unit_id,
+)
 from tests.support.provinces import (
     BROADCASTS,
     DAYS,
+    FIRST,
     POLICIES,
     UNITS,
     WEEK,
@@ -232,7 +244,26 @@ def session_begins(snapshot: Snapshot, broadcast: Broadcast) -> recurrence.Sessi
     return begins
 
 
+# Commune 21 moves from district 20 to district 10 within the week, or closes with the other district as its heir.
+MOVED = FIRST + timedelta(days=2)
+BELOW_ONE_DISTRICT = (a_unit(1), a_unit(10, 1), a_unit(20, 1), a_unit(12, 10), a_unit(21, 20, valid_until=MOVED))
+OF_THE_OTHER_DISTRICT = a_snapshot(
+    [a_broadcast(1, daily("05:30", starts_on=FIRST), unit_id=unit_id(10), level=Level.PRIORITY, targets=to_units(10))],
+    devices=[a_device(1, 21), a_device(2, 12)],
+    units=UnitHistory((*BELOW_ONE_DISTRICT, a_unit(21, 10, valid_from=MOVED))),
+)
+INHERITED = replace(
+    OF_THE_OTHER_DISTRICT,
+    units=UnitHistory(
+        BELOW_ONE_DISTRICT,
+        [UnitHeir(unit_id=unit_id(21), heir_id=unit_id(12), valid_from=MOVED, keeps_rights=True)],
+    ),
+)
+
+
 @FEW
+@example(snapshot=OF_THE_OTHER_DISTRICT, place=20, says={"quiet": (Quiet(begin=time(22), end=time(23)),)})
+@example(snapshot=INHERITED, place=20, says={"quiet": (Quiet(begin=time(22), end=time(23)),)})
 @given(snapshot=some_snapshot(), place=st.sampled_from(UNITS), says=st.sampled_from([*POLICIES, {}]))
 def test_a_policy_changes_nothing_but_what_lies_around_its_unit(
     snapshot: Snapshot, place: int, says: dict[str, object]
