@@ -124,7 +124,8 @@ class _Drafting:
             owned: tuple[Grant, ...] | None = ()
             if members.of.private is not None:
                 owned = self._owned(occurrence, members.of.private, slots, ruling.lineup, audience)
-            grants = hearing.grants(members.of.policy, members.of.kind)
+            # Of a board that is not ours nothing is wanted, so no limit is missed on it either.
+            grants = None if owned is None else hearing.grants(members.of.policy, members.of.kind)
             if owned is None or grants is None:
                 reached |= self._staging.cast(ruling.lineup, members.of.kind).asked
                 continue

@@ -503,6 +503,17 @@ def test_who_names_a_private_board_hears_of_it() -> None:
     assert wrong(shown(asked)) == ["private_board 11 device 2"]
 
 
+@pytest.mark.parametrize("limit", ["max_day", "max_session"])
+def test_a_board_that_is_not_ours_meets_no_limit_of_its_unit(limit: str) -> None:
+    devices = (OURS, replace(THEIRS, unit_id=unit_id(111)))
+    asked = a_broadcast(1, once("05:30"), unit_id=unit_id(11), targets=to_units(11))
+    planned = plan(
+        province(asked, devices=devices, bulletins=[TEXT], says={111: {limit: timedelta(seconds=1)}}), days(1)
+    )
+    assert heard(planned)[1] == ["1 07 05:30"]
+    assert wrong(planned) == ["private_board 111"]
+
+
 @pytest.mark.parametrize("whose", [{"unit_id": unit_id(10)}, {"device_no": DeviceNo(2)}])
 def test_a_requisition_opens_a_private_board_while_it_lasts(whose: Any) -> None:
     asked = a_broadcast(1, once("05:30", "06:30"), unit_id=unit_id(11), targets=to_devices(2))
