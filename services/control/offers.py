@@ -116,14 +116,7 @@ async def schedule(
     if standing is not None and standing.state not in (broadcasts.WITHDRAWN, broadcasts.REJECTED):
         own_id = str(standing.broadcast_id)
         raise Conflict("offer_scheduled_already", facts={"id": own_id}, members={"scheduled_as": own_id})
-    wish = own(
-        replace(
-            offered.wish,
-            unit_id=offer.unit_id,
-            level="normal",
-            targets=(UnitWish(unit_id=offer.unit_id),),
-        )
-    )
+    wish = own(here(offered.wish, offer.unit_id))
     accepted = await broadcasts.create(
         connection, wish, rights=rights, actor=actor, origin=origin, now=now, offer_of=offer.broadcast_id
     )
@@ -138,6 +131,11 @@ async def schedule(
     )
     await _changed(connection, offer, decided, rights.tree, actor=actor, origin=origin, now=now)
     return Scheduled(offer=decided, accepted=accepted)
+
+
+def here(offered: Wish, unit_id: UnitId) -> Wish:
+    """What is offered as a broadcast of the unit's own, everywhere in it."""
+    return replace(offered, unit_id=unit_id, level="normal", targets=(UnitWish(unit_id=unit_id),))
 
 
 async def facts_for_times(connection: Connection, tree: UnitTree) -> Facts:

@@ -100,6 +100,15 @@ class Means:
     alone: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenUp:
+    """A broadcast from above that a unit was offered, in the version that was read, and what the unit says to it."""
+
+    broadcast_id: BroadcastId
+    version: int
+    note: str | None
+
+
 # --- alerts, tests, silences -----------------------------------------------------------------------------------------
 
 
@@ -157,11 +166,16 @@ def testing_aloud(unit_id: UnitId, *, name: str) -> Operation:
 # --- what is live, how loud, who it is -------------------------------------------------------------------------------
 
 
-def airing(wish: Wish, *, instead_of: tuple[BroadcastId, int] | None = None) -> Operation:
-    """A broadcast with something live in it; `instead_of` is the one it takes the place of, in the version that was read."""
+def airing(wish: Wish, *, instead_of: tuple[BroadcastId, int] | None = None, offer: TakenUp | None = None) -> Operation:
+    """A broadcast with something live in it; `instead_of` is the one it takes the place of, in the version that was read.
+
+    `offer` is what its unit was offered and puts on at these times.
+    """
     document: dict[str, Any] = {"wish": document_of_wish(wish)}
     if instead_of is not None:
         document |= {"broadcast_id": str(instead_of[0]), "version": instead_of[1]}
+    if offer is not None:
+        document["offer"] = {"broadcast_id": str(offer.broadcast_id), "version": offer.version, "note": offer.note}
     return Operation(
         kind=Kind.LIVE if instead_of is None else Kind.LIVE_CHANGE,
         unit_id=wish.unit_id,

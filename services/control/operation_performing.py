@@ -22,6 +22,8 @@ from services.control import (
     device_store,
     devices,
     enrolments,
+    offer_store,
+    offers,
     relay_sources,
     relay_store,
 )
@@ -181,6 +183,24 @@ async def _as_read(connection: Connection, document: Mapping[str, Any]) -> Alert
 async def _air(connection: Connection, operation: Operation, *, by: By, now: datetime) -> Done:
     rights, actor = _person(operation, by)
     wish = wish_of(operation.document["wish"])
+    taken_up = operation.document.get("offer")
+    if taken_up is not None:
+        offer = await offer_store.offer_for_update(connection, uuid.UUID(taken_up["broadcast_id"]), operation.unit_id)
+        offered = await broadcast_store.broadcast(connection, offer.broadcast_id)
+        if offered.version != taken_up["version"]:
+            raise Conflict("request_outdated", facts={"headline": offered.wish.title})
+        scheduled = await offers.schedule(
+            connection,
+            offer,
+            lambda _: wish,
+            note=taken_up["note"],
+            rights=rights,
+            actor=actor,
+            origin=by.origin,
+            now=now,
+        )
+        own = scheduled.accepted
+        return Done(devices=own.devices, subject=f"broadcast:{own.broadcast.broadcast_id}", answer=scheduled)
     if operation.kind is Kind.LIVE:
         accepted = await broadcasts.create(connection, wish, rights=rights, actor=actor, origin=by.origin, now=now)
     else:

@@ -1,14 +1,20 @@
-"""Broadcasts saved for somebody: one with something live in it may wait for a second person (S-07)."""
+"""Broadcasts saved for somebody, of their own making or out of what they were offered: one with something live in it may wait for a second person (S-07)."""
 
 from __future__ import annotations
 
-from services.control import broadcasts, operation_kinds, operations
+import uuid
+
+from schemas.identifiers import UnitId
+from services.control import broadcast_store, broadcasts, offer_store, offers, operation_kinds, operations
 from services.control.api.context import Caller, Services
 from services.control.api.requests import by, means
 from services.control.api.step_up import is_live
 from services.control.broadcast_requests import Wish
 from services.control.broadcast_store import StoredBroadcast
 from services.control.broadcasts import Accepted
+from services.control.errors import Conflict
+from services.control.offer_store import Offer
+from services.control.offers import Own, Scheduled
 from services.control.operation_store import Request
 from services.shared.database.pool import Connection
 
@@ -29,6 +35,22 @@ async def try_out(
         )
     return await broadcasts.create(
         connection, wish, rights=caller.rights, actor=caller.actor, origin=caller.origin, now=caller.now
+    )
+
+
+async def try_out_offer(
+    connection: Connection, caller: Caller, offer: Offer, own: Own, *, note: str | None
+) -> Scheduled:
+    """Put on what was offered, whoever else would be asked: for who rolls it back, or where nothing in it is live."""
+    return await offers.schedule(
+        connection,
+        offer,
+        own,
+        note=note,
+        rights=caller.rights,
+        actor=caller.actor,
+        origin=caller.origin,
+        now=caller.now,
     )
 
 
@@ -53,3 +75,45 @@ async def save(
         return outcome
     accepted: Accepted = outcome.answer
     return accepted
+
+
+async def offered(services: Services, broadcast_id: uuid.UUID, unit_id: UnitId) -> StoredBroadcast:
+    """What the unit was offered. Raises `NotFound`."""
+    async with services.database.transaction() as connection:
+        offer = await offer_store.offer_for_update(connection, broadcast_id, unit_id)
+        return await broadcast_store.broadcast(connection, offer.broadcast_id)
+
+
+async def save_offer(
+    connection: Connection,
+    services: Services,
+    caller: Caller,
+    offer: Offer,
+    own: Own,
+    *,
+    read: StoredBroadcast,
+    note: str | None,
+    alone: str | None = None,
+) -> Scheduled | Request:
+    """Put on what was offered, at the unit's own times; or keep the request, as `save` does.
+
+    `read` is what was offered when a second factor was asked for. Raises `Conflict` when it was changed since.
+    """
+    found = await broadcast_store.broadcast(connection, offer.broadcast_id)
+    if found.version != read.version:
+        raise Conflict("changed_meanwhile")
+    wish = own(offers.here(found.wish, offer.unit_id))
+    if not is_live(wish):
+        return await try_out_offer(connection, caller, offer, own, note=note)
+    taken_up = operation_kinds.TakenUp(broadcast_id=found.broadcast_id, version=found.version, note=note)
+    outcome = await operations.settle(
+        connection,
+        operation_kinds.airing(wish, offer=taken_up),
+        by=by(caller),
+        means=means(services, alone),
+        now=caller.now,
+    )
+    if isinstance(outcome, Request):
+        return outcome
+    scheduled: Scheduled = outcome.answer
+    return scheduled

@@ -23,6 +23,7 @@ from services.control import (
     priorities,
     priority_store,
 )
+from services.control.api import airing, step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.fields import Instant, uuid_of
@@ -33,6 +34,7 @@ from services.control.api.routes.priorities import PriorityOrder
 from services.control.broadcast_store import StoredBroadcast
 from services.control.errors import Conflict, Fault, Invalid
 from services.control.offer_store import Offer
+from services.control.operation_store import Request as Waiting
 from services.control.pages import day_chart
 from services.control.pages.broadcast_forms import Typed, day_after, place_of
 from services.control.pages.forms import MENDABLE, Sent, all_given, checked, form_of, given, returned
@@ -154,7 +156,7 @@ async def decide_offer(
     """Accept, decline, or put on at times of one's own; of what was shown, and not of what it has become since."""
     form = await form_of(request)
     try:
-        await _decide(unit_id, broadcast_id, form, caller, services)
+        address = await _decide(unit_id, broadcast_id, form, caller, services)
     except MENDABLE as error:
         times = Typed(times=tuple(str(each) for each in form.getlist("local_time")))
         back = returned(
@@ -164,31 +166,28 @@ async def decide_offer(
         )
         sent = Sent(about=str(broadcast_id), form=form, back=back)
         return await _inbox_page(unit_id, request, caller, services, sent=sent)
-    return RedirectResponse(f"/units/{unit_id}/inbox#offer-{broadcast_id}", status_code=HTTPStatus.SEE_OTHER)
+    return RedirectResponse(address, status_code=HTTPStatus.SEE_OTHER)
 
 
 async def _decide(
     unit_id: uuid.UUID, broadcast_id: uuid.UUID, form: FormData, caller: Caller, services: Services
-) -> None:
+) -> str:
+    """Where to go on: its place in the inbox, or the page of what waits for a second person."""
     decision = str(form.get("decision") or "")
     if decision not in (*_ANSWERS, _SCHEDULE):
         raise Invalid(Fault("decision", "not_one_of", {"expected": ", ".join((*_ANSWERS, _SCHEDULE))}))
     answer = checked(OfferDecision, given(form, "note"))
     own = checked(OwnTimes, _own_times(form)) if decision == _SCHEDULE else None
+    read = await airing.offered(services, broadcast_id, UnitId(unit_id))
+    if own is not None:
+        await step_up.demand_live(services, caller, read.wish, code=None)
     async with services.database.transaction() as connection:
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
         await _check_shown(connection, offer, form)
         if own is not None:
-            await offers.schedule(
-                connection,
-                offer,
-                own.own,
-                note=own.note,
-                rights=caller.rights,
-                actor=caller.actor,
-                origin=caller.origin,
-                now=caller.now,
-            )
+            saved = await airing.save_offer(connection, services, caller, offer, own.own, read=read, note=own.note)
+            if isinstance(saved, Waiting):
+                return f"/alerts/requests/{saved.request_id}"
         else:
             await offers.decide(
                 connection,
@@ -200,6 +199,7 @@ async def _decide(
                 origin=caller.origin,
                 now=caller.now,
             )
+    return f"/units/{unit_id}/inbox#offer-{broadcast_id}"
 
 
 async def _check_shown(connection: Connection, offer: Offer, form: FormData) -> None:

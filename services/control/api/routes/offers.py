@@ -13,6 +13,7 @@ from pydantic import Field
 
 from schemas.identifiers import UnitId
 from services.control import broadcast_requests, broadcast_store, bulletin_store, offer_store, offers
+from services.control.api import airing, step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts
 from services.control.api.fields import (
@@ -29,7 +30,9 @@ from services.control.api.fields import (
 )
 from services.control.api.months import month_of
 from services.control.api.places import BeforeId, link_next
+from services.control.api.requests import MAY_WAIT, RequestView, waiting
 from services.control.api.routes.broadcasts import BroadcastView, TargetBody, broadcast_view
+from services.control.api.step_up import BreakGlass, GivenCode
 from services.control.api.views import UnitRef, unit_ref
 from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
 from services.control.broadcast_requests import BulletinWish, Wish
@@ -38,6 +41,7 @@ from services.control.bulletin_store import Bulletin
 from services.control.errors import Fault, Invalid
 from services.control.offer_store import Offer
 from services.control.offers import Scheduled
+from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.control.policies import LocalTime
 from services.shared.database.pool import Connection
@@ -349,31 +353,37 @@ async def _decide(
     return DecidedView(**_decided(decided), outlook=outlook)
 
 
-@router.post("/{broadcast_id}/{unit_id}/schedule")
+@router.post("/{broadcast_id}/{unit_id}/schedule", responses=MAY_WAIT)
 async def schedule_offer(
     broadcast_id: uuid.UUID,
     unit_id: uuid.UUID,
     body: OwnTimes,
     caller: Decider,
+    response: Response,
     services: Parts,
     what_if: AskedWhatIf,
-) -> ScheduledView:
-    """Put it on at times of the unit's own: a broadcast of the unit with the items that were offered."""
+    second_factor: GivenCode = None,
+    break_glass: BreakGlass = None,
+) -> ScheduledView | RequestView:
+    """Put it on at times of the unit's own: a broadcast of the unit with the items that were offered.
 
-    async def save(connection: Connection) -> Scheduled:
+    With a live source in it, it may wait for a second person.
+    """
+    read = await airing.offered(services, broadcast_id, UnitId(unit_id))
+    if not what_if.dry_run:
+        await step_up.demand_live(services, caller, read.wish, code=second_factor, alone=break_glass)
+
+    async def save(connection: Connection) -> Scheduled | Waiting:
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
-        return await offers.schedule(
-            connection,
-            offer,
-            body.own,
-            note=body.note,
-            rights=caller.rights,
-            actor=caller.actor,
-            origin=caller.origin,
-            now=caller.now,
+        if what_if.dry_run:
+            return await airing.try_out_offer(connection, caller, offer, body.own, note=body.note)
+        return await airing.save_offer(
+            connection, services, caller, offer, body.own, read=read, note=body.note, alone=break_glass
         )
 
     scheduled, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(unit_id))
+    if isinstance(scheduled, Waiting):
+        return await waiting(services, response, scheduled)
     return ScheduledView(
         **_decided(scheduled.offer),
         broadcast=broadcast_view(scheduled.accepted.broadcast),

@@ -10,7 +10,7 @@ import pytest
 from services.control.permissions import Role
 from services.control.trust.certificates import new_key
 from tests.integration.control.api.test_api_enrolment import enrol, pem, request_of
-from tests.integration.control.api.test_api_pages import get
+from tests.integration.control.api.test_api_pages import get, log_in
 from tests.integration.control.api.test_api_relays import planned
 from tests.integration.control.api.test_api_second_person import (
     REQUESTS,
@@ -21,7 +21,8 @@ from tests.integration.control.api.test_api_second_person import (
     policy,
     two,
 )
-from tests.support.control_api import PASSWORD, Api, add_device, add_media, add_source, broadcast_body
+from tests.integration.control.api.test_deciding_pages import hidden, inbox, post
+from tests.support.control_api import PASSWORD, Api, add_device, add_media, add_offer, add_source, broadcast_body
 from tests.support.people import somebody
 
 pytestmark = pytest.mark.integration
@@ -176,6 +177,62 @@ async def test_a_live_broadcast_that_is_sent_twice_under_one_key_is_asked_for_on
     assert again.headers["location"] == first.headers["location"]
     assert again.headers["idempotency-replayed"] == "true"
     assert await api.fetchval("SELECT count(*) FROM control.operation_requests") == 1
+
+
+async def test_what_was_offered_with_something_live_in_it_waits_like_a_broadcast(api: Api) -> None:
+    await policy(api, "11", live=1)
+    items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
+    offered = await add_offer(api, "11", items=items, title="Tiếp sóng đài tỉnh")
+    people = await two(api, role=Role.OFFICER, unit="11")
+    path = f"/api/v1/offers/{offered}/{api.units['11']}/schedule"
+    times = {"starts_on": "2026-03-12", "local_times": ["17:30"], "note": "Giờ của xã"}
+    tried = await api.client.post(f"{path}?dry_run=true", json=times, headers=people.first)
+    assert tried.status_code == 200, tried.text
+    elsewhere = path.replace(str(api.units["11"]), str(api.units["12"]))
+    unknown = await api.client.post(elsewhere, json=times, headers=await api.person((Role.OFFICER, "12")))
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "offer_not_found")
+
+    request = await asked(api, people.first, path, body=times)
+
+    assert (request["kind"], request["devices"], await stored(api)) == ("live", 1, 1)
+    assert await api.fetchval("SELECT state FROM control.offers") == "offered"
+    await shown_to_a_person(api, request, "Tiếp sóng đài tỉnh", "VOV1", "Xã Đại Sơn", "17:30")
+    confirmed = await confirm(api, request, people.second)
+    assert confirmed.status_code == 200, confirmed.text
+    async with api.database.connection() as connection:
+        made = await connection.fetchrow(
+            "SELECT o.state, o.note, b.created_by FROM control.offers o JOIN control.broadcasts b"
+            " ON b.broadcast_id = o.scheduled_as AND b.offer_of = o.broadcast_id"
+        )
+    assert made is not None
+    assert tuple(made) == ("scheduled", "Giờ của xã", people.account.account_id)
+
+
+async def test_a_live_offer_is_not_put_on_by_the_page_without_a_second_person_either(api: Api) -> None:
+    await policy(api, "11", live=1)
+    items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
+    offered = await add_offer(api, "11", items=items)
+    await log_in(api, (Role.OFFICER, "11"))
+    shown = hidden((await api.client.get(inbox(api))).text, "shown")
+    times = {"starts_on": "2026-03-12", "local_time": "17:30"}
+    sent = await post(api, f"{inbox(api)}/{offered}", shown=shown, decision="schedule", **times)
+    assert sent.status_code == 303, sent.text
+    request_id = await api.fetchval("SELECT request_id FROM control.operation_requests WHERE state = 'waiting'")
+    assert sent.headers["location"] == f"/alerts/requests/{request_id}"
+    assert await stored(api) == 1
+
+
+async def test_an_offer_that_was_changed_meanwhile_is_not_put_on_as_it_was(api: Api) -> None:
+    await policy(api, "11", live=1)
+    items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
+    offered = await add_offer(api, "11", items=items)
+    people = await two(api, role=Role.OFFICER, unit="11")
+    times = {"starts_on": "2026-03-12", "local_times": ["17:30"]}
+    request = await asked(api, people.first, f"/api/v1/offers/{offered}/{api.units['11']}/schedule", body=times)
+    await api.execute("UPDATE control.broadcasts SET version = version + 1")
+    late = await confirm(api, request, people.second)
+    assert (late.status_code, late.json()["code"]) == (409, "request_outdated")
+    assert await stored(api) == 1
 
 
 async def test_another_address_for_what_devices_are_to_sound_waits_and_another_name_does_not(api: Api) -> None:

@@ -11,7 +11,7 @@ import pytest
 from services.control.api.step_up import HEADER, Operation
 from services.control.permissions import Role
 from tests.integration.control.api.test_api_permissions import ENDPOINTS, EXAMPLES, OWN, Ask, ask
-from tests.support.control_api import Api, add_device, broadcast_body
+from tests.support.control_api import Api, add_device, add_offer, broadcast_body
 
 pytestmark = pytest.mark.integration
 
@@ -180,6 +180,12 @@ async def test_a_live_item_in_a_broadcast_asks_and_trying_it_out_does_not(api: A
     asked = await api.client.post("/api/v1/broadcasts", json=body, headers=headers)
     assert (asked.status_code, asked.json()["operation"]) == (403, Operation.LIVE)
     tried = await api.client.post("/api/v1/broadcasts?dry_run=true", json=body, headers=headers)
+    assert tried.status_code == 200, tried.text
+    path = f"/api/v1/offers/{await add_offer(api, '11', items=[live])}/{api.units['11']}/schedule"
+    times = {"starts_on": "2026-03-12", "local_times": ["17:30"]}
+    taken_up = await api.client.post(path, json=times, headers=headers)
+    assert (taken_up.status_code, taken_up.json()["operation"]) == (403, Operation.LIVE)
+    tried = await api.client.post(f"{path}?dry_run=true", json=times, headers=headers)
     assert tried.status_code == 200, tried.text
 
 
