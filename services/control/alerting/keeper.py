@@ -28,6 +28,7 @@ from services.control.alerting.reach import REASONS, Reach
 from services.control.alerting.reach_store import Play, Told
 from services.control.delivery import outbox
 from services.control.delivery.outbox import Publish
+from services.control.errors import Refusal
 from services.control.metrics import ControlMetrics
 from services.control.planning.model import from_ms
 from services.control.report_store import has_unsettled
@@ -150,8 +151,14 @@ class AlertKeeper:
         for alert_id in disbelieved:
             async with self._database.transaction() as connection:
                 alert = await alert_store.alert_for_update(connection, alert_id)
-                if alert_id in await self._disbelieved(connection, now=now):  # another replica may have been at it
+                if alert_id not in await self._disbelieved(connection, now=now):
+                    continue  # another replica has been at it
+                try:
                     await alerts.sign_anew(connection, alert, tree=tree, keyring=self._keyring, now=now)
+                except Refusal as refusal:
+                    # It has been changed too often, or is at the limit of size: whoever spoke has to say it again.
+                    log.warning("alert_not_signed_anew", extra={"alert_id": str(alert_id), "reason": str(refusal)})
+                else:
                     log.warning("alert_signed_anew", extra={"alert_id": str(alert_id), "version": alert.version + 1})
         if disbelieved:
             self._wake_alerts()
@@ -228,8 +235,12 @@ class AlertKeeper:
         async with self._database.transaction() as connection:
             for alert_id in await reach_store.expired(connection, now=now):
                 alert = await alert_store.alert_for_update(connection, alert_id)
-                await alerts.expire(connection, alert, tree=tree, keyring=self._keyring, now=now)
-                log.info("alert_expired", extra={"alert_id": str(alert_id), "version": alert.version})
+                try:
+                    await alerts.expire(connection, alert, tree=tree, keyring=self._keyring, now=now)
+                except Refusal as refusal:
+                    log.warning("alert_not_expired", extra={"alert_id": str(alert_id), "reason": str(refusal)})
+                else:
+                    log.info("alert_expired", extra={"alert_id": str(alert_id), "version": alert.version})
             cleared = await reach_store.forget_topics(connection, now=now)
             await outbox.enqueue(
                 connection,

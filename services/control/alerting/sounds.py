@@ -9,8 +9,9 @@ from io import BytesIO
 
 from services.control import bulletin_store
 from services.control.alerting.renderer import Renderer
-from services.control.alerting.rendering import Job
+from services.control.alerting.rendering import Job, Unrenderable
 from services.control.bulletin_store import MediaFile
+from services.control.measurement import Refused
 from services.control.measurer import Measurer
 from services.control.media_files import MediaFiles
 from services.shared.database.pool import Connection, Database
@@ -31,7 +32,10 @@ class Workshop:
         sound = await self.renderer.render(job)
         staged = await self.files.stage(BytesIO(sound), limit=_LIMIT)
         try:
-            measures = await self.measurer.measure(staged.path)
+            try:
+                measures = await self.measurer.measure(staged.path)
+            except Refused as refused:
+                raise Unrenderable("alert_sound_unreadable") from refused
             media = MediaFile(sha256=staged.sha256, size=staged.size, measures=measures, stored_at=now)
             await self.files.commit(staged)
         finally:

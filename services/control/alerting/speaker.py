@@ -20,6 +20,7 @@ from services.control.alerting.model import Alert, Origin
 from services.control.alerting.rendering import Unrenderable
 from services.control.alerting.sounds import Workshop
 from services.control.alerts import By
+from services.control.errors import Refusal
 from services.control.metrics import ControlMetrics
 from services.control.trust.keyring import Keyring
 from services.control.turns import take_turns
@@ -84,11 +85,11 @@ class AlertSpeaker:
             return False
         try:
             sound = await self._workshop.make(self._database, voicing.job_of(alert.draft), by=None, now=now)
-        except Unrenderable as reason:
+            await self._say(alert, sound.sha256, now=now)
+        except (Refusal, Unrenderable, OSError) as reason:
+            # Words from outside may be unspeakable, or leave no room for a voice; whatever it is, the tone sounds already.
             self._unspoken.add((alert.alert_id, alert.version))
             log.warning("alert_not_spoken", extra={"alert_id": str(alert.alert_id), "reason": str(reason)})
-        else:
-            await self._say(alert, sound.sha256, now=now)
         return True
 
     async def _say(self, alert: Alert, sound: bytes, *, now: datetime) -> None:

@@ -175,3 +175,28 @@ async def test_the_key_set_goes_first_but_is_not_waited_for_for_ever(province: P
     await keeper.keep_once(now=now + KEYS_FIRST)
     (said,) = (await retained(province, new, late.alert_id)).values()
     assert said.alert_version == 2
+
+
+async def test_one_that_cannot_be_said_again_keeps_no_other_from_it_and_is_over_in_its_time(
+    province: Province, stolen: Keyring
+) -> None:
+    worn_out, alert = await issued(province, stolen), await issued(province, stolen)
+    await province.execute(
+        "UPDATE control.alerts SET version = $2, holds_until = holds_until + interval '1 hour' WHERE alert_id = $1",
+        worn_out.alert_id,
+        alerts.LAST_VERSION,
+    )
+    new = a_keyring(ROOT)
+    keeper = a_keeper(province, new)
+
+    await keeper.keep_once(now=utc_now())
+
+    (said,) = (await retained(province, new, alert.alert_id)).values()
+    assert said.alert_version == 2
+    after = utc_now() + timedelta(hours=1, seconds=1)  # devices may hold it for longer, and cannot be told
+    await keeper.keep_once(now=after)
+    await keeper.keep_once(now=after + timedelta(hours=1))
+    rows = await province.rows("SELECT alert_id, state FROM control.alerts")
+    assert {row["alert_id"]: row["state"] for row in rows} == dict.fromkeys(
+        (worn_out.alert_id, alert.alert_id), "expired"
+    )

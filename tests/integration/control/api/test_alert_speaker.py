@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.alerts import Purpose
+from services.control.alerting.sounds import Workshop
 from services.control.alerting.speaker import AlertSpeaker
+from services.control.measurement import Limits
+from services.control.measurer import Measurer
 from services.control.permissions import Role
 from tests.integration.control.api.test_api_alerts import outbox_of
 from tests.integration.control.api.test_api_cap import a_message, sent_in
@@ -14,10 +19,10 @@ from tests.support.control_api import ZONE, Api
 pytestmark = pytest.mark.integration
 
 
-def a_speaker(api: Api) -> AlertSpeaker:
+def a_speaker(api: Api, workshop: Workshop | None = None) -> AlertSpeaker:
     return AlertSpeaker(
         api.database,
-        workshop=api.services.workshop,
+        workshop=workshop or api.services.workshop,
         time_zone=ZONE,
         keyring=api.services.keyring,
         wake_alerts=lambda: None,
@@ -79,3 +84,49 @@ async def test_nobody_who_was_quicker_is_spoken_over(api: Api) -> None:
         "SELECT array_agg(state || version ORDER BY first_issued_at, version) FROM control.alerts"
     )
     assert sorted(states) == ["cancelled2", "in_force2"]
+
+
+def a_large_message(api: Api) -> bytes:
+    """In seven languages, with as much to do in each as an alert of ours takes: 61 KB on the wire of 64 KiB."""
+    document = a_message(api, "LARGE")
+    start, end = document.index(b"<info>"), document.rindex(b"</info>") + len(b"</info>")
+    info = document[start : document.index(b"</info>") + len(b"</info>")].decode()
+    stop = "\N{OCTAGONAL SIGN}"
+
+    def said(language: str, headline: str) -> str:
+        more = f"</expires><headline>{headline}</headline><instruction>{stop * 2_000}</instruction>"
+        return info.replace("en-US", language).replace("</expires>", more)
+
+    others = [said(language, stop * 200) for language in ("en", "fr", "de", "es", "it", "pt")]
+    infos = [said("vi-VN", "Lũ"), *others]
+    return document[:start] + "".join(infos).encode() + document[end:]
+
+
+async def test_one_that_leaves_no_room_for_a_voice_keeps_its_tone_and_holds_up_no_other(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    large = (await sent_in(api, operator, a_large_message(api))).json()["alert"]["alert_id"]
+    ((_, first),) = await outbox_of(api, large)
+    assert len(first.contents) == 7
+    api.clock.forward(seconds=1)
+    small = (await sent_in(api, operator, a_message(api))).json()["alert"]["alert_id"]
+    speaker = a_speaker(api)
+
+    assert [await speaker.speak_once(now=api.clock.now) for _ in range(4)] == [True, True, False, False]
+
+    versions = {
+        str(each): await api.fetchval("SELECT version FROM control.alerts WHERE alert_id = $1::uuid", each)
+        for each in (large, small)
+    }
+    assert versions == {large: 1, small: 2}
+    assert [getattr(each, "alert_id", "") for each in caplog.records if each.message == "alert_not_spoken"] == [large]
+
+
+async def test_a_voice_that_cannot_be_measured_is_left_out(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    await sent_in(api, operator, a_message(api))
+    no_time = Limits(max_duration_s=0, max_film_s=0, max_cpu_s=10, max_memory_mib=512)
+    speaker = a_speaker(api, replace(api.services.workshop, measurer=Measurer(no_time)))
+    assert [await speaker.speak_once(now=api.clock.now) for _ in range(2)] == [True, False]
+    assert await api.fetchval("SELECT version FROM control.alerts") == 1
