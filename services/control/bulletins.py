@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas.identifiers import BulletinId, UnitId
-from services.control import audit, bulletin_store, planning_queue
+from services.control import audit, bulletin_store, planning_queue, policy_store
 from services.control.audit import Entry
 from services.control.bulletin_store import Bulletin, Content, MediaFile, Usage
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
@@ -289,13 +289,15 @@ async def withdraw(
 ) -> Bulletin:
     """Take a bulletin out of use, or give a draft up: what is planned with it is not played any more.
 
-    Raises `Conflict` when it was withdrawn already, or rejected.
+    Nor do devices sound it when their plan has run out (R-26). Raises `Conflict` when it was withdrawn already, or rejected.
     """
     if bulletin.state in (WITHDRAWN, REJECTED):
         raise Conflict("bulletin_already_decided", facts={"state": bulletin.state}, members={"state": bulletin.state})
     await bulletin_store.set_state(connection, bulletin.bulletin_id, WITHDRAWN, by=actor.account_id, at=now, note=note)
     for broadcast_id in await bulletin_store.broadcasts_with(connection, bulletin.bulletin_id):
         await planning_queue.request_broadcast(connection, broadcast_id, at=now)
+    for unit_id in await policy_store.units_falling_back_on(connection, bulletin.bulletin_id):
+        await planning_queue.request_ground(connection, unit_id, at=now)
     return await _changed(connection, "bulletin_withdrawn", bulletin, actor=actor, origin=origin, now=now)
 
 

@@ -83,6 +83,15 @@ async def policies_of(connection: Connection, unit_ids: Iterable[UnitId]) -> dic
     )
 
 
+async def units_falling_back_on(connection: Connection, bulletin_id: uuid.UUID) -> tuple[UnitId, ...]:
+    """The units whose policies name a bulletin as what sounds when a plan has run out."""
+    rows = await connection.fetch(
+        "SELECT unit_id FROM control.policies WHERE body -> 'fallback' ->> 'bulletin_id' = $1 ORDER BY unit_id",
+        str(bulletin_id),
+    )
+    return tuple(UnitId(row["unit_id"]) for row in rows)
+
+
 async def policy(connection: Connection, unit_id: UnitId) -> StoredPolicy:
     """What a unit says."""
     return _stored(await connection.fetchrow(_POLICY, unit_id), unit_id)

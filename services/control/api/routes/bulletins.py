@@ -28,6 +28,7 @@ from services.control.api.fields import (
     Whole,
 )
 from services.control.api.places import BeforeId, link_next
+from services.control.api.views import UnitRef, unit_ref
 from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.bulletin_store import Bulletin, Content, Usage
 from services.control.errors import Fault, Invalid
@@ -153,6 +154,9 @@ class BulletinView(Answer):
 class WithdrawnView(BulletinView):
     """A bulletin that was taken out of use."""
 
+    fallback_of: list[UnitRef] = Field(
+        description="units whose policy names it: nothing sounds there any more when a device has run out of its plan"
+    )
     outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
 
 
@@ -388,6 +392,7 @@ async def withdraw_bulletin(
     """Take a bulletin out of use, or give a draft up: what is planned with it is not played any more."""
     async with services.database.connection() as connection:
         concerned = await bulletin_store.issuers_with(connection, bulletin_id)
+        falling_back = await policy_store.units_falling_back_on(connection, bulletin_id)
 
     async def save(connection: Connection) -> Bulletin:
         bulletin = await bulletin_store.bulletin_for_update(connection, bulletin_id)
@@ -405,4 +410,5 @@ async def withdraw_bulletin(
     withdrawn, outlook = await what_if.carry_out(services, caller, save, unit_id=below)
     if outlook is None:
         response.headers["ETag"] = versions.etag(withdrawn.version)
-    return WithdrawnView(**bulletin_view(withdrawn).model_dump(), outlook=outlook)
+    fallback_of = [unit_ref(caller.rights.tree, each) for each in falling_back]
+    return WithdrawnView(**bulletin_view(withdrawn).model_dump(), fallback_of=fallback_of, outlook=outlook)

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from schemas import signing
+from schemas.configuration import Configuration
 from services.control import bulletin_store, bulletins
 from services.control.measurement import Measures
 from services.control.permissions import Role
-from tests.support.control_api import Api, a_policy, add_broadcast, add_bulletin, add_media, an_api
+from tests.support.control import a_keyring, a_planner, verifier
+from tests.support.control_api import Api, a_policy, add_broadcast, add_bulletin, add_device, add_media, an_api
 from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
@@ -192,6 +195,36 @@ async def test_a_dry_run_tells_what_would_fall_silent_also_where_others_broadcas
     assert (tried["state"], tried["outlook"]["withdraw"]) == ("withdrawn", 1)
     assert [each["problem"] for each in tried["outlook"]["findings"]] == ["bulletin_not_approved"]
     assert (await api.client.get(f"/api/v1/bulletins/{bulletin_id}", headers=officer)).json()["state"] == "approved"
+
+
+async def test_a_withdrawn_bulletin_fills_in_for_no_plan_any_more(api: Api) -> None:
+    """Devices hold it in their configuration: they get another one at once (R-26)."""
+    officer = await api.person((Role.OFFICER, "11"))
+    keyring = a_keyring()
+    planner = a_planner(api.database, keyring)
+    device = await add_device(api, "11")
+    bulletin_id = await add_bulletin(api, "11")
+    body = {"fallback": {"bulletin_id": bulletin_id, "times": ["06:00"]}}
+    headers = {**await api.person((Role.ADMINISTRATOR, "11")), "If-Match": "*"}
+    policy = await api.client.put(f"/api/v1/units/{api.units['11']}/policy", json=body, headers=headers)
+    assert policy.status_code == 200, policy.text
+
+    async def configured() -> Configuration:
+        """What planning makes of all that is asked for now."""
+        await planner.plan_once(now=api.clock.now)
+        while await planner.issue_once(now=api.clock.now):
+            pass
+        topic = f"loa/v1/{device}/down/config"
+        sent = await api.fetchval("DELETE FROM control.outbox WHERE topic = $1 RETURNING payload", topic)
+        return signing.verify(Configuration, sent, verifier(keyring))
+
+    fallback = (await configured()).fallback
+    assert str(fallback.fallback_id if fallback is not None else None) == bulletin_id
+    path = f"/api/v1/bulletins/{bulletin_id}/withdraw"
+    for query in ({"dry_run": True}, {}):
+        answer = await api.client.post(path, params=query, headers=officer)
+        assert [each["code"] for each in answer.json()["fallback_of"]] == ["11"]
+    assert (await configured()).fallback is None
 
 
 async def test_a_board_shows_a_picture_or_a_film_and_its_measures_are_told(api: Api) -> None:
