@@ -57,8 +57,7 @@ async def change(
     """Show what would be said in its place; or say it."""
     form = await form_of(request)
     values = given(form, "do", "version")
-    async with services.database.connection() as connection:
-        alert = await alert_store.alert(connection, alert_id)
+    alert = await _alert(alert_id, caller, services)
 
     async def say(code: str | None) -> AlertView | RequestView:
         return await alert_routes.update_alert(
@@ -84,7 +83,6 @@ async def change(
 
     if values.get("do") == "go":
         return await once(form, [str(alert_id), _asked(form)], say, again, request, caller, services)
-    alert = await _alert(alert_id, caller, services)
     try:
         if values.get("do") == "mend":
             return _form_page(alert, request, caller, services, form)

@@ -111,6 +111,9 @@ async def test_who_may_not_speak_there_is_not_led_there_and_what_is_over_is_not_
     token = hidden(await html_of(api, path), "csrf_token")
     refused = await send(api, f"{path}/change", html, do="go", csrf_token=token, **WORDS)
     assert refused.status_code == 403
+    guessed = await send(api, f"{path}/change", html, do="go", csrf_token=token, code="000000", **WORDS)
+    assert guessed.status_code == 403
+    assert "Lũ khẩn cấp" not in guessed.text, "a wrong code shows nobody the alert either"
     await log_in(api, (Role.OPERATOR, "24"))
     await send(api, f"{path}/end", await html_of(api, f"{path}/end"))
     assert (await api.client.get(f"{path}/change")).headers["location"] == path
