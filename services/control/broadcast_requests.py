@@ -218,7 +218,7 @@ def judge(wish: Wish, facts: Facts, *, now: datetime) -> Verdict:
         faults += _closed_faults(wish, facts, times.first.local_day)
         faults += _expiry_faults(wish, facts, times.first)
     if not faults and not outside:
-        device_nos = _audience(wish, facts)
+        device_nos = audience(wish, facts)
         if not device_nos:
             faults.append(Fault("targets", "targets_empty"))
     return Verdict(
@@ -440,7 +440,7 @@ def _expiry_faults(wish: Wish, facts: Facts, first: Occurrence) -> Iterator[Faul
             yield Fault(f"items[{position}].bulletin_id", "bulletin_expired", when)
 
 
-def _audience(wish: Wish, facts: Facts) -> tuple[DeviceNo, ...]:
+def audience(wish: Wish, facts: Facts) -> tuple[DeviceNo, ...]:
     """The devices in service that can put out at least one of the items, whatever their units decide about it."""
     numbers: dict[str, DeviceNo] = {each.device_id: each.device_no for each in facts.fleet}
     numbers |= {device_id: device.device_no for device_id, device in facts.devices.items()}

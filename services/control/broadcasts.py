@@ -24,6 +24,7 @@ from services.control import (
     policy_store,
     policy_trial,
     programme_store,
+    relay_store,
     unit_store,
     versions,
 )
@@ -219,6 +220,20 @@ async def _judged(
     if verdict.faults:
         raise Invalid(*verdict.faults[:_MAX_FAULTS], code="broadcast_invalid")
     return verdict, facts
+
+
+async def sounding_source(
+    connection: Connection, source_id: uuid.UUID, *, rights: Rights, now: datetime
+) -> frozenset[DeviceNo]:
+    """The devices that are to sound a live source on any day to come, also on those that nobody has planned yet."""
+    ids = await relay_store.standing_broadcasts(connection, source_id, now=now)
+    found: set[DeviceNo] = set()
+    for stored in (await broadcast_store.broadcasts_by_id(connection, ids)).values():
+        items = tuple(each for each in stored.wish.items if isinstance(each, RelayWish) and each.source_id == source_id)
+        wish = dataclasses.replace(stored.wish, items=items)
+        facts = await _facts(connection, wish, offer_of=None, rights=rights, now=now)
+        found.update(broadcast_requests.audience(wish, facts))
+    return frozenset(found)
 
 
 def _numbers(facts: Facts) -> dict[str, DeviceNo]:

@@ -45,6 +45,7 @@ from services.control.alerts import By
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.control.operation_kinds import PERMISSIONS, Kind, Means, Operation
 from services.control.permissions import Actor, Rights
+from services.control.planning.model import DeviceNo
 from services.control.units import UnitTree
 from services.control.wish_documents import source_wish_of, wish_of
 from services.shared.database.pool import Connection
@@ -215,8 +216,8 @@ async def _air(connection: Connection, operation: Operation, *, by: By, now: dat
 
 
 async def _retune(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
-    """It touches the devices that are to sound it in the days that are planned, if it will say something else there."""
-    _, actor = _person(operation, by)
+    """It touches the devices that are to sound it, now or on any day to come, if it will say something else there."""
+    rights, actor = _person(operation, by)
     stored = await relay_store.source_for_update(connection, uuid.UUID(operation.document["source_id"]))
     if stored.version != operation.document["version"]:
         raise Conflict("request_outdated", facts={"headline": stored.name})
@@ -227,8 +228,12 @@ async def _retune(connection: Connection, operation: Operation, *, by: By, means
     says_the_same = all(
         getattr(stored, name) == getattr(changed, name) for name in ("kind", "url", "is_direct", "fallback_bulletin_id")
     )
+    touches: frozenset[DeviceNo] = frozenset()
+    if not says_the_same:
+        touches = await relay_store.planned_devices(connection, stored.source_id, now=now)
+        touches |= await broadcasts.sounding_source(connection, stored.source_id, rights=rights, now=now)
     return Done(
-        devices=0 if says_the_same else await relay_store.planned_devices(connection, stored.source_id, now=now),
+        devices=len(touches),
         subject=f"relay_source:{stored.source_id}",
         answer=changed,
     )

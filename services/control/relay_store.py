@@ -15,7 +15,7 @@ from asyncpg import Record
 
 from schemas.identifiers import BroadcastId, BulletinId, UnitId
 from services.control.errors import NotFound
-from services.control.planning.model import MAX_OCCURRENCE_LENGTH
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo
 from services.shared.database.pool import Connection
 
 IDLE = "idle"
@@ -191,11 +191,11 @@ async def planned_broadcasts(connection: Connection, source_id: uuid.UUID, *, no
     return found
 
 
-async def planned_devices(connection: Connection, source_id: uuid.UUID, *, now: datetime) -> int:
-    """How many devices sound the source now or in the days that are planned."""
-    found: int = await connection.fetchval(
+async def planned_devices(connection: Connection, source_id: uuid.UUID, *, now: datetime) -> frozenset[DeviceNo]:
+    """The devices that sound the source now or in the days that are planned."""
+    rows = await connection.fetch(
         """
-        SELECT count(DISTINCT device_no)
+        SELECT DISTINCT device_no
           FROM control.emissions
          WHERE relay_source_id = $1
            AND starts_at > $2::timestamptz - $3::interval
@@ -207,7 +207,25 @@ async def planned_devices(connection: Connection, source_id: uuid.UUID, *, now: 
         now,
         MAX_OCCURRENCE_LENGTH,
     )
-    return found
+    return frozenset(DeviceNo(row["device_no"]) for row in rows)
+
+
+async def standing_broadcasts(connection: Connection, source_id: uuid.UUID, *, now: datetime) -> frozenset[BroadcastId]:
+    """The broadcasts with the source in them that may still begin: neither over, nor taken back, nor turned down."""
+    rows = await connection.fetch(
+        """
+        SELECT DISTINCT b.broadcast_id
+          FROM control.broadcast_items i
+          JOIN control.broadcasts b USING (broadcast_id)
+         WHERE i.relay_source_id = $1
+           AND b.state IN ('scheduled', 'awaiting_approval')
+           AND coalesce(b.active_until, CASE b.recurrence WHEN 'once' THEN b.starts_on + 1 ELSE b.ends_on END,
+                        'infinity') > ($2::timestamptz AT TIME ZONE b.time_zone)::date
+        """,
+        source_id,
+        now,
+    )
+    return frozenset(BroadcastId(row["broadcast_id"]) for row in rows)
 
 
 # --- the relay point -------------------------------------------------------------------------------------------------

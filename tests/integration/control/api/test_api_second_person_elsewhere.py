@@ -249,11 +249,42 @@ async def test_another_address_for_what_devices_are_to_sound_waits_and_another_n
 
     assert (await put(1)).status_code == 200
     waiting = await put(2, url="https://khac.test/dai")
-    assert (waiting.status_code, waiting.json()["kind"], waiting.json()["devices"]) == (202, "relay_change", 1)
+    assert (waiting.status_code, waiting.json()["kind"], waiting.json()["devices"]) == (202, "relay_change", 2)
     await shown_to_a_person(api, waiting.json(), "https://khac.test/dai")
     assert (await api.client.get(path, headers=people.first)).json()["url"] == "https://vov.test/vov1"
     assert (await confirm(api, waiting.json(), people.second)).status_code == 200
     assert (await api.client.get(path, headers=people.first)).json()["url"] == "https://khac.test/dai"
+
+
+async def test_what_is_not_planned_yet_counts_too_when_a_source_becomes_another(api: Api) -> None:
+    """Made harmlessly for next month, and retuned before planning comes to it, it would pass by the second person."""
+    people = await two(api, unit="24")
+    officer = await api.person((Role.OFFICER, "24"))
+    source_id = await add_source(api, "24")
+    body = await broadcast_body(
+        api, "11", items=[{"relay_source_id": source_id, "length_s": 300}], starts_on="2026-04-10", title="Tháng sau"
+    )
+    made = await api.client.post("/api/v1/broadcasts", json=body, headers=officer)
+    assert made.status_code == 201, made.text
+    assert await api.fetchval("SELECT count(*) FROM control.emissions") == 0
+    await policy(api, "24", live=2)
+    await add_device(api, "11", "board")  # shows nothing of it
+    path = f"/api/v1/relay-sources/{source_id}"
+    other = {"unit_id": str(api.units["24"]), "name": "VOV1", "kind": "stream", "url": "https://khac.test/dai"}
+
+    async def put(url: str) -> httpx.Response:
+        version = (await api.client.get(path, headers=people.first)).json()["version"]
+        headers = {**people.first, "If-Match": f'"{version}"'}
+        return await api.client.put(path, json={**other, "url": url}, headers=headers)
+
+    clusters = 1 + await api.fetchval("SELECT count(*) FROM control.devices WHERE kind = 'cluster'")
+    await add_device(api, "11")
+    waiting = await put("https://khac.test/mot")
+    assert (waiting.status_code, waiting.json()["devices"]) == (202, clusters), waiting.text
+    broadcast = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    assert (await api.client.post(f"{broadcast}/withdraw", headers=officer)).status_code == 200
+    free = await put("https://khac.test/hai")
+    assert free.status_code == 200, "nothing is to sound it any more"
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
