@@ -7,6 +7,7 @@ from datetime import datetime
 
 from schemas.alerts import Purpose
 from schemas.identifiers import UnitId
+from services.control.alerting import voicing
 from services.control.alerting.cap import CapAlert, CapArea, CapCircle, CapInfo, MessageType, Named, Scope, Status
 from services.control.alerting.model import AlertDraft, AlertText, AlertVersion, AreaWish, CapReference
 from services.control.units import UnitTree
@@ -31,16 +32,8 @@ def cap_of(version: AlertVersion, before: Sequence[AlertVersion], tree: UnitTree
             CapReference(sender=_sender(each.draft.unit_id), identifier=_identifier(each), sent=each.issued_at)
             for each in before
         ),
-        infos=tuple(_info(draft, text, version.issued_at, tree, unit_code) for text in _told(draft)),
+        infos=tuple(_info(draft, text, version.issued_at, tree, unit_code) for text, _ in voicing.folded(draft.texts)),
     )
-
-
-def _told(draft: AlertDraft) -> list[AlertText]:
-    """Its texts; a voice that only reads one of them aloud says nothing else (`voicing`)."""
-    words = [
-        (each.language.partition("-")[0], each.headline, each.description, each.instruction) for each in draft.texts
-    ]
-    return [text for place, text in enumerate(draft.texts) if words[place] not in words[:place]]
 
 
 def _message_type(version: AlertVersion, before: Sequence[AlertVersion]) -> MessageType:

@@ -6,12 +6,16 @@ does not take its place: a device begins with the tone, and adds the words once 
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from services.control.alerting.model import MAX_TEXTS, AlertDraft, AlertText
 from services.control.alerting.rendering import Job
+from services.control.alerting.template import TemplateText
 from services.control.alerting.tones import Tone
+
+_Text = TypeVar("_Text", AlertText, TemplateText)
 
 MOST_SPOKEN = 1_200  # characters: a minute and a half; who listens longer has missed the beginning
 _ANYWHERE = "001"  # the world as a region (UN M.49, BCP 47): the voice's tag has to differ from the tone's
@@ -52,6 +56,32 @@ def with_voice(draft: AlertDraft, sound: bytes) -> AlertDraft:
     )
     others = [each for each in others if each.language != voice.language]
     return replace(draft, texts=(first, voice, *others)[:MAX_TEXTS])
+
+
+def originals(texts: Sequence[_Text]) -> tuple[int, ...]:
+    """Of each text the place of the one whose words it says: an earlier one that it only reads aloud, or itself."""
+    words = [
+        (each.language.partition("-")[0], each.headline, each.description, each.instruction, each.board_text)
+        for each in texts
+    ]
+    return tuple(map(words.index, words))
+
+
+def folded(texts: Sequence[_Text]) -> tuple[tuple[_Text, tuple[bytes, ...]], ...]:
+    """What people are shown: each text that says something, with its files and those that only read it aloud."""
+    places = originals(texts)
+    return tuple(
+        (
+            text,
+            tuple(
+                each.media_sha256
+                for each, of in zip(texts, places, strict=True)
+                if of == place and each.media_sha256 is not None
+            ),
+        )
+        for place, text in enumerate(texts)
+        if places[place] == place
+    )
 
 
 def _cut(words: str, most: int) -> str:

@@ -16,9 +16,9 @@ from starlette.datastructures import FormData
 
 from schemas.alerts import Purpose
 from services.control import alerts
-from services.control.alerting import alert_store
+from services.control.alerting import alert_store, voicing
 from services.control.alerting.documents import audience_document
-from services.control.alerting.model import Alert, AlertDraft, AudienceWish, Severity
+from services.control.alerting.model import Alert, AlertDraft, AlertText, AudienceWish, Severity
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.requests import RequestView
@@ -125,6 +125,8 @@ def _form_page(
         said = form.getlist(name)
         return str(said[place]) if place < len(said) else ""
 
+    rows = [row for _, row in _said(draft, with_sound=typed("sound", "") != _TONE)]
+    at = {row: rows.index(row) for row in rows}  # where the API finds fault with what is typed in a row
     return page(
         request,
         services,
@@ -135,7 +137,9 @@ def _form_page(
         alert=alert,
         draft=draft,
         texts=[
-            {name: words(name, place, getattr(each, name)) for name in _WORDS} for place, each in enumerate(draft.texts)
+            {name: words(name, row, getattr(each, name)) for name in _WORDS}
+            | {"language": each.language, "at": at[row]}
+            for row, (each, _) in enumerate(voicing.folded(draft.texts))
         ],
         severities=[each.value for each in Severity],
         severity=typed("severity", draft.severity.value),
@@ -191,9 +195,10 @@ def _body(form: FormData, draft: AlertDraft, zone: ZoneInfo) -> ContentBody:
     """What the API is asked for: what was typed, and the rest as it is. Raises `Invalid`."""
     typed: list[dict[str, Any]] = []
     columns: Mapping[str, list[str]] = {name: [str(each) for each in form.getlist(name)] for name in _WORDS}
-    for place, each in enumerate(draft.texts):
-        sound = None if form.get("sound") == _TONE or each.media_sha256 is None else each.media_sha256.hex()
-        words = {name: (said[place].strip() if place < len(said) else "") for name, said in columns.items()}
+    with_sound = form.get("sound") != _TONE
+    for each, row in _said(draft, with_sound=with_sound):
+        sound = each.media_sha256.hex() if with_sound and each.media_sha256 is not None else None
+        words = {name: (said[row].strip() if row < len(said) else "") for name, said in columns.items()}
         text = {"language": each.language, "headline": words.pop("headline"), "media_sha256": sound}
         typed.append(text | {name: value or None for name, value in words.items()})
     until, faults = draft.valid_until, []
@@ -215,6 +220,20 @@ def _body(form: FormData, draft: AlertDraft, zone: ZoneInfo) -> ContentBody:
         "resume": draft.resume.name.lower(),
     }
     return checked(ContentBody, wanted, own_faults=faults)
+
+
+def _said(draft: AlertDraft, *, with_sound: bool) -> list[tuple[AlertText, int]]:
+    """The texts that go on being said, each with the row its words are typed in.
+
+    What only reads another text aloud is shown in no row of its own, follows its words, and without a sound is left out.
+    """
+    places = voicing.originals(draft.texts)
+    row = {place: number for number, place in enumerate(sorted(set(places)))}
+    return [
+        (each, row[of])
+        for place, (each, of) in enumerate(zip(draft.texts, places, strict=True))
+        if of == place or (with_sound and each.media_sha256 is not None)
+    ]
 
 
 def _audience(wish: AudienceWish) -> dict[str, Any]:

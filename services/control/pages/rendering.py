@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from services.control.alerting import voicing
 from services.control.catalogue.texts import Language
 from services.control.pages import recurrence_words
 from services.control.pages.wording import Wording
@@ -48,12 +49,13 @@ _ENVIRONMENT = Environment(
 
 
 def render(template: str, wording: Wording, **names: Any) -> str:
-    """The page. `w` says everything, `say` when things begin; `static` gives the addresses of the files."""
+    """The page. `w` says everything, `say` when things begin, `folded` texts without those that only read others aloud; `static` gives the addresses of the files."""
     other = Language.ENGLISH if wording.language is Language.VIETNAMESE else Language.VIETNAMESE
     return _ENVIRONMENT.get_template(template).render(
         w=wording,
         t=wording.text,
         say=recurrence_words,
+        folded=voicing.folded,
         language=wording.language.value,
         other_language=other.value,
         static={name.replace(".", "_"): f"/static/{name}?v={file.version}" for name, file in STATIC.items()},

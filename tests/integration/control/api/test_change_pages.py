@@ -14,6 +14,8 @@ from services.control.alerting import alert_store, template_store
 from services.control.alerting.tones import Tone
 from services.control.permissions import Role
 from tests.integration.control.api.test_alert_pages import add_template, alerts_in, issued, issued_in_commune, send
+from tests.integration.control.api.test_alert_speaker import a_speaker
+from tests.integration.control.api.test_api_cap import a_message, sent_in
 from tests.integration.control.api.test_api_pages import Page, get, log_in
 from tests.integration.control.api.test_deciding_pages import EVIL, hidden, html_of, set_policy
 from tests.integration.control.api.test_returned_forms import faults_in
@@ -137,3 +139,46 @@ async def test_above_a_size_a_change_waits_for_a_second_person(api: Api) -> None
     assert "Sửa cảnh báo: Lũ lớn, sơ tán ngay" in (await get(api, asked.headers["location"])).text
     for language in ("vi", "en"):
         Page(await html_of(api, f"{path}/change", lang=language))
+
+
+async def test_a_voice_is_shown_with_the_text_it_reads_and_follows_its_words(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    alert_id = (await sent_in(api, operator, a_message(api))).json()["alert"]["alert_id"]
+    assert await a_speaker(api).speak_once(now=api.clock.now) is True
+    address = f"/api/v1/alerts/{alert_id}"
+
+    async def texts() -> list[dict[str, Any]]:
+        answer = await api.client.get(address, headers=operator)
+        found: list[dict[str, Any]] = answer.json()["content"]["texts"]
+        return found
+
+    tone, voice, _ = (each["media_sha256"] for each in await texts())
+    await log_in(api, (Role.OPERATOR, "24"))
+    path = f"/alerts/{alert_id}"
+    html = await html_of(api, path)
+    assert (html.count('<article class="said"'), html.count("<audio"), "vi-001" in html) == (2, 2, False)
+    form = await html_of(api, f"{path}/change")
+    assert [name for name in Page(form).inputs if name.startswith("headline")] == ["headline-0", "headline-1"]
+    assert "vi-001" not in form
+
+    typed = {"severity": "severe", "until": WORDS["until"], "description": ["", ""]}
+    typed |= {"instruction": ["Lên đồi.", ""], "board_text": ["", ""]}
+    empty = await send(api, f"{path}/change", form, do="review", sound="same", headline=["Lũ lớn", ""], **typed)
+    places = re.findall(r'data-place="([^"]+)"', empty.text)
+    assert (empty.status_code, places) == (422, ["texts[2].headline"])
+    typed["headline"] = ["Lũ lớn", "Great flood"]
+    looked = await send(api, f"{path}/change", form, do="review", sound="same", **typed)
+    assert looked.text.count("Lên đồi.</b>") == 1
+    done = await send(api, f"{path}/change", looked.text, do="go", sound="same", **typed)
+    assert done.status_code == 303, done.text
+    assert [(each["language"], each["headline"], each["media_sha256"]) for each in await texts()] == [
+        ("vi", "Lũ lớn", tone), ("vi-001", "Lũ lớn", voice), ("en", "Great flood", None),
+    ]  # fmt: skip
+    assert [each["instruction"] for each in await texts()] == ["Lên đồi.", "Lên đồi.", None]
+    assert (await api.client.get(f"{address}/cap", headers=operator)).text.count("<info>") == 2
+
+    form = await html_of(api, f"{path}/change")
+    looked = await send(api, f"{path}/change", form, do="review", sound="tone", **typed)
+    done = await send(api, f"{path}/change", looked.text, do="go", sound="tone", **typed)
+    assert done.status_code == 303, done.text
+    assert [(each["language"], each["media_sha256"]) for each in await texts()] == [("vi", tone), ("en", None)]

@@ -65,6 +65,15 @@ def test_a_tone_with_a_region_gets_a_voice_without_and_no_language_stands_twice(
     assert len(voicing.with_voice(full, VOICE).texts) == 8
 
 
+def test_a_voice_is_folded_into_the_text_it_reads_and_other_words_stay() -> None:
+    first = a_text(media_sha256=TONE, board_text="LŨ")
+    voiced = voicing.with_voice(a_draft(first, a_text("en", headline="Flood")), VOICE).texts
+    assert voicing.originals(voiced) == (0, 0, 2)
+    assert voicing.folded(voiced) == ((first, (TONE, VOICE)), (voiced[2], ()))
+    others = (first, replace(voiced[1], board_text="KHÁC"), a_text("en", board_text="LŨ"))
+    assert voicing.originals(others) == (0, 1, 2)
+
+
 def test_what_is_the_matter_comes_first_then_what_to_do_and_no_sentence_is_cut() -> None:
     description = "Mực nước  lên\nnhanh. " * 100
     job = voicing.job_of(a_draft(a_text(media_sha256=TONE, instruction="Lên chỗ cao.", description=description)))
