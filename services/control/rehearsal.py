@@ -157,6 +157,8 @@ def look_ahead(rehearsed: Rehearsal[ResultT], window: Window, stage: Stage, now:
     trimmed = _Trimmer(now, rehearsed.issued)
     old = trimmed.plan(standing.plan)
     new = _as_recorded(trimmed.plan(coming.plan), old, now=now)
+    # The window looks back a day; what is told, is told of the units there are.
+    day = max(window.first, now.astimezone(stage.zone).date())
     devices = {device.device_no: device for device in (*before.devices, *after.devices)}
     return Outlook(
         window=window,
@@ -164,7 +166,7 @@ def look_ahead(rehearsed: Rehearsal[ResultT], window: Window, stage: Stage, now:
         after=new,
         tally=tally(old, new, now=now),
         impact=impact.compare(
-            old, new, grounds=_grounds(devices, after, window), zone=stage.zone, stored=rehearsed.stored
+            old, new, grounds=_grounds(devices, after, day), zone=stage.zone, stored=rehearsed.stored
         ),
         devices=devices,
     )
@@ -226,9 +228,9 @@ def _differing(before: Mapping[KeyT, ValueT], after: Mapping[KeyT, ValueT]) -> s
     return {key for key in {**before, **after} if before.get(key) != after.get(key)}
 
 
-def _grounds(devices: Mapping[DeviceNo, DeviceRef], after: Snapshot, window: Window) -> dict[DeviceNo, Ground]:
-    """Where each device stands on the first of the days; devices of one unit share one object."""
-    tree, policies = after.units.on(window.first), Policies(after.policies)
+def _grounds(devices: Mapping[DeviceNo, DeviceRef], after: Snapshot, day: date) -> dict[DeviceNo, Ground]:
+    """Where each device stands on a local day; devices of one unit share one object."""
+    tree, policies = after.units.on(day), Policies(after.policies)
     known: dict[UnitId, Ground] = {}
     for device in devices.values():
         if device.unit_id not in known:

@@ -24,6 +24,7 @@ from services.control.rehearsal import Outlook
 from services.shared.database.pool import Connection, connect
 from tests.support.control import a_keyring, a_planner
 from tests.support.control_api import (
+    TREE,
     ZONE,
     Api,
     add_broadcast,
@@ -32,6 +33,7 @@ from tests.support.control_api import (
     add_group,
     broadcast_body,
     group_body,
+    import_tree,
 )
 from tests.support.database import TestDatabase
 
@@ -167,6 +169,17 @@ async def test_what_begins_beyond_the_horizon_is_looked_at_where_it_begins(api: 
     body = await broadcast_body(api, "11", starts_on="2026-05-01", recurrence="daily")
     answer = await api.client.post("/api/v1/broadcasts", params={"dry_run": "true"}, json=body, headers=officer)
     assert (answer.json()["outlook"]["first"], answer.json()["outlook"]["add"]) == ("2026-05-01", 9)
+
+
+async def test_what_happens_is_told_of_the_units_of_today(api: Api) -> None:
+    """A village that opens today lies in its commune, although there was no such village yesterday."""
+    await import_tree(api, f"{TREE}111,11,village,Thôn Mới\n", api.clock.now.astimezone(ZONE).date())
+    officer = await api.person((Role.OFFICER, "11"))
+    await add_device(api, "111")
+    body = await broadcast_body(api, "11", targets=[{"unit_id": str(api.units["111"])}])
+    answer = await api.client.post("/api/v1/broadcasts", params={"dry_run": "true"}, json=body, headers=officer)
+    assert answer.status_code == 200, answer.text
+    assert [(each["name"], each["devices"]) for each in answer.json()["outlook"]["units"]] == [("Xã Đại Sơn", 1)]
 
 
 async def test_a_withdrawal_can_be_tried_too(api: Api) -> None:
