@@ -131,6 +131,7 @@ def _all_clear(taking: Taking, holding: Sequence[Alert], sound: bytes) -> AlertD
                 language=language.value,
                 headline=text("cap.cancelled", language, {"headline": _headline(first, language)}),
                 media_sha256=sound if place == 0 else None,
+                event=first.event,
             )
             for place, language in enumerate(Language)
         ),

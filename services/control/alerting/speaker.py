@@ -2,7 +2,7 @@
 
 Such an alert begins with a bare tone, so that it waits for nothing. Its words are spoken afterwards by the engine that
 speaks templates, and it goes out as its next version with both. Whoever changed, ended or stopped it meanwhile is not
-spoken over; what cannot be spoken keeps its tone.
+spoken over, nor who released it in other words; what cannot be spoken keeps its tone.
 """
 
 from __future__ import annotations

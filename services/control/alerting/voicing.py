@@ -18,13 +18,23 @@ from services.control.alerting.tones import Tone
 _Text = TypeVar("_Text", AlertText, TemplateText)
 
 MOST_SPOKEN = 1_200  # characters: a minute and a half; who listens longer has missed the beginning
-_ANYWHERE = "001"  # the world as a region (UN M.49, BCP 47): the voice's tag has to differ from the tone's
+# The voice's tag has to differ from all others: the world as a region (UN M.49), then such as are nobody's (BCP 47, 2.2.4).
+_REGIONS = ("001", *(f"X{letter}" for letter in "ABCDEFGH"))
 
 
 def wants_a_voice(draft: AlertDraft, tones: Container[bytes]) -> bool:
-    """Whether all there is to hear is a bare tone."""
+    """Whether all there is to hear is a bare tone, the words are the sender's own, and there is room for a voice.
+
+    Words that a person put in their place are heard as that person has seen and heard them.
+    """
     sounds = [text.media_sha256 for text in draft.texts if text.media_sha256 is not None]
-    return len(sounds) == 1 and draft.texts[0].media_sha256 == sounds[0] and sounds[0] in tones
+    return (
+        len(sounds) == 1
+        and draft.texts[0].media_sha256 == sounds[0]
+        and sounds[0] in tones
+        and draft.texts[0].event is not None  # CAP demands it of its senders; people name one for all languages
+        and len(draft.texts) < MAX_TEXTS
+    )
 
 
 def job_of(draft: AlertDraft) -> Job:
@@ -40,22 +50,13 @@ def job_of(draft: AlertDraft) -> Job:
 
 
 def with_voice(draft: AlertDraft, sound: bytes) -> AlertDraft:
-    """The draft with the voice as its second content."""
+    """The draft with the voice as its second content, under a tag that no other one has."""
     first, *others = draft.texts
+    taken = {each.language.lower() for each in draft.texts}
     language = first.language.partition("-")[0]
-    voice = AlertText(
-        language=language if language != first.language else f"{language}-{_ANYWHERE}",
-        headline=first.headline,
-        description=first.description,
-        instruction=first.instruction,
-        board_text=first.board_text,
-        media_sha256=sound,
-        event=first.event,
-        sender_name=first.sender_name,
-        area_description=first.area_description,
-    )
-    others = [each for each in others if each.language != voice.language]
-    return replace(draft, texts=(first, voice, *others)[:MAX_TEXTS])
+    tags = (language, *(f"{language}-{region}" for region in _REGIONS))
+    free = next(tag for tag in tags if tag.lower() not in taken)
+    return replace(draft, texts=(first, replace(first, language=free, media_sha256=sound), *others))
 
 
 def originals(texts: Sequence[_Text]) -> tuple[int, ...]:

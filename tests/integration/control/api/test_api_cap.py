@@ -15,8 +15,7 @@ from services.control.alerting.cap import MessageType, Status
 from services.control.alerting.cap_reading import parse
 from services.control.alerting.cap_xml import MAX_BYTES
 from services.control.permissions import Role
-from services.control.settings import PolicySettings
-from tests.support.control_api import Api, add_device, add_media, an_api
+from tests.support.control_api import Api, a_policy, add_device, add_media, an_api
 from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
@@ -141,7 +140,7 @@ async def test_a_document_may_come_as_the_file_of_a_form(api: Api) -> None:
 async def test_units_are_found_under_any_name_the_province_reads_and_written_under_its_first(
     database: TestDatabase, tmp_path: Path
 ) -> None:
-    policy = PolicySettings(cap_unit_codes=("DVHC", "loa:unit-code"))
+    policy = a_policy(cap_unit_codes=("DVHC", "loa:unit-code"))
     async with an_api(database, tmp_path, policy=policy) as api:
         operator = await api.person((Role.OPERATOR, "24"))
         first, second = [

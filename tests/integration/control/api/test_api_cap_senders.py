@@ -11,6 +11,7 @@ import pytest
 from services.control.account_store import Account
 from services.control.alerting.cap_deliveries import MOST_WAITING
 from services.control.permissions import Role
+from tests.integration.control.api.test_alert_speaker import a_speaker
 from tests.integration.control.api.test_api_cap import a_message
 from tests.support.control_api import Api
 
@@ -118,6 +119,8 @@ async def test_what_a_person_has_released_ends_by_a_person_only(api: Api) -> Non
         api, operator, second["alert_id"], "release", {"content": content}
     )  # in other words, and it ends the first
     assert await api.fetchval(STATE, first["alert_id"]) == "cancelled"
+    speaker = a_speaker(api)
+    assert await speaker.speak_once(now=api.clock.now) is False  # what a person said instead is left as it was said
     before = reference(api, "B")
     api.clock.forward(minutes=1)
 
@@ -130,6 +133,10 @@ async def test_what_a_person_has_released_ends_by_a_person_only(api: Api) -> Non
     assert (told["content"]["urgency"], told["content"]["repeat_interval_s"]) == ("past", None)
     assert told["content"]["audience"]["areas"][0]["units"] == [str(api.units["11"])]
     assert await api.fetchval(STATE, second["alert_id"]) == "cancelled"
+    assert await speaker.speak_once(now=api.clock.now) is True
+    assert (
+        await api.fetchval("SELECT version FROM control.alerts WHERE alert_id = $1::text::uuid", clear["alert_id"]) == 2
+    )
 
 
 async def test_what_grew_worse_after_somebody_refused_it_is_proposed_again(api: Api) -> None:

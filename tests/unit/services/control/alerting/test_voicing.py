@@ -29,7 +29,7 @@ def a_draft(*texts: AlertText) -> AlertDraft:
 
 
 def a_text(language: str = "vi", **changes: Any) -> AlertText:
-    return replace(AlertText(language=language, headline="Lũ khẩn cấp"), **changes)
+    return replace(AlertText(language=language, headline="Lũ khẩn cấp", event="Lũ"), **changes)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,11 @@ def a_text(language: str = "vi", **changes: Any) -> AlertText:
         ((a_text(),), False),
         ((a_text(media_sha256=TONE), a_text("vi-001", media_sha256=VOICE)), False),
         ((a_text(media_sha256=TONE), a_text("en", media_sha256=TONE)), False),
+        ((a_text(media_sha256=TONE, event=None), a_text("en")), False),
+        ((a_text(media_sha256=TONE), *(a_text(f"x{letter}") for letter in "abcdef")), True),
+        ((a_text(media_sha256=TONE), *(a_text(f"x{letter}") for letter in "abcdefg")), False),
     ],
-    ids=["tone", "tone-in-one-of-two", "recording", "boards-only", "voiced", "tone-in-both"],
+    ids=["tone", "in-one-of-two", "recording", "boards-only", "voiced", "in-both", "reworded", "room-for-one", "full"],
 )
 def test_only_what_is_a_bare_tone_wants_a_voice(texts: tuple[AlertText, ...], wants: bool) -> None:
     assert voicing.wants_a_voice(a_draft(*texts), {TONE}) is wants
@@ -58,11 +61,20 @@ def test_the_voice_stands_beside_the_tone_and_says_the_same_to_boards() -> None:
     assert not voicing.wants_a_voice(voiced, {TONE})
 
 
-def test_a_tone_with_a_region_gets_a_voice_without_and_no_language_stands_twice() -> None:
-    voiced = voicing.with_voice(a_draft(a_text("vi-VN", media_sha256=TONE), a_text("vi")), VOICE)
-    assert [each.language for each in voiced.texts] == ["vi-VN", "vi"]
-    full = a_draft(a_text(media_sha256=TONE), *(a_text(f"x{letter}") for letter in "abcdefg"))
-    assert len(voicing.with_voice(full, VOICE).texts) == 8
+@pytest.mark.parametrize(
+    ("languages", "voice"),
+    [
+        (("vi",), "vi-001"),
+        (("vi-VN", "en"), "vi"),
+        (("vi-VN", "vi"), "vi-001"),
+        (("vi", "VI-001", "vi-XA"), "vi-XB"),
+        (("vi", "vi-001", *(f"vi-X{letter}" for letter in "ABCDE")), "vi-XF"),
+    ],
+)
+def test_the_voice_takes_a_tag_that_is_free_and_no_text_from_its_place(languages: tuple[str, ...], voice: str) -> None:
+    texts = (a_text(languages[0], media_sha256=TONE), *map(a_text, languages[1:]))
+    voiced = voicing.with_voice(a_draft(*texts), VOICE).texts
+    assert (voiced[0], voiced[1].language, voiced[2:]) == (texts[0], voice, texts[1:])
 
 
 def test_a_voice_is_folded_into_the_text_it_reads_and_other_words_stay() -> None:
