@@ -34,12 +34,14 @@ class Operation(enum.StrEnum):
     """What asks for it."""
 
     RELEASE_ALERT = "release_alert"
-    CANCEL_ALERT = "cancel_alert"
+    CANCEL_ALERT = "cancel_alert"  # also one that is only proposed
     KILL_SWITCH = "kill_switch"
     END_SILENCE = "end_silence"
     LIVE = "live"
     VOLUME = "volume"
-    SET_POLICY = "set_policy"  # how loud an area is, when it is quiet, and when a second person is asked for
+    SET_POLICY = (
+        "set_policy"  # how loud it is, when it is quiet, who proposes alerts, when a second person is asked for
+    )
     RETIRE_DEVICE = "retire_device"  # it is silent for good
     MANAGE_ACCOUNTS = "manage_accounts"  # a new account has no factor yet: who makes one shows theirs
     MANAGE_KEYS = "manage_keys"

@@ -86,7 +86,7 @@ async def decide(
 ) -> Response:
     """Release it exactly as it was shown, or decide against it with a reason."""
     form = await form_of(request)
-    values = given(form, "do", "version")
+    values = given(form, "do", "version", "code")
     version = etag(values.get("version", ""))
 
     async def again(sent: Sent) -> Response:
@@ -112,11 +112,20 @@ async def decide(
         if values.get("do") != "refuse":
             raise Invalid(Fault("do", "not_one_of", {"expected": ", ".join(_DECISIONS)}))
         body = checked(proposal_routes.ProposalRefusalBody, given(form, "reason"))
-        await proposal_routes.refuse_proposal(alert_id, body, caller, Response(), services, metrics, if_match=version)
+        await proposal_routes.refuse_proposal(
+            alert_id,
+            body,
+            caller,
+            Response(),
+            services,
+            metrics,
+            if_match=version,
+            second_factor=values.get("code"),
+        )
     except Refusal as error:
         if not is_mendable(error):
             raise
-        back = returned(error, wording_of(request, services).language, place_of=only("reason"))
+        back = returned(error, wording_of(request, services).language, place_of=only("reason", "code"))
         return await again(Sent(about="refuse", form=form, back=back))
     return RedirectResponse("/alerts/proposals", status_code=HTTPStatus.SEE_OTHER)
 

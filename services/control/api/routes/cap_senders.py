@@ -27,11 +27,12 @@ from services.control.alerting.model import State
 from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
 from services.control.alerts import By
-from services.control.api import uploads
+from services.control.api import step_up, uploads
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts
 from services.control.api.fields import Answer, Body, Name
+from services.control.api.step_up import GivenCode, Operation
 from services.control.audit import Entry
 from services.control.errors import Fault, Invalid, NotFound
 from services.control.permissions import Permission, Rights
@@ -84,8 +85,11 @@ async def list_senders(unit_id: uuid.UUID, caller: Reader, services: Parts) -> l
 
 
 @router.put("/units/{unit_id}/cap-senders")
-async def trust_sender(unit_id: uuid.UUID, body: CapSenderBody, caller: Setter, services: Parts) -> list[CapSenderView]:
+async def trust_sender(
+    unit_id: uuid.UUID, body: CapSenderBody, caller: Setter, services: Parts, second_factor: GivenCode = None
+) -> list[CapSenderView]:
     """Trust a sender to propose alerts for the ground of the unit, by way of one account."""
+    await step_up.demand(services, caller, Operation.SET_POLICY, code=second_factor)
     sender = CapSender(
         unit_id=UnitId(unit_id),
         sender=body.sender,
@@ -103,9 +107,10 @@ async def trust_sender(unit_id: uuid.UUID, body: CapSenderBody, caller: Setter, 
 
 @router.post("/units/{unit_id}/cap-senders/remove")
 async def remove_sender(
-    unit_id: uuid.UUID, body: CapSenderNameBody, caller: Setter, services: Parts
+    unit_id: uuid.UUID, body: CapSenderNameBody, caller: Setter, services: Parts, second_factor: GivenCode = None
 ) -> list[CapSenderView]:
     """Trust a sender no longer; what it has proposed stays."""
+    await step_up.demand(services, caller, Operation.SET_POLICY, code=second_factor)
     async with services.database.transaction() as connection:
         before = await cap_store.sender(connection, UnitId(unit_id), body.sender)
         if before is None:

@@ -139,8 +139,10 @@ async def refuse_proposal(
     services: Parts,
     metrics: Metered,
     if_match: IfMatch = None,
+    second_factor: GivenCode = None,
 ) -> ProposalView:
     """Decide against it, with a reason. The rule proposes nothing more while the same alarm lasts."""
+    await step_up.demand(services, caller, Operation.CANCEL_ALERT, code=second_factor)
     async with (
         on_record(
             services,

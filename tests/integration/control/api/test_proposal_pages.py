@@ -12,6 +12,7 @@ from tests.integration.control.api.test_api_pages import Page, get, log_in
 from tests.integration.control.api.test_deciding_pages import EVIL, html_of, set_policy
 from tests.integration.control.api.test_returned_forms import faults_in
 from tests.support.control_api import PASSWORD, Api, add_device
+from tests.support.people import somebody
 from tests.support.sensing import add_proposal, lay_proposal
 
 pytestmark = pytest.mark.integration
@@ -75,6 +76,23 @@ async def test_it_is_refused_with_a_reason_and_what_was_typed_stays(api: Api) ->
     late = await send(api, path, html, do="release")
     assert (late.status_code, await alerts_in(api)) == (409, 0)
     assert "Có người khác vừa sửa" in Page(late.text).text
+
+
+async def test_to_refuse_asks_for_a_code_as_to_release_does(api: Api) -> None:
+    person = await somebody(api, unit="11")
+    await person.enrol()
+    api.clock.forward(minutes=11)  # what the session has shown holds no longer
+    path = f"/alerts/proposals/{await add_proposal(api, '11')}"
+    html = await html_of(api, path)
+    assert html.count('name="code"') == 2
+    reason = "Cảm biến kẹt rác"
+    without = await send(api, path, html, do="refuse", reason=reason)
+    assert without.status_code == 403
+    bad = await send(api, path, html, do="refuse", reason=reason, code="000000")
+    assert (bad.status_code, bad.text.count('data-place="code"')) == (422, 1)
+    assert Page(bad.text).inputs["reason"]["value"] == reason
+    good = await send(api, path, bad.text, do="refuse", reason=reason, code=person.code())
+    assert (good.status_code, good.headers.get("location")) == (303, "/alerts/proposals"), good.text
 
 
 async def test_above_a_size_it_waits_for_a_second_person(api: Api) -> None:
