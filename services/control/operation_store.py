@@ -117,6 +117,20 @@ async def request_for_update(connection: Connection, request_id: uuid.UUID) -> R
     return _found(await connection.fetchrow(_REQUESTS + " WHERE request_id = $1 FOR UPDATE", request_id), request_id)
 
 
+async def waiting_for_update(connection: Connection, alert_ids: Iterable[AlertId]) -> tuple[Request, ...]:
+    """What waits and is about one of these alerts, locked."""
+    rows = await connection.fetch(
+        _REQUESTS
+        + """
+         WHERE state = 'waiting' AND alert_id = ANY ($1)
+         ORDER BY request_id
+           FOR UPDATE
+        """,
+        list(alert_ids),
+    )
+    return tuple(map(_request, rows))
+
+
 async def requests_on(
     connection: Connection,
     unit_ids: Iterable[UnitId],

@@ -44,13 +44,13 @@ async def settle(
     """
     needed_from = await _needed_from(connection, operation, by.tree)
     if needed_from is None:
-        return await perform(connection, operation, by=by, means=means, now=now)
+        return await _carry_out(connection, operation, by=by, means=means, now=now)
     if means.alone is not None:
         by = replace(by, note=means.alone)
     savepoint = connection.transaction()
     await savepoint.start()
     try:
-        done = await perform(connection, operation, by=by, means=means, now=now)
+        done = await _carry_out(connection, operation, by=by, means=means, now=now)
         devices = await touched(connection, operation, done, by.tree)
     except BaseException:
         await savepoint.rollback()
@@ -88,7 +88,7 @@ async def confirm(
     savepoint = connection.transaction()
     await savepoint.start()
     try:
-        await perform(connection, operation, by=by, means=means, now=now)
+        await _carry_out(connection, operation, by=by, means=means, now=now)
     finally:
         await savepoint.rollback()
     as_first = By(
@@ -99,7 +99,7 @@ async def confirm(
         second=by.actor,
     )
     try:
-        done = await perform(connection, operation, by=as_first, means=means, now=now)
+        done = await _carry_out(connection, operation, by=as_first, means=means, now=now)
     except Forbidden as error:
         raise Conflict("first_person_may_no_longer", facts={"login": first.login}) from error
     decided = replace(
@@ -163,6 +163,25 @@ def check_waits(request: Request, *, now: datetime) -> None:
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------
+
+
+async def _carry_out(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
+    """Carry it out. What it ends ends also where that waits for a second person still: nobody can confirm it any more."""
+    named = operation.document.get("draft", {}).get("references", ())
+    # Before any alert, as whoever confirms one locks it: two who decide at once wait for one another in one order.
+    waiting = await operation_store.waiting_for_update(connection, [AlertId(uuid.UUID(each)) for each in named])
+    done = await perform(connection, operation, by=by, means=means, now=now)
+    for request in waiting:
+        if request.alert_id != _alert_id(done):
+            over = replace(
+                request,
+                state=RequestState.REFUSED,
+                decided_at=now,
+                decided_by=by.account_id,
+                note=operation.summary,
+            )
+            await _end(connection, over, "second_person_refused", by=by, now=now)
+    return done
 
 
 async def _needed_from(connection: Connection, operation: Operation, tree: UnitTree) -> int | None:

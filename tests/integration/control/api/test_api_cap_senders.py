@@ -13,7 +13,8 @@ from services.control.alerting.cap_deliveries import MOST_WAITING
 from services.control.permissions import Role
 from tests.integration.control.api.test_alert_speaker import a_speaker
 from tests.integration.control.api.test_api_cap import a_message
-from tests.support.control_api import Api
+from tests.integration.control.api.test_api_second_person import REQUESTS, confirm, policy
+from tests.support.control_api import Api, add_device
 
 pytestmark = pytest.mark.integration
 
@@ -137,6 +138,35 @@ async def test_what_a_person_has_released_ends_by_a_person_only(api: Api) -> Non
     assert (
         await api.fetchval("SELECT version FROM control.alerts WHERE alert_id = $1::text::uuid", clear["alert_id"]) == 2
     )
+
+
+async def test_what_waits_for_a_second_person_is_over_with_its_all_clear(api: Api) -> None:
+    source, operator = await Source.of(api), await api.person((Role.OPERATOR, "24"))
+    colleague = await api.person((Role.OPERATOR, "24"))
+    await add_device(api, "11")
+    await policy(api, "24", alerts=1)
+    first = await source.delivered(a_message(api))
+    release: dict[str, Any] = {"json": {}, "headers": {**operator, "If-Match": '"1"'}}
+    asked = await api.client.post(f"/api/v1/proposals/{first['alert_id']}/release", **release)
+    assert asked.status_code == 202, asked.text
+    assert await api.fetchval(STATE, first["alert_id"]) == "awaiting_second"
+    before = reference(api, "A-1")
+    api.clock.forward(minutes=1)
+    clear = await source.delivered(a_message(api, "C", "Cancel", references=before))
+    cleared = await api.client.post(f"/api/v1/proposals/{clear['alert_id']}/release", **release)
+    assert cleared.status_code == 202, cleared.text
+    assert await api.fetchval(STATE, first["alert_id"]) == "awaiting_second", "nobody has released the all-clear yet"
+
+    told = await confirm(api, cleared.json(), colleague)
+
+    assert told.status_code == 200, told.text
+    assert await api.fetchval(STATE, clear["alert_id"]) == "in_force"
+    assert await api.fetchval(STATE, first["alert_id"]) == "refused"
+    late = await confirm(api, asked.json(), colleague)
+    assert (late.status_code, late.json()["code"]) == (409, "request_decided")
+    decided = (await api.client.get(f"{REQUESTS}/{asked.json()['request_id']}", headers=operator)).json()
+    assert (decided["state"], decided["note"]) == ("refused", "Đã hủy: Lũ")
+    assert await api.fetchval("SELECT count(*) FROM control.outbox WHERE kind = 'alert'") == 1, "the all-clear alone"
 
 
 async def test_what_grew_worse_after_somebody_refused_it_is_proposed_again(api: Api) -> None:
