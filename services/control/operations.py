@@ -13,11 +13,12 @@ the same right has acknowledged it. Works inside the caller's transaction.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from schemas.identifiers import AlertId
-from services.control import account_store, accounts, audit, operation_store, policy_store
+from schemas.identifiers import AlertId, UnitId
+from services.control import account_store, accounts, audit, device_store, operation_store, policy_store
 from services.control.alerting import alert_store, proposal_store
 from services.control.alerting.model import State
 from services.control.alerting.proposal import Outcome
@@ -28,7 +29,7 @@ from services.control.operation_kinds import DANGERS, PERMISSIONS, Kind, Means, 
 from services.control.operation_performing import Done, perform, touched
 from services.control.operation_store import Request, RequestState
 from services.control.permissions import Permission, Rights
-from services.control.planning.policies import Policies
+from services.control.planning.policies import Danger, Policies
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
@@ -187,9 +188,30 @@ async def _carry_out(connection: Connection, operation: Operation, *, by: By, me
 async def _needed_from(connection: Connection, operation: Operation, tree: UnitTree) -> int | None:
     if operation.document.get("draft", {}).get("purpose") == "silent_test":
         return None  # nobody hears it
+    if operation.kind is Kind.CLAIMS:
+        return await _claims_needed_from(connection, operation, tree)
     stated = await policy_store.policies_of(connection, tree.path(operation.unit_id))
     found = Policies(stated).at(operation.unit_id, tree).second_person_from(DANGERS[operation.kind])
     return found[0] if found is not None else None
+
+
+async def _claims_needed_from(connection: Connection, operation: Operation, tree: UnitTree) -> int | None:
+    """Each unit that has a say is asked about the codes for its own devices and those below, however many others there are:
+    a batch for several units passes none of them by.
+    """
+    claimed: Counter[UnitId] = Counter()
+    for each in operation.document["claims"]:
+        unit_id = await device_store.unit_of(connection, each["device_id"])
+        claimed.update(tree.path(tree.standing(unit_id) or unit_id))
+    stated = await policy_store.policies_of(connection, claimed)
+    said = (
+        least
+        for unit_id, policy in stated.items()
+        if policy.second_person is not None
+        and (least := policy.second_person.needed_from(Danger.KEYS)) is not None
+        and claimed[unit_id] >= least
+    )
+    return min(said, default=None)
 
 
 async def _keep(

@@ -315,6 +315,26 @@ async def test_claim_codes_for_many_devices_are_good_for_nothing_until_another_p
     assert [each["kind"] for each in listed] == ["claims"]
 
 
+async def test_a_batch_of_claim_codes_passes_no_unit_by_that_is_stricter(api: Api) -> None:
+    await policy(api, "24", keys=10)
+    await policy(api, "11", keys=1)
+    await policy(api, "12", keys=3)
+    strict, *lax = [await add_device(api, unit) for unit in ("11", "12", "12", "21")]
+    people = await two(api, role=Role.ADMINISTRATOR, unit="24")
+
+    async def claim(*device_ids: str) -> httpx.Response:
+        return await api.client.post("/api/v1/devices/claims", json={"device_ids": device_ids}, headers=people.first)
+
+    assert (await claim(*lax)).status_code == 201, (
+        "two of the unit that says three, three of the province that says ten"
+    )
+    waiting = await claim(strict, *lax)
+    assert waiting.status_code == 202, waiting.text
+    request = waiting.json()["request"]
+    assert (request["devices"], request["needed_from"]) == (4, 1)
+    assert (await confirm(api, request, people.second)).status_code == 200
+
+
 # --- tests aloud -----------------------------------------------------------------------------------------------------
 
 
