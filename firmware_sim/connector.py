@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from firmware_sim import backoff
-from firmware_sim.session import REFUSED, Answered, Message, Opened, Session, SessionFailed, Taken
+from firmware_sim.session import RECEIVE_MAXIMUM, REFUSED, Answered, Message, Opened, Session, SessionFailed, Taken
 
 log = logging.getLogger(__name__)
 
 ANSWERED_WITHIN_S = 3.0  # what the broker may wait for; sooner when there is something else to say
+# Answers held back at most: from here on it says them at once, so that the broker can go on with what is under way.
+HELD_BACK = RECEIVE_MAXIMUM // 2
 GOODBYE_S = 2.0  # how long taking leave may take, twice: for what is under way, and for the broker to close
 
 
@@ -75,6 +77,7 @@ class _Link(asyncio.Protocol):
         self._flush_handle: asyncio.Handle | None = None
         self._late_handle: asyncio.TimerHandle | None = None
         self._beat_handle: asyncio.TimerHandle | None = None
+        self._held_back = 0  # answers to downlinks that are not written yet
         self._has_sent = False
         self._has_received = False
         self._is_up = False
@@ -93,19 +96,22 @@ class _Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._has_received = True
-        may_wait = False
+        may_wait = True  # as long as all that came lets us
         try:
             for happening in self._session.receive(data):
                 match happening:
                     case Message():
-                        may_wait = self._speaker.received(happening.topic, happening.payload)
+                        may_wait &= self._speaker.received(happening.topic, happening.payload)
                         self._session.acknowledge(happening)
+                        self._held_back += 1
                     case Opened():
+                        may_wait = False
                         self._open()
                     case Answered(topic=topic, reason=reason):
+                        may_wait = False  # there may be room for what waited
                         if reason >= REFUSED:
                             log.warning("publish_refused", extra={"topic": topic, "reason": reason})
-            if may_wait:
+            if may_wait and 0 < self._held_back < HELD_BACK:
                 self._flush_late()
             else:
                 self.flush_soon()  # after the other devices of this process have read what is there for them
@@ -127,6 +133,7 @@ class _Link(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the session has to say; called at most once per turn of the loop."""
         self._flush_handle = None
+        self._held_back = 0
         if self._late_handle is not None:
             self._late_handle.cancel()
             self._late_handle = None

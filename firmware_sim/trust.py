@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from nacl.bindings import crypto_sign_open
+from nacl.bindings import crypto_sign_BYTES, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
 from firmware_sim.clock import Moment
@@ -181,6 +181,8 @@ class _Sodium:
     raw: bytes
 
     def verify(self, signature: bytes, data: bytes) -> None:
+        if len(signature) != crypto_sign_BYTES:  # libsodium takes both in one, and would draw the line elsewhere
+            raise InvalidSignature
         try:
             crypto_sign_open(signature + data, self.raw)
         except BadSignatureError:

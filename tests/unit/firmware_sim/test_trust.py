@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -198,3 +199,13 @@ class TestRefusalsTold:
             bucket, is_told = bucket.tell(uptime_ms)
             told += is_told
         assert told <= BURST + uptime_ms // REFILL_MS
+
+
+@pytest.mark.parametrize("length", [0, 63, 65])
+def test_a_signature_has_its_length_where_libsodium_reads_it_and_what_it_signs_in_one(length: int) -> None:
+    data = b"what is signed"
+    whole = PLATFORM.sign(data) + data
+    key = trust._Sodium(public(PLATFORM))
+    key.verify(whole[:64], whole[64:])
+    with pytest.raises(InvalidSignature):
+        key.verify(whole[:length], whole[length:])
