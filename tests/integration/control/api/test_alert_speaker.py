@@ -120,7 +120,8 @@ async def test_one_that_leaves_no_room_for_a_voice_keeps_its_tone_and_holds_up_n
         for each in (large, small)
     }
     assert versions == {large: 1, small: 2}
-    assert [getattr(each, "alert_id", "") for each in caplog.records if each.message == "alert_not_spoken"] == [large]
+    (told,) = [vars(each) for each in caplog.records if each.message == "alert_not_spoken"]
+    assert (told["alert_id"], "alert_too_large" in told["reason"]) == (large, True)
 
 
 async def test_a_voice_that_cannot_be_measured_is_left_out(api: Api) -> None:
