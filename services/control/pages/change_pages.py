@@ -44,7 +44,8 @@ _TONE = "tone"  # in place of the sound there is
 @router.get("/alerts/{alert_id}/change", response_class=HTMLResponse)
 async def change_page(alert_id: uuid.UUID, request: Request, caller: Releaser, services: Parts) -> Response:
     """What it says now, to be changed."""
-    alert = await _alert(alert_id, caller, services)
+    alert = await _alert(alert_id, services)
+    _demand(alert, caller)
     if alert.is_over(now=caller.now):
         return RedirectResponse(f"/alerts/{alert_id}", status_code=HTTPStatus.SEE_OTHER)
     return _form_page(alert, request, caller, services)
@@ -57,7 +58,10 @@ async def change(
     """Show what would be said in its place; or say it."""
     form = await form_of(request)
     values = given(form, "do", "version")
-    alert = await _alert(alert_id, caller, services)
+    # What is said without the right to is refused by the API, which keeps the attempt; nothing is shown before that.
+    alert = await _alert(alert_id, services)
+    if values.get("do") != "go":
+        _demand(alert, caller)
 
     async def say(code: str | None) -> AlertView | RequestView:
         return await alert_routes.update_alert(
@@ -74,8 +78,9 @@ async def change(
 
     async def again(sent: Sent) -> Response:
         """The review where what was read still stands and can be said; else the form, beside what stands by now."""
+        _demand(alert, caller)
         if sent.back.status == HTTPStatus.CONFLICT:
-            return _form_page(await _alert(alert_id, caller, services), request, caller, services, form, sent.back)
+            return _form_page(await _alert(alert_id, services), request, caller, services, form, sent.back)
         try:
             return await _review_page(alert, form, request, caller, services, sent=sent)
         except Invalid:
@@ -94,14 +99,18 @@ async def change(
         return _form_page(alert, request, caller, services, form, back)
 
 
-async def _alert(alert_id: uuid.UUID, caller: Caller, services: Services) -> Alert:
-    """The alert, of whoever may say something else in its place. Raises `NotFound` for a silence or a test."""
+async def _alert(alert_id: uuid.UUID, services: Services) -> Alert:
+    """The alert, for nobody's eyes before `_demand`. Raises `NotFound` for a silence or a test."""
     async with services.database.connection() as connection:
         alert = await alert_store.alert(connection, alert_id)
     if alert.draft.purpose is not Purpose.ALERT:
         alert_store.none_such(alert_id)
-    caller.demand(alerts.PERMISSIONS[alert.draft.purpose], alert.draft.unit_id, field="alert_id")
     return alert
+
+
+def _demand(alert: Alert, caller: Caller) -> None:
+    """Raises `Forbidden` unless the caller may say something else in its place."""
+    caller.demand(alerts.PERMISSIONS[alert.draft.purpose], alert.draft.unit_id, field="alert_id")
 
 
 def _form_page(
