@@ -482,7 +482,7 @@ def quick_proof(**changes: Any) -> ProofSettings:
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[bool]], *, what: str, deadline: timedelta = timedelta(seconds=15)
+    condition: Callable[[], Awaitable[bool]], *, what: str, deadline: timedelta = timedelta(seconds=60)
 ) -> None:
     """Return when `condition` holds; fail when it does not in time."""
     until = asyncio.get_running_loop().time() + deadline.total_seconds()
