@@ -172,41 +172,28 @@ async def broadcasts_with(connection: Connection, source_id: uuid.UUID) -> tuple
     return tuple(BroadcastId(row["broadcast_id"]) for row in rows)
 
 
+# What sounds the source $1 at $2 or later, as far as is planned; $3 is how long an occurrence can be.
+_PLANNED = """
+  FROM control.emissions
+ WHERE relay_source_id = $1
+   AND starts_at > $2::timestamptz - $3::interval
+   AND ends_at > $2
+   AND withdrawn_at IS NULL
+   AND stopped_at IS NULL
+"""
+
+
 async def planned_broadcasts(connection: Connection, source_id: uuid.UUID, *, now: datetime) -> int:
     """How many broadcasts relay the source now or in the days that are planned."""
     found: int = await connection.fetchval(
-        """
-        SELECT count(DISTINCT broadcast_id)
-          FROM control.emissions
-         WHERE relay_source_id = $1
-           AND starts_at > $2::timestamptz - $3::interval
-           AND ends_at > $2
-           AND withdrawn_at IS NULL
-           AND stopped_at IS NULL
-        """,
-        source_id,
-        now,
-        MAX_OCCURRENCE_LENGTH,
+        f"SELECT count(DISTINCT broadcast_id) {_PLANNED}", source_id, now, MAX_OCCURRENCE_LENGTH
     )
     return found
 
 
 async def planned_devices(connection: Connection, source_id: uuid.UUID, *, now: datetime) -> frozenset[DeviceNo]:
     """The devices that sound the source now or in the days that are planned."""
-    rows = await connection.fetch(
-        """
-        SELECT DISTINCT device_no
-          FROM control.emissions
-         WHERE relay_source_id = $1
-           AND starts_at > $2::timestamptz - $3::interval
-           AND ends_at > $2
-           AND withdrawn_at IS NULL
-           AND stopped_at IS NULL
-        """,
-        source_id,
-        now,
-        MAX_OCCURRENCE_LENGTH,
-    )
+    rows = await connection.fetch(f"SELECT DISTINCT device_no {_PLANNED}", source_id, now, MAX_OCCURRENCE_LENGTH)
     return frozenset(DeviceNo(row["device_no"]) for row in rows)
 
 
