@@ -183,8 +183,14 @@ class Hearing:
 
 
 def _spans(at: datetime, pieces: Sequence[Piece]) -> list[tuple[datetime, datetime]]:
-    """When something sounds."""
-    return [(at + piece.offset, at + piece.offset + piece.length) for piece in pieces]
+    """When something sounds, in spans without a break."""
+    spans: list[tuple[datetime, datetime]] = []
+    for piece in pieces:
+        begin, end = at + piece.offset, at + piece.offset + piece.length
+        if spans and spans[-1][1] == begin:
+            begin = spans.pop()[0]
+        spans.append((begin, end))
+    return spans
 
 
 def _as_grants(budgets: Iterable[policies.Budget], occurrence: Occurrence) -> tuple[Grant, ...]:
