@@ -20,7 +20,7 @@ from services.control.bulletin_store import Bulletin
 from services.control.device_store import Device
 from services.control.errors import Fault
 from services.control.group_store import Group
-from services.control.planning import model, policies, recurrence, rrules, targets
+from services.control.planning import model, permission, recurrence, rrules, targets
 from services.control.planning.lineup import Lineup, Stock, line_up
 from services.control.planning.model import (
     EPOCH,
@@ -552,15 +552,15 @@ def _session_faults(wish: Wish, facts: Facts, day: date) -> Iterator[Fault]:
     """Sessions that no policy of the issuing unit, or of one above it, names."""
     policy = facts.policies.at(wish.unit_id, facts.history.on(day))
     for position, code in enumerate(wish.sessions):
-        if policies.session(policy, code, day) is policies.Rule.UNKNOWN_SESSION:
+        if permission.session(policy, code, day) is permission.Rule.UNKNOWN_SESSION:
             unit = _unit_name(wish.unit_id, facts.tree)
             yield Fault(f"sessions[{position}]", "unknown_session", {"code": code, "unit": unit})
 
 
 def _session_begins(wish: Wish, facts: Facts) -> recurrence.SessionBegins:
     def begins(code: str, day: date) -> time | ProblemKind:
-        held = policies.session(facts.policies.at(wish.unit_id, facts.history.on(day)), code, day)
-        return held.begin if isinstance(held, policies.Held) else ProblemKind(held.value)
+        held = permission.session(facts.policies.at(wish.unit_id, facts.history.on(day)), code, day)
+        return held.begin if isinstance(held, permission.Held) else ProblemKind(held.value)
 
     return begins
 

@@ -15,7 +15,7 @@ from services.control import audit, bulletin_store, planning_queue, policies, po
 from services.control.audit import Entry
 from services.control.errors import Fault, Invalid
 from services.control.permissions import Actor, Permission, Rights
-from services.control.planning import policies as planning
+from services.control.planning import policy_faults
 from services.control.planning.policies import Policies, Policy
 from services.control.policies import FIELDS, PolicyDocument
 from services.control.policy_store import StoredPolicy
@@ -62,7 +62,7 @@ async def put(
     wanted = document.policy(unit_id)
     above = Policies(stated).above(unit_id, tree)
     faults = [
-        *(_fault(each, tree) for each in (*planning.faults(wanted), *planning.loosens(wanted, above))),
+        *(_fault(each, tree) for each in (*policy_faults.faults(wanted), *policy_faults.loosens(wanted, above))),
         *await _faults_of_fallback(connection, wanted, rights),
     ]
     if faults:
@@ -92,7 +92,7 @@ def looser_below(stated: Mapping[UnitId, Policy], unit_id: UnitId, tree: UnitTre
     found = []
     for below in tree.subtree(unit_id)[1:]:
         own = stated.get(below)
-        faults = planning.loosens(own, everybody.above(below, tree)) if own is not None else ()
+        faults = policy_faults.loosens(own, everybody.above(below, tree)) if own is not None else ()
         if faults:
             fields = dict.fromkeys(FIELDS.get(fault.field, fault.field) for fault in faults)
             found.append(Looser(unit_id=below, fields=tuple(fields)))
@@ -102,7 +102,7 @@ def looser_below(stated: Mapping[UnitId, Policy], unit_id: UnitId, tree: UnitTre
 _LIMITS = {"forbids_self_approval": "true", "allows_direct_relays": "false"}
 
 
-def _fault(fault: planning.Fault, tree: UnitTree) -> Fault:
+def _fault(fault: policy_faults.Fault, tree: UnitTree) -> Fault:
     """In words of the document: planning says what, the catalogue says it to people."""
     field = FIELDS.get(fault.field, fault.field)
     unit = tree.get(fault.unit_id) if fault.unit_id is not None else None

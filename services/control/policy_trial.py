@@ -22,7 +22,8 @@ from services.control.planning import impact
 from services.control.planning.explanation import OFFERS, unit_of
 from services.control.planning.impact import Finding
 from services.control.planning.model import DeviceNo, DeviceRef, Plan, Problem, ProblemKind, Snapshot, Window
-from services.control.planning.policies import Policies, Rule
+from services.control.planning.permission import Rule
+from services.control.planning.policies import Policies
 from services.control.planning.programme import plan
 from services.shared.database.pool import Connection
 

@@ -42,7 +42,8 @@ from services.control.audit import Entry
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, NotFound
 from services.control.permissions import Actor
-from services.control.planning.policies import Breach, Policies
+from services.control.planning.permission import Breach
+from services.control.planning.policies import Policies
 from services.control.planning.recurrence import local_day
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection

@@ -20,9 +20,11 @@ from schemas.alerts import Purpose
 from schemas.fields import Level
 from schemas.identifiers import UnitId
 from services.control.alerting.model import AudienceWish
-from services.control.planning import policies
-from services.control.planning.policies import Breach, Piece, Policies
+from services.control.planning import permission
+from services.control.planning.permission import Breach
+from services.control.planning.policies import Policies
 from services.control.planning.recurrence import local_day, moment_of
+from services.control.planning.wall_clock import Piece
 from services.control.policies import LocalTime, Weekday
 from services.control.units import UnitTree
 
@@ -178,7 +180,7 @@ def breaches(unit_id: UnitId, tree: UnitTree, said: Policies, day: date, at: tim
     pieces = [Piece(day, begin_ms, min(end_ms, _DAY_MS))]
     if end_ms > _DAY_MS:
         pieces.append(Piece(day + timedelta(days=1), 0, end_ms - _DAY_MS))
-    return policies.check(said.at(unit_id, tree), pieces, level=Level.PRIORITY)
+    return permission.check(said.at(unit_id, tree), pieces, level=Level.PRIORITY)
 
 
 def objecting(each: Due, tree: UnitTree, said: Policies, zone: ZoneInfo) -> tuple[UnitId, ...]:

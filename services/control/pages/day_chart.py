@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 
 from services.control.pages import recurrence_words
 from services.control.pages.wording import Wording
-from services.control.planning import policies
+from services.control.planning import permission
 from services.control.planning.policies import WEEKDAYS, EffectivePolicy
 
 DAY_MIN = 1_440
@@ -44,7 +44,7 @@ def rows(policy: EffectivePolicy, w: Wording) -> tuple[Row, ...]:
 
 
 def _open_rows(policy: EffectivePolicy, w: Wording) -> Iterator[Row]:
-    by_day = {day: policies.open_hours(policy, day) for day in sorted(WEEKDAYS)}
+    by_day = {day: permission.open_hours(policy, day) for day in sorted(WEEKDAYS)}
     alike = {held: [day for day in by_day if by_day[day] == held] for held in by_day.values()}
     for held, days in alike.items():
         spans = [_span(each.begin, each.end) for each in held]

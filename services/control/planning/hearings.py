@@ -7,12 +7,13 @@ asked once, and what is the same for all of them is found out once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from schemas.fields import DeviceKind, Level
 from schemas.identifiers import UnitId
-from services.control.planning import policies
+from services.control.planning import permission, wall_clock
+from services.control.planning.day_spans import end_ms
 from services.control.planning.lineup import Lineup, Piece
 from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Fill, Fit, GrantKey, Occurrence, Problem, ProblemKind
 from services.control.planning.policies import EffectivePolicy
@@ -21,7 +22,6 @@ from services.control.planning.staging import LeftOut, Staging
 
 _NOTHING = timedelta(0)
 _MS = timedelta(milliseconds=1)
-_DAY_MS = 86_400_000
 
 Caps = tuple[int | None, ...]
 
@@ -43,13 +43,14 @@ class Hearing:
         self._broadcast = staging.broadcast
         self._occurrence = occurrence
         self._left_out = left_out
-        self._shown: tuple[policies.Piece, ...] | None = None
+        self._shown: tuple[wall_clock.Piece, ...] | None = None
         # By the id of a policy: `Policies` keeps them, and hands out the same one for the same path.
         self._rulings: dict[int, Ruling] = {}
-        self._grants: dict[tuple[int, DeviceKind], tuple[Grant, ...] | None] = {}
-        # By the id of a line-up, which the staging keeps; what is the same for all policies.
-        self._local: dict[int, tuple[policies.Piece, ...]] = {}
-        self._pieces: dict[int, tuple[tuple[policies.Piece, ...], ...]] = {}
+        # By the ids of a policy and of the pieces that a kind of device puts out; the staging keeps these.
+        self._grants: dict[tuple[int, int], tuple[Grant, ...] | None] = {}
+        # By the id of pieces: what is the same for all policies.
+        self._local: dict[int, tuple[wall_clock.Piece, ...]] = {}
+        self._pieces: dict[int, tuple[tuple[wall_clock.Piece, ...], ...]] = {}
         self._caps: dict[tuple[int, ...], Caps | None] = {}
 
     @property
@@ -66,35 +67,31 @@ class Hearing:
 
     def grants(self, policy: EffectivePolicy, kind: DeviceKind) -> tuple[Grant, ...] | None:
         """The time that a kind of device draws on under a policy for what it puts out itself; None: it is too long."""
-        key = (id(policy), kind)
-        if key not in self._grants:
-            self._grants[key] = self._granted(policy, kind)
-        return self._grants[key]
-
-    def _granted(self, policy: EffectivePolicy, kind: DeviceKind) -> tuple[Grant, ...] | None:
-        lineup, broadcast = self.ruling(policy).lineup, self._broadcast
-        if lineup is None or policy.is_empty or broadcast.level is Level.EMERGENCY:
+        lineup = self.ruling(policy).lineup
+        if lineup is None or policy.is_empty or self._broadcast.level is Level.EMERGENCY:
             return ()
         own = self._staging.cast(lineup, kind).pieces
-        local = (
-            self._local_of(lineup)
-            if own == lineup.pieces
-            else self._staging.local_pieces(_spans(self._occurrence.at, own))
-        )
-        excesses = policies.excesses(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
+        key = (id(policy), id(own))
+        if key not in self._grants:
+            self._grants[key] = self._granted(policy, own)
+        return self._grants[key]
+
+    def _granted(self, policy: EffectivePolicy, own: tuple[Piece, ...]) -> tuple[Grant, ...] | None:
+        broadcast, local = self._broadcast, self._local_of(own)
+        excesses = permission.excesses(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
         for excess in excesses:
             self._say(ProblemKind(excess.rule.value), detail=str(excess.unit_id))
         if excesses:
             return None
-        budgets = policies.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
+        budgets = permission.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
         return _as_grants(budgets, self._occurrence)
 
-    def _local_of(self, lineup: Lineup) -> tuple[policies.Piece, ...]:
-        """When something of a line-up sounds, in local time."""
-        local = self._local.get(id(lineup))
+    def _local_of(self, pieces: tuple[Piece, ...]) -> tuple[wall_clock.Piece, ...]:
+        """When pieces that the staging keeps sound, in local time."""
+        local = self._local.get(id(pieces))
         if local is None:
-            spans = _spans(self._occurrence.at, lineup.pieces)
-            local = self._local[id(lineup)] = self._staging.local_pieces(spans)
+            spans = _spans(self._occurrence.at, pieces)
+            local = self._local[id(pieces)] = self._staging.local_pieces(spans)
         return local
 
     def _rule(self, policy: EffectivePolicy) -> Ruling:
@@ -110,9 +107,9 @@ class Hearing:
             return Ruling(None)
         if policy.is_empty or broadcast.level is Level.EMERGENCY:
             return Ruling(lineup)
-        breaches = policies.check(
+        breaches = permission.check(
             policy,
-            self._local_of(lineup),
+            self._local_of(lineup.pieces),
             level=broadcast.level,
             has_direct_relay=lineup.has_direct_relay,
             allowed=broadcast.allowed_rules,
@@ -135,18 +132,18 @@ class Hearing:
         begin = wall[0]
         ends: list[tuple[date, int, UnitId]] = []
         if self._broadcast.level is not Level.EMERGENCY:
-            until = policies.open_until(policy, begin.day, begin.begin_ms)
+            until = permission.open_until(policy, begin.day, begin.begin_ms)
             if until is not None:
                 ends.append((begin.day, *until))
         if occurrence.session is not None:
             held = self._staging.held(occurrence.session, occurrence.local_day)
-            if isinstance(held, policies.Held) and held.ended_by is not None:
-                ends.append((occurrence.local_day, _ms_of_day(held.end) or _DAY_MS, held.ended_by))
-        known = [(policies.until(wall, day, at_ms), unit_id) for day, at_ms, unit_id in ends]
+            if isinstance(held, permission.Held) and held.ended_by is not None:
+                ends.append((occurrence.local_day, end_ms(held.end), held.ended_by))
+        known = [(wall_clock.until(wall, day, at_ms), unit_id) for day, at_ms, unit_id in ends]
         return min((each for each in known if each[0] > _NOTHING), key=lambda each: each[0], default=None)
 
     @property
-    def _wall(self) -> tuple[policies.Piece, ...]:
+    def _wall(self) -> tuple[wall_clock.Piece, ...]:
         """What the clock on the wall shows from the beginning of the occurrence on."""
         if self._shown is None:
             self._shown = self._staging.wall(self._occurrence.at)
@@ -163,12 +160,12 @@ class Hearing:
             if pieces is None:
                 pieces = self._pieces[id(lineup)] = self._local_by_piece(lineup)
             level = self._broadcast.level
-            caps = tuple(policies.volume_cap(policy, each, level=level) for each in pieces)
+            caps = tuple(permission.volume_cap(policy, each, level=level) for each in pieces)
             self._caps[key] = caps if any(cap is not None for cap in caps) else None
         return self._caps[key]
 
-    def _local_by_piece(self, lineup: Lineup) -> tuple[tuple[policies.Piece, ...], ...]:
-        local, at = self._local_of(lineup), self._occurrence.at
+    def _local_by_piece(self, lineup: Lineup) -> tuple[tuple[wall_clock.Piece, ...], ...]:
+        local, at = self._local_of(lineup.pieces), self._occurrence.at
         if len(local) == 1 and len(lineup.pieces) > 1:
             # All of it without a break on one day: the clock on the wall runs evenly through it.
             day, begin_ms = local[0].day, local[0].begin_ms
@@ -178,7 +175,7 @@ class Hearing:
                 for each in lineup.pieces
             ]
             if spans[-1][1] == local[0].end_ms:
-                return tuple((policies.Piece(day, begin, end),) for begin, end in spans)
+                return tuple((wall_clock.Piece(day, begin, end),) for begin, end in spans)
         return tuple(self._staging.local_pieces(_spans(at, [piece])) for piece in lineup.pieces)
 
 
@@ -193,7 +190,7 @@ def _spans(at: datetime, pieces: Sequence[Piece]) -> list[tuple[datetime, dateti
     return spans
 
 
-def _as_grants(budgets: Iterable[policies.Budget], occurrence: Occurrence) -> tuple[Grant, ...]:
+def _as_grants(budgets: Iterable[permission.Budget], occurrence: Occurrence) -> tuple[Grant, ...]:
     """Budgets as grants. What sounds after midnight counts for the day on which its occurrence begins, like all of it:
     so what a day holds is known from that day, and windows of days compose.
     """
@@ -209,7 +206,3 @@ def _as_grants(budgets: Iterable[policies.Budget], occurrence: Occurrence) -> tu
             detail=str(budget.unit_id),
         )
     return tuple(merged.values())
-
-
-def _ms_of_day(at: time) -> int:
-    return ((at.hour * 60 + at.minute) * 60 + at.second) * 1000 + at.microsecond // 1000

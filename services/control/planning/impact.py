@@ -21,11 +21,12 @@ from operator import attrgetter
 from schemas.fields import ResumePolicy
 from schemas.identifiers import BroadcastId, UnitId
 from schemas.plans import ContentKind
-from services.control.planning import policies, timeline
+from services.control.planning import permission, policies, timeline, wall_clock
 from services.control.planning.explanation import NOTES, OFFERS, unit_of
 from services.control.planning.model import DeviceNo, Plan, Problem, ProblemKind, Programme, Slot
-from services.control.planning.policies import EffectivePolicy, Piece
+from services.control.planning.policies import EffectivePolicy
 from services.control.planning.timeline import Fate, Sounding
+from services.control.planning.wall_clock import Piece
 
 _GRACE = timedelta(milliseconds=timeline.START_GRACE_MS)
 _MS = timedelta(milliseconds=1)
@@ -294,7 +295,7 @@ class _Comparison:
     def _is_quiet(self, group: Group) -> bool:
         """Whether something sounds in quiet hours that did not before."""
         return not group.ground.policy.is_empty and any(
-            policies.is_quiet(group.ground.policy, self._local(part))
+            permission.is_quiet(group.ground.policy, self._local(part))
             for change in group.changes
             if change.after is not None and change.slot.content in _AUDIBLE
             for part in change.after.parts
@@ -331,7 +332,7 @@ class _Comparison:
     def _local(self, interval: tuple[datetime, datetime]) -> tuple[Piece, ...]:
         pieces = self._pieces.get(interval)
         if pieces is None:
-            pieces = self._pieces[interval] = policies.local_pieces([interval], self._zone)
+            pieces = self._pieces[interval] = wall_clock.local_pieces([interval], self._zone)
         return pieces
 
 

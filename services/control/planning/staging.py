@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas.fields import DeviceKind
 from schemas.orders import Rank
-from services.control.planning import policies, recurrence
+from services.control.planning import permission, recurrence, wall_clock
 from services.control.planning.ground import Ground
 from services.control.planning.lineup import Form, Lineup, Piece, Stock, line_up
 from services.control.planning.model import (
@@ -105,6 +105,9 @@ class Staging:
                 if (form := piece.form(kind)) is not None
             )
             pieces = tuple(piece for _, piece, _ in forms)
+            if pieces == lineup.pieces:
+                # Kinds that put out all of it have one tuple, so what follows from it is found out once.
+                pieces = lineup.pieces
             found = Cast(forms, pieces, frozenset(piece.asked for piece in pieces))
             self._casts[id(lineup), kind] = found
         return found
@@ -122,26 +125,26 @@ class Staging:
             )
         return found
 
-    def held(self, code: str, day: date) -> policies.Held | ProblemKind:
+    def held(self, code: str, day: date) -> permission.Held | ProblemKind:
         """A session of the issuing unit as it takes place on a day, or why it does not."""
         tree = self.ground.units.on(day)
         if self.broadcast.unit_id not in tree:
             return ProblemKind.ISSUER_CLOSED
-        held = policies.session(self.ground.policies.at(self.broadcast.unit_id, tree), code, day)
-        return held if isinstance(held, policies.Held) else ProblemKind.UNKNOWN_SESSION
+        held = permission.session(self.ground.policies.at(self.broadcast.unit_id, tree), code, day)
+        return held if isinstance(held, permission.Held) else ProblemKind.UNKNOWN_SESSION
 
-    def local_pieces(self, spans: Iterable[tuple[datetime, datetime]]) -> tuple[policies.Piece, ...]:
+    def local_pieces(self, spans: Iterable[tuple[datetime, datetime]]) -> tuple[wall_clock.Piece, ...]:
         """What sounds in `spans`, in local days and times of the broadcast."""
         assert self._zone is not None, "nothing occurs without a zone"
-        return policies.local_pieces(spans, self._zone)
+        return wall_clock.local_pieces(spans, self._zone)
 
-    def wall(self, at: datetime) -> tuple[policies.Piece, ...]:
+    def wall(self, at: datetime) -> tuple[wall_clock.Piece, ...]:
         """What the clock on the wall shows from an instant on, for a day at least."""
         return self.local_pieces([(at, at + _LONGEST_DAY)])
 
     def _session_begins(self, code: str, day: date) -> time | ProblemKind:
         held = self.held(code, day)
-        return held.begin if isinstance(held, policies.Held) else held
+        return held.begin if isinstance(held, permission.Held) else held
 
     # --- what comes to an end ----------------------------------------------------------------------------------------
 

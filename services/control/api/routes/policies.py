@@ -22,8 +22,8 @@ from services.control.api.views import UnitRef, unit_ref
 from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
 from services.control.errors import NotFound
 from services.control.permissions import Permission
-from services.control.planning import policies as planning
-from services.control.planning.policies import Policies, Policy
+from services.control.planning.permission import open_hours
+from services.control.planning.policies import WEEKDAYS, Danger, Policies, Policy
 from services.control.policies import NOTHING_SAID, FallbackDocument, LocalTime, PolicyDocument
 from services.control.policy_changes import Looser, Saved
 from services.control.policy_store import StoredPolicy
@@ -94,7 +94,7 @@ class EffectiveView(Answer):
     forbids_self_approval: LimitView
     approved_levels: list[LimitView] = Field(description="levels that wait for a named approver")
     allows_direct_relays: LimitView
-    second_person_from: dict[planning.Danger, LimitView] = Field(
+    second_person_from: dict[Danger, LimitView] = Field(
         description="operations of this unit that wait for a second person, and from how many devices on"
     )
     exceptions_by_approver: list[UnitRef] = Field(description="units that let an approver except from their limits")
@@ -253,8 +253,8 @@ def effective_view(
     fallback = next((each for each in reversed(path) if each.fallback is not None), None)
     return EffectiveView(
         open_hours={
-            weekday: [SpanView(begin=each.begin, end=each.end) for each in planning.open_hours(effective, weekday)]
-            for weekday in sorted(planning.WEEKDAYS)
+            weekday: [SpanView(begin=each.begin, end=each.end) for each in open_hours(effective, weekday)]
+            for weekday in sorted(WEEKDAYS)
         },
         sessions=[
             SessionView(
@@ -293,7 +293,7 @@ def effective_view(
         allows_direct_relays=LimitView(value=no_relays is None, unit=ref(no_relays) if no_relays else None),
         second_person_from={
             danger: LimitView(value=found[0], unit=unit_ref(tree, found[1]))
-            for danger in planning.Danger
+            for danger in Danger
             if (found := effective.second_person_from(danger)) is not None
         },
         exceptions_by_approver=[ref(policy) for policy in path if policy.exceptions_by_approver],

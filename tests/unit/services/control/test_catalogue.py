@@ -24,8 +24,8 @@ from services.control.catalogue.texts import TEXTS, Language, preferred, text
 from services.control.enrolments import CSR_FAULTS
 from services.control.measurement import Refusal as MediaRefusal
 from services.control.planning.model import ProblemKind
-from services.control.planning.policies import FaultCode as PolicyFault
-from services.control.planning.policies import Rule
+from services.control.planning.permission import Rule
+from services.control.planning.policy_faults import FaultCode as PolicyFault
 from services.control.planning.reconcile import Reason
 from services.control.relay_troubles import Trouble
 

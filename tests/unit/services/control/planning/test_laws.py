@@ -15,7 +15,7 @@ from schemas.arbitration import Contender, Precedence, precedence, winner
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, PlayReference, PlaySource
 from schemas.plans import ContentKind
-from services.control.planning import policies, recurrence
+from services.control.planning import permission, policies, recurrence, wall_clock
 from services.control.planning.changes import Changes, Recorded, changes, fingerprint
 from services.control.planning.ground import surroundings
 from services.control.planning.model import (
@@ -238,8 +238,8 @@ def session_begins(snapshot: Snapshot, broadcast: Broadcast) -> recurrence.Sessi
     known = policies.Policies(snapshot.policies)
 
     def begins(code: str, day: date) -> time | ProblemKind:
-        held = policies.session(known.at(broadcast.unit_id, snapshot.units.on(day)), code, day)
-        return held.begin if isinstance(held, policies.Held) else ProblemKind.UNKNOWN_SESSION
+        held = permission.session(known.at(broadcast.unit_id, snapshot.units.on(day)), code, day)
+        return held.begin if isinstance(held, permission.Held) else ProblemKind.UNKNOWN_SESSION
 
     return begins
 
@@ -433,9 +433,9 @@ def test_nobody_hears_what_a_unit_or_an_owner_did_not_let_in(snapshot: Snapshot)
             if broadcast.level is Level.EMERGENCY:
                 continue
             policy = known.at(device.unit_id, tree)
-            pieces = policies.local_pieces([(slot.starts_at, slot.ends_at)], zone)
-            assert not policies.check(policy, pieces, level=broadcast.level, allowed=broadcast.allowed_rules)
-            cap = policies.volume_cap(policy, pieces, level=broadcast.level)
+            pieces = wall_clock.local_pieces([(slot.starts_at, slot.ends_at)], zone)
+            assert not permission.check(policy, pieces, level=broadcast.level, allowed=broadcast.allowed_rules)
+            cap = permission.volume_cap(policy, pieces, level=broadcast.level)
             loud = slot.volume_percent if slot.volume_percent is not None else device.volume_percent
             assert cap is None or loud <= cap or loud == slot.volume_percent == cap
             assert slot.volume_percent is None or slot.volume_percent <= (broadcast.volume_percent or 100)

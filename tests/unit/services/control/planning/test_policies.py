@@ -13,26 +13,24 @@ from hypothesis import strategies as st
 
 from schemas.fields import Level
 from schemas.identifiers import UnitId
-from services.control.planning import policies
+from services.control.planning import permission, policies, policy_faults, wall_clock
+from services.control.planning.day_spans import end_ms, ms_of_day
+from services.control.planning.permission import Budget, Held, Rule
 from services.control.planning.policies import (
     WEEKDAYS,
-    Budget,
     Danger,
     EffectivePolicy,
     Fallback,
-    Fault,
-    FaultCode,
-    Held,
-    Piece,
     Policies,
     Policy,
     Quiet,
-    Rule,
     SecondPerson,
     Session,
     VolumeCap,
     effective,
 )
+from services.control.planning.policy_faults import Fault, FaultCode
+from services.control.planning.wall_clock import Piece
 from tests.support.planning import PROVINCE, bulletin_id, local, unit_id
 
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -66,12 +64,12 @@ def heard(*spans: tuple[str, str], day: str = "2026-09-07") -> tuple[Piece, ...]
     for begin, end in spans:
         first, last = local(f"{day} {begin}"), local(f"{day} {end}")
         instants.append((first, last if first < last else last + timedelta(days=1)))
-    return policies.local_pieces(instants, ZONE)
+    return wall_clock.local_pieces(instants, ZONE)
 
 
 def rules(policy: Policy | EffectivePolicy, pieces: tuple[Piece, ...], level: Level = Level.NORMAL) -> list[str]:
     held = policy if isinstance(policy, EffectivePolicy) else effective([policy])
-    found = (*policies.check(held, pieces, level=level), *policies.excesses(held, pieces, level=level))
+    found = (*permission.check(held, pieces, level=level), *permission.excesses(held, pieces, level=level))
     return [f"{breach.rule} {breach.detail}".strip() for breach in found]
 
 
@@ -156,13 +154,13 @@ def test_normal_and_priority_obey_and_emergency_passes() -> None:
     night = heard(("03:00", "03:30"))
 
     def breaks(level: Level) -> list[Rule]:
-        found = policies.check(strict, night, level=level, has_direct_relay=True)
-        return [breach.rule for breach in (*found, *policies.excesses(strict, night, level=level))]
+        found = permission.check(strict, night, level=level, has_direct_relay=True)
+        return [breach.rule for breach in (*found, *permission.excesses(strict, night, level=level))]
 
     assert breaks(Level.NORMAL) == breaks(Level.PRIORITY)
     assert breaks(Level.NORMAL) == [Rule.QUIET_HOURS, Rule.RELAY_NOT_ALLOWED, Rule.DAY_FULL]
     assert breaks(Level.EMERGENCY) == []
-    assert policies.budgets(strict, night, level=Level.EMERGENCY) == ()
+    assert permission.budgets(strict, night, level=Level.EMERGENCY) == ()
 
 
 def test_a_breach_says_whose_limit_it_is_and_what_an_approver_allowed_is_none() -> None:
@@ -172,20 +170,20 @@ def test_a_breach_says_whose_limit_it_is_and_what_an_approver_allowed_is_none() 
             a_policy(11, quiet=quiet("20:00", "05:00"), sessions=(a_session(),)),
         ]
     )
-    breaches = policies.check(held, heard(("04:00", "04:10")), level=Level.PRIORITY)
+    breaches = permission.check(held, heard(("04:00", "04:10")), level=Level.PRIORITY)
 
     assert [(breach.unit_id, breach.rule) for breach in breaches] == [
         (unit_id(1), Rule.QUIET_HOURS),
         (unit_id(11), Rule.OUTSIDE_SESSION),
         (unit_id(11), Rule.QUIET_HOURS),
     ]
-    left = policies.check(held, heard(("04:00", "04:10")), level=Level.PRIORITY, allowed=frozenset({"quiet_hours"}))
+    left = permission.check(held, heard(("04:00", "04:10")), level=Level.PRIORITY, allowed=frozenset({"quiet_hours"}))
     assert [breach.rule for breach in left] == [Rule.OUTSIDE_SESSION]
 
 
 def test_direct_relays_need_the_word_of_every_unit() -> None:
     held = effective([a_policy(1, allows_direct_relays=False), a_policy(11, allows_direct_relays=True)])
-    (breach,) = policies.check(held, heard(("05:00", "05:10")), level=Level.NORMAL, has_direct_relay=True)
+    (breach,) = permission.check(held, heard(("05:00", "05:10")), level=Level.NORMAL, has_direct_relay=True)
 
     assert (breach.rule, breach.unit_id) == (Rule.RELAY_NOT_ALLOWED, unit_id(1))
     assert not held.allows_direct_relays
@@ -223,10 +221,10 @@ def test_approval_is_asked_for_by_every_unit_that_wants_it_but_emergencies_do_no
 def test_pieces_show_what_the_clock_on_the_wall_shows(begin: str, end: str, expected: list[tuple[str, str]]) -> None:
     first, last = (datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (begin, end))
 
-    pieces = policies.local_pieces([(first, last)], ZoneInfo("Europe/Berlin"))
+    pieces = wall_clock.local_pieces([(first, last)], ZoneInfo("Europe/Berlin"))
 
     assert [(piece.begin_ms, piece.end_ms) for piece in pieces] == [
-        (policies._ms(at(a)), policies._end_ms(at(b))) for a, b in expected
+        (ms_of_day(at(a)), end_ms(at(b))) for a, b in expected
     ]
 
 
@@ -257,7 +255,7 @@ def test_budgets_count_by_day_and_by_session() -> None:
         ]
     )
 
-    found = policies.budgets(held, heard(("06:50", "07:10"), ("07:20", "07:25")), level=Level.NORMAL)
+    found = permission.budgets(held, heard(("06:50", "07:10"), ("07:20", "07:25")), level=Level.NORMAL)
 
     assert drawn(found) == [
         ("day_full", 1, None, 60, 25),
@@ -265,13 +263,13 @@ def test_budgets_count_by_day_and_by_session() -> None:
         ("session_too_long", 11, "sau", 15, 15),
     ]
     assert {each.day for each in found} == {MONDAY}
-    assert policies.budgets(held, heard(("06:50", "07:10")), level=Level.NORMAL, allowed=frozenset(Rule)) == ()
+    assert permission.budgets(held, heard(("06:50", "07:10")), level=Level.NORMAL, allowed=frozenset(Rule)) == ()
 
 
 def test_what_sounds_over_midnight_draws_on_both_days() -> None:
     held = effective([a_policy(max_day=60 * MINUTE)])
 
-    found = policies.budgets(held, heard(("23:50", "00:05")), level=Level.PRIORITY)
+    found = permission.budgets(held, heard(("23:50", "00:05")), level=Level.PRIORITY)
 
     assert [(each.day, each.wanted) for each in found] == [
         (MONDAY, 10 * MINUTE),
@@ -296,7 +294,7 @@ def test_whose_sessions_are_counted_in(
 ) -> None:
     held = effective([a_policy(1, sessions=province, max_session=15 * MINUTE), a_policy(11, sessions=commune)])
 
-    assert [each.session for each in policies.budgets(held, heard(("05:00", "05:10")), level=Level.NORMAL)] == [
+    assert [each.session for each in permission.budgets(held, heard(("05:00", "05:10")), level=Level.NORMAL)] == [
         expected
     ]
 
@@ -330,8 +328,8 @@ def test_volume_is_capped_by_time_of_day(spans: list[tuple[str, str]], expected:
         ]
     )
 
-    assert policies.volume_cap(held, heard(*spans), level=Level.NORMAL) == expected
-    assert policies.volume_cap(held, heard(*spans), level=Level.EMERGENCY) is None
+    assert permission.volume_cap(held, heard(*spans), level=Level.NORMAL) == expected
+    assert permission.volume_cap(held, heard(*spans), level=Level.EMERGENCY) is None
 
 
 # --- sessions by name ------------------------------------------------------------------------------------------------
@@ -384,7 +382,7 @@ def test_session_means_the_lowest_units_slot_as_far_as_everybody_allows(
 ) -> None:
     held = effective([PROVINCIAL, a_policy(11, **commune)])
 
-    found = policies.session(held, code, day)
+    found = permission.session(held, code, day)
 
     if isinstance(expected, Rule):
         assert found == expected
@@ -397,12 +395,12 @@ def test_open_until_tells_where_the_session_ends() -> None:
     held = effective([PROVINCIAL, a_policy(11, sessions=(a_session("05:30", "06:30"),))])
 
     def until(text: str) -> tuple[int, UnitId] | None:
-        return policies.open_until(held, MONDAY, policies._ms(at(text)))
+        return permission.open_until(held, MONDAY, ms_of_day(at(text)))
 
-    assert until("06:00") == (policies._ms(at("06:30")), unit_id(11))
-    assert until("07:00") == (policies._ms(at("08:00")), unit_id(1))
+    assert until("06:00") == (ms_of_day(at("06:30")), unit_id(11))
+    assert until("07:00") == (ms_of_day(at("08:00")), unit_id(1))
     assert until("12:00") is None
-    assert policies.open_until(policies.NOTHING_LIMITED, MONDAY, 0) is None
+    assert permission.open_until(policies.NOTHING_LIMITED, MONDAY, 0) is None
 
 
 # --- where ----------------------------------------------------------------------------------------------------------
@@ -482,7 +480,7 @@ def test_the_lowest_fallback_counts() -> None:
 )
 def test_faults_name_the_field(says: dict[str, object], expected: tuple[str, str, int | None, str]) -> None:
     name, code, index, detail = expected
-    assert policies.faults(a_policy(1, **says)) == (
+    assert policy_faults.faults(a_policy(1, **says)) == (
         Fault(field=name, code=FaultCode(code), index=index, detail=detail),
     )
 
@@ -490,12 +488,12 @@ def test_faults_name_the_field(says: dict[str, object], expected: tuple[str, str
 def test_sessions_of_different_weekdays_do_not_overlap_and_a_whole_day_is_a_session() -> None:
     weekend = frozenset({6, 7})
     assert (
-        policies.faults(
+        policy_faults.faults(
             a_policy(sessions=(a_session(weekdays=WORKDAYS), a_session("06:00", "09:00", "cuoi tuan", weekend)))
         )
         == ()
     )
-    assert policies.faults(a_policy(sessions=(a_session("00:00", "00:00"),))) == ()
+    assert policy_faults.faults(a_policy(sessions=(a_session("00:00", "00:00"),))) == ()
 
 
 ABOVE = effective(
@@ -569,7 +567,7 @@ WITHIN = WEEKDAYS - {7}
     ],
 )
 def test_loosens_names_the_field_and_the_limit(says: dict[str, object], expected: list[str]) -> None:
-    found = policies.loosens(a_policy(11, **says), ABOVE)
+    found = policy_faults.loosens(a_policy(11, **says), ABOVE)
 
     assert {fault.unit_id for fault in found} <= {unit_id(1)}
     assert {fault.code for fault in found} <= {FaultCode.LOOSENS}
@@ -581,7 +579,7 @@ def test_loosens_names_the_field_and_the_limit(says: dict[str, object], expected
 def test_loosens_names_every_unit_above_whose_limit_it_is() -> None:
     above = effective([a_policy(1, max_day=60 * MINUTE), a_policy(10, max_day=30 * MINUTE)])
 
-    found = policies.loosens(a_policy(11, max_day=90 * MINUTE), above)
+    found = policy_faults.loosens(a_policy(11, max_day=90 * MINUTE), above)
 
     assert [(fault.unit_id, fault.detail) for fault in found] == [(unit_id(1), "60"), (unit_id(10), "30")]
 
@@ -639,11 +637,11 @@ some_spans = st.lists(
 )
 
 
-def refused(held: EffectivePolicy, pieces: tuple[Piece, ...], *, relay: bool = False) -> frozenset[policies.Breach]:
+def refused(held: EffectivePolicy, pieces: tuple[Piece, ...], *, relay: bool = False) -> frozenset[permission.Breach]:
     return frozenset(
         (
-            *policies.check(held, pieces, level=Level.PRIORITY, has_direct_relay=relay),
-            *policies.excesses(held, pieces, level=Level.PRIORITY),
+            *permission.check(held, pieces, level=Level.PRIORITY, has_direct_relay=relay),
+            *permission.excesses(held, pieces, level=Level.PRIORITY),
         )
     )
 
@@ -652,14 +650,14 @@ def refused(held: EffectivePolicy, pieces: tuple[Piece, ...], *, relay: bool = F
 def test_who_comes_below_never_allows_what_is_forbidden_above(
     path: tuple[Policy, ...], spans: list[tuple[datetime, datetime]], relay: bool
 ) -> None:
-    pieces = policies.local_pieces(spans, ZONE)
+    pieces = wall_clock.local_pieces(spans, ZONE)
     for depth in range(len(path)):
         above, below = effective(path[:depth]), effective(path[: depth + 1])
 
         assert refused(above, pieces, relay=relay) <= refused(below, pieces, relay=relay)
-        loud, quieter = (policies.volume_cap(each, pieces, level=Level.NORMAL) for each in (above, below))
+        loud, quieter = (permission.volume_cap(each, pieces, level=Level.NORMAL) for each in (above, below))
         assert loud is None or (quieter is not None and quieter <= loud)
-        granted, left = (policies.budgets(each, pieces, level=Level.NORMAL) for each in (above, below))
+        granted, left = (permission.budgets(each, pieces, level=Level.NORMAL) for each in (above, below))
         # Every grant from above stands, for the same minutes or, once somebody divides the day, for more of them.
         assert drawn_on(granted) <= drawn_on(left)
         assert set(above.approvers_for(Level.NORMAL)) <= set(below.approvers_for(Level.NORMAL))
@@ -674,12 +672,12 @@ def test_who_comes_below_never_allows_what_is_forbidden_above(
 def test_the_order_of_units_does_not_matter_and_saying_it_twice_changes_nothing(
     path: tuple[Policy, ...], spans: list[tuple[datetime, datetime]], data: st.DataObject
 ) -> None:
-    pieces = policies.local_pieces(spans, ZONE)
+    pieces = wall_clock.local_pieces(spans, ZONE)
     held = effective(path)
 
     shuffled = effective(data.draw(st.permutations(path)))
     assert refused(shuffled, pieces) == refused(held, pieces)
-    assert policies.volume_cap(shuffled, pieces, level=Level.NORMAL) == policies.volume_cap(
+    assert permission.volume_cap(shuffled, pieces, level=Level.NORMAL) == permission.volume_cap(
         held, pieces, level=Level.NORMAL
     )
     assert shuffled.allows_direct_relays == held.allows_direct_relays
@@ -693,7 +691,7 @@ def test_check_is_what_looking_at_every_minute_finds(
     path: tuple[Policy, ...], spans: list[tuple[datetime, datetime]]
 ) -> None:
     """The windows against brute force: a minute is allowed when every unit allows it, by its words alone."""
-    found = {breach.rule for breach in refused(effective(path), policies.local_pieces(spans, ZONE))}
+    found = {breach.rule for breach in refused(effective(path), wall_clock.local_pieces(spans, ZONE))}
 
     minutes = {
         (begin + step * MINUTE).astimezone(ZONE) for begin, end in spans for step in range((end - begin) // MINUTE)
@@ -726,8 +724,8 @@ def test_what_loosens_nothing_is_at_least_as_strict_by_itself(
     above: Policy, own: Policy, spans: list[tuple[datetime, datetime]]
 ) -> None:
     """Where a policy says something and loosens nothing, its own word refuses whatever the word above refuses."""
-    faulty = {fault.field for fault in policies.loosens(own, effective([above]))}
-    pieces = policies.local_pieces(spans, ZONE)
+    faulty = {fault.field for fault in policy_faults.loosens(own, effective([above]))}
+    pieces = wall_clock.local_pieces(spans, ZONE)
     above_rules = {breach.rule for breach in refused(effective([above]), pieces, relay=True)}
     own_rules = {breach.rule for breach in refused(effective([own]), pieces, relay=True)}
 
@@ -745,10 +743,12 @@ def test_what_loosens_nothing_is_at_least_as_strict_by_itself(
 
 @given(own=some_policy(11))
 def test_nobody_loosens_what_they_repeat(own: Policy) -> None:
-    valid = replace(own, sessions=own.sessions if policies.faults(replace(own, quiet=(), volume_caps=())) == () else ())
+    valid = replace(
+        own, sessions=own.sessions if policy_faults.faults(replace(own, quiet=(), volume_caps=())) == () else ()
+    )
     assert [
         fault
-        for fault in policies.loosens(valid, effective([replace(valid, unit_id=unit_id(1))]))
+        for fault in policy_faults.loosens(valid, effective([replace(valid, unit_id=unit_id(1))]))
         # A session on a weekday that its own unit does not have is loose by its own measure.
         if fault.field not in {"sessions", "volume_caps"}
     ] == []
