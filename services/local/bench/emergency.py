@@ -4,14 +4,14 @@ Everything is real: control, ingest, PostgreSQL, Mosquitto with our configuratio
 device verifying the signature itself and playing what lies in its cache. A start is what the device itself writes down
 when the first sample has left its decoder, in milliseconds of the machine's clock, which all devices of the bench share;
 it is measured from the moment before the client begins its request, so that nothing of the platform's own work is left
-out. Beside it, in the same run, the broker alone fans the same bytes out to as many simple receivers.
+out. Beside it, in the same run, the broker alone fans the same bytes out to as many simple receivers, which verify nothing,
+and again with each of them verifying the signature.
 """
 
 import asyncio
 import contextlib
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -22,18 +22,13 @@ import httpx
 
 from services.control.delivery import connection as delivery
 from services.local.bench import emergency_store, usage
-from services.local.bench.emergency_site import (
-    EmergencySite,
-    Receivers,
-    emergency_site,
-    fleets,
-    have_room_beside,
-    receivers,
-)
+from services.local.bench.emergency_fanout import Fanout, Receivers, have_room_beside, receivers
+from services.local.bench.emergency_receivers import now_us
+from services.local.bench.emergency_site import EmergencySite, emergency_site, fleets
 from services.local.bench.emergency_trace import AlertTrace, sounded, spread
 from services.local.bench.measurement import BenchFailed
-from services.local.bench.reporting import Report, reported, say
-from services.local.bench.statistics import percentile, ratio
+from services.local.bench.reporting import Report, reported, say, until, until_true
+from services.local.bench.statistics import percentile, percentiles, ratio, rounded
 from services.local.broker import installed_version
 from services.local.demo import DemoFailed
 from services.local.office import OfficeFailed
@@ -53,9 +48,7 @@ MANY, ROUNDS_OF_MANY = 5_000, 3
 VALID = timedelta(minutes=10)  # of an alert that is measured; it is cancelled when everybody has begun it
 SOUND_WITHIN = timedelta(seconds=30)
 QUIET_WITHIN = timedelta(seconds=60)
-RAW_WITHIN = timedelta(seconds=30)
 ENDED_WITHIN = timedelta(seconds=30)
-LOOK_EVERY_S = 0.5
 
 # While uplinks flap: how often, how long, and the alerts that everybody has to sound all the same.
 GAP_S, LENGTH_S = 8.0, 4.0
@@ -85,6 +78,7 @@ def empty_report(request: Request) -> Report:
             (
                 "p50_ms", "p99_ms", "max_ms", "after_answer_p99_ms", "reached", "reached_by_journal", "reached_by_control",
                 "addressed", "raw_fanout_p50_ms", "raw_fanout_p99_ms", "raw_received", "raw_beside", "ratio",
+                "verified_fanout_p50_ms", "verified_fanout_p99_ms", "verified_received", "ratio_to_verified",
                 "cancel_p50_ms", "cancel_p99_ms",
             )
         ),
@@ -125,7 +119,7 @@ async def _measure(request: Request, report: Report, *, began_at: float) -> None
         site = await stack.enter_async_context(
             emergency_site(clusters=request.clusters, flapping=flapping, setup_s=setup_s)
         )
-        bench = _Bench(site, report)
+        bench = _Bench(site, report, Fanout(site))
         bench.database = await asyncpg.connect(site.platform.postgres.dsn(DATABASE))
         stack.push_async_callback(bench.database.close, timeout=5)
         await bench.make_template()
@@ -138,8 +132,8 @@ async def _measure(request: Request, report: Report, *, began_at: float) -> None
             async with receivers(site, processes=processes, beside=False) as raw:
                 await bench.settle_receivers(raw)
                 message = await bench.a_message()
-                for _ in range(wanted):
-                    await bench.raw_round(raw, message)
+                for number in range(1, wanted + 1):
+                    await bench.fanout.measure(raw, message, number=number)
         await stack.enter_async_context(fleets(site, processes=processes, gap_s=GAP_S, length_s=LENGTH_S))
         await bench.prepare()
         beside: Receivers | None = None
@@ -152,7 +146,7 @@ async def _measure(request: Request, report: Report, *, began_at: float) -> None
                 break
             message = await bench.round(number)
             if beside is not None:
-                await bench.raw_round(beside, message)
+                await bench.fanout.measure(beside, message, number=number)
         bench.sum_up()
         if flapping:
             await bench.flap()
@@ -164,14 +158,13 @@ class _Bench:
 
     site: EmergencySite
     report: Report
+    fanout: Fanout
     database: Any = None
     sound: str = ""
     total_ms: list[float] = field(default_factory=list)
     after_answer_ms: list[float] = field(default_factory=list)
     cancel_ms: list[float] = field(default_factory=list)
-    raw_ms: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
-    raw_received: list[int] = field(default_factory=list)
 
     async def make_template(self) -> None:
         """An alert prepared beforehand, whose sound devices fetch and keep; here a tone without words."""
@@ -191,7 +184,7 @@ class _Bench:
         """Wait until every simple receiver has subscribed."""
         began = utc_now()
         say(f"connecting {raw.count} simple receivers")
-        await _until(lambda: _now(raw.ready == raw.count), PREPARED_WITHIN, "every simple receiver has subscribed")
+        await until_true(lambda: raw.ready == raw.count, PREPARED_WITHIN, "every simple receiver has subscribed")
         self.report["setup_s"]["receivers"] = _seconds(utc_now() - began)
 
     async def prepare(self) -> None:
@@ -199,13 +192,13 @@ class _Bench:
         site = self.site
         began = utc_now()
         say(f"connecting {len(site.devices)} devices")
-        await _until(self._all_connected, PREPARED_WITHIN, "every device is connected")
+        await until(self._all_connected, PREPARED_WITHIN, "every device is connected")
         self.report["setup_s"]["devices_connected"] = _seconds(utc_now() - began)
         say("a first alert, to see that everybody has what it takes")
         alert_id = (await self._issue(VALID))["alert_id"]
         try:
-            await _until(
-                lambda: _now(len(site.look().alert(alert_id).started) == len(site.devices)),
+            await until_true(
+                lambda: len(site.look().alert(alert_id).started) == len(site.devices),
                 PREPARED_WITHIN,
                 "every device has sounded a first alert",
                 progress=lambda: f"{len(site.trace.alert(alert_id).started)} of {len(site.devices)} devices ready",
@@ -232,13 +225,13 @@ class _Bench:
         site, report = self.site, self.report
         await self._quiet()
         cpu, busy_s, cpu_at = site.cpu_s(), usage.machine_busy_s(), time.monotonic()
-        asked_us = _now_us()
+        asked_us = now_us()
         alert_id = (await self._issue(VALID))["alert_id"]
-        answered_us = _now_us()
+        answered_us = now_us()
         everybody = len(site.devices)
         with contextlib.suppress(BenchFailed):  # who did not is counted below
-            await _until(
-                lambda: _now(len(site.look().alert(alert_id).started) >= everybody), SOUND_WITHIN, "everybody sounds"
+            await until_true(
+                lambda: len(site.look().alert(alert_id).started) >= everybody, SOUND_WITHIN, "everybody sounds"
             )
         spent = {name: used - cpu[name] for name, used in site.cpu_s().items()}
         others = usage.machine_busy_s() - busy_s - sum(spent.values())
@@ -246,11 +239,11 @@ class _Bench:
         alert = site.trace.alert(alert_id)
         published_us = await emergency_store.published_us(self.database, alert_id)
         taken = alert.results(1)["taken"]
-        cancelled_us = _now_us()
+        cancelled_us = now_us()
         await self._cancel(alert_id)
         with contextlib.suppress(BenchFailed):
-            await _until(
-                lambda: _now(len(site.look().alert(alert_id).told_at(2, "cancelled")) >= len(alert.started)),
+            await until_true(
+                lambda: len(site.look().alert(alert_id).told_at(2, "cancelled")) >= len(alert.started),
                 ENDED_WITHIN,
                 "everybody says that it is over",
             )
@@ -265,7 +258,7 @@ class _Bench:
         for name, values in parts.items():
             self.parts.setdefault(name, []).extend(values)
         report["rounds"][str(number)] = {
-            **_percentiles(total),
+            **percentiles(total),
             "reached_by_journal": len(alert.started),
             "reached_by_control": reach["reached"],
             "addressed": reach["addressed"],
@@ -273,38 +266,10 @@ class _Bench:
             "cancelled": len(cancelled),
             "others_busy_share": round(others / usage.cores() / (time.monotonic() - cpu_at), 2),
             "cpu_us_per_device": {name: round(used * 1e6 / everybody) for name, used in spent.items()},
-            **{name: _rounded(percentile(sorted(values), 99)) for name, values in parts.items()},
+            **{name: rounded(percentile(sorted(values), 99)) for name, values in parts.items()},
         }
-        say(f"round {number}: p99 {_rounded(percentile(total, 99))} ms, {len(alert.started)} of {everybody} sounded")
+        say(f"round {number}: p99 {rounded(percentile(total, 99))} ms, {len(alert.started)} of {everybody} sounded")
         return await emergency_store.message(self.database, alert_id)
-
-    async def raw_round(self, raw: Receivers, message: bytes) -> None:
-        """The broker alone: the same bytes, retained and expiring alike, to as many sessions."""
-        async with delivery.connected(
-            self.site.broker_settings(),
-            client_id=f"control:bench-{uuid.uuid4().hex[:8]}",
-            inflight=1,
-            publish_timeout=RAW_WITHIN,
-        ) as connection:
-            now = utc_now()
-            published_us = _now_us()
-            await connection.publish(
-                f"loa/v1/area/{raw.unit}/alert/{uuid.uuid4()}",
-                message,
-                is_retained=True,
-                expires_at=now + timedelta(seconds=60),
-                now=now,
-            )
-            try:
-                await _until(
-                    lambda: _now(len(raw.since(published_us)) >= raw.count), RAW_WITHIN, "every receiver has it"
-                )
-            except BenchFailed:
-                self.report["problems"].append("a simple receiver did not get what the broker was given")
-        came = sorted((each - published_us) / 1_000 for each in raw.since(published_us))
-        self.raw_ms += came
-        self.raw_received.append(len(came))
-        say(f"the broker alone: p99 {_rounded(percentile(came, 99))} ms, {len(came)} of {raw.count}")
 
     def sum_up(self) -> None:
         """Everything the rounds say together, and which goals were missed."""
@@ -312,18 +277,16 @@ class _Bench:
         if not rounds:
             report["problems"].append("no round was measured")
             return
-        raw = {f"raw_fanout_{name}": value for name, value in _percentiles(sorted(self.raw_ms)).items()}
-        del raw["raw_fanout_max_ms"]
-        report |= {**_percentiles(sorted(self.total_ms)), **raw}
-        report["after_answer_p99_ms"] = _rounded(percentile(sorted(self.after_answer_ms), 99))
+        report |= {**percentiles(sorted(self.total_ms)), **self.fanout.summary()}
+        report["after_answer_p99_ms"] = rounded(percentile(sorted(self.after_answer_ms), 99))
         report["ratio"] = ratio(report["p99_ms"], report["raw_fanout_p99_ms"])
-        report["raw_received"] = min(self.raw_received, default=None)
+        report["ratio_to_verified"] = ratio(report["p99_ms"], report["verified_fanout_p99_ms"])
         for name in ("reached_by_journal", "reached_by_control", "addressed"):
             report[name] = min(each[name] for each in rounds)
         report["reached"] = min(report["reached_by_journal"], report["reached_by_control"])
-        cancel = _percentiles(sorted(self.cancel_ms))
+        cancel = percentiles(sorted(self.cancel_ms))
         report |= {"cancel_p50_ms": cancel["p50_ms"], "cancel_p99_ms": cancel["p99_ms"]}
-        report["parts_ms"] = {name: _percentiles(sorted(values)) for name, values in self.parts.items()}
+        report["parts_ms"] = {name: percentiles(sorted(values)) for name, values in self.parts.items()}
         report["cpu_us_per_device"] = {
             name: round(sum(each["cpu_us_per_device"][name] for each in rounds) / len(rounds))
             for name in rounds[0]["cpu_us_per_device"]
@@ -338,12 +301,12 @@ class _Bench:
         for name, valid, repeat_s in (("once", ONCE_VALID, None), ("repeated", REPEATED_VALID, REPEAT_S)):
             say(f"an alert that is to sound {name}, with {len(site.flapping)} uplinks that come and go")
             await self._quiet()
-            begin_us = _now_us()
+            begin_us = now_us()
             answer = await self._issue(valid, repeat_s=repeat_s)
-            until = datetime.fromisoformat(answer["valid_until"])
-            await asyncio.sleep((until - utc_now()).total_seconds() + AT_THE_END.total_seconds())
+            over_at = datetime.fromisoformat(answer["valid_until"])
+            await asyncio.sleep((over_at - utc_now()).total_seconds() + AT_THE_END.total_seconds())
             await self._quiet()
-            trace, span = site.look(), (begin_us, round(until.timestamp() * 1e6))
+            trace, span = site.look(), (begin_us, round(over_at.timestamp() * 1e6))
             found = sounded(
                 trace,
                 answer["alert_id"],
@@ -393,7 +356,7 @@ class _Bench:
             return bool(reach["is_counted"] and reach["reached"] == reach["addressed"] == everybody)
 
         try:
-            await _until(is_complete, SOUND_WITHIN, "control knows that everybody was reached")
+            await until(is_complete, SOUND_WITHIN, "control knows that everybody was reached")
         except BenchFailed:
             self.report["warnings"].append(f"classes of reach: {reach['classes']}")
         return reach
@@ -419,7 +382,7 @@ class _Bench:
                 if not _flaps(group.name)
             )
 
-        await _until(is_quiet, QUIET_WITHIN, "every device has its receipts")
+        await until(is_quiet, QUIET_WITHIN, "every device has its receipts")
 
 
 def _deadline(request: Request) -> timedelta:
@@ -462,49 +425,11 @@ def missed(report: Mapping[str, Any]) -> list[str]:
     for name, whose in (("reached_by_journal", "devices' own journals"), ("reached_by_control", "control's reach")):
         if report[name] != clusters:
             found.append(f"by {whose} {report[name]} of {clusters} were reached")
-    if report["raw_received"] != clusters:
-        found.append(f"{report['raw_received']} of {clusters} simple receivers got what the broker was given")
+    for name, what in (("raw_received", "got"), ("verified_received", "verified")):
+        if report[name] != clusters:
+            found.append(f"{report[name]} of {clusters} simple receivers {what} what the broker was given")
     return found
-
-
-def _percentiles(ordered: Sequence[float]) -> dict[str, float | None]:
-    return {
-        "p50_ms": _rounded(percentile(ordered, 50)),
-        "p99_ms": _rounded(percentile(ordered, 99)),
-        "max_ms": _rounded(ordered[-1] if ordered else None),
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
 
 
 def _seconds(length: timedelta) -> float:
     return round(length.total_seconds(), 1)
-
-
-def _now_us() -> int:
-    return round(utc_now().timestamp() * 1_000_000)
-
-
-async def _now(value: bool) -> bool:
-    return value
-
-
-async def _until(
-    condition: Callable[[], Awaitable[bool]],
-    within: timedelta,
-    what: str,
-    *,
-    progress: Callable[[], str] | None = None,
-) -> None:
-    """Return when the condition holds; raises `BenchFailed` when that takes too long."""
-    deadline, told_at = time.monotonic() + within.total_seconds(), time.monotonic()
-    while not await condition():
-        now = time.monotonic()
-        if now > deadline:
-            raise BenchFailed(f"waited {within.total_seconds():g} s in vain until {what}")
-        if progress is not None and now - told_at > 10:
-            told_at = now
-            say(progress())
-        await asyncio.sleep(LOOK_EVERY_S)

@@ -2,7 +2,8 @@
 `python -m services.local.bench.emergency_receivers`.
 
 They are what the broker's own fan-out is measured with: TLS with a certificate each, MQTT 5, the same number of
-subscriptions, QoS 1, acknowledged. Nothing is verified, decoded or played.
+subscriptions, QoS 1, acknowledged. Nothing is decoded or played. Nothing is verified either, unless the board says so: then
+each checks the signature of the bytes it got as a device does, and notes when it was found good.
 """
 
 import asyncio
@@ -18,7 +19,9 @@ from typing import Self, cast
 import mqtt5
 import uvloop
 
+from firmware_sim import trust
 from firmware_sim.connector import Endpoint, Identity, tls_context
+from firmware_sim.trust import Held, Refusal, Trust
 from schemas.identifiers import DeviceId
 from schemas.topics import downlink_filters
 from services.local.bench.usage import allow_files
@@ -40,6 +43,8 @@ class Orders:
     identities: Sequence[tuple[str, str, str]]  # name, certificate, key
     filters: Sequence[str]  # of each session, besides those of its own downlinks
     board: str
+    root: str  # the public key that devices are provisioned with, in hexadecimals
+    keys: str  # the signed set of keys they are sent, in hexadecimals
 
     def write(self, path: Path) -> None:
         """Write them down."""
@@ -51,6 +56,9 @@ class Orders:
         return cls(**json.loads(path.read_text()))
 
 
+_READY, _VERIFYING, _FIRST = 0, 1, 2  # slots of the board
+
+
 class Board:
     """What came when, shared with whoever measures: by receiver, microseconds since 1970 of the last message, 0: none."""
 
@@ -60,25 +68,34 @@ class Board:
     @property
     def ready(self) -> int:
         """How many have subscribed."""
-        return int(self._slots[0])
+        return int(self._slots[_READY])
 
     def subscribed(self) -> None:
         """One more has."""
-        self._slots[0] += 1
+        self._slots[_READY] += 1
+
+    @property
+    def is_verifying(self) -> bool:
+        """Whether a message counts only once its signature was found good."""
+        return bool(self._slots[_VERIFYING])
+
+    @is_verifying.setter
+    def is_verifying(self, wanted: bool) -> None:
+        self._slots[_VERIFYING] = wanted
 
     def came(self, which: int, at_us: int) -> None:
         """A message for a receiver is there."""
-        self._slots[1 + which] = at_us
+        self._slots[_FIRST + which] = at_us
 
     def since(self, at_us: int) -> list[int]:
         """Return the times of all receivers that something has come to since."""
-        return [each for each in self._slots[1:] if each >= at_us]
+        return [each for each in self._slots[_FIRST:] if each >= at_us]
 
 
 @contextmanager
 def open_board(path: Path, receivers: int) -> Iterator[Board]:
     """The board in the file `path`, empty when it is new."""
-    size = 8 * (1 + receivers)
+    size = 8 * (_FIRST + receivers)
     path.touch()
     with path.open("r+b") as file:
         file.truncate(size)
@@ -89,11 +106,12 @@ def open_board(path: Path, receivers: int) -> Iterator[Board]:
 class Receiver(asyncio.Protocol):
     """One session."""
 
-    def __init__(self, which: int, name: str, filters: Sequence[str], board: Board) -> None:
+    def __init__(self, which: int, name: str, filters: Sequence[str], board: Board, believed: Trust) -> None:
         self._which = which
         self._name = name
         self._filters = filters
         self._board = board
+        self._believed = believed
         self._transport: asyncio.Transport | None = None
         self._rest = bytearray()
         self.subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -106,7 +124,7 @@ class Receiver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Note when a message came, and acknowledge it."""
-        at_us = round(utc_now().timestamp() * 1_000_000)
+        at_us = now_us()
         assert self._transport is not None
         self._rest += data
         while self._rest:
@@ -118,7 +136,7 @@ class Receiver(asyncio.Protocol):
             del self._rest[:length]
             match packet:
                 case mqtt5.PublishPacket():
-                    self._board.came(self._which, at_us)
+                    self._note(packet.payload, at_us)
                     if packet.packet_id is not None:
                         self._transport.write(mqtt5.PubAckPacket(packet.packet_id).write())
                 case mqtt5.ConnAckPacket():
@@ -129,6 +147,13 @@ class Receiver(asyncio.Protocol):
                     self.subscribed.set_result(None)
                 case _:
                     pass
+
+    def _note(self, payload: bytes, at_us: int) -> None:
+        """Write down when the message came, or when it was found genuine; one that is not never came."""
+        if not self._board.is_verifying:
+            self._board.came(self._which, at_us)
+        elif not isinstance(trust.verify_alert(payload, self._believed), Refusal):
+            self._board.came(self._which, now_us())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever waits for it learns that it is over."""
@@ -153,14 +178,14 @@ async def receive(orders: Orders, board: Board) -> None:
         backoff_base_ms=1,
         backoff_cap_ms=1,
     )
-    loop = asyncio.get_running_loop()
+    loop, believed = asyncio.get_running_loop(), _believed(orders)
 
     async def connect(which: int, name: str, certificate: str, key: str) -> Receiver:
         context = tls_context(endpoint, Identity(client_id=name, certificate=Path(certificate), key=Path(key)))
         filters = (*downlink_filters(DeviceId(name)), *orders.filters)
         async with gate, asyncio.timeout(CONNECT_TIMEOUT_S):
             _, receiver = await loop.create_connection(
-                lambda: Receiver(which, name, filters, board),
+                lambda: Receiver(which, name, filters, board, believed),
                 orders.host,
                 orders.port,
                 ssl=context,
@@ -180,6 +205,19 @@ async def receive(orders: Orders, board: Board) -> None:
             lost.result()
         for each in receivers:
             each.ping()
+
+
+def _believed(orders: Orders) -> Trust:
+    """Whom a device believes that was sent these keys."""
+    raw, root = bytes.fromhex(orders.keys), bytes.fromhex(orders.root)
+    keys = trust.verify_keys(raw, root)
+    assert not isinstance(keys, Refusal), keys
+    return Trust(root=root, keys=Held(raw=raw, order=keys))
+
+
+def now_us() -> int:
+    """The machine's clock, as it is written on the board."""
+    return round(utc_now().timestamp() * 1_000_000)
 
 
 def main(path: str) -> None:

@@ -1,4 +1,4 @@
-"""Where the emergency bench takes place: the whole platform, a province of simulated clusters, and simple receivers.
+"""Where the emergency bench takes place: the whole platform and a province of simulated clusters.
 
 Everything is a real process of its own, as in the demonstration: database, broker, ingest, control, fleets. What the
 bench is told by devices it reads from their trace, not from the platform.
@@ -7,7 +7,7 @@ bench is told by devices it reads from their trace, not from the platform.
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib import resources
@@ -16,18 +16,13 @@ from typing import Any
 
 import httpx
 
-from schemas.identifiers import DeviceId
 from services.control.trust.certificates import ServiceName
 from services.local import demo, factory
-from services.local.bench import emergency_receivers, usage
-from services.local.bench.emergency_receivers import Board, open_board
 from services.local.bench.emergency_trace import FleetTrace, whole_lines
 from services.local.bench.measurement import BenchFailed
 from services.local.bench.usage import Family
-from services.local.broker import RESERVED_DESCRIPTORS
 from services.local.directories import temporary_directory
 from services.local.office import Desk, desk
-from services.local.pki import Identity, issue_devices
 from services.local.platform import Platform, free_port, platform
 from services.local.processes import ManagedProcess
 from services.local.province import DeviceSpec, Province, UnitRow, read_units
@@ -37,7 +32,6 @@ from services.shared.settings import BrokerSettings
 OPERATOR = "truc"
 UPLINK_BACK_S = 5  # the longest a device of a flapping fleet waits before it tries again
 CONNECTS_PER_S = 500  # on which first connections are spread
-SERVICES_CONNECTIONS = 40  # of ingest and control, at most
 
 _EXACT_CLOCKS = 'description = "Exact clocks, good uplinks: what is measured is the platform."\n'
 _FLAPPING = (
@@ -233,70 +227,6 @@ async def fleets(site: EmergencySite, *, processes: int, gap_s: float, length_s:
 def _spec(device_id: str) -> DeviceSpec:
     """As much of a device as a factory has to know."""
     return DeviceSpec(device_id=device_id, kind="cluster", unit_code="", name="", latitude=21.2, longitude=106.2)
-
-
-# --- simple receivers ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Receivers:
-    """Sessions that only note when a message came."""
-
-    unit: uuid.UUID  # an area nobody else listens to
-    boards: tuple[Board, ...]
-    processes: tuple[ManagedProcess, ...]
-    count: int
-
-    @property
-    def ready(self) -> int:
-        """How many listen."""
-        for process in self.processes:
-            if process.returncode is not None:
-                raise BenchFailed(f"{process.name} ended{process.tail()}")
-        return sum(board.ready for board in self.boards)
-
-    def since(self, at_us: int) -> list[int]:
-        """When a message came to each that one has come to since."""
-        return [each for board in self.boards for each in board.since(at_us)]
-
-
-def have_room_beside(clusters: int) -> bool:
-    """Whether the broker may hold the sessions of receivers and of devices at once."""
-    return 2 * clusters + RESERVED_DESCRIPTORS + SERVICES_CONNECTIONS <= usage.open_files()
-
-
-@asynccontextmanager
-async def receivers(site: EmergencySite, *, processes: int, beside: bool) -> AsyncIterator[Receivers]:
-    """As many simple receivers as there are devices; `beside` them, with names of their own, or in their place."""
-    place, unit = site.platform, uuid.uuid4()
-    names = [DeviceId(f"raw-{each}" if beside else each) for each in site.devices]
-    identities = issue_devices(place.pki, names, now=utc_now())
-    boards: list[Board] = []
-    started: list[ManagedProcess] = []
-    with ExitStack() as open_boards:
-        async with AsyncExitStack() as stack:
-            for which in range(processes):
-                part = names[which::processes]
-                orders, board = place.data / f"receivers-{which}.json", place.data / f"receivers-{which}.board"
-                emergency_receivers.Orders(
-                    host=place.broker.host,
-                    port=place.broker.device_port,
-                    ca_file=str(place.pki.service_ca),
-                    identities=[_paths(each, identities[each]) for each in part],
-                    # A device hears its commune, its district and its province.
-                    filters=[f"loa/v1/area/{each}/alert/+" for each in (uuid.uuid4(), uuid.uuid4(), unit)],
-                    board=str(board),
-                ).write(orders)
-                boards.append(open_boards.enter_context(open_board(board, len(part))))
-                process = await stack.enter_async_context(
-                    place.module(f"receivers-{which}", emergency_receivers.__name__, str(orders))
-                )
-                started.append(process)
-            yield Receivers(unit, tuple(boards), tuple(started), len(names))
-
-
-def _paths(name: str, identity: Identity) -> tuple[str, str, str]:
-    return name, str(identity.certificate), str(identity.key)
 
 
 def _since(began: datetime) -> float:

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,9 @@ from services.shared.database.errors import DatabaseError
 from services.shared.database.migrate import MigrationError
 
 Report = dict[str, Any]
+
+LOOK_EVERY_S = 0.5
+TELL_EVERY_S = 10
 
 
 @asynccontextmanager
@@ -36,3 +40,33 @@ async def reported(report: Report, *, deadline: timedelta, mend: str = "") -> As
 def say(text: str) -> None:
     """Tell whoever waits; standard output is for the report."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+async def until(
+    condition: Callable[[], Awaitable[bool]],
+    within: timedelta,
+    what: str,
+    *,
+    progress: Callable[[], str] | None = None,
+) -> None:
+    """Return when the condition holds; raises `BenchFailed` when that takes too long."""
+    deadline, told_at = time.monotonic() + within.total_seconds(), time.monotonic()
+    while not await condition():
+        now = time.monotonic()
+        if now > deadline:
+            raise BenchFailed(f"waited {within.total_seconds():g} s in vain until {what}")
+        if progress is not None and now - told_at > TELL_EVERY_S:
+            told_at = now
+            say(progress())
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def until_true(
+    condition: Callable[[], bool], within: timedelta, what: str, *, progress: Callable[[], str] | None = None
+) -> None:
+    """Return when what can be seen without asking anybody holds; raises `BenchFailed` when that takes too long."""
+
+    async def holds() -> bool:
+        return condition()
+
+    await until(holds, within, what, progress=progress)

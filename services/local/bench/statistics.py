@@ -29,3 +29,17 @@ def rise(points: Sequence[tuple[float, float]]) -> float | None:
 def ratio(value: float | None, base: float | None, *, digits: int = 2) -> float | None:
     """Return `value` in terms of `base`; None where one of them was not measured."""
     return round(value / base, digits) if value is not None and base else None
+
+
+def rounded(value: float | None) -> float | None:
+    """Return `value` with one digit; None where nothing was measured."""
+    return None if value is None else round(value, 1)
+
+
+def percentiles(ordered: Sequence[float]) -> dict[str, float | None]:
+    """Return what a report says of the ascending milliseconds of a measurement."""
+    return {
+        "p50_ms": rounded(percentile(ordered, 50)),
+        "p99_ms": rounded(percentile(ordered, 99)),
+        "max_ms": rounded(ordered[-1] if ordered else None),
+    }

@@ -119,13 +119,15 @@ def a_report(**changes: Any) -> dict[str, Any]:
         "reached_by_journal": 2_090,
         "reached_by_control": 2_090,
         "raw_received": 2_090,
+        "verified_received": 2_090,
     }
     return empty_report(Request(clusters=2_090)) | fine | changes
 
 
 def test_goals_that_are_met_are_no_problem() -> None:
     assert missed(a_report()) == []
-    many = dict.fromkeys(("clusters", "reached_by_journal", "reached_by_control", "raw_received"), 10_000)
+    counts = ("clusters", "reached_by_journal", "reached_by_control", "raw_received", "verified_received")
+    many = dict.fromkeys(counts, 10_000)
     assert missed(a_report(**many, p99_ms=1_999.0)) == []
 
 
@@ -138,6 +140,7 @@ def test_goals_that_are_met_are_no_problem() -> None:
         ({"reached_by_journal": 2_089}, "by devices' own journals 2089 of 2090 were reached"),
         ({"reached_by_control": 2_089}, "by control's reach 2089 of 2090 were reached"),
         ({"raw_received": 2_000}, "2000 of 2090 simple receivers got what the broker was given"),
+        ({"verified_received": 9}, "9 of 2090 simple receivers verified what the broker was given"),
     ],
 )
 def test_each_goal_that_is_missed_is_told(changes: dict[str, Any], problem: str) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.local.bench.statistics import percentile, ratio, rise
+from services.local.bench.statistics import percentile, percentiles, ratio, rise
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,11 @@ def test_few_values_have_percentiles_too() -> None:
     assert percentile([7.0], 99) == 7.0
     assert percentile([1.0, 2.0, 3.0], 50) == 2.0
     assert percentile([], 50) is None
+
+
+def test_a_report_holds_three_figures_with_one_digit() -> None:
+    assert percentiles([1.04, 2.06, 3.0]) == {"p50_ms": 2.1, "p99_ms": 3.0, "max_ms": 3.0}
+    assert percentiles([]) == dict.fromkeys(("p50_ms", "p99_ms", "max_ms"))
 
 
 SAW = [(float(at), 1_000.0 * (at % 5)) for at in range(30)]
