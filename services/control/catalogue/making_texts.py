@@ -99,6 +99,10 @@ MAKING: dict[str, tuple[str, str]] = {
         "This is no longer what was shown, because you changed it or something else has just changed. Nothing is saved: "
         "look at it again, then save.",
     ),
+    "making.second_person": (
+        "Trong lịch có phần trực tiếp: lưu xong sẽ chờ người thứ hai xác nhận rồi mới phát.",
+        "Something in it is live: once saved it waits for a second person before it sounds.",
+    ),
     "making.version_now": (
         "Lịch này nay là phiên bản {version}. Những gì anh/chị nhập vẫn còn bên dưới: bấm Xem trước để so lại.",
         "It is version {version} now. What you typed is still below: press Preview to look at it again.",

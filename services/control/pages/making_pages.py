@@ -45,10 +45,12 @@ from services.control.group_store import Group
 from services.control.pages import broadcast_forms
 from services.control.pages.broadcast_forms import KEPT, Typed
 from services.control.pages.broadcast_pages import targets_of
-from services.control.pages.forms import MENDABLE, Returned, checked, form_of, given, returned
-from services.control.pages.lookups import sessions_of
+from services.control.pages.emergencies import Aim, alone_of, asks_second, is_mendable
+from services.control.pages.forms import MENDABLE, Returned, Sent, checked, form_of, given, only, returned
+from services.control.pages.lookups import code_asked, sessions_of
 from services.control.pages.pages import page, trail_of, wording_of
 from services.control.permissions import Permission
+from services.control.planning.policies import Danger
 from services.control.relay_store import StoredSource
 from services.control.units import UnitVersion
 from services.shared.database.pool import Connection
@@ -75,6 +77,14 @@ class Sheet:
     key: str
     stored: StoredBroadcast | None = None
     shown: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What saving something live asks for besides: a code or an app first ("": neither), and whether for a second person."""
+
+    code: str
+    asks_second: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,20 +180,36 @@ async def _answer(sheet: Sheet, form: FormData, request: Request, caller: Caller
     except MENDABLE as error:
         return await _given_back(sheet, error, request, caller, services)
     is_save = values.get("do") == _SAVE
+    sent = None
     try:
         foreseen = await draft.foreseen(values.get("detail", ""))
         shown = _digest(body, foreseen)
         if is_save and shown == sheet.shown:
-            return RedirectResponse(await draft.save(), status_code=HTTPStatus.SEE_OTHER)
+            sent = await _let_through(draft, form, request, services)
+            if sent is None:
+                return RedirectResponse(await draft.save(alone_of(form)), status_code=HTTPStatus.SEE_OTHER)
     except MENDABLE as error:
         if is_save and (saved := await draft.saved_before()) is not None:
             return RedirectResponse(saved, status_code=HTTPStatus.SEE_OTHER)
         return await _given_back(sheet, error, request, caller, services)
     if is_save and (saved := await draft.saved_before()) is not None:
         return RedirectResponse(saved, status_code=HTTPStatus.SEE_OTHER)
-    is_news = is_save and bool(sheet.shown)
+    is_news = is_save and bool(sheet.shown) and sent is None
     sheet = replace(sheet, shown=shown)
-    return await _form_page(sheet, request, caller, services, foreseen=foreseen, is_news=is_news)
+    live = await draft.live(foreseen)
+    return await _form_page(sheet, request, caller, services, foreseen=foreseen, is_news=is_news, live=live, sent=sent)
+
+
+async def _let_through(draft: _Draft, form: FormData, request: Request, services: Services) -> Sent | None:
+    """None, or the form that goes back with what was shown, because the second factor was not."""
+    try:
+        await draft.step_up(given(form, "code").get("code"), alone_of(form))
+    except Refusal as error:
+        if not is_mendable(error):
+            raise
+        back = returned(error, wording_of(request, services).language, place_of=only("code", "alone"))
+        return Sent(about=_SAVE, form=form, back=back)
+    return None
 
 
 def _to_broadcast(broadcast_id: uuid.UUID) -> Response:
@@ -248,9 +274,27 @@ class _Draft:
         own: dict[uuid.UUID, str] = {accepted.broadcast.broadcast_id: self._wish.title}
         return Foreseen(outlook=outlook, titles=await _titles(self._services, outlook, own), accepted=accepted)
 
-    async def save(self) -> str:
-        """Save it once, however often the form is sent; where to go on: its page, or that of what waits for somebody."""
-        await step_up.demand_live(self._services, self._caller, self._wish, code=None)
+    async def live(self, foreseen: Foreseen) -> Live | None:
+        """What saving asks for besides, with something live in it."""
+        if not step_up.is_live(self._wish):
+            return None
+        assert foreseen.accepted is not None, "something is asked for"
+        unit_id = self._wish.unit_id
+        aim = Aim(unit_id=unit_id, units=(unit_id,), clusters=foreseen.accepted.devices, boards=0, online=0)
+        return Live(
+            code=await code_asked(self._services, self._caller),
+            asks_second=await asks_second(aim, Danger.LIVE, self._caller, self._services),
+        )
+
+    async def step_up(self, code: str | None, alone: str | None) -> None:
+        """Let through whoever may save it now. Raises what the second factor raises."""
+        await step_up.demand_live(self._services, self._caller, self._wish, code=code, alone=alone)
+
+    async def save(self, alone: str | None) -> str:
+        """Save it once, however often the form is sent; where to go on: its page, or that of what waits for somebody.
+
+        `alone` is why somebody does not wait for a second person.
+        """
         async with self._services.database.transaction() as connection:
 
             async def carry_out() -> str:
@@ -260,6 +304,7 @@ class _Draft:
                     self._caller,
                     self._wish,
                     instead_of=await self._stands(connection),
+                    alone=alone,
                 )
                 if isinstance(saved, Accepted):
                     return f"/broadcasts/{saved.broadcast.broadcast_id}"
@@ -381,9 +426,15 @@ async def _form_page(
     *,
     foreseen: Foreseen | None = None,
     is_news: bool = False,
+    live: Live | None = None,
+    sent: Sent | None = None,
     back: Returned | None = None,
 ) -> Response:
-    """The form, with everything there is to choose from. `is_news`: what it would do is no longer what was shown."""
+    """The form, with everything there is to choose from. `is_news`: what it would do is no longer what was shown.
+
+    `sent`: it was to be saved as it was shown, and whoever did so was not let through.
+    """
+    back = sent.back if sent is not None else back
     tree, unit_id = caller.rights.tree, sheet.unit_id
     stored = None if sheet.stored is None else sheet.stored.wish
     async with services.database.connection() as connection:
@@ -416,6 +467,8 @@ async def _form_page(
         sessions=sessions_of(stated, unit_id, tree),
         foreseen=foreseen,
         is_news=is_news,
+        live=live,
+        sent=sent,
         back=back,
         max_rows=broadcast_forms.MAX_ROWS,
     )

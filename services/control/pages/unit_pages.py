@@ -32,16 +32,17 @@ from services.control.api.routes.offers import OfferDecision, OwnTimes
 from services.control.api.routes.policies import effective_view
 from services.control.api.routes.priorities import PriorityOrder
 from services.control.broadcast_store import StoredBroadcast
-from services.control.errors import Conflict, Fault, Invalid
+from services.control.errors import Conflict, Fault, Invalid, Refusal
 from services.control.offer_store import Offer
 from services.control.operation_store import Request as Waiting
 from services.control.pages import day_chart
 from services.control.pages.broadcast_forms import Typed, day_after, place_of
-from services.control.pages.forms import MENDABLE, Sent, all_given, checked, form_of, given, returned
-from services.control.pages.lookups import contents_of, sessions_of
+from services.control.pages.emergencies import alone_of, is_mendable
+from services.control.pages.forms import Sent, all_given, checked, form_of, given, returned
+from services.control.pages.lookups import code_asked, contents_of, sessions_of
 from services.control.pages.pages import own_units, page, trail_of, wording_of
 from services.control.permissions import Permission
-from services.control.planning.policies import Policies
+from services.control.planning.policies import Danger, Policies
 from services.control.planning.recurrence import start_of
 from services.control.priority_store import PriorityBroadcast
 from services.control.proof_sheets import Month
@@ -140,6 +141,9 @@ async def _inbox_page(
         today=today,
         shown=shown,
         more_query="" if more is None else _behind(more),
+        is_live=step_up.is_live,
+        code=await code_asked(services, caller),
+        asks_second=Policies(stated).at(here, tree).second_person_from(Danger.LIVE) is not None,
     )
 
 
@@ -157,12 +161,14 @@ async def decide_offer(
     form = await form_of(request)
     try:
         address = await _decide(unit_id, broadcast_id, form, caller, services)
-    except MENDABLE as error:
+    except Refusal as error:
+        if not is_mendable(error):
+            raise
         times = Typed(times=tuple(str(each) for each in form.getlist("local_time")))
         back = returned(
             error,
             wording_of(request, services).language,
-            place_of=lambda field: "note" if field == "note" else place_of(field, times),
+            place_of=lambda field: field if field in ("note", "code", "alone") else place_of(field, times),
         )
         sent = Sent(about=str(broadcast_id), form=form, back=back)
         return await _inbox_page(unit_id, request, caller, services, sent=sent)
@@ -179,13 +185,17 @@ async def _decide(
     answer = checked(OfferDecision, given(form, "note"))
     own = checked(OwnTimes, _own_times(form)) if decision == _SCHEDULE else None
     read = await airing.offered(services, broadcast_id, UnitId(unit_id))
+    alone = alone_of(form)
     if own is not None:
-        await step_up.demand_live(services, caller, read.wish, code=None)
+        code = given(form, "code").get("code")
+        await step_up.demand_live(services, caller, read.wish, code=code, alone=alone)
     async with services.database.transaction() as connection:
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
         await _check_shown(connection, offer, form)
         if own is not None:
-            saved = await airing.save_offer(connection, services, caller, offer, own.own, read=read, note=own.note)
+            saved = await airing.save_offer(
+                connection, services, caller, offer, own.own, read=read, note=own.note, alone=alone
+            )
             if isinstance(saved, Waiting):
                 return f"/alerts/requests/{saved.request_id}"
         else:
