@@ -49,9 +49,11 @@ from services.control.metrics import ControlMetrics
 from services.control.pages import (
     account_pages,
     alert_pages,
+    alert_template_pages,
     alert_test_pages,
     approval_pages,
     broadcast_pages,
+    cap_sender_pages,
     change_pages,
     making_pages,
     pages,
@@ -117,6 +119,8 @@ _PAGES = (
     alert_pages.router,
     sensor_rule_pages.router,
     alert_test_pages.router,
+    alert_template_pages.router,
+    cap_sender_pages.router,
     account_pages.router,
 )
 

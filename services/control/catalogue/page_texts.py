@@ -5,9 +5,11 @@ from __future__ import annotations
 from services.control.catalogue.account_texts import ACCOUNT
 from services.control.catalogue.alert_page_texts import ALERT_PAGES
 from services.control.catalogue.making_texts import MAKING
+from services.control.catalogue.prepared_page_texts import PREPARED_PAGES
 from services.control.catalogue.proposal_texts import PROPOSAL_PAGES
 from services.control.catalogue.quarantine_texts import QUARANTINE
 from services.control.catalogue.schedule_texts import SCHEDULING
+from services.control.catalogue.sender_page_texts import SENDER_PAGES
 from services.control.catalogue.sensor_page_texts import SENSOR_PAGES
 from services.control.catalogue.sheet_texts import SHEETS
 from services.control.catalogue.test_page_texts import TEST_PAGES
@@ -282,7 +284,9 @@ PAGES: dict[str, tuple[str, str]] = {
     **MAKING,
     # --- emergencies
     **PROPOSAL_PAGES,
+    **SENDER_PAGES,
     **SENSOR_PAGES,
+    **PREPARED_PAGES,
     **TEST_PAGES,
     **ALERT_PAGES,
     # --- one's own account

@@ -239,6 +239,15 @@ MAY: dict[str, set[Role]] = {
     "POST /units/{unit_id}/alert-tests": {Role.OPERATOR},
     "GET /alerts/{alert_id}/test-results": SEEING,
     "GET /devices/{device_id}/alert-tests": SEEING,
+    "GET /units/{unit_id}/cap-senders": SEEING,
+    "POST /units/{unit_id}/cap-senders": {Role.ADMINISTRATOR},
+    "GET /units/{unit_id}/alert-templates": SEEING,
+    "GET /units/{unit_id}/alert-templates/new": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /units/{unit_id}/alert-templates/new": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "GET /alert-templates/{template_id}": SEEING,
+    "GET /alert-templates/{template_id}/edit": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /alert-templates/{template_id}/edit": {Role.OPERATOR, Role.ADMINISTRATOR},
+    "POST /alert-templates/{template_id}/retire": {Role.OPERATOR, Role.ADMINISTRATOR},
     "GET /units/{unit_id}/sensor-rules": SEEING,
     "GET /units/{unit_id}/sensor-rules/new": {Role.OPERATOR, Role.ADMINISTRATOR},
     "POST /units/{unit_id}/sensor-rules/new": {Role.OPERATOR, Role.ADMINISTRATOR},
@@ -277,6 +286,7 @@ EVERYWHERE = {
     "GET /api/v1/operation-requests",
     "GET /api/v1/alert-templates",
     "GET /api/v1/alert-templates/{template_id}",
+    "GET /alert-templates/{template_id}",
     "GET /api/v1/alert-tests/failing",
     "GET /api/v1/proposals",
     "GET /api/v1/sensor-rules",
@@ -822,6 +832,28 @@ async def _(api: Api, unit: str) -> Ask:
     return Ask(await _template_path(api, unit, "/retire"))
 
 
+# As the page of a template sends it.
+TEMPLATE_FORM = {
+    "name": "Lũ",
+    "purpose": "alert",
+    "event": "Lũ",
+    "category": "met",
+    "urgency": "immediate",
+    "severity": "severe",
+    "certainty": "likely",
+    "tone": "none",
+    "language-0": "vi",
+    "headline-0": "Lũ",
+    "language-1": "en",
+    "headline-1": "",
+    "repeat": "",
+    "validity": "60",
+    "volume": "",
+    "resume": "resume",
+    "place": "",
+}
+
+
 # --- tests of alerts -------------------------------------------------------------------------------------------------
 
 fixed("GET", "/api/v1/alert-tests/failing")
@@ -1286,6 +1318,50 @@ async def _(api: Api, unit: str) -> Ask:
 @example("GET", "/devices/{device_id}/alert-tests")
 async def _(api: Api, unit: str) -> Ask:
     return Ask(f"/devices/{await add_device(api, unit)}/alert-tests")
+
+
+@example("GET", "/units/{unit_id}/cap-senders")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/units/{api.units[unit]}/cap-senders")
+
+
+@example("POST", "/units/{unit_id}/cap-senders")
+async def _(api: Api, unit: str) -> Ask:
+    form = {"do": "trust", **await _cap_sender(api, unit)}
+    return Ask(f"/units/{api.units[unit]}/cap-senders", {"data": form}, 303)
+
+
+for suffix in ("", "/new"):
+
+    @example("GET", f"/units/{{unit_id}}/alert-templates{suffix}")
+    async def _(api: Api, unit: str, suffix: str = suffix) -> Ask:
+        return Ask(f"/units/{api.units[unit]}/alert-templates{suffix}")
+
+
+@example("POST", "/units/{unit_id}/alert-templates/new")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(f"/units/{api.units[unit]}/alert-templates/new", {"data": TEMPLATE_FORM}, 303)
+
+
+async def _template_page(api: Api, unit: str, suffix: str = "") -> str:
+    return (await _template_path(api, unit, suffix)).removeprefix("/api/v1")
+
+
+for suffix in ("", "/edit"):
+
+    @example("GET", f"/alert-templates/{{template_id}}{suffix}")
+    async def _(api: Api, unit: str, suffix: str = suffix) -> Ask:
+        return Ask(await _template_page(api, unit, suffix))
+
+
+@example("POST", "/alert-templates/{template_id}/edit")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _template_page(api, unit, "/edit"), {"data": {**TEMPLATE_FORM, "version": "1"}}, 303)
+
+
+@example("POST", "/alert-templates/{template_id}/retire")
+async def _(api: Api, unit: str) -> Ask:
+    return Ask(await _template_page(api, unit, "/retire"), {"data": {"version": "1"}}, 303)
 
 
 async def _rule_page(api: Api, unit: str, suffix: str = "") -> str:

@@ -109,6 +109,9 @@ DOES_NOT_ASK = {
     "POST /units/{unit_id}/sensor-rules/new",
     "POST /sensor-rules/{sensor_rule_id}/edit",
     "POST /sensor-rules/{sensor_rule_id}/retire",
+    "POST /units/{unit_id}/alert-templates/new",
+    "POST /alert-templates/{template_id}/edit",
+    "POST /alert-templates/{template_id}/retire",
     "POST /approvals/bulletins/{bulletin_id}",
     "POST /approvals/broadcasts/{broadcast_id}",
 }
@@ -116,6 +119,7 @@ DOES_NOT_ASK = {
 
 # Forms that hand their code on to the functions above, and ask in their own words.
 BY_FORM = {
+    "POST /units/{unit_id}/cap-senders",
     "POST /units/{unit_id}/alert-tests",
     "POST /sensor-rules/{sensor_rule_id}/authorisation",
     "POST /alerts/new",
