@@ -158,10 +158,11 @@ class Planner:
     async def _plan(self, connection: Connection, scope: Scope, *, now: datetime) -> Changes:
         window = self._window(scope, now=now)
         decisions = await self._decisions(connection, scope, window, now=now)
+        asked_on = local_day(scope.asked_at, self._zone)
         for decision in decisions:
             await programme_store.apply(connection, decision.changes, now=now)
             await programme_store.replace_problems(
-                connection, decision.reach, decision.problems, since=window.first, now=now
+                connection, decision.reach, decision.problems, asked_at=scope.asked_at, asked_on=asked_on, now=now
             )
             await broadcast_store.offer(connection, decision.offers, at=now)
         touched = frozenset(scope.devices)

@@ -14,7 +14,7 @@ from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.plans import ContentKind
 from services.control import policy_store, unit_store
-from services.control.planning.changes import Changes, Recorded, fingerprinter
+from services.control.planning.changes import Changes, Recorded, fingerprinter, is_history
 from services.control.planning.ground import surroundings
 from services.control.planning.model import (
     EVERY_DAY,
@@ -280,8 +280,8 @@ _STOP = _WITHDRAW.replace("withdrawn_at", "stopped_at")
 
 _FORGET_PROBLEMS = """
 DELETE FROM control.planning_problems
- WHERE (local_day IS NULL OR local_day >= $1)
-   AND ($2 OR broadcast_id = ANY ($3::uuid[]) OR device_no = ANY ($4::integer[]))
+ WHERE CASE WHEN occurrence_at IS NULL THEN local_day IS NULL OR local_day >= $2 ELSE occurrence_at >= $1 END
+   AND ($3 OR broadcast_id = ANY ($4::uuid[]) OR device_no = ANY ($5::integer[]))
 """
 
 _NOTE_PROBLEMS = """
@@ -552,11 +552,20 @@ async def _record(
 
 
 async def replace_problems(
-    connection: Connection, reach: Reach, problems: Sequence[Problem], *, since: date, now: datetime
+    connection: Connection,
+    reach: Reach,
+    problems: Sequence[Problem],
+    *,
+    asked_at: datetime,
+    asked_on: date,
+    now: datetime,
 ) -> None:
-    """Note what stands in the way, instead of what was noted about the same part from `since` on."""
-    await connection.execute(_FORGET_PROBLEMS, since, reach.is_everything, list(reach.broadcasts), list(reach.devices))
-    for part in _chunks(problems):
+    """Note what stands in the way, instead of what was noted about the same part; history stays as it is (`is_history`)."""
+    await connection.execute(
+        _FORGET_PROBLEMS, asked_at, asked_on, reach.is_everything, list(reach.broadcasts), list(reach.devices)
+    )
+    news = [problem for problem in problems if not is_history(problem, asked_at=asked_at, asked_on=asked_on)]
+    for part in _chunks(news):
         await connection.execute(
             _NOTE_PROBLEMS,
             [problem.broadcast_id for problem in part],

@@ -2,7 +2,8 @@
 
 What has begun is history: it is neither withdrawn nor rewritten. What was asked for only after it would have begun is
 no part of the programme. What should have begun since, but could not be planned in time, is recorded all the same, as
-missed: nothing vanishes because the planner was away.
+missed: nothing vanishes because the planner was away. What was noted about occurrences before that is history too: why
+they were silent is not what today's plan says of them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 from schemas.identifiers import BroadcastId
-from services.control.planning.model import DeviceNo, Emission, Plan, Slot, to_ms
+from services.control.planning.model import DeviceNo, Emission, Plan, Problem, Slot, to_ms
 
 FINGERPRINT_BYTES = 16
 
@@ -100,6 +101,16 @@ def changes(planned: Plan, recorded: Iterable[Recorded], *, now: datetime, asked
         else:
             keep.append(existing)
     return Changes(add=tuple(add), lapsed=tuple(lapsed), withdraw=tuple(withdraw), stop=tuple(stop), keep=tuple(keep))
+
+
+def is_history(problem: Problem, *, asked_at: datetime, asked_on: date) -> bool:
+    """Whether a problem is about what lay before the plan was asked for; `asked_on` is the local day of `asked_at`.
+
+    Such a problem stays as it was noted then, and none is noted any more.
+    """
+    if problem.occurrence_at is not None:
+        return problem.occurrence_at < asked_at
+    return problem.local_day is not None and problem.local_day < asked_on
 
 
 def fingerprinter() -> Callable[[Slot], bytes]:

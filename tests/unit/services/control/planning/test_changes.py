@@ -1,19 +1,20 @@
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from schemas.fields import Level, ResumePolicy
 from schemas.plans import ContentKind
-from services.control.planning.changes import Recorded, changes, fingerprint
-from services.control.planning.model import Plan, RelaySource, Slot
+from services.control.planning.changes import Recorded, changes, fingerprint, is_history
+from services.control.planning.model import Plan, Problem, ProblemKind, RelaySource, Slot
 from services.control.planning.programme import plan
 from tests.support.planning import (
     a_broadcast,
     a_bulletin,
     a_media,
     a_snapshot,
+    broadcast_id,
     bulletin_id,
     days,
     local,
@@ -166,6 +167,29 @@ def test_a_fingerprint_covers_everything_a_device_is_told() -> None:
     ]
     assert len({fingerprint(slot) for slot in (plain, *variants)}) == len(variants) + 1
     assert fingerprint(plain) == fingerprint(only_slot(planned("13:00")))
+
+
+@pytest.mark.parametrize(
+    ("occurrence_at", "local_day", "expected"),
+    [
+        pytest.param(NOON - MINUTE, NOON.date(), True, id="began_before"),
+        pytest.param(NOON, NOON.date(), False, id="begins_as_it_is_asked_for"),
+        pytest.param(NOON + MINUTE, NOON.date(), False, id="begins_after"),
+        pytest.param(None, date(2026, 9, 6), True, id="a_day_before"),
+        pytest.param(None, date(2026, 9, 7), False, id="that_day"),
+        pytest.param(None, None, False, id="the_whole_broadcast"),
+    ],
+)
+def test_what_is_noted_of_the_past_stays(
+    occurrence_at: datetime | None, local_day: date | None, expected: bool
+) -> None:
+    problem = Problem(
+        kind=ProblemKind.QUIET_HOURS,
+        broadcast_id=broadcast_id(1),
+        local_day=local_day,
+        occurrence_at=occurrence_at,
+    )
+    assert is_history(problem, asked_at=NOON, asked_on=date(2026, 9, 7)) is expected
 
 
 RELAY = RelaySource(source_id=source_id(1), name="VOV", path="relays/1", fallback=a_media(60, 9))

@@ -1,0 +1,161 @@
+"""What planning leaves alone, with a real database: why something was silent yesterday is not what today's plan says."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+import pytest
+
+from schemas.identifiers import BroadcastId
+from services.control import planning_queue
+from services.control.trust.keyring import Keyring
+from services.shared.clock import utc_now
+from tests.support.control import Province, a_planner, local_day
+
+pytestmark = pytest.mark.integration
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def in_an_hour() -> datetime:
+    return (utc_now() + HOUR).replace(microsecond=0)
+
+
+async def plan(province: Province, keyring: Keyring, *, now: datetime) -> None:
+    assert await a_planner(province.control, keyring).plan_once(now=now) is not None
+
+
+async def noted(province: Province, broadcast_id: BroadcastId) -> dict[datetime, set[str]]:
+    """What is noted about each occurrence."""
+    rows = await province.rows(
+        "SELECT occurrence_at, problem FROM control.planning_problems WHERE broadcast_id = $1", broadcast_id
+    )
+    found: dict[datetime, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["occurrence_at"], set()).add(row["problem"])
+    return found
+
+
+async def planned(province: Province, broadcast_id: BroadcastId) -> set[datetime]:
+    return {row["occurrence_at"] for row in await province.emissions(broadcast_id) if row["withdrawn_at"] is None}
+
+
+async def test_an_accepted_offer_was_pending_on_the_days_before(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = in_an_hour()
+    broadcast = await province.broadcast("a", [await province.bulletin()], at=start, daily=True, level="normal")
+    await plan(province, keyring, now=start - HOUR / 2)
+
+    accepted_at = start + 2 * DAY + HOUR
+    await province.decide(broadcast, "a1", "accepted")
+    await province.execute("UPDATE control.planning_requests SET requested_at = $1", accepted_at)
+    await plan(province, keyring, now=accepted_at)
+
+    days = [start + n * DAY for n in range(3)]
+    assert await noted(province, broadcast) == {day: {"offer_pending"} for day in days}
+    sounding = await planned(province, broadcast)
+    assert min(sounding) == start + 3 * DAY
+    # Every occurrence of the horizon ends as an emission or as a named problem, and none as both.
+    assert sorted(sounding | set(days)) == [start + n * DAY for n in range(len(sounding) + 3)]
+
+
+async def test_quiet_hours_say_nothing_about_days_that_did_sound(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = in_an_hour()
+    broadcast = await province.broadcast("a1", [await province.bulletin()], at=start, daily=True)
+    await plan(province, keyring, now=start - HOUR / 2)
+
+    asked_at = start + 2 * DAY + HOUR
+    around = [{"begin": "00:00", "end": "12:00"}, {"begin": "12:00", "end": "00:00"}]
+    await province.policy("a1", quiet=around)
+    await province.execute("UPDATE control.planning_requests SET requested_at = $1", asked_at)
+    await plan(province, keyring, now=asked_at)
+
+    assert await planned(province, broadcast) == {start + n * DAY for n in range(3)}
+    quiet = await noted(province, broadcast)
+    assert min(quiet) == start + 3 * DAY
+    assert set().union(*quiet.values()) == {"quiet_hours"}
+
+
+async def test_a_change_does_not_put_days_that_sounded_before_the_issue(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = in_an_hour()
+    broadcast = await province.broadcast("a1", [await province.bulletin()], at=start, daily=True)
+    await plan(province, keyring, now=start - HOUR / 2)
+
+    changed_at = start + 2 * DAY + HOUR
+    await province.change_broadcast(broadcast, at=changed_at, volume_percent=40)
+    await plan(province, keyring, now=changed_at)
+
+    assert await noted(province, broadcast) == {}
+    assert {start + n * DAY for n in range(4)} <= await planned(province, broadcast)
+
+
+async def test_a_day_without_its_session_is_history_the_day_after(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = in_an_hour()
+    broadcast = await province.broadcast("a1", [await province.bulletin()], at=start, daily=True)
+    await province.execute("UPDATE control.broadcasts SET local_times = '{}', sessions = '{sang}'")
+    await plan(province, keyring, now=start)
+
+    async def days() -> list[date]:
+        rows = await province.rows("SELECT local_day FROM control.planning_problems WHERE problem = 'unknown_session'")
+        return sorted(row["local_day"] for row in rows)
+
+    first = local_day(start)
+    before = await days()
+    assert before[0] == first
+    await province.withdraw(broadcast)
+    asked_at = start + 2 * DAY
+    await province.execute("UPDATE control.planning_requests SET requested_at = $1", asked_at)
+    await plan(province, keyring, now=asked_at)
+
+    assert await days() == [first, first + DAY]
+
+
+@pytest.mark.parametrize("change", ["a_broadcast", "a_device", "the_ground_of_a_unit", "everything"])
+async def test_no_plan_changes_what_was_noted_before_it_was_asked_for(
+    province: Province, keyring: Keyring, change: str
+) -> None:
+    """Whatever is planned anew, and whatever has become of offers, policies, devices and broadcasts meanwhile."""
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a2")
+    start = in_an_hour()
+    broadcasts = [
+        await province.broadcast("a", [await province.bulletin()], at=start, daily=True, level="normal"),
+        await province.broadcast("b", [await province.bulletin()], at=start + HOUR, daily=True),  # has no device
+        await province.broadcast("p", [await province.bulletin()], at=start + 2 * HOUR, daily=True, to=["loa-1"]),
+    ]
+    await plan(province, keyring, now=start - HOUR / 2)
+    asked_at = start + 2 * DAY + HOUR / 2
+    everything = "SELECT * FROM control.planning_problems WHERE occurrence_at < $1 ORDER BY planning_problems::text"
+    history = await province.rows(everything, asked_at)
+    assert {row["problem"] for row in history} == {"offer_pending", "no_device"}
+
+    await province.decide(broadcasts[0], "a1", "accepted")
+    await province.device("loa-3", "b1")
+    await province.policy("p", quiet=[{"begin": "00:00", "end": "12:00"}])
+    await province.change_device("loa-1", retired_at=start + DAY)
+    await province.execute("DELETE FROM control.planning_requests")
+    async with province.control.transaction() as connection:
+        match change:
+            case "a_broadcast":
+                for broadcast in broadcasts:
+                    await planning_queue.request_broadcast(connection, broadcast, at=asked_at)
+            case "a_device":
+                await planning_queue.request_devices(connection, list(province.devices.values()), at=asked_at)
+            case "the_ground_of_a_unit":
+                await planning_queue.request_ground(connection, province.units["p"], at=asked_at)
+            case "everything":
+                await planning_queue.request_everything(connection, at=asked_at)
+    # The horizon does not roll: that would plan everything in every case.
+    await province.execute(
+        "INSERT INTO control.planning_rolls (rolled_on, rolled_at, planned_until) VALUES ($1, $2, $3)",
+        local_day(asked_at),
+        asked_at,
+        asked_at + 7 * DAY,
+    )
+    await plan(province, keyring, now=asked_at + HOUR)
+
+    assert await province.rows(everything, asked_at) == history
