@@ -200,7 +200,7 @@ class Planner:
         there_after = start_of(window.first, self._zone) - LOOK_AHEAD
         if scope.is_everything:
             reach = Reach(is_everything=True)
-            snapshot = await programme_store.load_snapshot(connection, window, there_after=there_after)
+            snapshot = await programme_store.load_snapshot(connection, window, there_after=there_after, begun_by=now)
             recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             return (
                 Part(snapshot=snapshot, reach=reach, recorded=await _open(connection, recorded, snapshot, now=now)),
@@ -258,7 +258,11 @@ class Planner:
         of_broadcasts = Reach(is_everything=False, broadcasts=sorted(broadcasts))
         recorded = await programme_store.load_recorded(connection, of_broadcasts, ends_after=ends_after)
         snapshot = await programme_store.load_snapshot(
-            connection, window, there_after=there_after, issuers=ground.issuers if is_narrow else None
+            connection,
+            window,
+            there_after=there_after,
+            issuers=ground.issuers if is_narrow else None,
+            begun_by=now,
         )
         planning = await asyncio.to_thread(begin, snapshot, window)
         devices = sharing_devices(planning, broadcasts, recorded) | set(scope.devices) | ground.devices

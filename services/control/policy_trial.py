@@ -81,6 +81,7 @@ async def hold(
         broadcasts=await _company(connection, stored),
         around=stored.wish.unit_id,
         ground=ground,
+        begun_by=now,
     )
     planned = await asyncio.to_thread(plan, snapshot, window)
     if (unit_id := _beyond_right(stored, planned, snapshot, audience, first_day)) is not None:

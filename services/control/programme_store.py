@@ -18,7 +18,9 @@ from services.control.planning.changes import Changes, Recorded, fingerprinter, 
 from services.control.planning.ground import surroundings
 from services.control.planning.model import (
     EVERY_DAY,
+    LONGEST_DAY,
     MAX_OCCURRENCE_LENGTH,
+    Begun,
     Broadcast,
     Bulletin,
     BulletinItem,
@@ -48,6 +50,7 @@ from services.control.planning.model import (
     Window,
     from_ms,
 )
+from services.control.planning.policies import limits_time
 from services.control.planning.reconcile import Outcome, Reason
 from services.shared.database.pool import Connection
 
@@ -149,6 +152,32 @@ SELECT i.broadcast_id, i.bulletin_id, n.since, p.so_far
                          AND e.occurrence_at = begun.at
                          AND e.bulletin_id = i.bulletin_id
                          AND e.withdrawn_at IS NULL)) p
+"""
+
+# What has begun by now and still counts for a day on which something can begin. What was withdrawn ended then, at the
+# latest; of what was only changed the occurrence goes on to its end. Devices are told times in milliseconds.
+_BEGUN = """
+SELECT e.broadcast_id, e.occurrence_at, e.time_zone, e.level, e.allowed_rules, e.starts_at, e.ends_at,
+       array_agg(e.device_no) AS devices
+  FROM (SELECT e.broadcast_id, e.occurrence_at, e.device_no, e.level, e.starts_at, b.time_zone,
+               coalesce(x.rules, '{}') AS allowed_rules,
+               least(e.ends_at, e.stopped_at, CASE WHEN b.state = 'withdrawn' THEN $1::timestamptz END) AS ends_at
+          FROM control.broadcasts b
+          JOIN control.emissions e
+            ON e.broadcast_id = b.broadcast_id
+           AND e.occurrence_at > $1::timestamptz - $2::interval
+           AND e.occurrence_at <= $1::timestamptz
+           AND e.withdrawn_at IS NULL
+          LEFT JOIN control.policy_exceptions x
+                 ON x.broadcast_id = b.broadcast_id
+                AND x.is_allowed
+                AND date_trunc('milliseconds', x.asked_at) = e.issued_at
+         WHERE (b.active_until IS NULL
+                OR b.active_until >= ($1::timestamptz - $2::interval)::date - 1
+                OR greatest(b.issued_at, b.withdrawn_at) > $1::timestamptz - $2::interval)
+           AND ($3::integer[] IS NULL OR e.device_no = ANY ($3))) e
+ WHERE e.ends_at > e.starts_at
+ GROUP BY e.broadcast_id, e.occurrence_at, e.time_zone, e.level, e.allowed_rules, e.starts_at, e.ends_at
 """
 
 _SOURCES = """
@@ -370,12 +399,14 @@ async def load_snapshot(
     issuers: Collection[UnitId] | None = None,
     around: UnitId | None = None,
     ground: Snapshot | None = None,
+    begun_by: datetime | None = None,
 ) -> Snapshot:
     """What `plan` looks at: scheduled broadcasts with occurrences on the days of `window`, and devices in service.
 
     `broadcasts`, `issuers` and `devices` narrow it down; `around` a unit to the devices that lie below it on one of the
     days, and to the broadcasts that can reach them. Devices that were retired by `there_after` are left out. Devices and units are
-    taken from `ground`, if there is one: read a moment ago, and known to be the same.
+    taken from `ground`, if there is one: read a moment ago, and known to be the same. Where time is granted, what has
+    begun by `begun_by` draws on it.
     """
     units = await unit_store.load_units(connection) if ground is None else ground.units
     grounds: Collection[UnitId] | None = None
@@ -393,18 +424,18 @@ async def load_snapshot(
     targets = _grouped(await connection.fetch(_TARGETS, ids))
     wanted = _named(items, "bulletin_id")
     named = list(_named(targets, "device_no"))
+    fleet = await _load_devices(connection, named, there_after, devices, grounds) if ground is None else ground.devices
+    stated = await policy_store.load_policies(connection)
     return Snapshot(
         broadcasts=tuple(
             _broadcast(row, items.get(row["broadcast_id"], ()), targets.get(row["broadcast_id"], ())) for row in rows
         ),
         bulletins=tuple(_bulletin(row) for row in await connection.fetch(_BULLETINS, list(wanted))),
-        devices=await _load_devices(connection, named, there_after, devices, grounds)
-        if ground is None
-        else ground.devices,
+        devices=fleet,
         units=units,
         relays=tuple((await load_sources(connection, _named(items, "relay_source_id"))).values()),
         groups=await _load_groups(connection, _named(targets, "group_id")),
-        policies=await policy_store.load_policies(connection),
+        policies=stated,
         offers={
             (BroadcastId(row["broadcast_id"]), UnitId(row["unit_id"])): row["is_accepted"]
             for row in await connection.fetch(_OFFERS, ids)
@@ -426,13 +457,32 @@ async def load_snapshot(
             (BroadcastId(row["broadcast_id"]), BulletinId(row["bulletin_id"])): Plays(row["so_far"], row["since"])
             for row in await connection.fetch(_PLAYS, ids)
         },
+        begun=()
+        if begun_by is None or not (limits_time(stated.values()) or any(each.public_share for each in fleet))
+        else await _load_begun(connection, begun_by, None if around is None and devices is None else fleet),
+    )
+
+
+async def _load_begun(connection: Connection, now: datetime, fleet: Sequence[DeviceRef] | None) -> tuple[Begun, ...]:
+    device_nos = None if fleet is None else [device.device_no for device in fleet]
+    return tuple(
+        Begun(
+            broadcast_id=BroadcastId(row["broadcast_id"]),
+            occurrence_at=row["occurrence_at"],
+            time_zone=row["time_zone"],
+            level=Level[row["level"].upper()],
+            allowed_rules=frozenset(row["allowed_rules"]),
+            begins_at=row["starts_at"],
+            ends_at=row["ends_at"],
+            devices=frozenset(map(DeviceNo, row["devices"])),
+        )
+        for row in await connection.fetch(_BEGUN, now, LONGEST_DAY, device_nos)
     )
 
 
 async def is_time_granted(connection: Connection) -> bool:
     """Whether broadcasts share anything: minutes that a policy grants devices, or the public share of a private board."""
-    limits = (await policy_store.load_policies(connection)).values()
-    if any(policy.max_day is not None or policy.max_session is not None for policy in limits):
+    if limits_time((await policy_store.load_policies(connection)).values()):
         return True
     return bool(await connection.fetchval(_SHARED_BOARDS))
 

@@ -2,8 +2,8 @@
 
 The change is the very function that saves; what is asked for besides is read in the same transaction, before and after
 it. Then the transaction ends, nothing was kept and nobody was woken, and the two plans are made and compared beside the
-event loop: no lock is held while that computes. Emissions on record are not looked at; what they say follows from the
-plan before.
+event loop: no lock is held while that computes. Emissions on record are looked at only where time is granted, for what
+has begun; what else they say follows from the plan before.
 
 What can be rehearsed is what people ask for and decide: devices and units stay as they are. Only what lies below one
 unit is planned, with every broadcast that reaches devices there: nothing else can change.
@@ -39,7 +39,7 @@ from services.control.planning.model import (
     Snapshot,
     Window,
 )
-from services.control.planning.policies import Policies
+from services.control.planning.policies import Policies, limits_time
 from services.shared.database.pool import Connection, Database
 
 ResultT = TypeVar("ResultT")
@@ -125,7 +125,7 @@ async def _carried_out(
 
     async def look(connection: Connection, ground: Snapshot | None = None) -> Snapshot:
         return await programme_store.load_snapshot(
-            connection, everything, there_after=now, around=stage.unit_id, ground=ground
+            connection, everything, there_after=now, around=stage.unit_id, ground=ground, begun_by=now
         )
 
     async with database.connection() as connection:
@@ -204,8 +204,7 @@ def _files(snapshot: Snapshot, touched: AbstractSet[BroadcastId]) -> frozenset[b
 
     Where time is granted, what it gives back may bring others into the programme, so those count too.
     """
-    limits = snapshot.policies.values()
-    is_granted = any(policy.max_day is not None or policy.max_session is not None for policy in limits) or any(
+    is_granted = limits_time(snapshot.policies.values()) or any(
         device.public_share is not None for device in snapshot.devices
     )
     bulletins = {bulletin.bulletin_id: bulletin for bulletin in snapshot.bulletins}

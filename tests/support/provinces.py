@@ -12,6 +12,7 @@ from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level
 from schemas.plans import ContentKind
 from services.control.planning.model import (
+    Begun,
     Broadcast,
     Bulletin,
     BulletinItem,
@@ -25,6 +26,7 @@ from services.control.planning.model import (
     Item,
     KindTarget,
     Pause,
+    Plan,
     Recurrence,
     RelayItem,
     RelaySource,
@@ -34,6 +36,7 @@ from services.control.planning.model import (
     Window,
 )
 from services.control.planning.policies import Policy, Quiet, Session, VolumeCap
+from services.control.planning.programme import plan
 from services.control.units import UnitHistory, UnitVersion
 from tests.support.planning import (
     LONG_AGO,
@@ -249,6 +252,37 @@ BROADCASTS = range(4)
 
 @st.composite
 def some_snapshot(draw: st.DrawFn) -> Snapshot:
+    """A province, in half of all cases one where something has begun of broadcasts of which one was changed since."""
+    before = draw(fresh_snapshot())
+    if not before.broadcasts or draw(st.booleans()):
+        return before
+    now = draw(some_instants)
+    others = before.broadcasts[1:]
+    anew = [replace(draw(some_broadcast(0)), issued_at=now)] if draw(st.booleans()) else []
+    return replace(before, broadcasts=(*anew, *others), begun=begun_by(now, plan(before, WEEK), before))
+
+
+def begun_by(now: datetime, planned: Plan, snapshot: Snapshot) -> tuple[Begun, ...]:
+    """What is on record at an instant of occurrences that have begun, when a snapshot was planned in time."""
+    asked = {each.broadcast_id: each for each in snapshot.broadcasts}
+    return tuple(
+        Begun(
+            broadcast_id=slot.broadcast_id,
+            occurrence_at=slot.occurrence_at,
+            time_zone=asked[slot.broadcast_id].time_zone,
+            level=slot.rank.level,
+            allowed_rules=asked[slot.broadcast_id].allowed_rules,
+            begins_at=slot.starts_at,
+            ends_at=slot.ends_at,
+            devices=frozenset({emission.device_no}),
+        )
+        for emission in planned.emissions
+        if (slot := emission.slot).occurrence_at <= now
+    )
+
+
+@st.composite
+def fresh_snapshot(draw: st.DrawFn) -> Snapshot:
     deciding = [unit_id(each) for each in UNITS]
     ids = [broadcast_id(n) for n in BROADCASTS]
     answers = draw(st.lists(st.sampled_from([True, True, True, False, None]), min_size=24, max_size=24))

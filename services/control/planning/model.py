@@ -30,6 +30,8 @@ LocalMoment = datetime
 
 # An occurrence stays within a day, so that whoever looks two days back has seen all that can still sound.
 MAX_OCCURRENCE_LENGTH = timedelta(hours=24)
+# A day by the clock on the wall lasts longer where the clock is set back.
+LONGEST_DAY = timedelta(hours=26)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -282,6 +284,24 @@ class Requisition:
             raise ValueError("a requisition is of either a unit or a device")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """Something that is on record of an occurrence that has begun, on the devices that had the same of it.
+
+    It goes on as it is, or has sounded already, whatever is asked for now. `level` and `allowed_rules` (which an approver
+    let pass) are those it was planned with.
+    """
+
+    broadcast_id: BroadcastId
+    occurrence_at: datetime
+    time_zone: str
+    level: Level
+    allowed_rules: frozenset[str] = frozenset()
+    begins_at: datetime
+    ends_at: datetime
+    devices: frozenset[DeviceNo]
+
+
 class Plays(NamedTuple):
     """What a bulletin that may be played so often has had in a broadcast before `since`, when that took its present form.
 
@@ -299,7 +319,7 @@ class Snapshot:
 
     `offers` holds what units decided about normal broadcasts from above (True: accepted), `places` the order a unit
     gives its priority broadcasts (R-17). `plays` need not name broadcasts in which nothing was played before they were
-    issued.
+    issued, nor `begun` what draws on no time that is granted.
     """
 
     broadcasts: tuple[Broadcast, ...]
@@ -313,6 +333,7 @@ class Snapshot:
     places: Mapping[tuple[UnitId, BroadcastId], int] = field(default_factory=dict)
     requisitions: tuple[Requisition, ...] = ()
     plays: Mapping[tuple[BroadcastId, BulletinId], Plays] = field(default_factory=dict)
+    begun: tuple[Begun, ...] = ()
 
     def __post_init__(self) -> None:
         for name, ids in (

@@ -124,6 +124,11 @@ class Policy:
     fallback: Fallback | None = None
 
 
+def limits_time(policies: Iterable[Policy]) -> bool:
+    """Whether any of them grants devices so many minutes, which broadcasts then share."""
+    return any(policy.max_day is not None or policy.max_session is not None for policy in policies)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """A policy as sorted spans of milliseconds: `windows` for each weekday from Monday, None without sessions."""

@@ -5,8 +5,9 @@ as a problem that names it. Overlaps are not resolved here: both emissions are p
 device decides at play time by `schemas.arbitration`, as the server does when it explains.
 
 What one broadcast gets depends on another only where time is granted: the minutes a policy allows a day or a session,
-and the public share of a private board. There broadcasts are served in the order that decides who sounds, occurrence by
-occurrence, and what no longer fits is left out as a whole. So a broadcast can only ever lose time to one that outranks it.
+and the public share of a private board. There what has begun is served first, as it is on record (`begun`), and then
+broadcasts in the order that decides who sounds, occurrence by occurrence; what no longer fits is left out as a whole. So
+a broadcast can only ever lose time to what has been heard already and to one that outranks it.
 
 Slots are made once per occurrence and class of devices and shared (`drafts`); devices with equal programmes share one
 tuple. A nation's week then costs one list entry per device and broadcast.
@@ -26,6 +27,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from schemas.identifiers import BroadcastId, UnitId
+from services.control.planning.begun import Spent, spent
 from services.control.planning.drafts import draft
 from services.control.planning.ground import Ground
 from services.control.planning.lineup import Stock
@@ -61,6 +63,7 @@ class Planning:
     drafts: Mapping[BroadcastId, Draft]
     shares: Mapping[DeviceNo, tuple[Share, ...]]
     refusals: Mapping[DeviceNo, tuple[_Refusal, ...]]  # only of devices that have some
+    spent: Mapping[DeviceNo, Spent]  # only on devices that are granted some time
 
 
 class _Refusal(NamedTuple):
@@ -91,7 +94,8 @@ def begin(snapshot: Snapshot, window: Window) -> Planning:
             for device_no in share.devices:
                 given[device_no].append(share)
     shares = {device_no: tuple(theirs) for device_no, theirs in given.items()}
-    return _planning(snapshot, ground, made, shares, _settled(shares))
+    gone = spent(snapshot.begun, ground)
+    return _planning(snapshot, ground, made, shares, gone, _settled(shares, gone))
 
 
 def replan(planning: Planning, snapshot: Snapshot, touched: Collection[BroadcastId]) -> Planning:
@@ -113,23 +117,38 @@ def replan(planning: Planning, snapshot: Snapshot, touched: Collection[Broadcast
             for share in found.shares:
                 for device_no in share.devices:
                     added[device_no].append(share)
-    affected = {device_no for share in gone for device_no in share.devices}.union(added)
+    now_spent, differing = _spent_anew(planning, snapshot)
+    affected = {device_no for share in gone for device_no in share.devices}.union(added, differing)
     changed = {
         device_no: (*(each for each in planning.shares[device_no] if each not in gone), *added.get(device_no, ()))
         for device_no in affected
     }
-    settled = _settled(changed)
+    settled = _settled(changed, now_spent)
     return _planning(
         snapshot,
         ground,
         made,
         {**planning.shares, **changed},
+        now_spent,
         _Settled(
             programmes={**planning.plan.programmes, **settled.programmes},
             used=_without(planning.plan.used, affected) | settled.used,
             refusals=_without(planning.refusals, affected) | settled.refusals,
         ),
     )
+
+
+def _spent_anew(planning: Planning, snapshot: Snapshot) -> tuple[Mapping[DeviceNo, Spent], set[DeviceNo]]:
+    """What is spent by a snapshot, and the devices on which that is not what it was."""
+    if snapshot.begun == planning.snapshot.begun:
+        return planning.spent, set()
+    differing = {
+        device_no
+        for each in {*snapshot.begun} ^ {*planning.snapshot.begun}
+        for device_no in each.devices
+        if device_no in planning.shares
+    }
+    return spent(snapshot.begun, planning.ground), differing
 
 
 def _without(theirs: Mapping[DeviceNo, ValueT], devices: AbstractSet[DeviceNo]) -> dict[DeviceNo, ValueT]:
@@ -149,6 +168,7 @@ def _planning(
     ground: Ground,
     made: Mapping[BroadcastId, Draft],
     shares: Mapping[DeviceNo, tuple[Share, ...]],
+    gone: Mapping[DeviceNo, Spent],
     settled: _Settled,
 ) -> Planning:
     return Planning(
@@ -164,6 +184,7 @@ def _planning(
         drafts=made,
         shares=shares,
         refusals=settled.refusals,
+        spent=gone,
     )
 
 
@@ -178,14 +199,15 @@ class _Settled(NamedTuple):
     refusals: dict[DeviceNo, tuple[_Refusal, ...]]
 
 
-def _settled(shares: Mapping[DeviceNo, tuple[Share, ...]]) -> _Settled:
-    """What comes of the shares of each device, in the order given; equal shares come to the same programme."""
-    known: dict[tuple[Share, ...], _Outcome] = {}
+def _settled(shares: Mapping[DeviceNo, tuple[Share, ...]], gone: Mapping[DeviceNo, Spent]) -> _Settled:
+    """What comes of the shares of each device, in the order given; equal ones come to the same programme."""
+    known: dict[tuple[tuple[Share, ...], Spent | None], _Outcome] = {}
     settled = _Settled({}, {}, {})
     for device_no, theirs in shares.items():
-        outcome = known.get(theirs)
+        key = (theirs, gone.get(device_no))
+        outcome = known.get(key)
         if outcome is None:
-            outcome = known[theirs] = _settle(theirs)
+            outcome = known[key] = _settle(*key)
         settled.programmes[device_no] = outcome.programme
         if outcome.used:
             settled.used[device_no] = outcome.used
@@ -194,18 +216,23 @@ def _settled(shares: Mapping[DeviceNo, tuple[Share, ...]]) -> _Settled:
     return settled
 
 
-def _settle(shares: Sequence[Share]) -> _Outcome:
+def _settle(shares: Sequence[Share], gone: Spent | None) -> _Outcome:
     """Put together what every share holds, without what time is not granted for."""
-    wanted = _wanted(shares)
+    wanted = _wanted(shares) if gone is None else None
     if wanted is not None:
         slots = [slot for share in shares for slot in share.slots]
         slots.sort(key=_ORDER)
         return _Outcome(tuple(slots), wanted)
-    slots = [slot for share in shares for part in share.parts if not part.grants for slot in part.slots]
-    drawing = [part for share in shares for part in share.parts if part.grants]
+    begun = frozenset() if gone is None else gone.occurrences
+    used: dict[GrantKey, timedelta] = defaultdict(timedelta, {} if gone is None else gone.used)
+    slots, drawing = [], []
+    for part in (part for share in shares for part in share.parts):
+        if part.grants and (part.occurrence.broadcast_id, part.occurrence.at) not in begun:
+            drawing.append(part)
+        else:
+            slots.extend(part.slots)
     drawing.sort(key=_PRECEDENCE)
     refusals: list[_Refusal] = []
-    used: dict[GrantKey, timedelta] = defaultdict(timedelta)
     for part in drawing:
         # Each gets everything it wants, or is left out.
         scarce = next((each for each in part.grants if used[each.key] + each.wanted > each.limit), None)

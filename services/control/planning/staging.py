@@ -16,6 +16,7 @@ from services.control.planning import permission, recurrence, wall_clock
 from services.control.planning.ground import Ground
 from services.control.planning.lineup import Form, Lineup, Piece, Stock, line_up
 from services.control.planning.model import (
+    LONGEST_DAY,
     MAX_OCCURRENCE_LENGTH,
     Broadcast,
     BulletinItem,
@@ -31,8 +32,6 @@ MAX_ISSUER_DEPTH = 15
 _COUNTED_DAYS = 64
 
 _NOTHING = timedelta(0)
-# A day by the clock on the wall lasts longer where the clock is set back.
-_LONGEST_DAY = timedelta(hours=26)
 
 
 class LeftOut(NamedTuple):
@@ -140,7 +139,7 @@ class Staging:
 
     def wall(self, at: datetime) -> tuple[wall_clock.Piece, ...]:
         """What the clock on the wall shows from an instant on, for a day at least."""
-        return self.local_pieces([(at, at + _LONGEST_DAY)])
+        return self.local_pieces([(at, at + LONGEST_DAY)])
 
     def _session_begins(self, code: str, day: date) -> time | ProblemKind:
         held = self.held(code, day)

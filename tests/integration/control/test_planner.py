@@ -748,6 +748,75 @@ async def test_time_that_a_broadcast_gives_back_goes_to_the_next_one(province: P
     assert set(await sent(province, keyring, Plan)) == {plan_topic("loa-1")}
 
 
+async def test_minutes_that_have_sounded_are_not_given_away_by_a_change(province: Province, keyring: Keyring) -> None:
+    """An edit, a withdrawal in the middle and a newcomer that ranks higher leave what was heard of the day in the count."""
+    await province.device("loa-1", "a1")
+    await province.policy("a", max_day_s=300)
+    start = (utc_now() + DAY).replace(hour=3, minute=0, second=0, microsecond=0)
+    bulletin, early = await province.bulletin(seconds=100), utc_now() - 2 * DAY
+    edited, withdrawn, third, last = [
+        await province.broadcast("a1", [bulletin], at=start + place * HOUR, issued_at=early + place * HOUR)
+        for place in (0, 1, 3, 4)
+    ]
+    await settle(province, keyring)
+
+    async def planned() -> list[Any]:
+        rows = await province.rows(
+            "SELECT broadcast_id FROM control.emissions WHERE withdrawn_at IS NULL ORDER BY starts_at"
+        )
+        return [row["broadcast_id"] for row in rows]
+
+    assert await planned() == [edited, withdrawn, third]
+
+    # Its time tomorrow is another: what it had today is no part of what it asks for.
+    await province.change_broadcast(
+        edited, at=start + HOUR / 2, version=2, starts_on=(start + DAY).date(), local_times=[local_time(start)]
+    )
+    await settle(province, keyring, now=start + HOUR / 2)
+    assert await planned() == [edited, withdrawn, third, edited]
+
+    at = start + HOUR + timedelta(seconds=40)
+    await province.change_broadcast(withdrawn, at=at, state="withdrawn", withdrawn_at=at)
+    await settle(province, keyring, now=at)
+    # 100 s and 40 s have sounded, so 100 s more fit and 200 s do not; also to the turn after next.
+    assert await planned() == [edited, withdrawn, third, edited]
+    newcomer = await province.broadcast("p", [bulletin], at=start + 2 * HOUR, issued_at=at, requested_at=at)
+    await settle(province, keyring, now=at)
+    assert await planned() == [edited, withdrawn, newcomer, edited]
+    problems = await province.rows(
+        "SELECT broadcast_id FROM control.planning_problems WHERE problem = 'day_full' ORDER BY occurrence_at"
+    )
+    assert [row["broadcast_id"] for row in problems] == [third, last]
+
+
+async def test_what_an_approver_let_pass_is_not_counted_after_a_change_either(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    await province.policy("a", max_day_s=100)
+    start = (utc_now() + DAY).replace(hour=3, minute=0, second=0, microsecond=0)
+    bulletin, early = await province.bulletin(seconds=100), utc_now() - 2 * DAY
+    excepted = await province.broadcast("a1", [bulletin], at=start, issued_at=early)
+    await province.execute(
+        """
+        INSERT INTO control.policy_exceptions
+               (broadcast_id, version, rules, unit_ids, asked_at, asked_by, decided_at, decided_by, is_allowed)
+        VALUES ($1, 1, '{day_full}', '{}', $2, $3, $2, $3, true)
+        """,
+        excepted,
+        early,
+        province.account_id,
+    )
+    other = await province.broadcast("a1", [bulletin], at=start + HOUR, issued_at=early)
+    await settle(province, keyring)
+    assert len(await province.emissions(other)) == 1
+
+    await province.change_broadcast(excepted, at=start + HOUR / 2, version=2)
+    await settle(province, keyring, now=start + HOUR / 2)
+
+    assert [row["withdrawn_at"] for row in await province.emissions(other)] == [None]
+
+
 async def test_plays_are_those_on_record_and_those_that_can_come(province: Province, keyring: Keyring) -> None:
     """Neither times that a changed broadcast never had, nor those before an approver let it pass, use a bulletin up."""
     await province.device("loa-1", "a1")

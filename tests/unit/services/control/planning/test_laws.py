@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -38,7 +38,9 @@ from tests.support.planning import (
     a_snapshot,
     a_unit,
     broadcast_id,
+    bulletins,
     daily,
+    local,
     to_units,
     unit_id,
 )
@@ -47,8 +49,10 @@ from tests.support.provinces import (
     DAYS,
     FIRST,
     POLICIES,
+    STOCK,
     UNITS,
     WEEK,
+    begun_by,
     some_broadcast,
     some_bulletins,
     some_instants,
@@ -208,6 +212,7 @@ def test_shuffling_changes_nothing(snapshot: Snapshot, data: st.DataObject) -> N
         offers=turned(snapshot.offers),
         places=turned(snapshot.places),
         requisitions=shuffled(snapshot.requisitions),
+        begun=shuffled(snapshot.begun),
     )
 
     assert plan(other, WEEK) == plan(snapshot, WEEK)
@@ -341,6 +346,55 @@ def on_air(programme: tuple[Slot, ...], at: datetime) -> Slot | None:
     return contenders[best] if best is not None else None
 
 
+some_programmes = st.lists(
+    st.builds(
+        lambda n, times, bulletin, unit: a_broadcast(
+            n,
+            daily(*times, starts_on=FIRST),
+            level=Level.PRIORITY,
+            unit_id=unit_id(unit),
+            targets=to_units(unit),
+            items=bulletins(bulletin),
+        ),
+        st.integers(0, 4),
+        st.lists(st.sampled_from(["05:00", "06:00", "12:00", "17:00", "23:59"]), min_size=1, max_size=3, unique=True),
+        st.sampled_from([1, 2]),
+        st.sampled_from([1, 10, 11]),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda each: each.broadcast_id,
+)
+
+
+@FEW
+@given(
+    before=some_programmes, after=some_programmes, hour=st.integers(0, 48), share=st.sampled_from([60, 80, 120, 200])
+)
+def test_what_was_heard_of_a_day_stays_heard_whatever_is_asked_for_since(
+    before: list[Broadcast], after: list[Broadcast], hour: int, share: int
+) -> None:
+    """Of what had begun when everything was changed and what is still to come together nobody hears too much."""
+    now = local(f"{FIRST} 00:30") + timedelta(hours=hour)
+    limit = policies.Policy(unit_id=unit_id(11), max_day=timedelta(seconds=share))
+    board = a_device(
+        2, 12, DeviceKind.BOARD, ownership=Ownership.PRIVATE_WITH_PUBLIC_SHARE, public_share=timedelta(seconds=share)
+    )
+    ground: dict[str, Any] = {"devices": (a_device(1), board), "policies": {unit_id(11): limit}, "bulletins": STOCK}
+    asked = a_snapshot(before, **ground)
+    standing = plan(asked, WEEK)
+
+    since = a_snapshot([replace(each, issued_at=now) for each in after], begun=begun_by(now, standing, asked), **ground)
+    planned = plan(since, WEEK)
+
+    for no in (DeviceNo(1), DeviceNo(2)):
+        heard: dict[date, timedelta] = defaultdict(timedelta)
+        begun = [slot for slot in standing.programmes[no] if slot.occurrence_at <= now]
+        for slot in {slot.key: slot for slot in (*planned.programmes[no], *begun)}.values():
+            heard[(slot.occurrence_at + timedelta(hours=7)).date()] += slot.ends_at - slot.starts_at
+        assert max(heard.values(), default=timedelta(0)) <= timedelta(seconds=share)
+
+
 @FEW
 @given(snapshot=some_snapshot(), data=st.data())
 def test_planning_a_change_comes_to_the_same_as_planning_everything(snapshot: Snapshot, data: st.DataObject) -> None:
@@ -352,6 +406,7 @@ def test_planning_a_change_comes_to_the_same_as_planning_everything(snapshot: Sn
         broadcasts=(*others, data.draw(some_broadcast(n))) if data.draw(st.booleans()) else others,
         bulletins=data.draw(st.one_of(st.just(snapshot.bulletins), some_bulletins())),
         offers={key: is_accepted for key, is_accepted in snapshot.offers.items() if key[0] != broadcast_id(n)},
+        begun=tuple(each for each in snapshot.begun if data.draw(st.booleans())),
     )
     touched = {broadcast_id(n)}
     if changed.bulletins != snapshot.bulletins:
@@ -412,6 +467,14 @@ def test_nobody_hears_what_a_unit_or_an_owner_did_not_let_in(snapshot: Snapshot)
         device = devices[no]
         shown: dict[date, timedelta] = defaultdict(timedelta)
         sounded: dict[date, timedelta] = defaultdict(timedelta)
+        history = [had for had in snapshot.begun if no in had.devices]
+        for had in history:
+            zone = recurrence.zone(had.time_zone)
+            assert zone is not None
+            day = recurrence.local_day(had.occurrence_at, zone)
+            if had.level is not Level.EMERGENCY and WEEK.holds(day):
+                sounded[day] += had.ends_at - had.begins_at
+        begun = {(had.broadcast_id, had.occurrence_at) for had in history}
         for slot in programme:
             broadcast = asked[slot.broadcast_id]
             zone = recurrence.zone(broadcast.time_zone)
@@ -439,7 +502,8 @@ def test_nobody_hears_what_a_unit_or_an_owner_did_not_let_in(snapshot: Snapshot)
             loud = slot.volume_percent if slot.volume_percent is not None else device.volume_percent
             assert cap is None or loud <= cap or loud == slot.volume_percent == cap
             assert slot.volume_percent is None or slot.volume_percent <= (broadcast.volume_percent or 100)
-            sounded[day] += slot.ends_at - slot.starts_at
+            if (slot.broadcast_id, slot.occurrence_at) not in begun:
+                sounded[day] += slot.ends_at - slot.starts_at
             if broadcast.volume_percent is None:
                 assert loud <= device.volume_percent
         for day, minutes in sounded.items():
