@@ -165,6 +165,7 @@ class Planner:
                 connection, decision.reach, decision.problems, asked_at=scope.asked_at, asked_on=asked_on, now=now
             )
             await broadcast_store.offer(connection, decision.offers, at=now)
+        await programme_store.refile(connection, None if scope.is_everything else scope.devices, now=now)
         touched = frozenset(scope.devices)
         if scope.is_everything:
             await programme_store.ask_to_issue_to_all(connection, at=now)

@@ -296,6 +296,25 @@ SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, coalesce(h.heir_id,
        reconciled_at = excluded.reconciled_at
 """
 
+# What has not begun, of devices that lie elsewhere by now or will on its day. What has begun stays where it began.
+_REFILE = """
+UPDATE control.emissions e
+   SET unit_id = filed.unit_id
+  FROM (SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, coalesce(h.heir_id, d.unit_id) AS unit_id
+          FROM control.emissions e
+          JOIN control.devices d USING (device_no)
+          LEFT JOIN control.unit_heirs h
+                 ON h.unit_id = d.unit_id AND e.starts_at >= h.begins_at AND (h.ends_at IS NULL OR e.starts_at < h.ends_at)
+         WHERE {which}
+           AND e.starts_at > $1
+           AND e.withdrawn_at IS NULL
+           AND e.unit_id <> coalesce(h.heir_id, d.unit_id)) filed
+ WHERE (e.broadcast_id, e.occurrence_at, e.item, e.device_no)
+     = (filed.broadcast_id, filed.occurrence_at, filed.item, filed.device_no)
+"""
+_REFILE_ALL = _REFILE.replace("{which}", "e.ends_at > $1")  # the index of ends holds what is to come
+_REFILE_DEVICES = _REFILE.replace("{which}", "e.device_no = ANY ($2)")
+
 _WITHDRAW = """
 UPDATE control.emissions e
    SET withdrawn_at = $5
@@ -599,6 +618,14 @@ async def _record(
             outcome,
             reason,
         )
+
+
+async def refile(connection: Connection, device_nos: Sequence[DeviceNo] | None, *, now: datetime) -> None:
+    """File what has not begun under the units that devices lie in on its day; of all of them if none are named."""
+    if device_nos is None:
+        await connection.execute(_REFILE_ALL, now)
+    else:
+        await connection.execute(_REFILE_DEVICES, now, list(device_nos))
 
 
 async def replace_problems(

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from schemas.identifiers import BroadcastId
-from services.control import planning_queue
+from services.control import airing_store, planning_queue
 from services.control.trust.keyring import Keyring
 from services.shared.clock import utc_now
 from tests.support.control import Province, a_planner, local_day
@@ -159,3 +159,72 @@ async def test_no_plan_changes_what_was_noted_before_it_was_asked_for(
     await plan(province, keyring, now=asked_at + HOUR)
 
     assert await province.rows(everything, asked_at) == history
+
+
+async def units_of(province: Province, broadcast_id: BroadcastId) -> list[str]:
+    """Under which units the emissions are filed, in order of start."""
+    names = {unit_id: name for name, unit_id in province.units.items()}
+    return [names[row["unit_id"]] for row in await province.emissions(broadcast_id) if row["withdrawn_at"] is None]
+
+
+async def test_what_a_moved_device_is_still_to_sound_counts_for_its_new_unit(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    start = in_an_hour()
+    broadcast = await province.broadcast("p", [await province.bulletin(seconds=600)], at=start, daily=True)
+    await plan(province, keyring, now=start - HOUR / 2)
+    fingerprints = [row["fingerprint"] for row in await province.emissions(broadcast)]
+
+    await province.change_device("loa-1", unit_id=province.units["b1"])
+    moved_at = start + timedelta(minutes=5)  # while the first one sounds
+    await province.execute("UPDATE control.planning_requests SET requested_at = $1", moved_at)
+    await plan(province, keyring, now=moved_at)
+
+    units = await units_of(province, broadcast)
+    assert units == ["a1"] + ["b1"] * (len(units) - 1)
+    assert [row["fingerprint"] for row in await province.emissions(broadcast)][: len(fingerprints)] == fingerprints
+    async with province.control.connection() as connection:
+        counted = {
+            name: (await airing_store.proof_totals(connection, now=moved_at, unit_ids=[province.units[name]])).planned
+            for name in ("a1", "b1")
+        }
+    assert counted == {"a1": 1, "b1": len(units) - 1}
+
+
+async def test_a_device_that_a_reform_takes_elsewhere_counts_there_from_that_day_on(
+    province: Province, keyring: Keyring
+) -> None:
+    """Part of a1 goes to b1, the rest to a2: what is on record already is filed accordingly, day by day."""
+    await province.device("loa-1", "a1")
+    await province.device("loa-2", "a1")
+    start = in_an_hour()
+    broadcast = await province.broadcast("p", [await province.bulletin()], at=start, daily=True)
+    await plan(province, keyring, now=start - HOUR / 2)
+
+    reformed_at = start + 2 * DAY + HOUR
+    await province.unit("part", "a1")
+    await province.change_device("loa-1", unit_id=province.units["part"])
+    for old, heir in (("part", "b1"), ("a1", "a2")):
+        await province.execute(
+            """
+            INSERT INTO control.unit_heirs (unit_id, heir_id, valid_from, begins_at, keeps_rights)
+            VALUES ($1, $2, $3, $4, false)
+            """,
+            province.units[old],
+            province.units[heir],
+            local_day(reformed_at),
+            reformed_at,
+        )
+    async with province.control.transaction() as connection:
+        await planning_queue.request_everything(connection, at=utc_now())
+    await plan(province, keyring, now=start - HOUR / 2)
+
+    by_device: dict[str, list[str]] = {}
+    for row, unit in zip(await province.emissions(broadcast), await units_of(province, broadcast), strict=True):
+        by_device.setdefault(row["device_id"], []).append(unit)
+    days = len(by_device["loa-1"])
+    assert by_device == {
+        "loa-1": ["part"] * 3 + ["b1"] * (days - 3),
+        "loa-2": ["a1"] * 3 + ["a2"] * (days - 3),
+    }
