@@ -209,11 +209,13 @@ class AlertKeeper:
             if told:
                 place = told[-1].place
                 ours = [each for each in told if each.may_speak]
-                await reach_store.note_words(connection, _words(ours))
-                await prompt_store.note_refused(connection, _refusals(ours))
+                words = tuple(_words(ours))
                 plays = [play for each in ours if (play := _play(each)) is not None]
-                if plays:
-                    await reach_store.note_plays(connection, plays)
+                await reach_store.note_words(connection, words)
+                await prompt_store.note_refused(connection, _refusals(ours))
+                await reach_store.note_plays(connection, plays)
+                about = {(alert_id, word.device_no) for alert_id, word, *_ in words}
+                await reach_store.sum_up(connection, about | {(play.alert_id, play.device_no) for play in plays})
                 await reach_store.move_cursor(connection, place)
             is_early = await has_unsettled(connection, place)
         is_full = len(told) == BATCH

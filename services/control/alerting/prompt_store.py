@@ -40,7 +40,7 @@ SELECT r.alert_id, r.device_no, d.device_id, coalesce(g.principal, d.device_id) 
    AND r.is_addressed
    AND coalesce(r.told_version, 0) < v.alert_version
    AND coalesce(r.commanded_version, 0) < v.alert_version
-   AND (r.first_start_at IS NULL OR r.first_start_at < v.issued_at)
+   AND (v.alert_version > 1 OR r.first_start_at IS NULL)
    AND d.retired_at IS NULL
    AND s.last_heard_at >= $1::timestamptz - greatest(3 * d.heartbeat_interval, interval '90 seconds')
    AND NOT (s.online IS FALSE AND s.presence_received_at >= s.last_heard_at)

@@ -2,11 +2,13 @@
 
 Reached is who says itself that it began to sound or show (of a test: that it passed; of a silence: that it is silent). A
 gateway's word is a class of its own (R-28). Whoever was not reached has a reason that tells a person what to do.
+
+It is asked of the version that holds: whoever heard what was said before it, and goes on sounding that, has not heard it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from schemas.alerts import Purpose
@@ -53,11 +55,14 @@ class Facts:
     device_id: DeviceId
     unit_id: UnitId
     is_addressed: bool
+    addressed_at: datetime | None  # since when it is meant
     told: str | None
+    told_version: int | None  # what its last word is about
     told_detail: str | None
     told_by: str | None
-    starts: int
-    first_start_at: datetime | None
+    given_version: int | None  # the newest it had, by its own word
+    starts: int  # of all versions
+    first_start_at: datetime | None  # of the version it was given last; so are the two below
     start_told_by: str | None
     last_outcome: str | None
     liveness: str  # never, online, offline
@@ -73,6 +78,7 @@ class Reach:
     unit_id: UnitId
     is_reached: bool
     reason: str
+    version: int | None
     told_by: str | None
     detail: str | None
     first_start_at: datetime | None
@@ -82,26 +88,31 @@ class Reach:
     offline_since: datetime | None
 
 
-def judge(facts: Facts, purpose: Purpose, *, issued_at: datetime, now: datetime) -> Reach:
-    """One word for a device; `issued_at` is when the alert was first issued."""
-    reason = _reason(facts, purpose, issued_at=issued_at, now=now)
-    after = facts.first_start_at - issued_at if facts.first_start_at is not None else None
+def judge(facts: Facts, purpose: Purpose, *, version: int, issued_at: datetime, now: datetime) -> Reach:
+    """One word for a device about the version that holds, which was issued at `issued_at`."""
+    since = max(issued_at, facts.addressed_at or issued_at)
+    current = facts if (facts.told_version or 0) >= version else replace(facts, told=None, told_detail=None)
+    if (facts.given_version or 1) < version:
+        current = replace(current, first_start_at=None, start_told_by=None, last_outcome=None)
+    reason = _reason(current, purpose, since=since, now=now)
+    after = current.first_start_at - since if current.first_start_at is not None else None
     return Reach(
         device_id=facts.device_id,
         unit_id=facts.unit_id,
         is_reached=reason in ("reached", "reached_late"),
         reason=reason,
-        told_by=facts.start_told_by or facts.told_by,
-        detail=facts.told_detail,
+        version=facts.given_version,
+        told_by=current.start_told_by or facts.told_by,
+        detail=current.told_detail,
         first_start_at=facts.first_start_at,
-        after_s=round(after.total_seconds(), 3) if after is not None else None,
+        after_s=round(max(after, timedelta()).total_seconds(), 3) if after is not None else None,
         is_late=reason == "reached_late",
         starts=facts.starts,
         offline_since=facts.last_heard_at if facts.liveness == "offline" else None,
     )
 
 
-def _reason(facts: Facts, purpose: Purpose, *, issued_at: datetime, now: datetime) -> str:
+def _reason(facts: Facts, purpose: Purpose, *, since: datetime, now: datetime) -> str:
     done = _DONE.get(purpose)
     is_done = facts.told == done if done is not None else facts.first_start_at is not None
     if is_done:
@@ -110,21 +121,21 @@ def _reason(facts: Facts, purpose: Purpose, *, issued_at: datetime, now: datetim
             return "reached_by_gateway"
         if done is None and facts.last_outcome in ("failed", "missed"):
             return "play_failed"
-        is_late = facts.first_start_at is not None and facts.first_start_at > issued_at + LATE_AFTER
+        is_late = facts.first_start_at is not None and facts.first_start_at > since + LATE_AFTER
         return "reached_late" if is_late else "reached"
     if not facts.is_addressed:
         return "stopped_here"
     if facts.told in _TOLD:
         return _TOLD[facts.told]
-    return _silent_reason(facts, issued_at=issued_at, now=now)
+    return _silent_reason(facts, since=since, now=now)
 
 
-def _silent_reason(facts: Facts, *, issued_at: datetime, now: datetime) -> str:
+def _silent_reason(facts: Facts, *, since: datetime, now: datetime) -> str:
     if facts.liveness == "never":
         return "never_heard"
     if facts.liveness == "offline":
         return "offline"
-    if now < issued_at + PATIENCE:
+    if now < since + PATIENCE:
         return "waiting"
     if facts.told == "taken":
         return "not_started"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from services.control.report_store import BEGINNING, Place
 from services.shared.database.pool import Connection
 
 CURSOR = "alerts"
+_ENDS = frozenset({"cancelled", "released"})  # words by which a device has nothing more of an alert
 
 _OPEN_CURSOR = "INSERT INTO control.cursors (name, tx, event_no) VALUES ($1, '0', 0) ON CONFLICT (name) DO NOTHING"
 
@@ -34,12 +35,17 @@ SELECT d.device_no, d.device_id, d.kind, d.unit_id, d.ownership, d.latitude, d.l
    AND (d.unit_id = ANY ($1) OR d.device_id = ANY ($2))
 """
 
+# Whom a version means when it is first looked up, it has meant since it was issued; who is found later came there since.
 _PUT = """
-INSERT INTO control.alert_reach (alert_id, device_no, unit_id, is_addressed, addressed_since)
-SELECT $1, t.device_no, t.unit_id, true, $2
-  FROM unnest($3::integer[], $4::uuid[]) AS t (device_no, unit_id)
+INSERT INTO control.alert_reach AS r (alert_id, device_no, unit_id, is_addressed, addressed_at)
+SELECT a.alert_id, t.device_no, t.unit_id, true, CASE WHEN a.resolved_at IS NULL THEN v.issued_at ELSE $5 END
+  FROM control.alerts a
+  JOIN control.alert_versions v ON v.alert_id = a.alert_id AND v.alert_version = $2
+ CROSS JOIN unnest($3::integer[], $4::uuid[]) AS t (device_no, unit_id)
+ WHERE a.alert_id = $1
  ORDER BY t.device_no
-    ON CONFLICT (alert_id, device_no) DO UPDATE SET is_addressed = true
+    ON CONFLICT (alert_id, device_no) DO UPDATE
+   SET is_addressed = true, addressed_at = CASE WHEN r.is_addressed THEN r.addressed_at ELSE excluded.addressed_at END
 """
 
 _NO_MORE = "UPDATE control.alert_reach SET is_addressed = false WHERE alert_id = $1 AND device_no <> ALL ($2)"
@@ -77,7 +83,7 @@ RETURNING t.alert_id, t.unit_id
 
 # A word about an alert of ours, from whoever may speak for the device. `tx` keeps order across replicas of ingest.
 _EVENTS = """
-SELECT e.tx, e.event_no, e.device_no, e.kind, e.at, e.body, d.unit_id,
+SELECT e.tx, e.event_no, e.device_no, e.kind, e.at, e.device_at, e.body, d.unit_id,
        CASE WHEN d.device_id = e.principal THEN 'device' ELSE 'gateway' END AS told_by,
        d.device_id = e.principal
        OR EXISTS (SELECT
@@ -97,14 +103,28 @@ SELECT e.tx, e.event_no, e.device_no, e.kind, e.at, e.body, d.unit_id,
 
 _NOTE_WORD = """
 INSERT INTO control.alert_reach AS r
-       (alert_id, device_no, unit_id, is_addressed, addressed_since, told_version, told, told_detail, told_at, told_by)
-SELECT a.alert_id, $2, $3, false, $4, $4, $5, $6, $7, $8
+       (alert_id, device_no, unit_id, is_addressed, told_version, told, told_detail, told_at, told_by)
+SELECT a.alert_id, $2, $3, false, $4, $5, $6, $7, $8
   FROM control.alerts a
  WHERE a.alert_id = $1
     ON CONFLICT (alert_id, device_no) DO UPDATE
    SET told_version = excluded.told_version, told = excluded.told, told_detail = excluded.told_detail,
        told_at = excluded.told_at, told_by = excluded.told_by
  WHERE r.told_version IS NULL OR r.told_version <= excluded.told_version
+"""
+
+# A play says of which alert it is and not of which version: it is of the newest one that the device had been given by
+# then, both by the device's own time. What begins before any word belongs to the first version.
+_NOTE_GIVEN = """
+UPDATE control.alert_reach r
+   SET given_version = g.alert_version, given_at = CASE WHEN g.alert_version > 1 THEN g.device_at END
+  FROM (SELECT DISTINCT ON (alert_id, device_no) alert_id, device_no, alert_version, device_at
+          FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::timestamptz[])
+               AS t (alert_id, device_no, alert_version, device_at)
+         ORDER BY alert_id, device_no, alert_version DESC, device_at) g
+ WHERE r.alert_id = g.alert_id
+   AND r.device_no = g.device_no
+   AND coalesce(r.given_version, 0) < g.alert_version
 """
 
 _NOTE_PLAY = """
@@ -123,15 +143,17 @@ SELECT a.alert_id, $2, $3, $4, $5, $6, $7, $8, $9, $10
 """
 
 _SUM_UP = """
-INSERT INTO control.alert_reach AS r
-       (alert_id, device_no, unit_id, is_addressed, addressed_since, starts, first_start_at, last_start_at, last_end_at,
-        last_outcome, start_told_by)
-SELECT p.alert_id, p.device_no, d.unit_id, false, 1, count(DISTINCT p.occurrence_at) FILTER (WHERE p.started_at IS NOT NULL),
-       min(p.started_at), max(p.started_at), max(p.ended_at),
-       (array_agg(p.outcome ORDER BY p.occurrence_at DESC, p.item DESC))[1], min(p.told_by)
-  FROM control.alert_plays p
+INSERT INTO control.alert_reach AS r (alert_id, device_no, unit_id, is_addressed, starts, first_start_at, last_start_at,
+                                      last_end_at, last_outcome, start_told_by)
+SELECT p.alert_id, p.device_no, d.unit_id, false, count(DISTINCT p.occurrence_at) FILTER (WHERE p.started_at IS NOT NULL),
+       min(p.started_at) FILTER (WHERE p.is_of_given), max(p.started_at), max(p.ended_at),
+       (array_agg(p.outcome ORDER BY p.occurrence_at DESC, p.item DESC) FILTER (WHERE p.is_of_given))[1],
+       min(p.told_by) FILTER (WHERE p.is_of_given)
+  FROM (SELECT each.*, each.occurrence_at >= coalesce(g.given_at, '-infinity') AS is_of_given
+          FROM control.alert_plays each
+          JOIN unnest($1::uuid[], $2::integer[]) AS k (alert_id, device_no) USING (alert_id, device_no)
+          LEFT JOIN control.alert_reach g USING (alert_id, device_no)) p
   JOIN control.devices d USING (device_no)
-  JOIN unnest($1::uuid[], $2::integer[]) AS k (alert_id, device_no) USING (alert_id, device_no)
  GROUP BY p.alert_id, p.device_no, d.unit_id
     ON CONFLICT (alert_id, device_no) DO UPDATE
    SET starts = excluded.starts, first_start_at = excluded.first_start_at, last_start_at = excluded.last_start_at,
@@ -140,8 +162,8 @@ SELECT p.alert_id, p.device_no, d.unit_id, false, 1, count(DISTINCT p.occurrence
 
 # Online as the fleet's pages have it (`fleet_store`).
 _REACH = """
-SELECT d.device_id, r.unit_id, r.is_addressed, r.told, r.told_detail, r.told_by, r.told_version, r.starts,
-       r.first_start_at, r.start_told_by, r.last_outcome, s.last_heard_at,
+SELECT d.device_id, r.unit_id, r.is_addressed, r.addressed_at, r.told, r.told_detail, r.told_by, r.told_version,
+       r.given_version, r.starts, r.first_start_at, r.start_told_by, r.last_outcome, s.last_heard_at,
        coalesce(s.clock_state <> 'unsynchronised', true) AS is_clock_trusted,
        CASE
            WHEN s.last_heard_at IS NULL THEN 'never'
@@ -159,11 +181,16 @@ SELECT d.device_id, r.unit_id, r.is_addressed, r.told, r.told_detail, r.told_by,
  ORDER BY d.device_id COLLATE "C"
 """
 
+# What holds is the last version that said something: ends say nothing new, nor does what is signed anew.
 _STANDING = """
-SELECT a.resolved_at IS NOT NULL AS is_counted,
-       (SELECT min(v.published_at) FROM control.alert_versions v WHERE v.alert_id = a.alert_id) AS published_at
+SELECT a.resolved_at IS NOT NULL AS is_counted, v.alert_version AS version, v.published_at
   FROM control.alerts a
+  LEFT JOIN control.alert_versions v
+    ON v.alert_id = a.alert_id AND v.issued_at = a.issued_at AND v.stopped_in IS NULL
+       AND v.purpose NOT IN ('cancel', 'release')
  WHERE a.alert_id = $1
+ ORDER BY v.alert_version DESC
+ LIMIT 1
 """
 
 _REPETITIONS = """
@@ -215,6 +242,7 @@ class Told:
     unit_id: UnitId
     kind: str
     at: datetime
+    device_at: datetime  # by its own clock, whether that is believed or not
     body: dict[str, Any]
     told_by: str
     may_speak: bool
@@ -281,6 +309,7 @@ async def load_told(connection: Connection, after: Place, *, limit: int) -> tupl
             unit_id=UnitId(row["unit_id"]),
             kind=row["kind"],
             at=row["at"],
+            device_at=row["device_at"],
             body=row["body"] or {},
             told_by=row["told_by"],
             may_speak=row["may_speak"],
@@ -289,8 +318,8 @@ async def load_told(connection: Connection, after: Place, *, limit: int) -> tupl
     )
 
 
-async def note_words(connection: Connection, words: Iterable[tuple[uuid.UUID, Told, int, str, str | None]]) -> None:
-    """Keep the newest word of each device about an alert: (alert, event, version, word, detail)."""
+async def note_words(connection: Connection, words: Sequence[tuple[uuid.UUID, Told, int, str, str | None]]) -> None:
+    """Keep the newest word of each device about an alert, and which version it has: (alert, event, version, word, detail)."""
     await connection.executemany(
         _NOTE_WORD,
         [
@@ -298,10 +327,16 @@ async def note_words(connection: Connection, words: Iterable[tuple[uuid.UUID, To
             for alert_id, told, version, word, detail in words
         ],
     )
+    given = [
+        (alert_id, told.device_no, version, told.device_at)
+        for alert_id, told, version, word, _ in words
+        if word not in _ENDS
+    ]
+    await connection.execute(_NOTE_GIVEN, *(map(list, zip(*given, strict=True)) if given else ([], [], [], [])))
 
 
 async def note_plays(connection: Connection, plays: Sequence[Play]) -> None:
-    """Keep what was said of repetitions, and sum it up for each device."""
+    """Keep what was said of repetitions."""
     await connection.executemany(
         _NOTE_PLAY,
         [
@@ -320,8 +355,12 @@ async def note_plays(connection: Connection, plays: Sequence[Play]) -> None:
             for each in plays
         ],
     )
-    keys = sorted({(each.alert_id, each.device_no) for each in plays})
-    await connection.execute(_SUM_UP, [key[0] for key in keys], [key[1] for key in keys])
+
+
+async def sum_up(connection: Connection, keys: Collection[tuple[uuid.UUID, DeviceNo]]) -> None:
+    """Sum up anew what devices said of repetitions, and of those of the version that they were given last: (alert, device)."""
+    ordered = sorted(keys)
+    await connection.execute(_SUM_UP, [key[0] for key in ordered], [key[1] for key in ordered])
 
 
 async def to_resolve(
@@ -350,7 +389,7 @@ async def put_audience(
 ) -> None:
     """Note whom the present version means."""
     nos = [each[0] for each in addressed]
-    await connection.execute(_PUT, alert_id, version, nos, [each[1] for each in addressed])
+    await connection.execute(_PUT, alert_id, version, nos, [each[1] for each in addressed], at)
     await connection.execute(_NO_MORE, alert_id, nos)
     await connection.execute(_RESOLVED, alert_id, version, at)
 
@@ -367,10 +406,10 @@ async def forget_topics(connection: Connection, *, now: datetime) -> tuple[tuple
 
 
 async def reach(connection: Connection, alert: Alert, unit_ids: Collection[UnitId], *, now: datetime) -> Reached:
-    """How an alert stands with every device of the units that it means, or that said something about it."""
+    """How the version that holds stands with every device of the units that it means, or that said something about it."""
     standing = await connection.fetchrow(_STANDING, alert.alert_id)
     rows = await connection.fetch(_REACH, alert.alert_id, list(unit_ids), now)
-    purpose, since = alert.draft.purpose, alert.first_issued_at
+    version = standing["version"] if standing is not None and standing["version"] is not None else 1
     return Reached(
         is_counted=standing is not None and standing["is_counted"],
         published_at=standing["published_at"] if standing is not None else None,
@@ -378,8 +417,9 @@ async def reach(connection: Connection, alert: Alert, unit_ids: Collection[UnitI
         devices=tuple(
             judge(
                 Facts(**{name: row[name] for name in Facts.__slots__}),
-                purpose,
-                issued_at=since,
+                alert.draft.purpose,
+                version=version,
+                issued_at=alert.issued_at,
                 now=now,
             )
             for row in rows

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from schemas.alerts import Purpose
 from schemas.events import AlertHandled, AlertResult, PlayEnded, PlayOutcome, PlayStarted
@@ -16,6 +18,7 @@ from services.control.alerting import alert_store, reach_store
 from services.control.alerting.keeper import AlertKeeper
 from services.control.alerting.model import Alert, AlertDraft, AlertText, AudienceWish
 from services.control.alerts import By
+from services.control.metrics import ControlMetrics
 from services.control.planning.model import to_ms
 from services.control.planning.recurrence import local_day
 from services.control.trust.keyring import Keyring
@@ -28,31 +31,56 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def keeper(province: Province, keyring: Keyring) -> AlertKeeper:
-    return AlertKeeper(
-        province.control, time_zone=LOCAL, keyring=keyring, metrics=some_metrics(), wake_alerts=lambda: None
-    )
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
 
 
-async def an_alert(province: Province, keyring: Keyring, purpose: Purpose = Purpose.ALERT) -> Alert:
-    now = utc_now()
+@pytest.fixture
+def keeper(province: Province, keyring: Keyring, registry: CollectorRegistry) -> AlertKeeper:
+    metrics = ControlMetrics(registry)
+    return AlertKeeper(province.control, time_zone=LOCAL, keyring=keyring, metrics=metrics, wake_alerts=lambda: None)
+
+
+def boards_in(province: Province, unit: str) -> AudienceWish:
+    return AudienceWish(areas=AudienceWish.of_units(province.units[unit]).areas, kinds=("board",))
+
+
+async def an_alert(
+    province: Province,
+    keyring: Keyring,
+    purpose: Purpose = Purpose.ALERT,
+    *,
+    ground: str = "a",
+    ago: timedelta = 0 * SECOND,
+) -> Alert:
+    now = utc_now() - ago
     draft = AlertDraft(
         unit_id=province.units["a"],
         purpose=purpose,
         event="Lũ",
         texts=(AlertText(language="vi", headline="Lũ"),),
-        audience=AudienceWish(areas=AudienceWish.of_units(province.units["a"]).areas, kinds=("board",)),
-        valid_until=now + timedelta(hours=1),
+        audience=boards_in(province, ground),
+        valid_until=now + timedelta(hours=3),
     )
     async with province.control.transaction() as connection:
         tree = (await unit_store.load_units(connection)).on(local_day(now, LOCAL))
         return await alerts.issue(connection, draft, by=By(tree=tree), keyring=keyring, now=now)
 
 
+async def updated(province: Province, keyring: Keyring, alert: Alert, *, after: timedelta, **changes: Any) -> Alert:
+    now = alert.first_issued_at + after
+    async with province.control.transaction() as connection:
+        tree = (await unit_store.load_units(connection)).on(local_day(now, LOCAL))
+        locked = await alert_store.alert_for_update(connection, alert.alert_id)
+        draft = replace(locked.draft, **changes)
+        return await alerts.update(connection, locked, draft, by=By(tree=tree), keyring=keyring, now=now)
+
+
 async def reached(
     province: Province, keeper: AlertKeeper, alert: Alert, *, after: timedelta = SECOND
 ) -> dict[str, Any]:
-    now = alert.first_issued_at + after
+    """How it stands so long after its present version was issued."""
+    now = alert.issued_at + after
     await keeper.keep_once(now=now)
     while await keeper.follow_once(now=now):
         pass
@@ -62,8 +90,8 @@ async def reached(
     return {each.device_id: each for each in found.devices}
 
 
-def handled(alert: Alert, result: AlertResult, **values: Any) -> AlertHandled:
-    at_ms = to_ms(utc_now())
+def handled(alert: Alert, result: AlertResult, *, at: datetime | None = None, **values: Any) -> AlertHandled:
+    at_ms = to_ms(at or utc_now())
     return AlertHandled(
         device_at_ms=at_ms,
         clock=ClockState.SYNCHRONISED,
@@ -202,3 +230,152 @@ async def test_a_word_about_an_alert_that_is_none_of_ours_or_from_somebody_else_
     found = await reached(province, keeper, alert)
 
     assert found["mot"].reason == "never_heard"
+
+
+async def take(province: Province, device: str, alert: Alert, at: datetime) -> None:
+    """As devices say it: that they have the version, and that it sounds."""
+    await province.event(device, handled(alert, AlertResult.TAKEN, at=at))
+    await province.event(device, started(alert, at))
+
+
+async def test_who_heard_the_version_before_has_not_heard_the_one_that_holds(
+    province: Province, keyring: Keyring, keeper: AlertKeeper, registry: CollectorRegistry
+) -> None:
+    names = ("nghe-ca-hai", "mat-song", "thieu", "tu-choi", "van-phat-ban-cu", "nhan-chua-phat")
+    for name in names:
+        await province.device(name, "a1", kind="board")
+    first = await an_alert(province, keyring, ago=timedelta(hours=1))
+    for name in names:
+        await province.heard(name, at=first.issued_at)
+        await take(province, name, first, first.issued_at + SECOND / 5)
+    found = await reached(province, keeper, first)
+    assert {each.reason for each in found.values()} == {"reached"}
+
+    second = await updated(province, keyring, first, after=timedelta(hours=1), event="Sơ tán")
+    at = second.issued_at
+    found = await reached(province, keeper, second)
+    assert {name: each.reason for name, each in found.items()} == dict.fromkeys(names, "offline")
+
+    for name in names:
+        await province.heard(name, at=at - timedelta(hours=1) if name == "mat-song" else at)
+    await take(province, "nghe-ca-hai", second, at + SECOND / 5)
+    await province.event("thieu", handled(second, AlertResult.MEDIA_MISSING, at=at + SECOND))
+    await province.event("tu-choi", handled(second, AlertResult.UNSUPPORTED, at=at + SECOND))
+    await province.event("van-phat-ban-cu", started(first, at + 3 * SECOND))
+    await province.event("nhan-chua-phat", handled(second, AlertResult.TAKEN, at=at + SECOND))
+    found = await reached(province, keeper, second, after=20 * SECOND)
+
+    assert {name: each.reason for name, each in found.items()} == {
+        "nghe-ca-hai": "reached",
+        "mat-song": "offline",
+        "thieu": "media_missing",
+        "tu-choi": "unsupported",
+        "van-phat-ban-cu": "no_answer",
+        "nhan-chua-phat": "not_started",
+    }
+    assert {name: each.version for name, each in found.items() if each.version == 1} == {
+        "mat-song": 1,
+        "van-phat-ban-cu": 1,
+    }
+    assert found["nghe-ca-hai"].after_s == pytest.approx(0.2, abs=0.002)
+    assert found["mat-song"].after_s is None
+    assert found["mat-song"].first_start_at is not None  # of the first version
+    await keeper.keep_once(now=at + 40 * SECOND)
+    for reason in ("offline", "media_missing", "unsupported", "no_answer", "not_started"):
+        assert registry.get_sample_value("control_alert_unreached_devices", {"reason": reason}) == 1
+
+
+async def test_what_is_late_in_coming_about_the_version_before_is_not_taken_for_the_one_that_holds(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    """Clocks of devices differ from ours: what it says it was given, and what sounded then, are by its own."""
+    for name in ("cham-gio", "nhanh-gio"):
+        await province.device(name, "a1", kind="board")
+    first = await an_alert(province, keyring, ago=60 * SECOND)
+    second = await updated(province, keyring, first, after=10 * SECOND, event="Có giọng đọc")
+    for name, wrong in (("cham-gio", -30 * SECOND), ("nhanh-gio", 30 * SECOND)):
+        await province.heard(name, at=second.issued_at)
+        await take(province, name, first, first.issued_at + wrong)
+        await province.event(name, handled(second, AlertResult.MEDIA_MISSING, at=second.issued_at + wrong))
+        await province.event(name, started(first, first.issued_at + wrong + SECOND))
+    found = await reached(province, keeper, second, after=20 * SECOND)
+    assert {each.reason for each in found.values()} == {"media_missing"}
+
+    await province.event("cham-gio", started(second, second.issued_at - 30 * SECOND))
+    await province.event("nhanh-gio", started(second, second.issued_at + 30 * SECOND))
+    found = await reached(province, keeper, second, after=21 * SECOND)
+    assert {name: each.is_reached for name, each in found.items()} == {"cham-gio": True, "nhanh-gio": True}
+
+
+async def test_who_is_meant_only_since_an_update_is_not_late_and_is_waited_for(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    await province.device("cu", "a1", kind="board")
+    for name in ("moi", "moi-im-lang"):
+        await province.device(name, "a2", kind="board")
+    first = await an_alert(province, keyring, ground="a1", ago=timedelta(hours=1))
+    await province.heard("cu", at=first.issued_at)
+    await take(province, "cu", first, first.issued_at + SECOND / 5)
+    assert list(await reached(province, keeper, first)) == ["cu"]
+
+    wider = await updated(province, keyring, first, after=timedelta(hours=1), audience=boards_in(province, "a"))
+    for name in ("cu", "moi", "moi-im-lang"):
+        await province.heard(name, at=wider.issued_at)
+    for name in ("cu", "moi"):
+        await take(province, name, wider, wider.issued_at + SECOND / 5)
+    found = await reached(province, keeper, wider)
+
+    assert {name: each.reason for name, each in found.items()} == {
+        "cu": "reached",
+        "moi": "reached",
+        "moi-im-lang": "waiting",
+    }
+    assert found["moi"].after_s == pytest.approx(0.2, abs=0.002)
+    found = await reached(province, keeper, wider, after=11 * SECOND)
+    assert found["moi-im-lang"].reason == "no_answer"
+
+
+async def test_who_comes_onto_the_ground_later_is_waited_for_from_then_on(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    alert = await an_alert(province, keyring, ago=timedelta(hours=1))
+    half = timedelta(minutes=30)
+    assert await reached(province, keeper, alert) == {}
+    for name in ("den-sau", "den-sau-phat"):
+        await province.device(name, "a1", kind="board")
+        await province.heard(name, at=alert.issued_at + half)
+
+    found = await reached(province, keeper, alert, after=half)
+    assert {each.reason for each in found.values()} == {"waiting"}
+    await take(province, "den-sau-phat", alert, alert.issued_at + half + SECOND)
+    found = await reached(province, keeper, alert, after=half + 11 * SECOND)
+    assert {name: each.reason for name, each in found.items()} == {"den-sau": "no_answer", "den-sau-phat": "reached"}
+
+
+async def test_a_stop_elsewhere_and_an_end_ask_nobody_to_hear_it_anew(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    for name, unit in (("o-lai", "a1"), ("bi-dung", "a2")):
+        await province.device(name, unit, kind="board")
+    alert = await an_alert(province, keyring, ago=timedelta(minutes=10))
+    for name in ("o-lai", "bi-dung"):
+        await province.heard(name, at=alert.issued_at)
+        await take(province, name, alert, alert.issued_at + SECOND / 5)
+    async with province.control.transaction() as connection:
+        tree = (await unit_store.load_units(connection)).on(local_day(alert.issued_at, LOCAL))
+        locked = await alert_store.alert_for_update(connection, alert.alert_id)
+        at = alert.issued_at + 60 * SECOND
+        stopped = await alerts.stop(
+            connection, locked, province.units["a2"], by=By(tree=tree), may_stop=True, keyring=keyring, now=at
+        )
+    await province.event("bi-dung", handled(stopped, AlertResult.CANCELLED, at=at))
+    found = await reached(province, keeper, alert, after=70 * SECOND)
+    assert {name: each.reason for name, each in found.items()} == {"o-lai": "reached", "bi-dung": "reached"}
+
+    async with province.control.transaction() as connection:
+        locked = await alert_store.alert_for_update(connection, alert.alert_id)
+        ended_at = alert.issued_at + 120 * SECOND
+        over = await alerts.cancel(connection, locked, by=By(tree=tree), keyring=keyring, now=ended_at)
+    await province.event("o-lai", handled(over, AlertResult.CANCELLED, at=ended_at))
+    found = await reached(province, keeper, alert, after=130 * SECOND)
+    assert {name: each.reason for name, each in found.items()} == {"o-lai": "reached", "bi-dung": "reached"}

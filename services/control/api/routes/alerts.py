@@ -358,14 +358,15 @@ class DeviceReachView(Answer):
 
     device_id: str
     unit_id: uuid.UUID
-    reached: bool
+    reached: bool = Field(description="by the version that holds: what it heard of an earlier one is none of it")
     reason: str
+    version: int | None = Field(description="the newest version that it was given, by its own word")
     told_by: str | None = Field(description="whose word it rests on: device or gateway")
     detail: str | None
-    first_start_at: datetime | None
-    after_s: float | None = Field(description="from the issue to its first sound")
+    first_start_at: datetime | None = Field(description="its first sound of the version that it was given")
+    after_s: float | None = Field(description="from the issue of the version that holds to its first sound")
     is_late: bool
-    starts: int
+    starts: int = Field(description="repetitions it began, of all versions")
     offline_since: datetime | None
     what_to_do: str
 
@@ -376,7 +377,7 @@ class ReachView(Answer):
     alert_id: uuid.UUID
     version: int
     is_counted: bool = Field(description="false while the audience is still being looked up")
-    published_at: datetime | None
+    published_at: datetime | None = Field(description="when the broker took the version that holds")
     addressed: int
     reached: int
     late: int
@@ -923,6 +924,7 @@ def _device_view(each: Reach, language: Language) -> DeviceReachView:
         unit_id=each.unit_id,
         reached=each.is_reached,
         reason=each.reason,
+        version=each.version,
         told_by=each.told_by,
         detail=each.detail,
         first_start_at=each.first_start_at,

@@ -163,6 +163,7 @@ def test_only_a_device_s_own_word_is_a_pass(reason: str) -> None:
         unit_id=VILLAGE,
         is_reached=reason in ("reached", "reached_late"),
         reason=reason,
+        version=1,
         told_by=None,
         detail=None,
         first_start_at=None,
