@@ -57,10 +57,10 @@ async def explain(
     is_recorded = at < start_of(local_day(now, zone) + (horizon_days + 1) * _DAY, zone)
     if is_recorded:
         # A day's look-back holds everything that can have cut, or been cut by, what sounds now.
-        recorded = await issue_store.load_slots(
+        recorded = await issue_store.load_programmes(
             connection, {device.device_no: at - 2 * MAX_OCCURRENCE_LENGTH}, starts_before=at + MAX_OCCURRENCE_LENGTH
         )
-        programme = tuple(each.slot for each in recorded[device.device_no])
+        programme = recorded[device.device_no]
         problems = await airing_store.problems_on(connection, device.device_no, device.kind, path, at=at)
     else:
         planned, problems = await _foreseen(connection, device, at=at, zone=zone)

@@ -18,7 +18,16 @@ from schemas.topics import format_topic
 from services.control import programme_store
 from services.control.issuing import PLAN, Issue, PlannedSlot, Standing
 from services.control.orders import Addressee
-from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Media, RelaySource, Slot, SourceId, to_ms
+from services.control.planning.model import (
+    MAX_OCCURRENCE_LENGTH,
+    DeviceNo,
+    Media,
+    Programme,
+    RelaySource,
+    Slot,
+    SourceId,
+    to_ms,
+)
 from services.control.planning.reconcile import Reason
 from services.shared.database.pool import Connection
 
@@ -56,20 +65,28 @@ SELECT device_no, kind, serial, issued_at, valid_until, renew_at, topic, kid, co
 # What sounds and was taken back is no part of a plan; neither is what was planned too late to be played. An occurrence
 # lasts a day at most, so a range of starts finds all by the index of the device; the end is compared as a difference to
 # keep the planner from intersecting that with the index of ends, which holds everybody's future.
-_EMISSIONS = """
+_OF_DEVICES = """
 SELECT e.device_no, e.broadcast_id, e.occurrence_at, e.item, e.bulletin_id, e.relay_source_id, e.content, e.level,
-       e.issuer_depth, e.issued_at, e.severity, e.place, e.resume, e.volume_percent, e.starts_at, e.ends_at,
-       e.latest_start_at, e.fingerprint
+       e.issuer_depth, e.issued_at, e.severity, e.place, {resume} AS resume, e.volume_percent, e.starts_at,
+       {ends_at} AS ends_at, e.latest_start_at, e.fingerprint
   FROM unnest($1::integer[], $2::timestamptz[]) AS wanted (device_no, ends_after)
   JOIN control.emissions e
     ON e.device_no = wanted.device_no
    AND e.starts_at > wanted.ends_after - $5::interval
    AND e.starts_at < $3
- WHERE e.ends_at - wanted.ends_after > interval '0'
+ WHERE {ends_at} - wanted.ends_after > interval '0'
    AND e.withdrawn_at IS NULL
-   AND e.stopped_at IS NULL
+   AND {stands}
    AND e.reason IS DISTINCT FROM $4
 """
+_EMISSIONS = _OF_DEVICES.format(ends_at="e.ends_at", resume="e.resume", stands="e.stopped_at IS NULL")
+
+# As it sounded: what was stopped ends there, also if it would have begun anew.
+_SOUNDED = _OF_DEVICES.format(
+    ends_at="least(e.ends_at, e.stopped_at)",
+    resume="CASE WHEN e.stopped_at IS NULL THEN e.resume ELSE 'resume' END",
+    stands="(e.stopped_at IS NULL OR e.stopped_at > e.starts_at)",
+)
 
 # For what was planned before emissions kept all of this themselves.
 _BROADCASTS = """
@@ -244,8 +261,22 @@ async def load_slots(
 
     Devices that share a slot get the same object.
     """
+    return await _load(connection, _EMISSIONS, ends_after, starts_before=starts_before)
+
+
+async def load_programmes(
+    connection: Connection, ends_after: Mapping[DeviceNo, datetime], *, starts_before: datetime
+) -> dict[DeviceNo, Programme]:
+    """The same as it was, or is, to sound: with what was stopped since, which ends when it was."""
+    planned = await _load(connection, _SOUNDED, ends_after, starts_before=starts_before)
+    return {device_no: tuple(each.slot for each in theirs) for device_no, theirs in planned.items()}
+
+
+async def _load(
+    connection: Connection, statement: str, ends_after: Mapping[DeviceNo, datetime], *, starts_before: datetime
+) -> dict[DeviceNo, list[PlannedSlot]]:
     rows = await connection.fetch(
-        _EMISSIONS,
+        statement,
         list(ends_after),
         list(ends_after.values()),
         starts_before,

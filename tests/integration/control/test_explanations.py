@@ -62,6 +62,32 @@ async def test_what_was_taken_back_is_told_and_no_longer_counts(province: Provin
     assert [(record.broadcast_id, record.withdrawn_at) for record in found.records] == [(gone, now)]
 
 
+async def test_what_was_stopped_was_on_the_air_until_then_and_lost_nothing_to_others(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    now = utc_now().replace(microsecond=0)
+    start = now + HOUR
+    local = await province.broadcast("a1", [await province.bulletin(seconds=1200)], at=start, level="normal")
+    above = await province.broadcast("p", [await province.bulletin(seconds=900)], at=start)
+    planner = a_planner(province.control, keyring)
+    await planner.plan_once(now=now)
+    await province.withdraw(above)
+    await planner.plan_once(now=start + 5 * MINUTE)
+    asked = start + HOUR
+
+    before = (await told(province, "loa-1", at=start + 2 * MINUTE, now=asked)).explanation
+    after = (await told(province, "loa-1", at=start + 7 * MINUTE, now=asked)).explanation
+
+    assert before.on_air is not None
+    assert (before.on_air.slot.broadcast_id, before.on_air.until) == (above, start + 5 * MINUTE)
+    (loser,) = before.losers
+    assert (loser.slot.broadcast_id, loser.standing, loser.goes_on_at) == (local, Standing.WAITS, start + 5 * MINUTE)
+    assert after.on_air is not None
+    assert (after.on_air.slot.broadcast_id, after.on_air.since) == (local, start + 5 * MINUTE)
+    assert after.losers == ()
+
+
 async def test_what_was_only_offered_says_so_where_it_was_meant_to_sound(province: Province, keyring: Keyring) -> None:
     await province.device("loa-1", "a1")
     await province.device("loa-2", "b1")
