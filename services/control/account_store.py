@@ -136,6 +136,11 @@ async def account(connection: Connection, account_id: uuid.UUID) -> Account:
     return _account(row)
 
 
+async def lock(connection: Connection, account_id: uuid.UUID) -> None:
+    """Let operations of one person be judged one after the other, until the transaction ends."""
+    await connection.execute("SELECT FROM control.accounts WHERE account_id = $1 FOR NO KEY UPDATE", account_id)
+
+
 async def display_names(connection: Connection, account_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
     """What the people behind these accounts are called."""
     rows = await connection.fetch(

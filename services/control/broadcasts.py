@@ -65,12 +65,17 @@ class Accepted:
     """
 
     broadcast: StoredBroadcast
-    devices: int
+    device_nos: frozenset[DeviceNo]
     length: timedelta
     first: datetime
     first_day: date
     exception: PolicyException | None = None
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def devices(self) -> int:
+        """How many devices are meant."""
+        return len(self.device_nos)
 
 
 async def create(
@@ -174,7 +179,7 @@ async def _settled(
     await _record(connection, action, before, stored, actor=actor, origin=origin, now=now)
     return Accepted(
         broadcast=stored,
-        devices=len(verdict.device_nos),
+        device_nos=frozenset(verdict.device_nos),
         length=verdict.length,
         first=verdict.first.at,
         first_day=verdict.first.local_day,

@@ -224,10 +224,11 @@ async def set_volume(
     actor: Actor,
     origin: str | None,
     now: datetime,
-) -> int:
-    """Set the volume of all devices below a unit, each as loud as its own cap lets it be; returns how many changed."""
+) -> frozenset[DeviceNo]:
+    """Set the volume of all devices below a unit, each as loud as its own cap lets it be; returns those that changed."""
     changed = await device_store.set_volume(connection, tree.subtree(unit_id), kinds, percent)
-    await planning_queue.request_devices(connection, [DeviceNo(each["device_no"]) for each in changed], at=now)
+    numbers = frozenset(DeviceNo(each["device_no"]) for each in changed)
+    await planning_queue.request_devices(connection, sorted(numbers), at=now)
     await audit.record_all(
         connection,
         [
@@ -252,7 +253,7 @@ async def set_volume(
         origin=origin,
         at=now,
     )
-    return len(changed)
+    return numbers
 
 
 async def retire(connection: Connection, device: Device, *, actor: Actor, origin: str | None, now: datetime) -> Device:

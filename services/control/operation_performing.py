@@ -56,14 +56,14 @@ _EARLIER_UNIT_CODES = ("loa:unit-code",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What was carried out. An alert says itself whom it means; of what is none, `devices` counts those it touches.
+    """What was carried out. An alert says itself whom it means; of what is none, `devices` are those it touches.
 
     `before` is the alert it changed, `answer` what whoever asked for it is told, `subject` what it is about in the audit.
     """
 
     alert: Alert | None = None
     before: Alert | None = None
-    devices: int = 0
+    devices: frozenset[DeviceNo] = frozenset()
     subject: str | None = None
     answer: Any = None
 
@@ -100,24 +100,24 @@ async def perform(connection: Connection, operation: Operation, *, by: By, means
             assert_never(operation.kind)
 
 
-async def touched(connection: Connection, operation: Operation, done: Done, tree: UnitTree) -> int:
-    """How many devices it touches: of a change those that either version means; of a return those that are let go."""
+async def touched(connection: Connection, operation: Operation, done: Done, tree: UnitTree) -> frozenset[DeviceNo]:
+    """The devices it touches: of a change those that either version means; of a return those that are let go."""
     if done.alert is None:
         return done.devices
     meant = await _meant(connection, done.alert, tree)
     if done.before is None:
-        return len(meant)
+        return meant
     had = await _meant(connection, done.before, tree)
     if operation.kind is Kind.SILENCE_RELEASE and done.alert.state is State.IN_FORCE:
-        return len(had - meant)
-    return len(had | meant)
+        return had - meant
+    return had | meant
 
 
-async def _meant(connection: Connection, alert: Alert, tree: UnitTree) -> set[int]:
+async def _meant(connection: Connection, alert: Alert, tree: UnitTree) -> frozenset[DeviceNo]:
     wish = alert.draft.audience
     ground = {below for unit in wish.units for below in tree.subtree(unit)}
     found = await reach_store.candidates(connection, ground, wish.devices)
-    return {each.device_no for each in await asyncio.to_thread(addressed, alert, found, tree)}
+    return frozenset(each.device_no for each in await asyncio.to_thread(addressed, alert, found, tree))
 
 
 # --- alerts, tests, silences -----------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ async def _air(connection: Connection, operation: Operation, *, by: By, now: dat
             now=now,
         )
         own = scheduled.accepted
-        return Done(devices=own.devices, subject=f"broadcast:{own.broadcast.broadcast_id}", answer=scheduled)
+        return Done(devices=own.device_nos, subject=f"broadcast:{own.broadcast.broadcast_id}", answer=scheduled)
     if operation.kind is Kind.LIVE:
         accepted = await broadcasts.create(connection, wish, rights=rights, actor=actor, origin=by.origin, now=now)
     else:
@@ -212,7 +212,7 @@ async def _air(connection: Connection, operation: Operation, *, by: By, now: dat
         accepted = await broadcasts.replace(
             connection, stored, wish, rights=rights, actor=actor, origin=by.origin, now=now
         )
-    return Done(devices=accepted.devices, subject=f"broadcast:{accepted.broadcast.broadcast_id}", answer=accepted)
+    return Done(devices=accepted.device_nos, subject=f"broadcast:{accepted.broadcast.broadcast_id}", answer=accepted)
 
 
 async def _retune(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
@@ -233,7 +233,7 @@ async def _retune(connection: Connection, operation: Operation, *, by: By, means
         touches = await relay_store.planned_devices(connection, stored.source_id, now=now)
         touches |= await broadcasts.sounding_source(connection, stored.source_id, rights=rights, now=now)
     return Done(
-        devices=len(touches),
+        devices=touches,
         subject=f"relay_source:{stored.source_id}",
         answer=changed,
     )
@@ -251,12 +251,13 @@ async def _set_volume(connection: Connection, operation: Operation, *, by: By, n
         origin=by.origin,
         now=now,
     )
-    return Done(devices=changed, subject=f"unit:{operation.unit_id}", answer=changed)
+    return Done(devices=changed, subject=f"unit:{operation.unit_id}", answer=len(changed))
 
 
 async def _claim(connection: Connection, operation: Operation, *, by: By, now: datetime) -> Done:
     rights, actor = _who(by)
     expires_at = datetime.fromisoformat(operation.document["expires_at"])
+    claimed = set()
     for position, each in enumerate(operation.document["claims"]):
         device = await device_store.device_for_update(connection, each["device_id"], now=now)
         if not rights.may(PERMISSIONS[operation.kind], device.unit_id):
@@ -270,7 +271,8 @@ async def _claim(connection: Connection, operation: Operation, *, by: By, now: d
             origin=by.origin,
             now=now,
         )
-    return Done(devices=len(operation.document["claims"]), subject=f"unit:{operation.unit_id}")
+        claimed.add(DeviceNo(device.device_no))
+    return Done(devices=frozenset(claimed), subject=f"unit:{operation.unit_id}")
 
 
 def _person(operation: Operation, by: By) -> tuple[Rights, Actor]:

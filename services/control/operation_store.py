@@ -13,6 +13,8 @@ from asyncpg import Record
 
 from schemas.identifiers import AlertId, UnitId
 from services.control.errors import NotFound
+from services.control.planning.model import DeviceNo
+from services.control.planning.policies import LONGEST_WITHIN, Danger
 from services.shared.database.pool import Connection
 
 
@@ -24,6 +26,14 @@ class RequestState(enum.StrEnum):
     REFUSED = "refused"
     EXPIRED = "expired"
     ALONE = "alone"  # carried out at once by one person, for the reason in `note`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """Devices that somebody touched at an instant."""
+
+    at: datetime
+    devices: frozenset[DeviceNo]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +59,12 @@ class Request:
     note: str | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: uuid.UUID | None = None
+    devices_before: int = 0  # that the same person touched before, and that counted along
 
 
 _REQUESTS = """
 SELECT request_id, kind, unit_id, alert_id, summary, document, digest, devices, needed_from, asked_at, asked_by, origin,
-       expires_at, state, decided_at, decided_by, note, acknowledged_at, acknowledged_by
+       expires_at, state, decided_at, decided_by, note, acknowledged_at, acknowledged_by, devices_before
   FROM control.operation_requests
 """
 
@@ -64,8 +75,8 @@ async def add(connection: Connection, request: Request) -> None:
         """
         INSERT INTO control.operation_requests
                (request_id, kind, unit_id, alert_id, summary, document, digest, devices, needed_from, asked_at, asked_by,
-                origin, expires_at, state, decided_at, decided_by, note)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                origin, expires_at, state, decided_at, decided_by, note, devices_before)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
         """,
         request.request_id,
         request.kind,
@@ -84,6 +95,7 @@ async def add(connection: Connection, request: Request) -> None:
         request.decided_at,
         request.decided_by,
         request.note,
+        request.devices_before,
     )
 
 
@@ -181,6 +193,47 @@ async def open_counts(connection: Connection) -> tuple[int, int]:
         """
     )
     return (row["waiting"], row["alone"]) if row is not None else (0, 0)
+
+
+async def note_done(
+    connection: Connection, account_id: uuid.UUID, danger: Danger, devices: Collection[DeviceNo], *, at: datetime
+) -> None:
+    """Note what one person did without a second one; what no policy asks about any more is forgotten."""
+    await connection.execute("DELETE FROM control.operations_done WHERE done_at <= $1", at - LONGEST_WITHIN)
+    await connection.execute(
+        "INSERT INTO control.operations_done (account_id, danger, done_at, devices) VALUES ($1, $2, $3, $4)",
+        account_id,
+        danger.value,
+        at,
+        list(devices),
+    )
+
+
+async def done_since(
+    connection: Connection, account_id: uuid.UUID, danger: Danger, *, since: datetime
+) -> tuple[Earlier, ...]:
+    """What one person has done after an instant."""
+    rows = await connection.fetch(
+        """
+        SELECT done_at, devices
+          FROM control.operations_done
+         WHERE account_id = $1
+           AND danger = $2
+           AND done_at > $3
+        """,
+        account_id,
+        danger.value,
+        since,
+    )
+    return tuple(Earlier(at=row["done_at"], devices=frozenset(row["devices"])) for row in rows)
+
+
+async def units_of(connection: Connection, devices: Collection[DeviceNo]) -> dict[DeviceNo, UnitId]:
+    """The unit of each of these devices."""
+    rows = await connection.fetch(
+        "SELECT device_no, unit_id FROM control.devices WHERE device_no = ANY ($1)", list(devices)
+    )
+    return {DeviceNo(row["device_no"]): UnitId(row["unit_id"]) for row in rows}
 
 
 def none_such(request_id: uuid.UUID) -> NotFound:

@@ -1,8 +1,8 @@
 """Operations that may need a second person (S-07): carried out, kept until another one confirms them, or done alone.
 
 What somebody asks for is carried out to its end in a savepoint, so that it is judged exactly as if nobody else were
-needed; only then is it known how many devices it touches. If those are more than a policy lets one person touch, the
-savepoint is rolled back and the request is kept: whoever confirms it has the same right over all the ground, is another
+needed; only then is it known which devices it touches. If those are more than a policy lets one person touch
+(`operation_sizes`), the savepoint is rolled back and the request is kept: whoever confirms it has the same right over all the ground, is another
 account whatever session or token they come with, and names the digest of what they have read. It is then judged anew, by
 what both may do and by what there is at that moment, and carried out as the first person's, with the second one named.
 
@@ -13,12 +13,11 @@ the same right has acknowledged it. Works inside the caller's transaction.
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from schemas.identifiers import AlertId, UnitId
-from services.control import account_store, accounts, audit, device_store, operation_store, policy_store
+from schemas.identifiers import AlertId
+from services.control import account_store, accounts, audit, operation_store, policy_store
 from services.control.alerting import alert_store, proposal_store
 from services.control.alerting.model import State
 from services.control.alerting.proposal import Outcome
@@ -27,9 +26,9 @@ from services.control.audit import Entry
 from services.control.errors import Conflict, Forbidden
 from services.control.operation_kinds import DANGERS, PERMISSIONS, Kind, Means, Operation
 from services.control.operation_performing import Done, perform, touched
+from services.control.operation_sizes import Reached, reached
 from services.control.operation_store import Request, RequestState
 from services.control.permissions import Permission, Rights
-from services.control.planning.policies import Danger, Policies
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
@@ -43,9 +42,12 @@ async def settle(
 
     Raises what the operation itself raises; then nothing is kept.
     """
-    needed_from = await _needed_from(connection, operation, by.tree)
-    if needed_from is None:
+    danger = DANGERS[operation.kind]
+    asking = await policy_store.asking_for_second(connection, danger)
+    if not asking or operation.document.get("draft", {}).get("purpose") == "silent_test":  # nobody hears that
         return await _carry_out(connection, operation, by=by, means=means, now=now)
+    if by.account_id is not None:
+        await account_store.lock(connection, by.account_id)  # two at once would each be as if the other were not
     if means.alone is not None:
         by = replace(by, note=means.alone)
     savepoint = connection.transaction()
@@ -53,15 +55,18 @@ async def settle(
     try:
         done = await _carry_out(connection, operation, by=by, means=means, now=now)
         devices = await touched(connection, operation, done, by.tree)
+        size = await reached(connection, asking, danger, devices, account_id=by.account_id, tree=by.tree, now=now)
     except BaseException:
         await savepoint.rollback()
         raise
-    if devices >= needed_from and means.alone is None:
+    if size is not None and means.alone is None:
         await savepoint.rollback()
-        return await _keep(connection, operation, done, devices, needed_from, by=by, means=means, now=now)
+        return await _keep(connection, operation, done, len(devices), size, by=by, means=means, now=now)
     await savepoint.commit()
-    if devices >= needed_from:
-        request = _request(operation, _alert_id(done), devices, needed_from, by=by, waits=timedelta(0), now=now)
+    if by.account_id is not None:
+        await operation_store.note_done(connection, by.account_id, danger, devices, at=now)
+    if size is not None:
+        request = _request(operation, _alert_id(done), len(devices), size, by=by, waits=timedelta(0), now=now)
         request = replace(request, state=RequestState.ALONE, decided_at=now, decided_by=by.account_id, note=means.alone)
         await operation_store.add(connection, request)
         await record(connection, "glass_broken", request, done, by=by, now=now)
@@ -185,41 +190,12 @@ async def _carry_out(connection: Connection, operation: Operation, *, by: By, me
     return done
 
 
-async def _needed_from(connection: Connection, operation: Operation, tree: UnitTree) -> int | None:
-    if operation.document.get("draft", {}).get("purpose") == "silent_test":
-        return None  # nobody hears it
-    if operation.kind is Kind.CLAIMS:
-        return await _claims_needed_from(connection, operation, tree)
-    stated = await policy_store.policies_of(connection, tree.path(operation.unit_id))
-    found = Policies(stated).at(operation.unit_id, tree).second_person_from(DANGERS[operation.kind])
-    return found[0] if found is not None else None
-
-
-async def _claims_needed_from(connection: Connection, operation: Operation, tree: UnitTree) -> int | None:
-    """Each unit that has a say is asked about the codes for its own devices and those below, however many others there are:
-    a batch for several units passes none of them by.
-    """
-    claimed: Counter[UnitId] = Counter()
-    for each in operation.document["claims"]:
-        unit_id = await device_store.unit_of(connection, each["device_id"])
-        claimed.update(tree.path(tree.standing(unit_id) or unit_id))
-    stated = await policy_store.policies_of(connection, claimed)
-    said = (
-        least
-        for unit_id, policy in stated.items()
-        if policy.second_person is not None
-        and (least := policy.second_person.needed_from(Danger.KEYS)) is not None
-        and claimed[unit_id] >= least
-    )
-    return min(said, default=None)
-
-
 async def _keep(
     connection: Connection,
     operation: Operation,
     done: Done,
     devices: int,
-    needed_from: int,
+    size: Reached,
     *,
     by: By,
     means: Means,
@@ -235,7 +211,7 @@ async def _keep(
         operation = replace(operation, document={**operation.document, "alert_id": str(waiting.alert_id)})
     # What makes an alert of its own once it is confirmed has none that stands for it until then.
     alert_id = None if operation.kind in (Kind.CAP, Kind.AUDIBLE_TEST) else _alert_id(done)
-    request = _request(operation, alert_id, devices, needed_from, by=by, waits=means.waits, now=now)
+    request = _request(operation, alert_id, devices, size, by=by, waits=means.waits, now=now)
     await operation_store.add(connection, request)
     await alert_store.ring(connection)
     await record(connection, "second_person_asked", request, by=by, now=now)
@@ -250,7 +226,7 @@ def _request(
     operation: Operation,
     alert_id: AlertId | None,
     devices: int,
-    needed_from: int,
+    size: Reached,
     *,
     by: By,
     waits: timedelta,
@@ -267,7 +243,8 @@ def _request(
         document=operation.document,
         digest=operation.digest,
         devices=devices,
-        needed_from=needed_from,
+        needed_from=size.needed_from,
+        devices_before=size.before,
         asked_at=now,
         asked_by=by.account_id,
         origin=by.origin,
@@ -306,6 +283,7 @@ async def record(
                 **({"carried_out": done.subject} if done is not None and done.subject is not None else {}),
                 "digest": request.digest.hex(),
                 "devices": request.devices,
+                "devices_before": request.devices_before,
                 "needed_from": request.needed_from,
                 "asked_by": str(request.asked_by),
                 "note": request.note,

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from schemas.fields import Level
 from schemas.identifiers import BulletinId, UnitId
 from services.control.planning.policies import (
+    LONGEST_WITHIN,
     WEEKDAYS,
     Fallback,
     Policies,
@@ -98,6 +99,8 @@ class SecondPersonDocument(_Part):
 
     `alerts`: to issue or change one or to test aloud now, not to end it; `silences`: the kill switch and its end; `live`:
     broadcasts with a live source, and what such a source is; `volume`: of an area at once; `keys`: claim codes of devices.
+    Only devices on the unit's own ground count, whichever unit speaks, and with them those that the same person touched
+    by the same kind of operation in the `within_s` seconds before (0: each operation counts by itself).
     """
 
     alerts: _Devices | None = None
@@ -105,6 +108,12 @@ class SecondPersonDocument(_Part):
     live: _Devices | None = None
     volume: _Devices | None = None
     keys: _Devices | None = None
+    within_s: _Whole = Field(default=3_600, ge=0, le=LONGEST_WITHIN.total_seconds())
+
+    def value(self) -> SecondPerson:
+        """The document as it is judged by."""
+        sizes = self.model_dump(exclude={"within_s"})
+        return SecondPerson(**sizes, within=timedelta(seconds=self.within_s))
 
 
 class PolicyDocument(_Part):
@@ -161,9 +170,7 @@ class PolicyDocument(_Part):
             else frozenset(Level[each.upper()] for each in self.approved_levels),
             allows_direct_relays=self.allows_direct_relays,
             stops_alerts_from_above=self.may_stop_alerts_from_above,
-            second_person=None
-            if self.second_person_from is None
-            else SecondPerson(**self.second_person_from.model_dump()),
+            second_person=None if self.second_person_from is None else self.second_person_from.value(),
             exceptions_by_approver=self.exceptions_by_approver,
             accepts_normal=self.accepts_normal,
             fallback=None

@@ -10,7 +10,7 @@ from datetime import datetime
 from asyncpg import Record
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control.planning.policies import Policy
+from services.control.planning.policies import Danger, Policy, SecondPerson
 from services.control.policies import NOTHING_SAID, PolicyDocument, planning_policy
 from services.shared.database.pool import Connection
 
@@ -81,6 +81,16 @@ async def policies_of(connection: Connection, unit_ids: Iterable[UnitId]) -> dic
             "SELECT unit_id, body FROM control.policies WHERE unit_id = ANY ($1) AND body <> '{}'", list(unit_ids)
         )
     )
+
+
+async def asking_for_second(connection: Connection, danger: Danger) -> dict[UnitId, SecondPerson]:
+    """The units that ask for a second person for operations of this kind, and from what sizes on."""
+    rows = await connection.fetch(
+        "SELECT unit_id, body FROM control.policies WHERE body -> 'second_person_from' ->> $1 IS NOT NULL", danger.value
+    )
+    return {
+        unit_id: policy.second_person for unit_id, policy in _policies(rows).items() if policy.second_person is not None
+    }
 
 
 async def units_falling_back_on(connection: Connection, bulletin_id: uuid.UUID) -> tuple[UnitId, ...]:

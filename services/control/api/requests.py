@@ -31,6 +31,9 @@ class RequestView(Answer):
     content: dict[str, Any] = Field(description="all of what is carried out once it is confirmed")
     digest: str
     devices: int = Field(description="how many devices it touched when it was asked for")
+    devices_before: int = Field(
+        description="how many others the same person had touched before, within the policy's period: they count along"
+    )
     needed_from: int = Field(description="from how many on policy asked for a second person")
     asked_at: datetime
     asked_by: uuid.UUID
@@ -98,6 +101,7 @@ def _view(request: Request, names: Mapping[uuid.UUID, str]) -> RequestView:
         content=dict(request.document),
         digest=request.digest.hex(),
         devices=request.devices,
+        devices_before=request.devices_before,
         needed_from=request.needed_from,
         asked_at=request.asked_at,
         asked_by=request.asked_by,

@@ -141,7 +141,7 @@ ALERT_PAGES: dict[str, tuple[str, str]] = {
         "Dưới số thiết bị mà quy định nêu, không cần phá kính: phát như bình thường.",
         "Below the number of devices that policy names no glass has to be broken: issue it as always.",
     ),
-    "glass.limit": ("{what}: từ {devices} thiết bị", "{what}: from {devices} devices on"),
+    "glass.limit": ("{what}: từ {devices} thiết bị ở {unit}", "{what}: from {devices} devices in {unit} on"),
     "glass.no_limit": (
         "Ở đây quy định không đòi người thứ hai: không có gì để phá.",
         "No policy asks for a second person here: there is no glass to break.",
@@ -234,6 +234,10 @@ ALERT_PAGES: dict[str, tuple[str, str]] = {
     "request.devices": (
         "{devices} thiết bị; quy định cần người thứ hai từ {least} thiết bị",
         "{devices} devices; policy asks for a second person from {least} on",
+    ),
+    "request.before": (
+        "Tính cả {devices} thiết bị khác người này đã tác động ngay trước đó.",
+        "With {devices} others that the same person has touched shortly before.",
     ),
     "request.device": ("Thiết bị", "Device"),
     "request.until": (

@@ -186,7 +186,7 @@ async def _review_page(
         version=form.get("version") or alert.version,
         code=await code_asked(services, caller),
         key=key_of(sent),
-        asks_second=await asks_second(aim, Danger.ALERTS, caller, services),
+        asks_second=await asks_second(aim.device_nos, Danger.ALERTS, caller, services),
         sent=sent,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -15,10 +15,11 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import FormData
 
 from schemas.identifiers import UnitId
-from services.control import fleet_store, idempotency, policy_store
+from services.control import fleet_store, idempotency, operation_sizes, policy_store
 from services.control.alerting import reach_store
 from services.control.alerting.addressing import addressed
 from services.control.alerting.model import Alert
+from services.control.alerting.reach_store import Candidate
 from services.control.api.context import Caller, Services
 from services.control.api.fields import Body, Reason
 from services.control.api.requests import RequestView
@@ -27,7 +28,9 @@ from services.control.api.routes.alerts import AlertView
 from services.control.errors import Refusal
 from services.control.pages.forms import Sent, checked, given, only, returned
 from services.control.pages.pages import wording_of
-from services.control.planning.policies import Danger, Policies
+from services.control.planning.model import DeviceNo
+from services.control.planning.policies import Danger
+from services.shared.database.pool import Connection
 
 # What nobody can mend on the page where it happened.
 _FINAL = frozenset({"not_permitted", "not_permitted_here", "alert_from_above", "alert_not_here", "alert_over"})
@@ -44,6 +47,7 @@ class Aim:
 
     unit_id: UnitId
     units: tuple[UnitId, ...]
+    device_nos: frozenset[DeviceNo]
     clusters: int
     boards: int
     online: int
@@ -51,19 +55,15 @@ class Aim:
     @property
     def devices(self) -> int:
         """Everything that sounds or shows there."""
-        return self.clusters + self.boards
+        return len(self.device_nos)
 
 
 async def aim_of_units(unit_id: UnitId, units: tuple[UnitId, ...], caller: Caller, services: Services) -> Aim:
     """Everything that sounds or shows on the ground of units."""
     ground = {below for unit in units for below in caller.rights.tree.subtree(unit)}
     async with services.database.connection() as connection:
-        counts = await fleet_store.counts(connection, ground, now=caller.now)
-    kinds: Counter[str] = Counter()
-    for each in counts:
-        kinds[each.kind] += each.devices
-    heard = sum(each.devices for each in counts if each.liveness == "online" and each.kind in ("cluster", "board"))
-    return Aim(unit_id=unit_id, units=units, clusters=kinds["cluster"], boards=kinds["board"], online=heard)
+        found = await reach_store.candidates(connection, ground, ())
+        return await _aim(connection, unit_id, units, found, caller)
 
 
 async def aim_of_alert(alert: Alert, caller: Caller, services: Services) -> Aim:
@@ -73,11 +73,18 @@ async def aim_of_alert(alert: Alert, caller: Caller, services: Services) -> Aim:
     async with services.database.connection() as connection:
         found = await reach_store.candidates(connection, ground, wish.devices)
         meant = await asyncio.to_thread(addressed, alert, found, tree)
-        online = await fleet_store.online_among(connection, [each.device_no for each in meant], now=caller.now)
-    kinds = Counter(each.kind for each in meant)
+        return await _aim(connection, alert.draft.unit_id, wish.units, meant, caller)
+
+
+async def _aim(
+    connection: Connection, unit_id: UnitId, units: tuple[UnitId, ...], found: Sequence[Candidate], caller: Caller
+) -> Aim:
+    online = await fleet_store.online_among(connection, [each.device_no for each in found], now=caller.now)
+    kinds = Counter(each.kind for each in found)
     return Aim(
-        unit_id=alert.draft.unit_id,
-        units=wish.units,
+        unit_id=unit_id,
+        units=units,
+        device_nos=frozenset(each.device_no for each in found),
         clusters=kinds["cluster"],
         boards=kinds["board"],
         online=online,
@@ -100,13 +107,20 @@ def alone_of(form: FormData) -> str | None:
     return checked(_Alone, given(form, "alone")).alone
 
 
-async def asks_second(aim: Aim, danger: Danger, caller: Caller, services: Services) -> bool:
-    """Whether policy asks for a second person for as many devices as there are."""
-    tree = caller.rights.tree
+async def asks_second(device_nos: frozenset[DeviceNo], danger: Danger, caller: Caller, services: Services) -> bool:
+    """Whether a policy asks for a second person where these devices are touched."""
     async with services.database.connection() as connection:
-        stated = await policy_store.policies_of(connection, tree.path(aim.unit_id))
-    found = Policies(stated).at(aim.unit_id, tree).second_person_from(danger)
-    return found is not None and aim.devices >= found[0]
+        asking = await policy_store.asking_for_second(connection, danger)
+        size = await operation_sizes.reached(
+            connection,
+            asking,
+            danger,
+            device_nos,
+            account_id=caller.actor.account_id,
+            tree=caller.rights.tree,
+            now=caller.now,
+        )
+    return size is not None
 
 
 async def once(

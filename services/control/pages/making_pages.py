@@ -45,7 +45,7 @@ from services.control.group_store import Group
 from services.control.pages import broadcast_forms
 from services.control.pages.broadcast_forms import KEPT, Typed
 from services.control.pages.broadcast_pages import targets_of
-from services.control.pages.emergencies import Aim, alone_of, asks_second, is_mendable
+from services.control.pages.emergencies import alone_of, asks_second, is_mendable
 from services.control.pages.forms import MENDABLE, Returned, Sent, checked, form_of, given, only, returned
 from services.control.pages.lookups import code_asked, sessions_of
 from services.control.pages.pages import page, trail_of, wording_of
@@ -279,11 +279,9 @@ class _Draft:
         if not step_up.is_live(self._wish):
             return None
         assert foreseen.accepted is not None, "something is asked for"
-        unit_id = self._wish.unit_id
-        aim = Aim(unit_id=unit_id, units=(unit_id,), clusters=foreseen.accepted.devices, boards=0, online=0)
         return Live(
             code=await code_asked(self._services, self._caller),
-            asks_second=await asks_second(aim, Danger.LIVE, self._caller, self._services),
+            asks_second=await asks_second(foreseen.accepted.device_nos, Danger.LIVE, self._caller, self._services),
         )
 
     async def step_up(self, code: str | None, alone: str | None) -> None:

@@ -164,7 +164,7 @@ async def _proposal_page(
         sees_rule=caller.rights.may(Permission.SEE_ALERTS, draft.unit_id),
         code=await code_asked(services, caller) if may else "",
         key=key_of(sent),
-        asks_second=may and await asks_second(aim, Danger.ALERTS, caller, services),
+        asks_second=may and await asks_second(aim.device_nos, Danger.ALERTS, caller, services),
         sent=sent,
     )
 

@@ -31,7 +31,7 @@ from services.control.pages.forms import Sent, all_given, checked, form_of, give
 from services.control.pages.lookups import code_asked
 from services.control.pages.pages import page, wording_of
 from services.control.permissions import Permission
-from services.control.planning.policies import Danger, Policies
+from services.control.planning.policies import Danger
 from services.control.versions import etag
 
 router = APIRouter(include_in_schema=False)
@@ -55,14 +55,20 @@ async def glass_page(
     rights = caller.rights
     unit_id = _speaker(caller, Permission.SILENCE_DEVICES, unit)
     wording = wording_of(request, services)
+    limits = []
     async with services.database.connection() as connection:
-        stated = await policy_store.policies_of(connection, rights.tree.path(unit_id))
-    holds = Policies(stated).at(unit_id, rights.tree)
-    limits = [
-        wording.text("glass.limit", what=wording.text(f"policy.second_person.{danger.value}"), devices=found[0])
-        for danger in (Danger.ALERTS, Danger.SILENCES)
-        if (found := holds.second_person_from(danger)) is not None
-    ]
+        for danger in (Danger.ALERTS, Danger.SILENCES):
+            asking = await policy_store.asking_for_second(connection, danger)
+            limits += [
+                wording.text(
+                    "glass.limit",
+                    what=wording.text(f"policy.second_person.{danger.value}"),
+                    devices=asking[each].needed_from(danger),
+                    unit=stating.name,
+                )
+                for each in (*rights.tree.ancestors(unit_id), *rights.tree.subtree(unit_id))
+                if each in asking and (stating := rights.tree.get(each)) is not None
+            ]
     return page(
         request,
         services,
@@ -181,7 +187,7 @@ async def _review(
         until=caller.now + template.validity,
         code=await code_asked(services, caller),
         key=key_of(sent),
-        asks_second=await asks_second(aim, Danger.ALERTS, caller, services),
+        asks_second=await asks_second(aim.device_nos, Danger.ALERTS, caller, services),
         sent=sent,
     )
 
@@ -234,7 +240,7 @@ async def silence(request: Request, caller: Silencer, services: Parts, metrics: 
             is_alone=_is_alone(form),
             code=await code_asked(services, caller),
             key=key_of(sent),
-            asks_second=await asks_second(aim, Danger.SILENCES, caller, services),
+            asks_second=await asks_second(aim.device_nos, Danger.SILENCES, caller, services),
             sent=sent,
         )
 
@@ -326,7 +332,7 @@ async def _release_page(
         released=wish.except_units,
         code=await code_asked(services, caller),
         key=key_of(sent),
-        asks_second=await asks_second(aim, Danger.SILENCES, caller, services),
+        asks_second=await asks_second(aim.device_nos, Danger.SILENCES, caller, services),
         sent=sent,
     )
 

@@ -110,6 +110,7 @@ async def _inbox_page(
         described = await offers.described(connection, (*waiting, *rest[:_DECIDED_SHOWN]), tree, now=caller.now)
         contents = await contents_of(connection, (each.broadcast for each in described))
         stated = await policy_store.policies_of(connection, tree.path(here))
+        asking = await policy_store.asking_for_second(connection, Danger.LIVE)
         counts = await offer_store.uptake(
             connection, below, since=start_of(month.first, zone), until=start_of(month.end, zone)
         )
@@ -143,7 +144,7 @@ async def _inbox_page(
         more_query="" if more is None else _behind(more),
         is_live=step_up.is_live,
         code=await code_asked(services, caller),
-        asks_second=Policies(stated).at(here, tree).second_person_from(Danger.LIVE) is not None,
+        asks_second=not asking.keys().isdisjoint((*tree.path(here), *below)),
     )
 
 

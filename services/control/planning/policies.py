@@ -81,15 +81,22 @@ class Danger(enum.StrEnum):
     KEYS = "keys"  # codes that devices enrol with
 
 
+LONGEST_WITHIN = timedelta(days=1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondPerson:
-    """From how many devices on an operation needs another person's word; None: this unit does not ask for one."""
+    """From how many devices on an operation needs another person's word; None: this unit does not ask for one.
+
+    What one person has done `within` this long before counts along.
+    """
 
     alerts: int | None = None
     silences: int | None = None
     live: int | None = None
     volume: int | None = None
     keys: int | None = None
+    within: timedelta = timedelta(hours=1)
 
     def needed_from(self, danger: Danger) -> int | None:
         """The least size that needs one."""

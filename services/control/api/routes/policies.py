@@ -95,7 +95,8 @@ class EffectiveView(Answer):
     approved_levels: list[LimitView] = Field(description="levels that wait for a named approver")
     allows_direct_relays: LimitView
     second_person_from: dict[Danger, LimitView] = Field(
-        description="operations of this unit that wait for a second person, and from how many devices on"
+        description="operations that wait for a second person, and from how many devices of this unit's ground on; units "
+        "below may ask for one from fewer of theirs on"
     )
     exceptions_by_approver: list[UnitRef] = Field(description="units that let an approver except from their limits")
     fallback: FallbackView | None

@@ -500,9 +500,11 @@ async def test_a_unit_tightens_the_size_and_never_loosens_it(api: Api) -> None:
         "alerts": (1, "1"),
         "silences": (5, "24"),
     }
-    # It binds who speaks for that unit, not the province above it.
-    await add_device(api, "11")
+    # It binds whoever speaks on that unit's ground, the province above it too; and nobody elsewhere.
+    for unit in ("11", "21"):
+        await add_device(api, unit)
     await asked(api, await api.person((Role.OPERATOR, "1")))
-    above = alert_body(api, unit_id=str(api.units["24"]))
-    province = await api.client.post("/api/v1/alerts", json=above, headers=await api.person((Role.OPERATOR, "24")))
-    assert province.status_code == 201, province.text
+    province = await api.person((Role.OPERATOR, "24"))
+    await asked(api, province, unit_id=str(api.units["24"]))
+    elsewhere = alert_body(api, "2", unit_id=str(api.units["24"]))
+    assert (await api.client.post("/api/v1/alerts", json=elsewhere, headers=province)).status_code == 201

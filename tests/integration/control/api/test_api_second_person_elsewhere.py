@@ -180,9 +180,9 @@ async def test_a_live_broadcast_that_is_sent_twice_under_one_key_is_asked_for_on
 
 
 async def test_what_was_offered_with_something_live_in_it_waits_like_a_broadcast(api: Api) -> None:
-    await policy(api, "11", live=1)
     items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
     offered = await add_offer(api, "11", items=items, title="Tiếp sóng đài tỉnh")
+    await policy(api, "11", live=1)
     people = await two(api, role=Role.OFFICER, unit="11")
     path = f"/api/v1/offers/{offered}/{api.units['11']}/schedule"
     times = {"starts_on": "2026-03-12", "local_times": ["17:30"], "note": "Giờ của xã"}
@@ -209,9 +209,9 @@ async def test_what_was_offered_with_something_live_in_it_waits_like_a_broadcast
 
 
 async def test_a_live_offer_is_not_put_on_by_the_page_without_a_second_person_either(api: Api) -> None:
-    await policy(api, "11", live=1)
     items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
     offered = await add_offer(api, "11", items=items)
+    await policy(api, "11", live=1)
     await log_in(api, (Role.OFFICER, "11"))
     shown = hidden((await api.client.get(inbox(api))).text, "shown")
     times = {"starts_on": "2026-03-12", "local_time": "17:30"}
@@ -223,9 +223,9 @@ async def test_a_live_offer_is_not_put_on_by_the_page_without_a_second_person_ei
 
 
 async def test_an_offer_that_was_changed_meanwhile_is_not_put_on_as_it_was(api: Api) -> None:
-    await policy(api, "11", live=1)
     items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
     offered = await add_offer(api, "11", items=items)
+    await policy(api, "11", live=1)
     people = await two(api, role=Role.OFFICER, unit="11")
     times = {"starts_on": "2026-03-12", "local_times": ["17:30"]}
     request = await asked(api, people.first, f"/api/v1/offers/{offered}/{api.units['11']}/schedule", body=times)

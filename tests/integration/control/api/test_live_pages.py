@@ -71,10 +71,10 @@ async def test_a_live_broadcast_is_put_on_alone_by_the_page_with_a_reason(api: A
 
 
 async def test_what_was_offered_with_something_live_in_it_is_put_on_by_the_inbox_with_a_code(api: Api) -> None:
-    await policy(api, "11", live=1)
     offered = await add_offer(
         api, "11", items=[{"relay_source_id": await add_source(api, "24"), "length_s": 300}], title="Tiếp sóng"
     )
+    await policy(api, "11", live=1)
     officer = await an_officer(api)
     html = await html_of(api, inbox(api))
     assert {"code", "alone"} <= names_in(html)
