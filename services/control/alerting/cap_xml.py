@@ -2,8 +2,8 @@
 
 Document type declarations are refused where they begin, so there are no entities of anybody's making: nothing external is
 ever looked at, and nothing can grow. Size, depth and the number of elements are bounded. Comments, processing
-instructions and attributes are passed over; what stands in another namespace than the one asked for is passed over whole
-(a signature, say) and its names are told.
+instructions and attributes are passed over. What stands in another namespace than the one asked for is kept apart under
+its whole name: a signature is nothing to the reader, but a word in bold is part of the sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from xml.parsers import expat
 MAX_BYTES = 4 * 1024 * 1024  # with a sound or picture inside; the largest weather warnings are about 1 MiB
 MAX_DEPTH = 32
 MAX_ELEMENTS = 100_000
-_MAX_FOREIGN_NAMES = 16
+# Elements of markup that part words which stand on both sides of them.
+_PARTING = frozenset(
+    {"br", "div", "h1", "h2", "h3", "h4", "h5", "h6", "li", "ol", "p", "table", "td", "th", "tr", "ul"}
+)
 # Joins namespace and name in what expat hands out; neither can hold it.
 _SEPARATOR = "\n"
 
@@ -44,28 +47,51 @@ class BadXml(ValueError):
 
 @dataclass(slots=True)
 class Element:
-    """An element of the namespace asked for: its name, its own text, and the elements within, in document order."""
+    """An element: its name, and the text and elements within, in document order. `foreign` is its namespace, if another."""
 
     name: str
     line: int
-    text: str = ""
-    children: list[Element] = field(default_factory=list)
+    foreign: str | None = None
+    parts: list[str | Element] = field(default_factory=list)
+
+    @property
+    def children(self) -> Iterator[Element]:
+        """The elements of the namespace asked for directly within."""
+        return (each for each in self.parts if isinstance(each, Element) and each.foreign is None)
+
+    @property
+    def strangers(self) -> Iterator[Element]:
+        """The elements of other namespaces directly within."""
+        return (each for each in self.parts if isinstance(each, Element) and each.foreign is not None)
+
+    @property
+    def text(self) -> str:
+        """All words within, those of elements too, in document order: whoever reads a sentence drops none of it."""
+        return "".join(_words(self)).strip()
+
+    @property
+    def own_text(self) -> str:
+        """The words that stand in no element within."""
+        return "".join(each for each in self.parts if isinstance(each, str)).strip()
 
     def all(self, name: str) -> Iterator[Element]:
         """The elements of that name directly within."""
         return (child for child in self.children if child.name == name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
-    """A document: its outermost element, and the foreign elements that were passed over, as `{namespace}name`."""
+def _words(element: Element) -> Iterator[str]:
+    for each in element.parts:
+        if isinstance(each, str):
+            yield each
+            continue
+        parts_words = each.name.lower() in _PARTING
+        yield "\n" if parts_words else ""
+        yield from _words(each)
+        yield "\n" if parts_words else ""
 
-    root: Element
-    foreign: tuple[str, ...]
 
-
-def read(data: bytes, *, namespace: str, root: str) -> Tree:
-    """The document whose outermost element is `root` of that namespace. Raises `BadXml`."""
+def read(data: bytes, *, namespace: str, root: str) -> Element:
+    """The outermost element of the document, which is `root` of that namespace. Raises `BadXml`."""
     if len(data) > MAX_BYTES:
         raise BadXml(Flaw.TOO_LARGE, limit=MAX_BYTES // (1024 * 1024))
     builder = _Builder(namespace, root)
@@ -84,7 +110,7 @@ def read(data: bytes, *, namespace: str, root: str) -> Tree:
             raise
         raise BadXml(Flaw.MALFORMED, line=1, reason="unknown encoding") from None
     assert builder.root is not None
-    return Tree(root=builder.root, foreign=tuple(builder.foreign))
+    return builder.root
 
 
 def _without_blank_head(data: bytes) -> bytes:
@@ -99,11 +125,8 @@ class _Builder:
         self._namespace = namespace
         self._root_name = root
         self._open: list[Element] = []
-        self._skipping = 0  # how deep inside something foreign
         self._elements = 0
-        self._chunks: list[list[str]] = []
         self.root: Element | None = None
-        self.foreign: dict[str, None] = {}
 
     def doctype(self, *_: object) -> None:
         raise BadXml(Flaw.HAS_DTD)
@@ -112,39 +135,26 @@ class _Builder:
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
             raise BadXml(Flaw.TOO_MANY, limit=MAX_ELEMENTS)
-        if len(self._open) + self._skipping >= MAX_DEPTH:
+        if len(self._open) >= MAX_DEPTH:
             raise BadXml(Flaw.TOO_DEEP, limit=MAX_DEPTH)
         namespace, _, name = qualified.rpartition(_SEPARATOR)
+        element = Element(name, line, namespace if namespace != self._namespace else None)
         if self.root is None:
             self._check_root(namespace, name)
-        if self._skipping or namespace != self._namespace:
-            self._skip(namespace, name)
-            return
-        element = Element(name, line)
-        if self._open:
-            self._open[-1].children.append(element)
-        else:
             self.root = element
+        else:
+            self._open[-1].parts.append(element)
         self._open.append(element)
-        self._chunks.append([])
 
     def end(self, _: str) -> None:
-        if self._skipping:
-            self._skipping -= 1
-            return
-        self._open.pop().text = "".join(self._chunks.pop()).strip()
+        self._open.pop()
 
     def text(self, data: str) -> None:
-        if not self._skipping and self._chunks:
-            self._chunks[-1].append(data)
+        if self._open:
+            self._open[-1].parts.append(data)
 
     def _check_root(self, namespace: str, name: str) -> None:
         if name != self._root_name:
             raise BadXml(Flaw.WRONG_ROOT, name=name[:64], expected=self._root_name)
         if namespace != self._namespace:
             raise BadXml(Flaw.WRONG_NAMESPACE, namespace=namespace[:100] or "–", expected=self._namespace)
-
-    def _skip(self, namespace: str, name: str) -> None:
-        if not self._skipping and len(self.foreign) < _MAX_FOREIGN_NAMES:
-            self.foreign[f"{{{namespace[:100]}}}{name[:64]}"] = None
-        self._skipping += 1

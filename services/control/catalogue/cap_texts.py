@@ -216,6 +216,24 @@ CAP_FAULTS: dict[str, Parts] = {
         ("{value} viết khác chữ hoa, chữ thường của CAP.", "{value} is written in other letters than those of CAP."),
         _ASK_THE_SENDER,
     ),
+    "cap_taken_as": _fault(
+        ("{value} được hiểu là {taken}.", "{value} was taken as {taken}."),
+        _ASK_THE_SENDER,
+    ),
+    "cap_markup_in_text": _fault(
+        (
+            "Trong nội dung có phần tử {name}; mọi chữ đều được giữ theo thứ tự, cách trình bày bị bỏ.",
+            "There is an element {name} within the text; all words were kept in their order, their looks were not.",
+        ),
+        _ASK_THE_SENDER,
+    ),
+    "cap_stray_text": _fault(
+        (
+            "Có chữ nằm ngoài mọi phần tử, đã bỏ qua: {value}.",
+            "Words outside of any element were passed over: {value}.",
+        ),
+        _ASK_THE_SENDER,
+    ),
     "cap_time_other_form": _fault(
         ("Thời điểm {value} viết khác quy định của CAP.", "The time {value} is written otherwise than CAP says."),
         ("Viết như 2026-11-29T01:00:00-00:00.", "Write it as 2026-11-29T01:00:00-00:00."),
