@@ -5,8 +5,9 @@ it. Then the transaction ends, nothing was kept and nobody was woken, and the tw
 event loop: no lock is held while that computes. Emissions on record are looked at only where time is granted, for what
 has begun; what else they say follows from the plan before.
 
-What can be rehearsed is what people ask for and decide: devices and units stay as they are. Only what lies below one
-unit is planned, with every broadcast that reaches devices there: nothing else can change.
+Of what people ask for and decide only what lies below one unit is planned, with every broadcast that reaches devices
+there: nothing else can change, and devices and units stay as they are. Where those change themselves, everything is read
+and planned once more.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from services.control.planning.model import (
     Window,
 )
 from services.control.planning.policies import Policies, limits_time
+from services.control.units import UnitTree
 from services.shared.database.pool import Connection, Database
 
 ResultT = TypeVar("ResultT")
@@ -49,9 +51,12 @@ _LOOK_BACK = timedelta(days=1)  # an occurrence lasts a day at most
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Where a change is rehearsed: below which unit, on how many days from today on, in which zone days are counted."""
+    """Where a change is rehearsed: below which unit, on how many days from today on, in which zone days are counted.
 
-    unit_id: UnitId
+    None is everywhere, for a change of devices or of units.
+    """
+
+    unit_id: UnitId | None
     zone: ZoneInfo
     days: int
 
@@ -75,6 +80,7 @@ class Outlook:
     tally: Tally
     impact: Impact
     devices: Mapping[DeviceNo, DeviceRef]
+    tree: UnitTree  # of the units that `impact` tells of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +141,10 @@ async def _carried_out(
         try:
             before = await look(connection)
             result = await change(connection)
-            after = await look(connection, before)
+            after = await look(connection, None if stage.unit_id is None else before)
             touched = touched_broadcasts(before, after)
             stored = await device_media_store.held(
-                connection, [device.device_no for device in after.devices], _files(after, touched)
+                connection, [device.device_no for device in after.devices], _files(after, touched, stage)
             )
             issued = await programme_store.issued_at(connection, touched)
             return Rehearsal(result=result, before=before, after=after, touched=touched, issued=issued, stored=stored)
@@ -160,15 +166,17 @@ def look_ahead(rehearsed: Rehearsal[ResultT], window: Window, stage: Stage, now:
     # The window looks back a day; what is told, is told of the units there are.
     day = max(window.first, now.astimezone(stage.zone).date())
     devices = {device.device_no: device for device in (*before.devices, *after.devices)}
+    tree = after.units.on(day)
     return Outlook(
         window=window,
         before=old,
         after=new,
         tally=tally(old, new, now=now),
         impact=impact.compare(
-            old, new, grounds=_grounds(devices, after, day), zone=stage.zone, stored=rehearsed.stored
+            old, new, grounds=_grounds(devices, after, tree), zone=stage.zone, stored=rehearsed.stored
         ),
         devices=devices,
+        tree=tree,
     )
 
 
@@ -199,19 +207,22 @@ def touched_broadcasts(before: Snapshot, after: Snapshot) -> frozenset[Broadcast
     )
 
 
-def _files(snapshot: Snapshot, touched: AbstractSet[BroadcastId]) -> frozenset[bytes]:
+def _files(snapshot: Snapshot, touched: AbstractSet[BroadcastId], stage: Stage) -> frozenset[bytes]:
     """The files that the change may bring to a device: those of its broadcasts.
 
-    Where time is granted, what it gives back may bring others into the programme, so those count too.
+    Where time is granted, what it gives back may bring others into the programme, so those count too, and so does
+    everything where devices or units change.
     """
-    is_granted = limits_time(snapshot.policies.values()) or any(
-        device.public_share is not None for device in snapshot.devices
+    may_bring_others = (
+        stage.unit_id is None
+        or limits_time(snapshot.policies.values())
+        or any(device.public_share is not None for device in snapshot.devices)
     )
     bulletins = {bulletin.bulletin_id: bulletin for bulletin in snapshot.bulletins}
     sources = {source.source_id: source for source in snapshot.relays}
     found: set[Media | None] = set()
     for broadcast in snapshot.broadcasts:
-        for item in broadcast.items if is_granted or broadcast.broadcast_id in touched else ():
+        for item in broadcast.items if may_bring_others or broadcast.broadcast_id in touched else ():
             if isinstance(item, BulletinItem) and item.bulletin_id in bulletins:
                 found |= {bulletins[item.bulletin_id].media, bulletins[item.bulletin_id].board_media}
             elif isinstance(item, RelayItem) and item.source_id in sources:
@@ -227,9 +238,9 @@ def _differing(before: Mapping[KeyT, ValueT], after: Mapping[KeyT, ValueT]) -> s
     return {key for key in {**before, **after} if before.get(key) != after.get(key)}
 
 
-def _grounds(devices: Mapping[DeviceNo, DeviceRef], after: Snapshot, day: date) -> dict[DeviceNo, Ground]:
-    """Where each device stands on a local day; devices of one unit share one object."""
-    tree, policies = after.units.on(day), Policies(after.policies)
+def _grounds(devices: Mapping[DeviceNo, DeviceRef], after: Snapshot, tree: UnitTree) -> dict[DeviceNo, Ground]:
+    """Where each device stands in the tree of a day; devices of one unit share one object."""
+    policies = Policies(after.policies)
     known: dict[UnitId, Ground] = {}
     for device in devices.values():
         if device.unit_id not in known:

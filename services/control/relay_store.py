@@ -172,6 +172,22 @@ async def broadcasts_with(connection: Connection, source_id: uuid.UUID) -> tuple
     return tuple(BroadcastId(row["broadcast_id"]) for row in rows)
 
 
+async def issuers_with(connection: Connection, source_id: uuid.UUID) -> tuple[UnitId, ...]:
+    """The unit of a source, and those that issue the scheduled broadcasts that relay it."""
+    rows = await connection.fetch(
+        """
+        SELECT unit_id FROM control.relay_sources WHERE source_id = $1
+        UNION
+        SELECT b.unit_id
+          FROM control.broadcast_items i
+          JOIN control.broadcasts b USING (broadcast_id)
+         WHERE i.relay_source_id = $1 AND b.state = 'scheduled'
+        """,
+        source_id,
+    )
+    return tuple(UnitId(row["unit_id"]) for row in rows)
+
+
 # What sounds the source $1 at $2 or later, as far as is planned; $3 is how long an occurrence can be.
 _PLANNED = """
   FROM control.emissions

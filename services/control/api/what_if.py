@@ -20,6 +20,7 @@ from services.control.planning.impact import Change, DayUse, Finding, UnitImpact
 from services.control.planning.model import Slot
 from services.control.planning.timeline import Sounding
 from services.control.rehearsal import Outlook, Stage, rehearse
+from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 DryRun = Annotated[bool, Query(description="only tell what it would do; nothing is stored, nobody is woken")]
@@ -52,11 +53,12 @@ class WhatIf:
         caller: Caller,
         save: Callable[[Connection], Awaitable[ResultT]],
         *,
-        unit_id: UnitId,
+        unit_id: UnitId | None,
         first_day: Callable[[ResultT], date | None] = lambda _: None,
     ) -> tuple[ResultT, OutlookView | None]:
         """Save in a transaction; or save, undo it, and tell what it would have done below the unit.
 
+        Without a unit it tells of everybody: for what changes devices or units themselves.
         `first_day` tells from the result on which day what was saved begins, which may lie beyond the horizon.
         """
         if not self.dry_run:
@@ -65,7 +67,7 @@ class WhatIf:
         result, outlook = await rehearse(
             services.database, save, stage=stage(services, unit_id), now=caller.now, first_day=first_day
         )
-        view = outlook_view(outlook, caller, detail_unit=self._unit, after=self._after, limit=self._limit)
+        view = outlook_view(outlook, detail_unit=self._unit, after=self._after, limit=self._limit)
         return result, view
 
 
@@ -167,14 +169,12 @@ class OutlookView(Answer):
     detail: DetailView | None
 
 
-def stage(services: Services, unit_id: UnitId) -> Stage:
+def stage(services: Services, unit_id: UnitId | None) -> Stage:
     """Where a change in a unit is rehearsed: on all days that are recorded, one more than plans go out for."""
     return Stage(unit_id=unit_id, zone=services.directory.zone, days=services.horizon_days + 2)
 
 
-def outlook_view(
-    outlook: Outlook, caller: Caller, *, detail_unit: uuid.UUID | None, after: str, limit: int
-) -> OutlookView:
+def outlook_view(outlook: Outlook, *, detail_unit: uuid.UUID | None, after: str, limit: int) -> OutlookView:
     """What a change would do."""
     found = outlook.impact
     return OutlookView(
@@ -184,7 +184,7 @@ def outlook_view(
         withdraw=outlook.tally.withdraw,
         stop=outlook.tally.stop,
         counts=_counts(found.counts),
-        units=[_unit_view(each, caller) for each in found.units],
+        units=[_unit_view(each, outlook.tree) for each in found.units],
         findings=[finding_view(each) for each in found.findings],
         settled=[finding_view(each) for each in found.settled],
         detail=None if detail_unit is None else _detail(outlook, UnitId(detail_unit), after=after, limit=limit),
@@ -195,8 +195,8 @@ def _counts(counts: Any) -> dict[str, int]:
     return {kind.value: number for kind, number in sorted(counts.items()) if number}
 
 
-def _unit_view(unit: UnitImpact, caller: Caller) -> UnitImpactView:
-    known = caller.rights.tree.get(unit.unit_id)
+def _unit_view(unit: UnitImpact, tree: UnitTree) -> UnitImpactView:
+    known = tree.get(unit.unit_id)
     return UnitImpactView(
         unit_id=unit.unit_id,
         name=known.name if known is not None else str(unit.unit_id),

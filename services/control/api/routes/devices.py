@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -14,7 +15,7 @@ from schemas.identifiers import DeviceId, UnitId
 from services.control import device_store, devices, fleet
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
-from services.control.api.context import Caller, Parts
+from services.control.api.context import Caller, Parts, Services
 from services.control.api.fields import (
     AfterDevice,
     Answer,
@@ -33,9 +34,11 @@ from services.control.api.views import (
     device_history_view,
     device_status_view,
 )
+from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
 from services.control.device_store import Device, NewDevice
 from services.control.errors import Fault, Invalid
 from services.control.permissions import Permission
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
 
@@ -109,6 +112,12 @@ class DeviceListView(Answer):
 
     devices: list[DeviceStatusView]
     more_after: str | None
+
+
+class RehearsedDevice(Answer):
+    """What changing a device, moving it or taking it out of service would do to what people hear."""
+
+    outlook: OutlookView
 
 
 class DeviceChange(Body):
@@ -251,17 +260,23 @@ async def device_status(device_id: str, caller: Watcher, services: Parts) -> Dev
 
 @router.patch("/{device_id}")
 async def change_device(
-    device_id: str, body: DeviceChange, caller: Operator, services: Parts, second_factor: GivenCode = None
-) -> DeviceView:
+    device_id: str,
+    body: DeviceChange,
+    caller: Operator,
+    services: Parts,
+    what_if: AskedWhatIf,
+    second_factor: GivenCode = None,
+) -> DeviceView | RehearsedDevice:
     """Change volume, cap, name, position, heartbeat interval or ownership; the device gets a new signed configuration."""
-    if body.model_fields_set & {"volume_percent", "volume_cap_percent"}:
+    if body.model_fields_set & {"volume_percent", "volume_cap_percent"} and not what_if.dry_run:
         await step_up.demand(services, caller, Operation.VOLUME, code=second_factor)
-    async with services.database.transaction() as connection:
+
+    async def save(connection: Connection) -> Device:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
         for field in body.model_fields_set & {"ownership", "public_share_minutes"}:
             # Whose screen it is decides who may use it: not an operator's everyday affair.
             caller.demand(Permission.REGISTER_DEVICES, device.unit_id, field=field)
-        changed = await devices.update(
+        return await devices.update(
             connection,
             device,
             _changed(device, body),
@@ -270,7 +285,15 @@ async def change_device(
             origin=caller.origin,
             now=caller.now,
         )
-    return device_view(changed)
+
+    return await _carried_out(services, caller, what_if, save)
+
+
+async def _carried_out(
+    services: Services, caller: Caller, what_if: WhatIf, save: Callable[[Connection], Awaitable[Device]]
+) -> DeviceView | RehearsedDevice:
+    changed, outlook = await what_if.carry_out(services, caller, save, unit_id=None)
+    return device_view(changed) if outlook is None else RehearsedDevice(outlook=outlook)
 
 
 _MAY_BE_NULL = frozenset({"latitude", "longitude", "public_share_minutes"})
@@ -287,11 +310,14 @@ def _changed(device: Device, body: DeviceChange) -> Device:
 
 
 @router.post("/{device_id}/move")
-async def move_device(device_id: str, body: Move, caller: Keeper, services: Parts) -> DeviceView:
+async def move_device(
+    device_id: str, body: Move, caller: Keeper, services: Parts, what_if: AskedWhatIf
+) -> DeviceView | RehearsedDevice:
     """Move the device to another unit; one needs the right over both."""
-    async with services.database.transaction() as connection:
+
+    async def save(connection: Connection) -> Device:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
-        moved = await devices.move(
+        return await devices.move(
             connection,
             device,
             UnitId(body.unit_id),
@@ -301,7 +327,8 @@ async def move_device(device_id: str, body: Move, caller: Keeper, services: Part
             origin=caller.origin,
             now=caller.now,
         )
-    return device_view(moved)
+
+    return await _carried_out(services, caller, what_if, save)
 
 
 @router.put("/{device_id}/gateway")
@@ -322,10 +349,15 @@ async def assign_gateway(device_id: str, body: GatewayAssignment, caller: Keeper
 
 
 @router.post("/{device_id}/retire")
-async def retire_device(device_id: str, caller: Keeper, services: Parts, second_factor: GivenCode = None) -> DeviceView:
+async def retire_device(
+    device_id: str, caller: Keeper, services: Parts, what_if: AskedWhatIf, second_factor: GivenCode = None
+) -> DeviceView | RehearsedDevice:
     """Take the device out of service for good; its history stays, and its id is not given again."""
-    await step_up.demand(services, caller, Operation.RETIRE_DEVICE, code=second_factor)
-    async with services.database.transaction() as connection:
+    if not what_if.dry_run:
+        await step_up.demand(services, caller, Operation.RETIRE_DEVICE, code=second_factor)
+
+    async def save(connection: Connection) -> Device:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
-        retired = await devices.retire(connection, device, actor=caller.actor, origin=caller.origin, now=caller.now)
-    return device_view(retired)
+        return await devices.retire(connection, device, actor=caller.actor, origin=caller.origin, now=caller.now)
+
+    return await _carried_out(services, caller, what_if, save)

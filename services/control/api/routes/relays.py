@@ -20,19 +20,22 @@ from schemas.identifiers import BulletinId, UnitId
 from services.control import operation_kinds, operations, ranges, relay_addresses, relay_sources, relay_store, versions
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
-from services.control.api.context import Caller, Parts
+from services.control.api.context import Caller, Parts, Services
 from services.control.api.errors import language_of
 from services.control.api.faults import FieldFault
 from services.control.api.fields import Answer, Body, Flag, Name
 from services.control.api.requests import MAY_WAIT, RequestView, by, means, waiting
 from services.control.api.step_up import BreakGlass, GivenCode, Operation
+from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, NotFound
+from services.control.operation_performing import Done
 from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.control.relay_point import LIST_VALID
 from services.control.relay_reader import MIME
 from services.control.relay_store import IDLE, StoredSource
+from services.shared.database.pool import Connection
 
 router = APIRouter(tags=["relays"])
 
@@ -113,6 +116,12 @@ class RelaySourceView(Answer):
     created_by: uuid.UUID
     retired_at: datetime | None
     health: RelayHealthView | None = Field(description="null where devices take the source themselves")
+
+
+class RehearsedSource(Answer):
+    """What changing a source, or taking it out of use, would do to what people hear."""
+
+    outlook: OutlookView
 
 
 def _view(source: StoredSource, language: Language) -> RelaySourceView:
@@ -224,20 +233,33 @@ async def replace_source(
     caller: Keeper,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     if_match: IfMatch = None,
     second_factor: GivenCode = None,
     break_glass: BreakGlass = None,
-) -> RelaySourceView | RequestView:
+) -> RelaySourceView | RehearsedSource | RequestView:
     """Change a source; If-Match must name the version one has read. A relay under way connects anew within seconds.
 
     Where devices are to sound it and it would say something else, it may wait for a second person.
     """
     language = language_of(request)
-    await step_up.demand(services, caller, Operation.LIVE, code=second_factor, alone=break_glass)
-    async with services.database.transaction() as connection:
+    if not what_if.dry_run:
+        await step_up.demand(services, caller, Operation.LIVE, code=second_factor, alone=break_glass)
+
+    async def save(connection: Connection) -> StoredSource | Waiting:
         stored = await relay_store.source_for_update(connection, relay_source_id)
         present = _view(stored, language).model_dump(mode="json")
         versions.check(stored.version, if_match, present, given=body.model_dump(mode="json"))
+        if what_if.dry_run:
+            return await relay_sources.change(
+                connection,
+                stored,
+                body.wish(),
+                rules=services.relays.rules,
+                actor=caller.actor,
+                origin=caller.origin,
+                now=caller.now,
+            )
         outcome = await operations.settle(
             connection,
             operation_kinds.retuning(stored, body.wish()),
@@ -245,11 +267,29 @@ async def replace_source(
             means=means(services, break_glass),
             now=caller.now,
         )
-    if isinstance(outcome, Waiting):
-        return await waiting(services, response, outcome)
-    changed: StoredSource = outcome.answer
+        return outcome if isinstance(outcome, Waiting) else _source_of(outcome)
+
+    changed, outlook = await what_if.carry_out(
+        services, caller, save, unit_id=await _relaying(services, caller, relay_source_id)
+    )
+    if isinstance(changed, Waiting):
+        return await waiting(services, response, changed)
+    if outlook is not None:
+        return RehearsedSource(outlook=outlook)
     response.headers["ETag"] = versions.etag(changed.version)
     return _view(changed, language)
+
+
+def _source_of(done: Done) -> StoredSource:
+    changed: StoredSource = done.answer
+    return changed
+
+
+async def _relaying(services: Services, caller: Caller, source_id: uuid.UUID) -> UnitId:
+    """The lowest unit above all that relay a source: what is planned below it is all that a change of it can touch."""
+    async with services.database.connection() as connection:
+        concerned = await relay_store.issuers_with(connection, source_id)
+    return caller.rights.tree.common(concerned) or concerned[0]
 
 
 @router.post("/api/v1/relay-sources/{relay_source_id}/retire")
@@ -259,15 +299,22 @@ async def retire_source(
     caller: Keeper,
     response: Response,
     services: Parts,
+    what_if: AskedWhatIf,
     second_factor: GivenCode = None,
-) -> RelaySourceView:
+) -> RelaySourceView | RehearsedSource:
     """Take a source out of use. 409 while broadcasts that relay it are planned."""
-    await step_up.demand(services, caller, Operation.LIVE, code=second_factor)
-    async with services.database.transaction() as connection:
+    if not what_if.dry_run:
+        await step_up.demand(services, caller, Operation.LIVE, code=second_factor)
+
+    async def save(connection: Connection) -> StoredSource:
         stored = await relay_store.source_for_update(connection, relay_source_id)
-        retired = await relay_sources.retire(
-            connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now
-        )
+        return await relay_sources.retire(connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now)
+
+    retired, outlook = await what_if.carry_out(
+        services, caller, save, unit_id=await _relaying(services, caller, relay_source_id)
+    )
+    if outlook is not None:
+        return RehearsedSource(outlook=outlook)
     response.headers["ETag"] = versions.etag(retired.version)
     return _view(retired, language_of(request))
 

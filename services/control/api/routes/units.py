@@ -25,11 +25,14 @@ from services.control.api.views import (
     unit_status_view,
     unit_view,
 )
+from services.control.api.what_if import AskedWhatIf, OutlookView
 from services.control.errors import Fault, Invalid, NotFound, TooLarge, UnsupportedContent
 from services.control.permissions import Permission
+from services.control.unit_directory import Imported
 from services.control.unit_reform import Reformed
 from services.control.unit_reforms import PART
 from services.control.units import UnitHeir, UnitHistory, UnitTree
+from services.shared.database.pool import Connection
 
 router = APIRouter(prefix="/api/v1/units", tags=["units"])
 
@@ -52,6 +55,7 @@ class ImportedView(Answer):
     kept: int
     root: UnitRef
     stranded: list[UnitRef]
+    outlook: OutlookView | None = Field(description="of a dry run: what people would hear")
 
 
 async def _tree(services: Services, on: date | None, caller: Caller) -> UnitTree:
@@ -97,6 +101,7 @@ async def import_units(
     request: Request,
     caller: Importer,
     services: Parts,
+    what_if: AskedWhatIf,
     valid_from: Annotated[Day, Query(description="first local day of this tree")],
     may_strand: Annotated[
         bool, Query(description="whether units that still have devices or accounts may be closed")
@@ -104,7 +109,8 @@ async def import_units(
 ) -> ImportedView:
     """Make a CSV file (`code,parent_code,level,name`, UTF-8) the whole tree from a day on; all of it or nothing."""
     content = await uploads.file_of(request, limit=csv_tables.MAX_BYTES)
-    async with services.database.transaction() as connection:
+
+    async def save(connection: Connection) -> tuple[Imported, UnitTree]:
         imported = await unit_directory.import_units(
             connection,
             content,
@@ -115,7 +121,11 @@ async def import_units(
             origin=caller.origin,
             now=caller.now,
         )
-    tree = await _tree(services, valid_from, caller)
+        return imported, (await unit_store.load_units(connection)).on(valid_from)
+
+    (imported, tree), outlook = await what_if.carry_out(
+        services, caller, save, unit_id=None, first_day=lambda _: valid_from
+    )
     return ImportedView(
         valid_from=imported.valid_from,
         units=imported.units,
@@ -124,6 +134,7 @@ async def import_units(
         kept=imported.kept,
         root=unit_ref(tree, imported.root_id),
         stranded=[unit_ref(caller.rights.tree, each.unit_id) for each in imported.stranded],
+        outlook=outlook,
     )
 
 
@@ -171,10 +182,7 @@ class ReformedView(Answer):
     policies_carried: list[UnitRef]
     policies_to_decide: list[UnitRef]
     offers_carried: int
-
-
-class _RehearsedError(Exception):
-    """Takes a rehearsal out of its transaction, so that it is rolled back."""
+    outlook: OutlookView | None = Field(description="of a dry run: what people would hear")
 
 
 @router.post(
@@ -202,8 +210,8 @@ async def reform_units(
     request: Request,
     caller: Importer,
     services: Parts,
+    what_if: AskedWhatIf,
     valid_from: Annotated[Day, Query(description="first local day of the new tree")],
-    dry_run: Annotated[bool, Query(description="do everything, say what came of it, and take it back")] = False,
 ) -> ReformedView:
     """Make `tree` (as for import) the tree from a day on; `mapping` says which old unit goes over into which new one.
 
@@ -213,33 +221,29 @@ async def reform_units(
     unit; what was planned and proven before stays with the old one. All of it or nothing.
     """
     tree, mapping = await _files_of(request, "tree", "mapping")
-    reformed: Reformed | None = None
-    try:
-        async with services.database.transaction() as connection:
-            reformed = await unit_reform.reform(
-                connection,
-                tree,
-                mapping,
-                valid_from=valid_from,
-                zone=services.directory.zone,
-                actor=caller.actor,
-                origin=caller.origin,
-                now=caller.now,
-            )
-            if dry_run:
-                raise _RehearsedError
-    except _RehearsedError:
-        pass
-    assert reformed is not None
-    return _reformed_view(reformed, is_dry_run=dry_run)
+
+    async def save(connection: Connection) -> Reformed:
+        return await unit_reform.reform(
+            connection,
+            tree,
+            mapping,
+            valid_from=valid_from,
+            zone=services.directory.zone,
+            actor=caller.actor,
+            origin=caller.origin,
+            now=caller.now,
+        )
+
+    reformed, outlook = await what_if.carry_out(services, caller, save, unit_id=None, first_day=lambda _: valid_from)
+    return _reformed_view(reformed, outlook)
 
 
-def _reformed_view(reformed: Reformed, *, is_dry_run: bool) -> ReformedView:
+def _reformed_view(reformed: Reformed, outlook: OutlookView | None) -> ReformedView:
     decided = reformed.reform
     eve = reformed.history.on(reformed.valid_from - timedelta(days=1))
     tree = reformed.history.on(reformed.valid_from)
     return ReformedView(
-        is_dry_run=is_dry_run,
+        is_dry_run=outlook is not None,
         valid_from=reformed.valid_from,
         units=reformed.units,
         opened=len(decided.changes.opened),
@@ -278,6 +282,7 @@ def _reformed_view(reformed: Reformed, *, is_dry_run: bool) -> ReformedView:
         policies_carried=[unit_ref(tree, unit_id) for unit_id in reformed.carried.policies],
         policies_to_decide=[unit_ref(tree, unit_id) for unit_id in reformed.carried.policies_that_differ],
         offers_carried=reformed.carried.offers,
+        outlook=outlook,
     )
 
 
