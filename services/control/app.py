@@ -49,6 +49,7 @@ from services.control.trust.keyring import Keyring, load_keyring
 from services.control.trust.revoker import run_revoker
 from services.control.trust.secret_box import load_box
 from services.control.unit_directory import UnitDirectory
+from services.shared import garbage
 from services.shared.clock import utc_now
 from services.shared.database.pool import Database, open_database
 
@@ -84,6 +85,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
             wake_alerts=alerts_due.set,
             security=security,
         )
+        garbage.settle()
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(

@@ -11,7 +11,6 @@ Devices do not know of each other, so communes are shared out over processes, on
 from __future__ import annotations
 
 import asyncio
-import gc
 import multiprocessing
 import signal
 import time
@@ -42,6 +41,7 @@ from services.local.bench.month_oracle import Opinion, Wrong
 from services.local.bench.month_proof import Proof
 from services.local.bench.reporting import Report, reported, say
 from services.local.bench.statistics import percentile
+from services.shared import garbage
 
 DEADLINE = timedelta(seconds=480)  # nine minutes less what stopping may take
 SKEW_GOAL_MS = 50
@@ -156,8 +156,7 @@ def _workers(processes: int) -> Iterator[ProcessPoolExecutor]:
 def _prepare() -> None:
     """Leave interrupts to the parent, and look for garbage less often: nearly all there is, is a device's life long."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    garbage.settle()
 
 
 # --- a part of the province ------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from services.local.bench import planner_naive, usage
 from services.local.bench.planner_province import FIRST_DAY, ZONE, Province, province
 from services.local.bench.reporting import Report, reported, say
 from services.local.bench.statistics import percentile
+from services.shared import garbage
 
 DEADLINE = timedelta(minutes=8)
 FEWEST, MOST = 1_000, 300_000
@@ -90,7 +91,7 @@ async def run(request: Request, report: Report) -> None:
 def _cold(request: Request, report: Report) -> None:
     say("making a province")
     made = province(request.devices)
-    gc.collect()
+    garbage.settle()  # as control does before it plans
     say("planning it")
     began_at, used = time.perf_counter(), time.thread_time()
     planning = begin(made.snapshot, request.window)
