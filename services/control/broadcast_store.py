@@ -244,16 +244,14 @@ async def offer(connection: Connection, offers: Iterable[tuple[BroadcastId, Unit
     )
 
 
-async def offer_anew(connection: Connection, broadcast_id: BroadcastId, *, at: datetime) -> None:
-    """Take back what units decided about a broadcast that is another one now, but for what they scheduled themselves."""
+async def take_back_offers(connection: Connection, broadcast_id: BroadcastId) -> None:
+    """Forget whom a broadcast was offered to, and what they said, but for what they scheduled themselves.
+
+    It is another one now: who is still asked is planned anew, and what they said was about something else.
+    """
     await connection.execute(
-        """
-        UPDATE control.offers
-           SET state = 'offered', offered_at = $2, decided_at = NULL, decided_by = NULL, note = NULL
-         WHERE broadcast_id = $1 AND state IN ('accepted', 'declined')
-        """,
+        "DELETE FROM control.offers WHERE broadcast_id = $1 AND state <> 'scheduled'",
         broadcast_id,
-        at,
     )
 
 

@@ -139,7 +139,7 @@ async def replace(
     await broadcast_store.replace_broadcast(
         connection, stored.broadcast_id, wish, _numbers(facts), active_until=verdict.active_until, issued_at=now
     )
-    await broadcast_store.offer_anew(connection, stored.broadcast_id, at=now)
+    await broadcast_store.take_back_offers(connection, stored.broadcast_id)
     return await _settled(
         connection,
         stored.broadcast_id,

@@ -63,7 +63,7 @@ async def explain(
         programme = recorded[device.device_no]
         problems = await airing_store.problems_on(connection, device.device_no, device.kind, path, at=at)
     else:
-        planned, problems = await _foreseen(connection, device, at=at, zone=zone)
+        planned, problems = await _foreseen(connection, device, at=at, now=now, zone=zone)
         programme = planned.programmes.get(device.device_no, ())
     named = {slot.broadcast_id for slot in programme} | {problem.broadcast_id for problem in problems}
     details = await airing_store.broadcast_details(connection, named)
@@ -94,13 +94,18 @@ async def _absent(connection: Connection, device: Device, programme: Sequence[Sl
 
 
 async def _foreseen(
-    connection: Connection, device: Device, *, at: datetime, zone: ZoneInfo
+    connection: Connection, device: Device, *, at: datetime, now: datetime, zone: ZoneInfo
 ) -> tuple[Plan, tuple[Problem, ...]]:
     """The programme of one device around an instant beyond the horizon, and what is wrong with what means it."""
     day = local_day(at, zone)
     window = Window(first=day - 2 * _DAY, end=day + 2 * _DAY)
     snapshot = await programme_store.load_snapshot(
-        connection, window, there_after=at - 2 * _DAY, devices=[device.device_no], around=device.unit_id
+        connection,
+        window,
+        there_after=at - 2 * _DAY,
+        played_before=now,
+        devices=[device.device_no],
+        around=device.unit_id,
     )
     planned = await asyncio.to_thread(plan, snapshot, window)
     meant = _meaning(snapshot, device, window)

@@ -152,8 +152,8 @@ async def facts_for_times(connection: Connection, tree: UnitTree) -> Facts:
 
 
 def next_at(offered: StoredBroadcast, facts: Facts, *, now: datetime) -> datetime | None:
-    """When the broadcast begins next; None when it is over or does not stand."""
-    if offered.state != broadcasts.SCHEDULED:
+    """When the broadcast begins next; None when it is over, does not stand, or is no longer one that is offered."""
+    if offered.state != broadcasts.SCHEDULED or offered.wish.level != "normal":
         return None
     following = broadcast_requests.next_occurrence(offered.wish, facts, now=now)
     return following.at if following is not None else None

@@ -201,7 +201,9 @@ class Planner:
         there_after = start_of(window.first, self._zone) - LOOK_AHEAD
         if scope.is_everything:
             reach = Reach(is_everything=True)
-            snapshot = await programme_store.load_snapshot(connection, window, there_after=there_after, begun_by=now)
+            snapshot = await programme_store.load_snapshot(
+                connection, window, there_after=there_after, played_before=ends_after, begun_by=now
+            )
             recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             return (
                 Part(snapshot=snapshot, reach=reach, recorded=await _open(connection, recorded, snapshot, now=now)),
@@ -211,7 +213,7 @@ class Planner:
         if scope.devices:
             broadcasts.update(await programme_store.broadcasts_without_devices(connection, since=window.first))
             devices = await programme_store.load_snapshot(
-                connection, window, there_after=there_after, devices=scope.devices
+                connection, window, there_after=there_after, played_before=ends_after, devices=scope.devices
             )
             reach = Reach(is_everything=False, devices=scope.devices)
             recorded = [
@@ -232,7 +234,7 @@ class Planner:
         if broadcasts:
             reach = Reach(is_everything=False, broadcasts=sorted(broadcasts))
             snapshot = await programme_store.load_snapshot(
-                connection, window, there_after=there_after, broadcasts=reach.broadcasts
+                connection, window, there_after=there_after, played_before=ends_after, broadcasts=reach.broadcasts
             )
             recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             parts.append(
@@ -262,6 +264,7 @@ class Planner:
             connection,
             window,
             there_after=there_after,
+            played_before=ends_after,
             issuers=ground.issuers if is_narrow else None,
             begun_by=now,
         )

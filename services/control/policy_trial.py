@@ -78,6 +78,7 @@ async def hold(
         connection,
         window,
         there_after=now,
+        played_before=now,
         broadcasts=await _company(connection, stored),
         around=stored.wish.unit_id,
         ground=ground,

@@ -20,6 +20,7 @@ from services.control.planning.model import (
     EVERY_DAY,
     LONGEST_DAY,
     MAX_OCCURRENCE_LENGTH,
+    Answer,
     Begun,
     Broadcast,
     Bulletin,
@@ -117,41 +118,38 @@ SELECT b.bulletin_id, b.title, b.state, b.board_text, b.board_style, b.board_len
  WHERE b.bulletin_id = ANY ($1)
 """
 
-# Broadcasts take their present form when they are issued, let pass by an approver, or their bulletin is approved: before
-# that they were played as the record says, from then on as their recurrence does. Occurrences are found one after the
-# other by the key: each has thousands of rows.
+# What sounded, or was to, before an instant. Occurrences are found one after the other by the key, each has thousands of
+# rows, and no more of them than a bulletin may have plays.
 _PLAYS = """
-SELECT i.broadcast_id, i.bulletin_id, n.since, p.so_far
+SELECT i.broadcast_id, i.bulletin_id, p.so_far
   FROM (SELECT DISTINCT broadcast_id, bulletin_id
           FROM control.broadcast_items
          WHERE broadcast_id = ANY ($1)) i
   JOIN control.bulletins l ON l.bulletin_id = i.bulletin_id AND l.max_plays IS NOT NULL AND l.state = 'approved'
-  JOIN control.broadcasts b ON b.broadcast_id = i.broadcast_id
-  LEFT JOIN control.policy_exceptions x
-         ON x.broadcast_id = b.broadcast_id AND x.version = b.version AND x.is_allowed
- CROSS JOIN LATERAL (SELECT greatest(b.issued_at, x.decided_at, l.decided_at) AS since) n
  CROSS JOIN LATERAL (
        WITH RECURSIVE begun AS (
             SELECT (SELECT min(e.occurrence_at)
                       FROM control.emissions e
                      WHERE e.broadcast_id = i.broadcast_id
-                       AND e.occurrence_at < n.since) AS at
+                       AND e.occurrence_at < $2) AS at,
+                   0 AS plays
              UNION ALL
             SELECT (SELECT min(e.occurrence_at)
                       FROM control.emissions e
                      WHERE e.broadcast_id = i.broadcast_id
                        AND e.occurrence_at > begun.at
-                       AND e.occurrence_at < n.since)
+                       AND e.occurrence_at < $2),
+                   begun.plays + EXISTS (SELECT
+                                           FROM control.emissions e
+                                          WHERE e.broadcast_id = i.broadcast_id
+                                            AND e.occurrence_at = begun.at
+                                            AND e.bulletin_id = i.bulletin_id
+                                            AND e.withdrawn_at IS NULL)::int
               FROM begun
-             WHERE begun.at IS NOT NULL)
-       SELECT count(*) AS so_far
-         FROM begun
-        WHERE EXISTS (SELECT
-                        FROM control.emissions e
-                       WHERE e.broadcast_id = i.broadcast_id
-                         AND e.occurrence_at = begun.at
-                         AND e.bulletin_id = i.bulletin_id
-                         AND e.withdrawn_at IS NULL)) p
+             WHERE begun.at IS NOT NULL
+               AND begun.plays < l.max_plays)
+       SELECT max(plays) AS so_far
+         FROM begun) p
 """
 
 # What has begun by now and still counts for a day on which something can begin. What was withdrawn ended then, at the
@@ -206,7 +204,7 @@ SELECT EXISTS (SELECT
 """
 
 _OFFERS = """
-SELECT broadcast_id, unit_id, state = 'accepted' AS is_accepted
+SELECT broadcast_id, unit_id, state
   FROM control.offers
  WHERE broadcast_id = ANY ($1)
    AND state <> 'offered'
@@ -413,6 +411,7 @@ async def load_snapshot(
     window: Window,
     *,
     there_after: datetime,
+    played_before: datetime,
     broadcasts: Sequence[BroadcastId] | None = None,
     devices: Sequence[DeviceNo] | None = None,
     issuers: Collection[UnitId] | None = None,
@@ -424,8 +423,8 @@ async def load_snapshot(
 
     `broadcasts`, `issuers` and `devices` narrow it down; `around` a unit to the devices that lie below it on one of the
     days, and to the broadcasts that can reach them. Devices that were retired by `there_after` are left out. Devices and units are
-    taken from `ground`, if there is one: read a moment ago, and known to be the same. Where time is granted, what has
-    begun by `begun_by` draws on it.
+    taken from `ground`, if there is one: read a moment ago, and known to be the same. Plays of bulletins that may only
+    have some are those on record before `played_before`. Where time is granted, what has begun by `begun_by` draws on it.
     """
     units = await unit_store.load_units(connection) if ground is None else ground.units
     grounds: Collection[UnitId] | None = None
@@ -456,7 +455,7 @@ async def load_snapshot(
         groups=await _load_groups(connection, _named(targets, "group_id")),
         policies=stated,
         offers={
-            (BroadcastId(row["broadcast_id"]), UnitId(row["unit_id"])): row["is_accepted"]
+            (BroadcastId(row["broadcast_id"]), UnitId(row["unit_id"])): Answer(row["state"])
             for row in await connection.fetch(_OFFERS, ids)
         },
         places={
@@ -473,8 +472,8 @@ async def load_snapshot(
             for row in await connection.fetch(_REQUISITIONS, there_after)
         ),
         plays={
-            (BroadcastId(row["broadcast_id"]), BulletinId(row["bulletin_id"])): Plays(row["so_far"], row["since"])
-            for row in await connection.fetch(_PLAYS, ids)
+            (BroadcastId(row["broadcast_id"]), BulletinId(row["bulletin_id"])): Plays(row["so_far"], played_before)
+            for row in await connection.fetch(_PLAYS, ids, played_before)
         },
         begun=()
         if begun_by is None or not (limits_time(stated.values()) or any(each.public_share for each in fleet))

@@ -131,7 +131,13 @@ async def _carried_out(
 
     async def look(connection: Connection, ground: Snapshot | None = None) -> Snapshot:
         return await programme_store.load_snapshot(
-            connection, everything, there_after=now, around=stage.unit_id, ground=ground, begun_by=now
+            connection,
+            everything,
+            there_after=now,
+            played_before=now,
+            around=stage.unit_id,
+            ground=ground,
+            begun_by=now,
         )
 
     async with database.connection() as connection:

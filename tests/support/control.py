@@ -281,7 +281,7 @@ class Province:
             )
             await planning_queue.request_ground(connection, self.units[unit], at=utc_now())
 
-    async def decide(self, broadcast_id: BroadcastId, unit: str, state: str) -> None:
+    async def decide(self, broadcast_id: BroadcastId, unit: str, state: str, *, at: datetime | None = None) -> None:
         """As if somebody in the unit had decided on an offer."""
         async with self.control.transaction() as connection:
             await connection.execute(
@@ -294,7 +294,7 @@ class Province:
                 state,
                 self.account_id,
             )
-            await planning_queue.request_broadcast(connection, broadcast_id, at=utc_now())
+            await planning_queue.request_broadcast(connection, broadcast_id, at=at or utc_now())
 
     async def withdraw(self, broadcast_id: BroadcastId) -> None:
         now = utc_now()

@@ -12,6 +12,7 @@ from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level
 from schemas.plans import ContentKind
 from services.control.planning.model import (
+    Answer,
     Begun,
     Broadcast,
     Bulletin,
@@ -285,7 +286,11 @@ def begun_by(now: datetime, planned: Plan, snapshot: Snapshot) -> tuple[Begun, .
 def fresh_snapshot(draw: st.DrawFn) -> Snapshot:
     deciding = [unit_id(each) for each in UNITS]
     ids = [broadcast_id(n) for n in BROADCASTS]
-    answers = draw(st.lists(st.sampled_from([True, True, True, False, None]), min_size=24, max_size=24))
+    answers = draw(
+        st.lists(
+            st.sampled_from([*[Answer.ACCEPTED] * 3, Answer.DECLINED, Answer.SCHEDULED, None]), min_size=24, max_size=24
+        )
+    )
     says_of = draw(st.dictionaries(st.sampled_from(UNITS), st.sampled_from(POLICIES), max_size=3))
     offers = dict(zip(((each, unit) for each in ids for unit in deciding), answers, strict=True))
     return Snapshot(

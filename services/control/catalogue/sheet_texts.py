@@ -154,6 +154,7 @@ SHEETS: dict[str, tuple[str, str]] = {
     "problem_of.group_closed": ("Nhóm đã đóng", "The group is closed"),
     "problem_of.offer_pending": ("Đơn vị chưa nhận phát", "The unit has not decided"),
     "problem_of.offer_declined": ("Đơn vị từ chối phát", "The unit declined"),
+    "problem_of.offer_scheduled": ("Đơn vị phát vào giờ riêng", "The unit puts it out at times of its own"),
     "problem_of.outside_session": ("Ngoài khung giờ phát", "Outside the sessions"),
     "problem_of.quiet_hours": ("Trong giờ yên tĩnh", "In quiet hours"),
     "problem_of.weekday_not_allowed": ("Ngày trong tuần không được phát", "Not on this weekday"),

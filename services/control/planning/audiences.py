@@ -13,10 +13,16 @@ from typing import NamedTuple
 from schemas.fields import DeviceKind, Level
 from schemas.identifiers import UnitId
 from services.control.planning.ground import Ground
-from services.control.planning.model import Broadcast, DeviceNo, DeviceRef, ProblemKind, Snapshot
+from services.control.planning.model import Answer, Broadcast, DeviceNo, DeviceRef, ProblemKind, Snapshot
 from services.control.planning.policies import EffectivePolicy
 from services.control.planning.targets import Choice, choose
 from services.control.units import UnitTree
+
+_UNACCEPTED = {
+    None: ProblemKind.OFFER_PENDING,
+    Answer.DECLINED: ProblemKind.OFFER_DECLINED,
+    Answer.SCHEDULED: ProblemKind.OFFER_SCHEDULED,
+}
 
 
 class Class(NamedTuple):
@@ -65,10 +71,9 @@ def audience_of(broadcast: Broadcast, ground: Ground, snapshot: Snapshot, tree: 
         traits = crowd.traits
         if _is_offered(broadcast, traits.deciding, ground, tree):
             offered.add(traits.deciding)
-            is_accepted = snapshot.offers.get((broadcast.broadcast_id, traits.deciding))
-            if not is_accepted:
-                kind = ProblemKind.OFFER_PENDING if is_accepted is None else ProblemKind.OFFER_DECLINED
-                undecided.add((kind, traits.deciding))
+            answer = snapshot.offers.get((broadcast.broadcast_id, traits.deciding))
+            if answer is not Answer.ACCEPTED:
+                undecided.add((_UNACCEPTED[answer], traits.deciding))
                 waiting.add(traits.kind)
                 continue
         place = None

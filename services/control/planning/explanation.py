@@ -19,7 +19,7 @@ from services.control.planning import timeline
 from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Problem, ProblemKind, Slot
 from services.control.planning.timeline import Sounding
 
-OFFERS = frozenset({ProblemKind.OFFER_PENDING, ProblemKind.OFFER_DECLINED})
+OFFERS = frozenset({ProblemKind.OFFER_PENDING, ProblemKind.OFFER_DECLINED, ProblemKind.OFFER_SCHEDULED})
 # What is emitted all the same, and should be looked at.
 NOTES = frozenset(
     {

@@ -302,11 +302,19 @@ class Begun:
     devices: frozenset[DeviceNo]
 
 
-class Plays(NamedTuple):
-    """What a bulletin that may be played so often has had in a broadcast before `since`, when that took its present form.
+class Answer(enum.StrEnum):
+    """What a unit said to an offer (R-17), in the words of the database."""
 
-    Of what begins from then on every occurrence counts: the broadcast stands, nobody has to let it pass any more, and the
-    bulletin is approved.
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    SCHEDULED = "scheduled"
+
+
+class Plays(NamedTuple):
+    """How often a bulletin that may be played so often was on in a broadcast before `since`: what is past is on record.
+
+    Of what begins from then on every occurrence counts. Those that then come to nothing are not on record, so what they
+    took is free again for later ones.
     """
 
     so_far: int
@@ -329,7 +337,7 @@ class Snapshot:
     relays: tuple[RelaySource, ...] = ()
     groups: Mapping[GroupId, frozenset[DeviceNo]] = field(default_factory=dict)
     policies: Mapping[UnitId, Policy] = field(default_factory=dict)
-    offers: Mapping[tuple[BroadcastId, UnitId], bool] = field(default_factory=dict)
+    offers: Mapping[tuple[BroadcastId, UnitId], Answer] = field(default_factory=dict)
     places: Mapping[tuple[UnitId, BroadcastId], int] = field(default_factory=dict)
     requisitions: tuple[Requisition, ...] = ()
     plays: Mapping[tuple[BroadcastId, BulletinId], Plays] = field(default_factory=dict)
@@ -465,6 +473,7 @@ class ProblemKind(enum.StrEnum):
     GROUP_CLOSED = "group_closed"
     OFFER_PENDING = "offer_pending"  # offered to a unit that has not decided (R-17)
     OFFER_DECLINED = "offer_declined"
+    OFFER_SCHEDULED = "offer_scheduled"  # the unit puts it out at times of its own
     OUTSIDE_SESSION = "outside_session"
     QUIET_HOURS = "quiet_hours"
     WEEKDAY_NOT_ALLOWED = "weekday_not_allowed"

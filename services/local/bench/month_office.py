@@ -33,6 +33,7 @@ from services.control.orders import Addressee
 from services.control.planner import LOOK_AHEAD, LOOK_BACK
 from services.control.planning.changes import Changes, EmissionKey, Recorded, changes, fingerprinter
 from services.control.planning.model import (
+    Answer,
     Broadcast,
     Bulletin,
     BulletinItem,
@@ -262,7 +263,9 @@ class Office:
             units=self._units,
             relays=_relays(self._month),
             offers={
-                (BroadcastId(each.broadcast), unit_id(each.unit)): each.is_accepted
+                (BroadcastId(each.broadcast), unit_id(each.unit)): Answer.ACCEPTED
+                if each.is_accepted
+                else Answer.DECLINED
                 for each in self._decisions
                 if each.at_ms <= at_ms
             },

@@ -22,6 +22,7 @@ from schemas.fields import DeviceKind, Level
 from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from services.control.planning.model import (
     EVERY_DAY,
+    Answer,
     Broadcast,
     Bulletin,
     BulletinItem,
@@ -81,7 +82,9 @@ def province(devices: int) -> Province:
         relays=(RelaySource(source_id=SourceId(_id("relay", 0)), name="VOV1", path="relays/vov1"),),
         policies=dict(_policies(communes)),
         offers={
-            (_broadcast_id("district", district), _unit("commune", commune)): _answer(commune) is True
+            (_broadcast_id("district", district), _unit("commune", commune)): Answer.ACCEPTED
+            if _answer(commune)
+            else Answer.DECLINED
             for commune, district in places
             if _answer(commune) is not None
         },

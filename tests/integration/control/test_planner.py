@@ -817,6 +817,23 @@ async def test_what_an_approver_let_pass_is_not_counted_after_a_change_either(
     assert [row["withdrawn_at"] for row in await province.emissions(other)] == [None]
 
 
+async def test_occurrences_that_nobody_heard_use_no_plays(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = (utc_now() + 3 * HOUR).replace(microsecond=0)
+    bulletin = await province.bulletin()
+    await province.execute("UPDATE control.bulletins SET max_plays = 2")
+    broadcast = await province.broadcast("a", [bulletin], at=start, daily=True, level="normal")
+    await settle(province, keyring)
+    accepted_at = start + 3 * DAY - HOUR
+    await settle(province, keyring, now=accepted_at)
+
+    await province.decide(broadcast, "a1", "accepted", at=accepted_at)
+    await settle(province, keyring, now=accepted_at)
+
+    planned = [row["occurrence_at"] for row in await province.emissions(broadcast)]
+    assert planned == [start + 3 * DAY, start + 4 * DAY]
+
+
 async def test_plays_are_those_on_record_and_those_that_can_come(province: Province, keyring: Keyring) -> None:
     """Neither times that a changed broadcast never had, nor those before an approver let it pass, use a bulletin up."""
     await province.device("loa-1", "a1")

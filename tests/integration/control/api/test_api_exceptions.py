@@ -62,7 +62,9 @@ async def test_what_breaks_quiet_hours_waits_for_the_approver_of_the_unit_and_is
     tomorrow = api.clock.now.date() + timedelta(days=1)
     async with api.database.connection() as connection:
         window = Window(first=tomorrow, end=tomorrow + timedelta(days=1))
-        snapshot = await programme_store.load_snapshot(connection, window, there_after=api.clock.now)
+        snapshot = await programme_store.load_snapshot(
+            connection, window, there_after=api.clock.now, played_before=api.clock.now
+        )
     assert [each.allowed_rules for each in snapshot.broadcasts] == [frozenset({"quiet_hours"})]
     audited = await api.fetchval(
         "SELECT after FROM control.audit WHERE action = 'broadcast_approved' AND before ->> 'state' = $1",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.control.permissions import Role
-from tests.support.control_api import Api, add_bulletin, add_offer
+from tests.support.control_api import Api, add_bulletin, add_device, add_offer, broadcast_body
 
 pytestmark = pytest.mark.integration
 
@@ -265,3 +265,37 @@ async def test_what_is_no_month_is_named(api: Api, month: str) -> None:
         "/api/v1/offers/counts", params={"month": month}, headers=await officer_of(api, "11")
     )
     assert [(each["field"], each["code"]) for each in response.json()["errors"]] == [("month", "not_a_month")]
+
+
+@pytest.mark.parametrize(
+    ("level", "left", "stands"),
+    [
+        pytest.param("normal", ["11"], "offered", id="other_ground"),
+        pytest.param("priority", [], None, id="no_longer_offered"),
+    ],
+)
+async def test_a_changed_broadcast_is_offered_to_whom_it_now_means_and_to_nobody_else(
+    api: Api, level: str, left: list[str], stands: str | None
+) -> None:
+    for code in ("11", "12"):
+        await add_device(api, code)
+    both = [{"unit_id": str(api.units[code])} for code in ("11", "12")]
+    issuer = await api.person((Role.OFFICER, "24"))
+    body = await broadcast_body(api, "24", targets=both)
+    made = await api.client.post("/api/v1/broadcasts", json=body, headers=issuer)
+    broadcast_id = made.json()["broadcast_id"]
+    officer = await officer_of(api, "11")
+    assert (await ask(api, broadcast_id, "11", "accept", officer)).status_code == 200
+
+    changed = await api.client.put(
+        f"/api/v1/broadcasts/{broadcast_id}",
+        json={**body, "level": level, "targets": both[:1]},
+        headers={**issuer, "If-Match": made.headers["etag"]},
+    )
+    assert changed.status_code == 200, changed.text
+
+    viewer = await api.person((Role.VIEWER, "1"))
+    listed = (await api.client.get("/api/v1/offers", headers=viewer)).json()
+    assert [(each["unit"]["code"], each["state"]) for each in listed] == [(code, stands) for code in left]
+    refused = await ask(api, broadcast_id, "12", "decline", await officer_of(api, "12"))
+    assert (refused.status_code, refused.json()["code"]) == (404, "offer_not_found")

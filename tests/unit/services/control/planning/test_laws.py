@@ -75,6 +75,7 @@ WHOLE = frozenset(
         ProblemKind.BULLETIN_MISSING,
         ProblemKind.OFFER_PENDING,
         ProblemKind.OFFER_DECLINED,
+        ProblemKind.OFFER_SCHEDULED,
         ProblemKind.OUTSIDE_SESSION,
         ProblemKind.QUIET_HOURS,
         ProblemKind.WEEKDAY_NOT_ALLOWED,

@@ -12,6 +12,7 @@ from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level
 from schemas.plans import ContentKind
 from services.control.planning.model import (
+    Answer,
     Broadcast,
     BulletinItem,
     DeviceNo,
@@ -103,20 +104,23 @@ def wrong(planned: Plan) -> list[str]:
 
 # --- offers and order (R-17) -----------------------------------------------------------------------------------------
 
+YES, NO = Answer.ACCEPTED, Answer.DECLINED
+
 
 @pytest.mark.parametrize(
     ("level", "issuer", "answers", "expected", "problems"),
     [
         (Level.NORMAL, 1, {}, set(), ["offer_pending 11", "offer_pending 12"]),
-        (Level.NORMAL, 10, {11: True}, {1, 3}, ["offer_pending 12"]),
-        (Level.NORMAL, 10, {11: True, 12: False}, {1, 3}, ["offer_declined 12"]),
-        (Level.PRIORITY, 1, {11: False}, {1, 2, 3}, []),
+        (Level.NORMAL, 10, {11: YES}, {1, 3}, ["offer_pending 12"]),
+        (Level.NORMAL, 10, {11: YES, 12: NO}, {1, 3}, ["offer_declined 12"]),
+        (Level.NORMAL, 10, {11: YES, 12: Answer.SCHEDULED}, {1, 3}, ["offer_scheduled 12"]),
+        (Level.PRIORITY, 1, {11: NO}, {1, 2, 3}, []),
         (Level.EMERGENCY, 1, {}, {1, 2, 3}, []),
         (Level.NORMAL, 11, {}, {1, 3}, ["target_outside_issuer 1"]),
     ],
 )
 def test_normal_content_from_above_is_offered(
-    level: Level, issuer: int, answers: dict[int, bool], expected: set[int], problems: list[str]
+    level: Level, issuer: int, answers: dict[int, Answer], expected: set[int], problems: list[str]
 ) -> None:
     targets = to_units(1) if issuer == 11 else to_units(issuer)
     asked = a_broadcast(1, once("05:30"), unit_id=unit_id(issuer), level=level, targets=(*targets, *to_units(11)))
@@ -130,7 +134,7 @@ def test_normal_content_from_above_is_offered(
 
 def test_every_deciding_unit_is_named_whatever_it_said_unless_it_takes_everything() -> None:
     asked = a_broadcast(1, daily("05:30"))
-    snapshot = province(asked, says={12: {"accepts_normal": True}}, offers={(broadcast_id(1), unit_id(11)): False})
+    snapshot = province(asked, says={12: {"accepts_normal": True}}, offers={(broadcast_id(1), unit_id(11)): NO})
 
     planned = plan(snapshot, days(2))
 
@@ -228,7 +232,7 @@ def test_what_is_filled_up_by_repeating_ends_with_the_session(length: timedelta 
         province(
             replace(asked, unit_id=unit_id(10)),
             says={10: {}, 11: HELD},
-            offers={(broadcast_id(1), unit_id(n)): True for n in (11, 12)},
+            offers={(broadcast_id(1), unit_id(n)): YES for n in (11, 12)},
         ),
         days(1),
     )
