@@ -6,27 +6,26 @@ Only emissions that still hold are looked at: what was withdrawn before it began
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from asyncpg import Record
 
-from schemas.arbitration import Contender, precedence
-from schemas.fields import Level, PlayReference, PlaySource
+from schemas.fields import Level
 from schemas.identifiers import BroadcastId, BulletinId, UnitId
-from schemas.orders import Rank
 from services.control import programme_store
 from services.control.planning.lineup import TEXT_LENGTH
-from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Problem, ProblemKind, to_ms
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Problem, ProblemKind, SlotKey
 from services.control.planning.reconcile import VERDICT_WITHIN, Reason
+from services.control.planning.timeline import START_GRACE_MS
 from services.shared.database.pool import Connection
 
 _AIRING = """
 SELECT e.device_no, e.broadcast_id, c.title AS broadcast_title, e.bulletin_id, e.relay_source_id,
-       coalesce(b.title, s.name) AS title, e.level, e.issuer_depth, coalesce(e.issued_at, c.issued_at) AS issued_at,
-       e.severity, e.place, e.occurrence_at, e.item, e.content, e.starts_at, e.ends_at
+       coalesce(b.title, s.name) AS title, e.level, e.occurrence_at, e.item, e.content, e.starts_at, e.ends_at
 """
 
 _JOINS = """
@@ -35,8 +34,9 @@ _JOINS = """
   LEFT JOIN control.relay_sources s ON s.source_id = e.relay_source_id
 """
 
-# What sounds now: begun, not over, not taken back, and planned in time to be in a plan. Nothing lasts longer than $3.
-_ON_AIR = (
+# What may sound at an instant: begun, not over even if it was restarted as late as it may be, not taken back, and planned
+# in time to be in a plan. Nothing lasts longer than $3.
+_CLAIMS = (
     _AIRING
     + "  FROM control.emissions e"
     + _JOINS
@@ -44,7 +44,7 @@ _ON_AIR = (
  WHERE e.device_no = ANY ($1)
    AND e.starts_at <= $2
    AND e.starts_at > $2 - $3::interval
-   AND e.ends_at > $2
+   AND e.ends_at + CASE e.resume WHEN 'restart' THEN e.latest_start_at - e.starts_at + $5 ELSE interval '0' END > $2
    AND e.withdrawn_at IS NULL
    AND (e.stopped_at IS NULL OR e.stopped_at > $2)
    AND e.reason IS DISTINCT FROM $4
@@ -83,8 +83,8 @@ _LAST = (
 )
 
 # A gateway's word proves nothing about sound (R-28), so what rests on it is counted apart, whatever it says.
-_COUNTS = """
-       count(*) AS planned,
+_TOTALS = """
+SELECT count(*) AS planned,
        count(*) FILTER (WHERE e.outcome = 'played' AND e.evidence = 'device') AS played,
        count(*) FILTER (WHERE e.outcome = 'late' AND e.evidence = 'device') AS late,
        count(*) FILTER (WHERE e.outcome = 'cut' AND e.evidence = 'device') AS cut,
@@ -101,11 +101,6 @@ _COUNTS = """
    AND ($4::timestamptz IS NULL OR e.starts_at >= $4)
    AND ($5::timestamptz IS NULL OR e.starts_at < $5)
 """
-
-_TOTALS = "SELECT" + _COUNTS
-_BY_BROADCAST = "SELECT e.broadcast_id AS of," + _COUNTS + " GROUP BY 1 ORDER BY 1"
-_BY_UNIT = "SELECT e.unit_id AS of," + _COUNTS + " GROUP BY 1 ORDER BY 1"
-_BY_DAY = "SELECT (e.starts_at AT TIME ZONE $6)::date AS of," + _COUNTS + " GROUP BY 1 ORDER BY 1"
 
 
 # Problems of broadcasts that mean a device: whose issuer stands above it, and one of whose targets names it, its group,
@@ -158,7 +153,7 @@ class BroadcastDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Airing:
-    """An emission as people read about it, with what it ranks by."""
+    """An emission as people read about it."""
 
     device_no: DeviceNo
     broadcast_id: BroadcastId
@@ -167,34 +162,11 @@ class Airing:
     relay_source_id: uuid.UUID | None
     title: str
     level: Level
-    issuer_depth: int
-    issued_at: datetime
-    severity: int
-    place: int | None
     occurrence_at: datetime
     item: int
     content: str
     starts_at: datetime
     ends_at: datetime
-
-    @property
-    def contender(self) -> Contender:
-        """The emission as arbitration sees it."""
-        return Contender(
-            reference=PlayReference(
-                source=PlaySource.EMISSION,
-                id=self.broadcast_id,
-                occurrence_at_ms=to_ms(self.occurrence_at),
-                item=self.item,
-            ),
-            rank=Rank(
-                level=self.level,
-                severity=self.severity,
-                issuer_depth=self.issuer_depth,
-                issued_at_ms=to_ms(self.issued_at),
-                place=self.place,
-            ),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,18 +207,18 @@ class ProofCounts:
         return self.unknown + self.overdue
 
 
-async def on_air_now(
-    connection: Connection, device_nos: Sequence[DeviceNo], *, now: datetime
-) -> dict[DeviceNo, Airing]:
-    """What should sound on each device now, by plan and arbitration; devices that should be silent are left out."""
-    best: dict[DeviceNo, Airing] = {}
-    too_late = Reason.PLANNED_TOO_LATE.value
-    rows = await connection.fetch(_ON_AIR, list(device_nos), now, MAX_OCCURRENCE_LENGTH, too_late)
+async def claims(
+    connection: Connection, device_nos: Sequence[DeviceNo], *, at: datetime
+) -> dict[DeviceNo, dict[SlotKey, Airing]]:
+    """What may sound on each device at an instant, as far as its own time goes; devices without any are left out."""
+    grace = timedelta(milliseconds=START_GRACE_MS)
+    rows = await connection.fetch(
+        _CLAIMS, list(device_nos), at, MAX_OCCURRENCE_LENGTH, Reason.PLANNED_TOO_LATE.value, grace
+    )
+    found: dict[DeviceNo, dict[SlotKey, Airing]] = defaultdict(dict)
     for airing in map(_airing, rows):
-        held = best.get(airing.device_no)
-        if held is None or precedence(airing.contender) < precedence(held.contender):
-            best[airing.device_no] = airing
-    return best
+        found[airing.device_no][airing.broadcast_id, airing.occurrence_at, airing.item] = airing
+    return found
 
 
 async def next_emissions(
@@ -290,50 +262,6 @@ async def proof_totals(
     return ProofCounts(**dict(row))
 
 
-async def proof_by_broadcast(
-    connection: Connection,
-    *,
-    now: datetime,
-    unit_ids: Iterable[UnitId] | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> dict[uuid.UUID, ProofCounts]:
-    """The same for each broadcast."""
-    return _grouped(await connection.fetch(_BY_BROADCAST, *_filters(now, None, unit_ids, since, until)))
-
-
-async def proof_by_unit(
-    connection: Connection,
-    *,
-    now: datetime,
-    broadcast_id: BroadcastId | None = None,
-    unit_ids: Iterable[UnitId] | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> dict[uuid.UUID, ProofCounts]:
-    """The same for each unit that a device belonged to when it was planned; not added up along the tree."""
-    return _grouped(await connection.fetch(_BY_UNIT, *_filters(now, broadcast_id, unit_ids, since, until)))
-
-
-async def proof_by_day(
-    connection: Connection,
-    *,
-    now: datetime,
-    time_zone: str,
-    broadcast_id: BroadcastId | None = None,
-    unit_ids: Iterable[UnitId] | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> dict[date, ProofCounts]:
-    """The same for each local day, by when emissions begin."""
-    return _grouped(await connection.fetch(_BY_DAY, *_filters(now, broadcast_id, unit_ids, since, until), time_zone))
-
-
-async def problems(connection: Connection, broadcast_id: BroadcastId) -> tuple[Problem, ...]:
-    """What stands in the way of a broadcast, in order of days."""
-    return await programme_store.load_problems(connection, broadcast_id)
-
-
 async def problems_on(
     connection: Connection, device_no: DeviceNo, kind: str, path: Sequence[UnitId], *, at: datetime
 ) -> tuple[Problem, ...]:
@@ -372,10 +300,6 @@ def _filters(
     return (now - VERDICT_WITHIN, broadcast_id, None if unit_ids is None else list(unit_ids), since, until)
 
 
-def _grouped(rows: Iterable[Record]) -> dict[Any, ProofCounts]:
-    return {row["of"]: ProofCounts(**{name: count for name, count in row.items() if name != "of"}) for row in rows}
-
-
 def _airing(row: Record) -> Airing:
     return Airing(
         device_no=DeviceNo(row["device_no"]),
@@ -385,10 +309,6 @@ def _airing(row: Record) -> Airing:
         relay_source_id=row["relay_source_id"],
         title=row["title"],
         level=Level[row["level"].upper()],
-        issuer_depth=row["issuer_depth"],
-        issued_at=row["issued_at"],
-        severity=row["severity"],
-        place=row["place"],
         occurrence_at=row["occurrence_at"],
         item=row["item"],
         content=row["content"],

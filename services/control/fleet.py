@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from schemas.identifiers import UnitId
-from services.control import airing_store, emission_store, fleet_store
+from services.control import airing_store, emission_store, fleet_store, issue_store
 from services.control.airing_store import Airing, ProofCounts, Proven
 from services.control.emission_store import EmissionRecord
 from services.control.errors import NotFound
 from services.control.fleet_store import Count, DeviceState, Reading
-from services.control.planning import recurrence
-from services.control.planning.model import DeviceNo
+from services.control.planning import recurrence, timeline
+from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Slot
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
@@ -173,7 +173,7 @@ async def _statuses(
 ) -> tuple[DeviceStatus, ...]:
     shown = tuple(states)
     numbers: list[DeviceNo] = [state.device_no for state in shown]
-    due = await airing_store.on_air_now(connection, numbers, now=now)
+    due = await due_now(connection, numbers, now=now)
     coming = await airing_store.next_emissions(connection, numbers, now=now)
     last = await airing_store.last_proven(connection, numbers)
     return tuple(
@@ -185,6 +185,30 @@ async def _statuses(
         )
         for state in shown
     )
+
+
+async def due_now(connection: Connection, device_nos: Sequence[DeviceNo], *, now: datetime) -> dict[DeviceNo, Airing]:
+    """What should sound on each device now, by plan and arbitration; devices that should be silent are left out.
+
+    Who is cut for good or came too late does not sound although its slot is not over, so what was before is asked too.
+    """
+    claims = await airing_store.claims(connection, device_nos, at=now)
+    programmes = await issue_store.load_programmes(
+        connection, dict.fromkeys(claims, now - 2 * MAX_OCCURRENCE_LENGTH), starts_before=now + timedelta.resolution
+    )
+    ranks = timeline.Ranks()
+    # Thousands of devices share slots, and most of a page the whole programme.
+    known: dict[tuple[int, ...], Slot | None] = {}
+    due: dict[DeviceNo, Airing] = {}
+    for device_no, programme in programmes.items():
+        key = tuple(map(id, programme))
+        if key not in known:
+            known[key] = timeline.on_air(programme, now, ranks=ranks)
+        slot = known[key]
+        airing = claims[device_no].get(slot.key) if slot is not None else None
+        if airing is not None:
+            due[device_no] = airing
+    return due
 
 
 def tally_of(counts: Iterable[Count]) -> Tally:

@@ -23,6 +23,7 @@ from services.control import (
     group_store,
     offer_store,
     policy_store,
+    programme_store,
     relay_store,
 )
 from services.control.api.context import Caller, Parts
@@ -90,7 +91,7 @@ async def broadcast_page(
         sources = await relay_store.sources_by_id(
             connection, {item.source_id for item in stored.wish.items if isinstance(item, RelayWish)}
         )
-        problems = await airing_store.problems(connection, BroadcastId(broadcast_id))
+        problems = await programme_store.load_problems(connection, BroadcastId(broadcast_id))
         offers = await offer_store.of_broadcast(connection, broadcast_id, limit=_OFFERS_SHOWN + 1)
         exceptions = await policy_store.exceptions_of(connection, BroadcastId(broadcast_id))
         versions = await audit.of_subject(

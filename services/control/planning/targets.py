@@ -38,7 +38,6 @@ PLAYS: Mapping[DeviceKind, ContentKind] = {
 }
 
 Groups = Mapping[GroupId, frozenset[DeviceNo]]
-_NOBODY: frozenset[DeviceNo] = frozenset()
 
 
 class Fleet:

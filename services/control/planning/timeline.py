@@ -127,6 +127,14 @@ def sounding(
     return tuple(told)
 
 
+def on_air(programme: Sequence[Slot], at: datetime, *, ranks: Ranks | None = None) -> Slot | None:
+    """Return what of a programme sounds at an instant, if all its media are there."""
+    for told in sounding(programme, ranks=ranks):
+        if any(begin <= at < end for begin, end in told.parts):
+            return told.slot
+    return None
+
+
 class _Contest:
     """Slots that touch each other in time, from the first until the device is idle. Lives for one call of `sounding`."""
 

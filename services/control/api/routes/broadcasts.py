@@ -20,6 +20,7 @@ from services.control import (
     emission_store,
     idempotency,
     operation_store,
+    programme_store,
     versions,
 )
 from services.control.airing_store import ProofCounts
@@ -639,7 +640,7 @@ async def proof_of_broadcast(broadcast_id: uuid.UUID, caller: Reader, services: 
     """What became of the broadcast: emissions counted, and what could not be planned and why."""
     counts = await _proof(services, broadcast_id, now=caller.now)
     async with services.database.connection() as connection:
-        problems = await airing_store.problems(connection, BroadcastId(broadcast_id))
+        problems = await programme_store.load_problems(connection, BroadcastId(broadcast_id))
     return ProofSheet(
         broadcast_id=broadcast_id,
         at=caller.now,
