@@ -13,6 +13,7 @@ SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 DELIVERY_SECONDS = (0.05, 0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
 
 # From a person's word to a sound: goal 0.5 s (p99).
+AUTOMATIC_RELEASE = "automatic_release"  # what sensors released with nobody asked, among `alerts_issued`
 ALERT_SECONDS = (0.005, 0.01, 0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0, 300.0)
 
 
@@ -92,6 +93,7 @@ class ControlMetrics:
             ["purpose"],
             registry=registry,
         )
+        self.alerts_issued.labels(AUTOMATIC_RELEASE)  # the first one is an increase, too
         self.alerts_refused = Counter(
             "control_refused_alerts_total",
             "Attempts to issue, change or end an alert that were refused, by why",

@@ -9,7 +9,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from services.control.alerting.timetable import RUN_OUTCOMES
-from services.control.metrics import ControlMetrics
+from services.control.metrics import AUTOMATIC_RELEASE, ControlMetrics
 from services.control.planning.reconcile import Outcome
 from services.control.sensing.rule import BLIND, THRESHOLD
 from services.ingest.brokerlog import RefusalKind
@@ -33,6 +33,7 @@ _MATCHER = re.compile(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"")
 VALUES: Mapping[tuple[str, str], set[str]] = {
     ("ingest_broker_refusals_total", "kind"): {kind.value for kind in RefusalKind},
     ("ingest_events_deferred_total", "reason"): set(DEFERRED),
+    ("control_issued_alerts_total", "purpose"): {AUTOMATIC_RELEASE},
     ("control_sensor_alarms", "kind"): {THRESHOLD, BLIND},
     ("control_verdicts_total", "outcome"): {outcome.value for outcome in Outcome},
     ("control_alert_tests_total", "outcome"): set(RUN_OUTCOMES),

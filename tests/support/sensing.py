@@ -16,6 +16,7 @@ from services.control.permissions import Role
 from services.control.sensing.watcher import SensorWatcher
 from tests.support.control import some_metrics
 from tests.support.control_api import ZONE, Api, add_device, add_media
+from tests.support.people import Person, somebody
 
 
 async def add_readings(
@@ -141,3 +142,50 @@ async def add_proposal(api: Api, unit: str) -> str:
     )
     assert found is not None, "the rule has proposed nothing"
     return str(found)
+
+
+async def an_officer(api: Api, unit: str = "11", role: Role = Role.OPERATOR) -> Person:
+    person = await somebody(api, role, unit)
+    await person.enrol()
+    api.clock.forward(seconds=31)  # a code is good for one use
+    return person
+
+
+class Case:
+    """A rule on a sensor with a template, its address, and officers who let what it proposes out without asking."""
+
+    def __init__(self, api: Api, sensor: str, template: dict[str, Any], rule: dict[str, Any]) -> None:
+        self.api, self.sensor, self.template, self.rule = api, sensor, template, rule
+        self.address = f"/api/v1/sensor-rules/{rule['sensor_rule_id']}"
+
+    @classmethod
+    async def of(cls, api: Api) -> Case:
+        sensor, template = await add_device(api, "11", "sensor"), await add_template(api, "11")
+        return cls(api, sensor, template, await add_rule(api, "11", sensor=sensor, template_id=template["template_id"]))
+
+    async def ask(self, officer: Person, *, days: float = 30) -> Any:
+        body = {"expires_at": (self.api.clock.now + timedelta(days=days)).isoformat()}
+        code = {"Loa-Second-Factor": officer.code(), "If-Match": '"1"'}
+        return await officer.post(f"{self.address}/authorisation", body, **code)
+
+    async def confirm(self, officer: Person) -> Any:
+        code = {"Loa-Second-Factor": officer.code(), "If-Match": '"1"'}
+        return await officer.post(f"{self.address}/authorisation/confirm", **code)
+
+    async def authorised(self) -> tuple[Person, Person]:
+        first = await an_officer(self.api)
+        asked = await self.ask(first)
+        assert asked.status_code == 201, asked.text
+        assert asked.json()["authorisation"]["void_because"] == "not_confirmed"
+        second = await an_officer(self.api)
+        confirmed = await self.confirm(second)
+        assert confirmed.status_code == 200, confirmed.text
+        assert confirmed.json()["authorisation"]["void_because"] is None
+        return first, second
+
+    async def flood(self) -> str:
+        """The state of the alert that the rule laid down."""
+        await add_readings(self.api, self.sensor, 4.5, 4.5, 4.5)
+        await watched(self.api, a_watcher(self.api))
+        state: str = await self.api.fetchval("SELECT state FROM control.alerts")
+        return state

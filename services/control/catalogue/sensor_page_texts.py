@@ -103,6 +103,14 @@ SENSOR_PAGES: dict[str, tuple[str, str]] = {
         "Only where two different officers allow it is what this rule proposes issued at once. When the rule or the "
         "template changes, it has to be allowed anew.",
     ),
+    "authorisation.risk": (
+        "Số đo của cảm biến không được ký: ai chiếm được máy chủ môi giới (broker), hoặc lấy cắp khóa của đủ số cảm biến, "
+        "có thể giả số đo và làm loa phát khi chưa ai được hỏi. Chỉ cho phép ở nơi chờ một người quyết định còn nguy hiểm "
+        "hơn một lần báo động giả.",
+        "What sensors say is not signed: whoever holds the broker, or stole the keys of as many sensors as have to agree, "
+        "can forge it and make this sound with nobody asked. Allow it only where waiting for a person is worse than a "
+        "false alarm.",
+    ),
     "authorisation.none": ("Chưa ai cho phép: mọi đề xuất đều chờ người quyết định.", "Nobody has: proposals wait."),
     "authorisation.holds": ("ĐANG CHO PHÉP TỰ PHÁT", "IT IS RELEASED AT ONCE"),
     "authorisation.first": ("Người thứ nhất", "The first officer"),

@@ -28,7 +28,7 @@ from services.control.alerts import By
 from services.control.audit import Entry
 from services.control.engine_settings import SensingSettings
 from services.control.errors import Refusal
-from services.control.metrics import ControlMetrics
+from services.control.metrics import AUTOMATIC_RELEASE, ControlMetrics
 from services.control.sensing import authorisations, rule_store
 from services.control.sensing.decision import Steps, decide
 from services.control.sensing.rule import BLIND, THRESHOLD, Rule, Sensor, Standing
@@ -230,7 +230,7 @@ class SensorWatcher:
             log.warning("alert_not_released_automatically", extra=refused)
             await authorisations.record(connection, "alert_not_released_automatically", rule, refused, by=by, now=now)
             return
-        self._metrics.alerts_issued.labels("automatic_release").inc()
+        self._metrics.alerts_issued.labels(AUTOMATIC_RELEASE).inc()
         await authorisations.record(connection, "alert_released_automatically", rule, facts, by=by, now=now)
 
     async def _end_proposals(self, tree: UnitTree, *, now: datetime) -> None:

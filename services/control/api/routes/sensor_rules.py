@@ -311,7 +311,11 @@ async def ask_for_authorisation(
     if_match: IfMatch = None,
     second_factor: GivenCode = None,
 ) -> SensorRuleView:
-    """The first of two officers lets the platform release what this version of the rule proposes; it holds nothing yet."""
+    """The first of two officers lets the platform release what this version of the rule proposes; it holds nothing yet.
+
+    What sensors say is not signed: whoever holds the broker, or stole the keys of as many sensors as have to agree
+    (`quorum`), can then make it sound with nobody asked.
+    """
     await step_up.demand(services, caller, Operation.AUTHORISE_RELEASE, code=second_factor)
 
     async def do(connection: Connection, rule: Rule, by: By) -> None:
@@ -331,7 +335,10 @@ async def confirm_authorisation(
     if_match: IfMatch = None,
     second_factor: GivenCode = None,
 ) -> SensorRuleView:
-    """The second one, never the same account: from now on what the rule proposes is released at once."""
+    """The second one, never the same account: from now on what the rule proposes is released at once.
+
+    With it the second officer, too, takes it upon himself that readings are not signed and can be forged.
+    """
     await step_up.demand(services, caller, Operation.AUTHORISE_RELEASE, code=second_factor)
 
     async def do(connection: Connection, rule: Rule, by: By) -> None:

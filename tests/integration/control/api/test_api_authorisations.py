@@ -3,63 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from services.control.permissions import Role
-from tests.support.control_api import Api, add_device
-from tests.support.people import Person, somebody
-from tests.support.sensing import a_watcher, add_readings, add_rule, add_template, rule_body, watched
+from tests.support.control_api import Api
+from tests.support.people import somebody
+from tests.support.sensing import Case, an_officer, rule_body
 
 pytestmark = pytest.mark.integration
-
-
-async def an_officer(api: Api, unit: str = "11", role: Role = Role.OPERATOR) -> Person:
-    person = await somebody(api, role, unit)
-    await person.enrol()
-    api.clock.forward(seconds=31)  # a code is good for one use
-    return person
-
-
-class Case:
-    """A rule on a sensor with a template, and its address."""
-
-    def __init__(self, api: Api, sensor: str, template: dict[str, Any], rule: dict[str, Any]) -> None:
-        self.api, self.sensor, self.template, self.rule = api, sensor, template, rule
-        self.address = f"/api/v1/sensor-rules/{rule['sensor_rule_id']}"
-
-    @classmethod
-    async def of(cls, api: Api) -> Case:
-        sensor, template = await add_device(api, "11", "sensor"), await add_template(api, "11")
-        return cls(api, sensor, template, await add_rule(api, "11", sensor=sensor, template_id=template["template_id"]))
-
-    async def ask(self, officer: Person, *, days: float = 30) -> Any:
-        body = {"expires_at": (self.api.clock.now + timedelta(days=days)).isoformat()}
-        code = {"Loa-Second-Factor": officer.code(), "If-Match": '"1"'}
-        return await officer.post(f"{self.address}/authorisation", body, **code)
-
-    async def confirm(self, officer: Person) -> Any:
-        code = {"Loa-Second-Factor": officer.code(), "If-Match": '"1"'}
-        return await officer.post(f"{self.address}/authorisation/confirm", **code)
-
-    async def authorised(self) -> tuple[Person, Person]:
-        first = await an_officer(self.api)
-        asked = await self.ask(first)
-        assert asked.status_code == 201, asked.text
-        assert asked.json()["authorisation"]["void_because"] == "not_confirmed"
-        second = await an_officer(self.api)
-        confirmed = await self.confirm(second)
-        assert confirmed.status_code == 200, confirmed.text
-        assert confirmed.json()["authorisation"]["void_because"] is None
-        return first, second
-
-    async def flood(self) -> str:
-        """The state of the alert that the rule laid down."""
-        await add_readings(self.api, self.sensor, 4.5, 4.5, 4.5)
-        await watched(self.api, a_watcher(self.api))
-        state: str = await self.api.fetchval("SELECT state FROM control.alerts")
-        return state
 
 
 async def test_what_two_officers_have_allowed_is_released_at_once_in_their_names(api: Api) -> None:
