@@ -30,6 +30,7 @@ from services.shared.database.migrate import MigrateSettings, migrate
 
 TOP = Path(__file__).resolve().parents[2]
 DATABASE = "loa"
+IPV4, IPV6 = "127.0.0.1", "::1"
 READY_DEADLINE = timedelta(seconds=240)
 HTTP_PORT = 8480  # used when it is free, so that the address stays the same from one start to the next
 
@@ -59,7 +60,10 @@ def load_secrets(path: Path) -> Secrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """Database and broker are up and migrated; the services can be started."""
+    """Database and broker are up and migrated; the services can be started.
+
+    `address` is the one by which everything reaches everything, of IPv4 or IPv6.
+    """
 
     data: Path
     secrets: Secrets
@@ -67,11 +71,15 @@ class Platform:
     postgres: EmbeddedPostgres
     broker: Broker
     http_port: int
+    address: str = IPV4
 
     @property
     def url(self) -> str:
         """Where control answers."""
-        return f"http://127.0.0.1:{self.http_port}"
+        return self._url(self.http_port)
+
+    def _url(self, port: int) -> str:
+        return f"http://[{self.address}]:{port}" if ":" in self.address else f"http://{self.address}:{port}"
 
     @asynccontextmanager
     async def ingest(
@@ -87,13 +95,13 @@ class Platform:
             **self._broker_settings("INGEST_", identity.certificate, identity.key),
             "INGEST_REPLICA": replica,
             "INGEST_SHARED_GROUP": self.secrets.shared_group,
-            "INGEST_HEALTH__HOST": "127.0.0.1",
+            "INGEST_HEALTH__HOST": self.address,
             "INGEST_HEALTH__PORT": str(port),
             "INGEST_BROKER_LOG": str(self.broker.log),
             **extra,
         }
         async with self._part("ingest", "services.ingest", environment) as process:
-            await process.wait_ready(f"http://127.0.0.1:{port}/readyz", deadline=READY_DEADLINE)
+            await process.wait_ready(f"{self._url(port)}/readyz", deadline=READY_DEADLINE)
             yield process
 
     @asynccontextmanager
@@ -112,6 +120,7 @@ class Platform:
             ),
             **self._broker_settings("CONTROL_", identity.certificate, identity.key),
             "CONTROL_HTTP__PORT": str(self.http_port),
+            **({} if self.address == IPV4 else {"CONTROL_HTTP__HOSTS": json.dumps([self.address])}),
             "CONTROL_MEDIA__DIRECTORY": str(self.data / "media"),
             "CONTROL_MEDIA__BASE_URL": self.url,
             "CONTROL_SESSIONS__SECRET_KEYS_FILE": str(self._secret_keys()),
@@ -121,7 +130,7 @@ class Platform:
             "CONTROL_ENROLMENT__CA_KEY_FILE": str(self.pki.issuing_ca_key),
             "CONTROL_ENROLMENT__ROOT_KEY_FILE": str(self.pki.root_public_key),
             "CONTROL_ENROLMENT__LIST_FILE": str(self.pki.issuing_crl),
-            "CONTROL_ENROLMENT__BROKER_HOST": "127.0.0.1",
+            "CONTROL_ENROLMENT__BROKER_HOST": self.address,
             "CONTROL_ENROLMENT__BROKER_PORT": str(self.broker.device_port),
         }
 
@@ -154,14 +163,15 @@ class Platform:
         environment = {
             "SIM_MANIFEST": str(manifest),
             "SIM_DATA": str(self.data / folder),
-            "SIM_BROKER__HOST": "127.0.0.1",
+            "SIM_BROKER__HOST": self.address,
             "SIM_BROKER__PORT": str(self.broker.device_port),
             "SIM_BROKER__CA_FILE": str(self.pki.service_ca),
+            "SIM_STATUS__HOST": self.address,
             "SIM_STATUS__PORT": str(port),
             **(settings or {}),
         }
         async with self._part(name, "firmware_sim", environment) as process:
-            await process.wait_ready(f"http://127.0.0.1:{port}/healthz", deadline=READY_DEADLINE)
+            await process.wait_ready(f"{self._url(port)}/healthz", deadline=READY_DEADLINE)
             yield process
 
     @asynccontextmanager
@@ -172,7 +182,7 @@ class Platform:
 
     def _broker_settings(self, prefix: str, certificate: Path, key: Path) -> dict[str, str]:
         return {
-            f"{prefix}BROKER__HOST": "127.0.0.1",
+            f"{prefix}BROKER__HOST": self.address,
             f"{prefix}BROKER__PORT": str(self.broker.service_port),
             f"{prefix}BROKER__CA_FILE": str(self.pki.service_ca),
             f"{prefix}BROKER__CERT_FILE": str(certificate),
@@ -194,7 +204,7 @@ class Platform:
 
 
 @asynccontextmanager
-async def platform(data: Path, *, http_port: int | None = None) -> AsyncIterator[Platform]:
+async def platform(data: Path, *, http_port: int | None = None, address: str = IPV4) -> AsyncIterator[Platform]:
     """Database and broker over the folder `data`, made on first use, kept afterwards, stopped at the end."""
     make_passable(data)
     (data / "logs").mkdir(exist_ok=True)
@@ -212,6 +222,7 @@ async def platform(data: Path, *, http_port: int | None = None) -> AsyncIterator
                 postgres=postgres,
                 broker=broker,
                 http_port=http_port or free_port(HTTP_PORT),
+                address=address,
             )
 
 

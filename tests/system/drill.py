@@ -20,7 +20,7 @@ from services.local import demo, factory
 from services.local.bench.emergency_site import lay_out
 from services.local.bench.emergency_trace import AlertTrace, FleetTrace, whole_lines
 from services.local.office import Authenticator, Desk, desk
-from services.local.platform import DATABASE, Platform, free_port, platform
+from services.local.platform import DATABASE, IPV4, Platform, free_port, platform
 from services.local.processes import ManagedProcess
 from services.local.province import DeviceSpec, Province, read_units
 from services.shared.clock import utc_now
@@ -162,7 +162,7 @@ class Drill:
 
 
 @asynccontextmanager
-async def a_drill(folder: Path, *, clusters: int, boards: int = 0) -> AsyncIterator[Drill]:
+async def a_drill(folder: Path, *, clusters: int, boards: int = 0, address: str = IPV4) -> AsyncIterator[Drill]:
     """The platform with a province of so many clusters and boards, all registered and none running."""
     file, valid_from = demo.TREES[False]
     async with AsyncExitStack() as stack:
@@ -173,7 +173,7 @@ async def a_drill(folder: Path, *, clusters: int, boards: int = 0) -> AsyncItera
             for index, each in enumerate(province.devices[:boards])
         )
         province = replace(province, devices=(*province.devices, *shown))
-        site = await stack.enter_async_context(platform(folder / "province", http_port=free_port()))
+        site = await stack.enter_async_context(platform(folder / "province", http_port=free_port(), address=address))
         await demo.found(site, path, valid_from)
         await stack.enter_async_context(site.ingest())
         await stack.enter_async_context(site.control())
