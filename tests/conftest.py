@@ -14,6 +14,18 @@ hypothesis.settings.register_profile("loa", deadline=None, suppress_health_check
 hypothesis.settings.load_profile("loa")
 
 
+# The files that take longest for the few tests they have: begun last, one of them would go on alone at the end.
+_FIRST = ("tests/system/", "tests/integration/firmware/", "tests/integration/")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers share the files, the long ones come first; alone, what is quickest to fail does."""
+    if hasattr(config, "workerinput"):
+        items.sort(
+            key=lambda item: next((n for n, each in enumerate(_FIRST) if item.nodeid.startswith(each)), len(_FIRST))
+        )
+
+
 @pytest.fixture(scope="session")
 def database_server() -> Iterator[TestServer]:
     """A real PostgreSQL, started when the first test asks for it."""

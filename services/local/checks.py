@@ -69,8 +69,10 @@ def _parallel(arguments: Sequence[str]) -> tuple[str, ...]:
     """Workers for a whole run; none for a chosen test or debugger, whose output should be seen as it comes."""
     if any(argument.startswith(("-n", "-s", "--pdb", "-p", "--collect-only", "--co")) for argument in arguments):
         return ()
-    # A file's tests stay together: what its fixtures start is started once.
-    return ("-n", str(min(os.cpu_count() or 1, MAX_WORKERS)), "--dist", "loadfile")
+    # Tests of real parts wait much of their time: one worker more than cores computes meanwhile. A file's tests stay
+    # together, as what its fixtures start is started once; tests/conftest.py says in which order.
+    workers = min((os.cpu_count() or 1) + 1, MAX_WORKERS)
+    return ("-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def _run(command: Sequence[str]) -> int:
