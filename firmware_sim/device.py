@@ -14,7 +14,20 @@ import uuid
 from collections.abc import Mapping
 from typing import assert_never
 
-from firmware_sim import alerts, downlinks, effects, inputs, media, memory, playback, standing, trust, vitals
+from firmware_sim import (
+    agenda,
+    alerts,
+    contenders,
+    downlinks,
+    effects,
+    inputs,
+    media,
+    memory,
+    playback,
+    standing,
+    trust,
+    vitals,
+)
 from firmware_sim.clock import Moment
 from firmware_sim.profile import Profile
 from firmware_sim.programme import Ended, Programme
@@ -87,7 +100,7 @@ def next_duty_ms(state: DeviceState, *, now: Moment) -> int | None:
     But for one thing: a clock that lies below the floor (`Trust.floor_ms`) comes to be trusted by time passing.
     """
     waits: list[int] = []
-    look_ms = playback.next_look_ms(state.programme, state.scene(now), now=now)
+    look_ms = agenda.next_look_ms(state.programme, state.scene(now), now=now)
     if look_ms is not None:
         waits.append(look_ms)
     if state.is_connected:
@@ -357,7 +370,7 @@ def _tune(turn: Turn) -> None:
     if not state.programme.relays_at_ms and not state.tuned:
         return
     is_trusted = trust.is_trusted(turn.now, state.trust.floor_ms)
-    relays = playback.wanted_sources(state.programme, now=turn.now) if is_trusted else {}
+    relays = agenda.wanted_sources(state.programme, now=turn.now) if is_trusted else {}
     base = _media_base(state)
     wanted = {
         source_id: effects.Tune(source=source, url=url)
@@ -398,7 +411,7 @@ def _tell_expiry(turn: Turn) -> None:
     if plan is None or plan.order.serial == turn.state.expired_serial:
         return
     is_trusted = trust.is_trusted(turn.now, turn.state.trust.floor_ms)
-    if is_trusted and playback.has_expired(turn.state.programme, now=turn.now):
+    if is_trusted and contenders.has_expired(turn.state.programme, now=turn.now):
         serial, valid_until_ms = plan.order.serial, plan.order.valid_until_ms
         turn.state = replace(turn.state, expired_serial=serial)
         turn.record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from firmware_sim import inputs, physics, playback, trust
+from firmware_sim import contenders, inputs, physics, trust
 from firmware_sim.clock import Moment
 from firmware_sim.state import DeviceState
 from schemas import heartbeats, readings
@@ -38,7 +38,7 @@ def heartbeat(state: DeviceState, tick: inputs.Tick, *, now: Moment) -> heartbea
         "config_serial": None if state.config is None else state.config.order.serial,
         "storage": heartbeats.Storage(free_mib=max(0, _FLASH_MIB - used_mib), total_mib=_FLASH_MIB),
         "journal_pending": tick.journal_pending,
-        "last_error": _trouble(state, is_expired=is_trusted and playback.has_expired(state.programme, now=now)),
+        "last_error": _trouble(state, is_expired=is_trusted and contenders.has_expired(state.programme, now=now)),
     }
     play = state.programme.sounding
     playing = (

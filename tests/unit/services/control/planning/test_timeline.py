@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_sim import playback
+from firmware_sim import agenda, contenders, playback
 from firmware_sim.clock import Moment
 from firmware_sim.programme import Directive, Ended, Figures, Missed, Programme, Scene, Start, Stop
 from schemas.events import PlayOutcome
@@ -267,7 +267,7 @@ def _later(slot: Slot) -> Slot:
 
 
 def test_the_grace_is_the_devices_own() -> None:
-    assert START_GRACE_MS == playback.START_GRACE_MS
+    assert START_GRACE_MS == contenders.START_GRACE_MS
 
 
 Outcome = tuple[Fate, list[tuple[int, int]], PlayReference | None, bool]
@@ -301,7 +301,7 @@ def played(slots: tuple[Slot, ...], absent: set[bytes]) -> dict[SlotKey, Outcome
     while stage.at_ms < end_ms:
         while stage.take(playback.conduct(stage.programme, scene, now=stage.now)):
             pass
-        wait_ms = playback.next_look_ms(stage.programme, scene, now=stage.now)
+        wait_ms = agenda.next_look_ms(stage.programme, scene, now=stage.now)
         stage.at_ms += max(1, end_ms if wait_ms is None else wait_ms)
     by_reference = {timeline.contender(slot).reference: slot for slot in slots}
     outcomes: dict[SlotKey, Outcome] = {}
