@@ -106,7 +106,7 @@ SELECT count(*) AS planned,
 # Problems of broadcasts that mean a device: whose issuer stands above it, and one of whose targets names it, its group,
 # its kind or a unit above it, and none leaves it out.
 _PROBLEMS_ON = """
-SELECT p.problem, p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device_no, p.detail
+SELECT p.problem, p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device_no, p.unit_id, p.detail
   FROM control.planning_problems p
   JOIN control.broadcasts c USING (broadcast_id)
  CROSS JOIN LATERAL (
@@ -121,7 +121,7 @@ SELECT p.problem, p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device
    AND p.occurrence_at <= $4
    AND (p.device_no IS NULL OR p.device_no = $1)
    AND p.problem <> ALL ($6::text[])
- ORDER BY p.occurrence_at, p.broadcast_id, p.item NULLS FIRST, p.problem, p.detail
+ ORDER BY p.occurrence_at, p.broadcast_id, p.item NULLS FIRST, p.problem, p.unit_id, p.detail
 """
 
 # That a broadcast found no device for something, or took its present form only later, says nothing about one device.

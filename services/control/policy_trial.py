@@ -19,7 +19,7 @@ from services.control import broadcast_store, programme_store
 from services.control.broadcast_store import PolicyException, StoredBroadcast
 from services.control.errors import Fault, Invalid
 from services.control.planning import impact
-from services.control.planning.explanation import OFFERS, unit_of
+from services.control.planning.explanation import OFFERS
 from services.control.planning.impact import Finding
 from services.control.planning.model import DeviceNo, DeviceRef, Plan, Problem, ProblemKind, Snapshot, Window
 from services.control.planning.permission import Rule
@@ -151,7 +151,7 @@ def _breaches(stored: StoredBroadcast, planned: Plan, snapshot: Snapshot) -> lis
     """Each rule of each unit once, in order of planning's problems."""
     found: dict[tuple[ProblemKind, UnitId], Breach] = {}
     for problem in planned.problems:
-        unit_id = unit_of(problem)
+        unit_id = problem.unit_id
         # A session that is not held on a day is noted by the same rules and is no breach: nothing begins on that day.
         if problem.broadcast_id != stored.broadcast_id or problem.kind not in _RULES or unit_id is None:
             continue

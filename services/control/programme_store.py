@@ -332,10 +332,11 @@ DELETE FROM control.planning_problems
 
 _NOTE_PROBLEMS = """
 INSERT INTO control.planning_problems
-       (broadcast_id, local_day, occurrence_at, item, device_no, problem, detail, found_at)
-SELECT p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device_no, p.problem, p.detail, $8
-  FROM unnest($1::uuid[], $2::date[], $3::timestamptz[], $4::smallint[], $5::integer[], $6::text[], $7::text[])
-       AS p (broadcast_id, local_day, occurrence_at, item, device_no, problem, detail)
+       (broadcast_id, local_day, occurrence_at, item, device_no, unit_id, problem, detail, found_at)
+SELECT p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device_no, p.unit_id, p.problem, p.detail, $9
+  FROM unnest($1::uuid[], $2::date[], $3::timestamptz[], $4::smallint[], $5::integer[], $6::uuid[], $7::text[],
+              $8::text[])
+       AS p (broadcast_id, local_day, occurrence_at, item, device_no, unit_id, problem, detail)
 """
 
 # An unclaimed row is updated rather than left alone: leaving it alone would not wait for whoever is just taking it, and
@@ -372,10 +373,11 @@ RETURNING (SELECT max(planned_until) FROM control.planning_rolls)
 """
 
 _PROBLEMS_OF = """
-SELECT problem, broadcast_id, local_day, occurrence_at, item, device_no, detail
+SELECT problem, broadcast_id, local_day, occurrence_at, item, device_no, unit_id, detail
   FROM control.planning_problems
  WHERE broadcast_id = $1
- ORDER BY local_day NULLS FIRST, occurrence_at NULLS FIRST, item NULLS FIRST, device_no NULLS FIRST, problem, detail
+ ORDER BY local_day NULLS FIRST, occurrence_at NULLS FIRST, item NULLS FIRST, device_no NULLS FIRST, problem,
+          unit_id, detail
 """
 
 
@@ -649,6 +651,7 @@ async def replace_problems(
             [problem.occurrence_at for problem in part],
             [problem.item for problem in part],
             [problem.device_no for problem in part],
+            [problem.unit_id for problem in part],
             [problem.kind.value for problem in part],
             [problem.detail for problem in part],
             now,
@@ -689,6 +692,7 @@ def problem(row: Record) -> Problem:
         occurrence_at=row["occurrence_at"],
         item=row["item"],
         device_no=row["device_no"],
+        unit_id=UnitId(row["unit_id"]) if row["unit_id"] is not None else None,
         detail=row["detail"],
     )
 

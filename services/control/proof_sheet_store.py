@@ -104,7 +104,7 @@ SELECT p.broadcast_id, b.title, p.problem, count(DISTINCT p.local_day) AS times,
   LEFT JOIN control.devices d USING (device_no)
  WHERE p.local_day >= $1
    AND p.local_day < $2
-   AND (b.unit_id = ANY ($3) OR d.unit_id = ANY ($3) OR p.detail = ANY ($4))
+   AND (b.unit_id = ANY ($3) OR d.unit_id = ANY ($3) OR p.unit_id = ANY ($3))
  GROUP BY p.broadcast_id, b.title, p.problem
  ORDER BY b.title COLLATE "C", p.broadcast_id, p.problem
 """
@@ -221,7 +221,6 @@ async def problems(
     connection: Connection, unit_ids: Iterable[UnitId], *, first: date, end: date
 ) -> tuple[ProblemRow, ...]:
     """What was not planned on the days, of broadcasts that concern the units."""
-    units = list(unit_ids)
     return tuple(
         ProblemRow(
             broadcast_id=row["broadcast_id"],
@@ -231,7 +230,7 @@ async def problems(
             first=row["first"],
             last=row["last"],
         )
-        for row in await connection.fetch(_PROBLEMS, first, end, units, [str(unit_id) for unit_id in units])
+        for row in await connection.fetch(_PROBLEMS, first, end, list(unit_ids))
     )
 
 

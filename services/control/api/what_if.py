@@ -106,7 +106,9 @@ class FindingView(Answer):
 
     problem: str
     broadcast_id: uuid.UUID
-    unit_id: uuid.UUID | None = Field(description="whose policy it is, or whom it is offered to")
+    unit_id: uuid.UUID | None = Field(
+        description="whose policy it is, whom it is offered to, or where what was named lies"
+    )
     occurrences: int
     is_refusal: bool
 

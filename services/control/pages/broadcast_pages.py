@@ -35,7 +35,7 @@ from services.control.offer_store import Offer
 from services.control.pages.lookups import contents_of
 from services.control.pages.pages import BroadcastReader, page, proof_rows, trail_of
 from services.control.permissions import Permission
-from services.control.planning.explanation import OFFERS, unit_of
+from services.control.planning.explanation import OFFERS
 from services.control.planning.model import Problem, ProblemKind
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
@@ -135,7 +135,7 @@ def obstacles(problems: Iterable[Problem]) -> tuple[Obstacle, ...]:
     """Problems gathered by rule and unit, in order of the rule's word."""
     found: dict[tuple[ProblemKind, UnitId | None], list[Problem]] = {}
     for problem in problems:
-        found.setdefault((problem.kind, unit_of(problem)), []).append(problem)
+        found.setdefault((problem.kind, problem.unit_id), []).append(problem)
     return tuple(
         _obstacle(kind, unit_id, some)
         for (kind, unit_id), some in sorted(found.items(), key=lambda each: (each[0][0].value, str(each[0][1])))

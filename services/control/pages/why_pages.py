@@ -15,7 +15,6 @@ from services.control.api.context import Caller, Parts
 from services.control.api.fields import END_OF_DAYS, FIRST_DAY
 from services.control.pages.pages import page, trail_of
 from services.control.permissions import Permission
-from services.control.planning.explanation import unit_of
 from services.control.planning.model import Problem
 
 router = APIRouter(include_in_schema=False)
@@ -45,8 +44,7 @@ async def why_page(
     tree = caller.rights.tree
 
     def unit_name(problem: Problem) -> str:
-        unit_id = unit_of(problem)
-        unit = tree.get(unit_id) if unit_id is not None else None
+        unit = tree.get(problem.unit_id) if problem.unit_id is not None else None
         return unit.name if unit is not None else ""
 
     return page(

@@ -101,9 +101,9 @@ class _Drafting:
             self._audiences[id(tree)] = audience
         self._offered |= audience.offered
         for kind, unit_id in audience.undecided:
-            self._say(kind, occurrence, detail=str(unit_id))
+            self._say(kind, occurrence, unit_id=unit_id)
         for fault in audience.choice.faults:
-            self._say(fault.kind, occurrence, device_no=fault.device_no, detail=fault.detail)
+            self._say(fault.kind, occurrence, device_no=fault.device_no, unit_id=fault.unit_id, detail=fault.detail)
         self._deal(occurrence, audience)
 
     def _deal(self, occurrence: Occurrence, audience: Audience) -> None:
@@ -166,10 +166,12 @@ class _Drafting:
         if self._ground.is_requisitioned(device, audience.tree, occurrence.at, end):
             return ()
         share = device.public_share
+        # Where it is filed may have been closed since.
+        lies_in = audience.tree.standing(device.unit_id) or device.unit_id
         if device.ownership is Ownership.PRIVATE or not share:
             # Said of the unit; of the board itself only to who named it.
             about = device_no if device in audience.choice.named else None
-            self._say(ProblemKind.PRIVATE_BOARD, occurrence, device_no=about, detail=str(device.unit_id))
+            self._say(ProblemKind.PRIVATE_BOARD, occurrence, device_no=about, unit_id=lies_in)
             return None
         return (
             Grant(
@@ -177,7 +179,7 @@ class _Drafting:
                 limit=share,
                 wanted=sum((slot.ends_at - slot.starts_at for slot in slots), _NOTHING),
                 kind=ProblemKind.SHARE_USED_UP,
-                detail=str(device.unit_id),
+                unit_id=lies_in,
             ),
         )
 
@@ -216,9 +218,12 @@ class _Drafting:
         *,
         item: int | None = None,
         device_no: DeviceNo | None = None,
+        unit_id: UnitId | None = None,
         detail: str = "",
     ) -> None:
-        self._problems.add(Problem.about(occurrence, kind, item=item, device_no=device_no, detail=detail))
+        self._problems.add(
+            Problem.about(occurrence, kind, item=item, device_no=device_no, unit_id=unit_id, detail=detail)
+        )
 
 
 class _Airing:

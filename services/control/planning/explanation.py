@@ -8,7 +8,6 @@ goes on afterwards, and what was never planned there because a unit's policy ref
 from __future__ import annotations
 
 import enum
-import uuid
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -171,8 +170,7 @@ def _concerns(
     """Whether a problem says something about this device at this instant."""
     if problem.device_no not in (None, device_no):
         return False
-    unit_id = unit_of(problem)
-    if unit_id is not None and unit_id not in path:
+    if problem.unit_id is not None and problem.unit_id not in path:
         return False
     if problem.occurrence_at is None:
         # About the broadcast as a whole, or about a day without it.
@@ -180,14 +178,6 @@ def _concerns(
     return (
         problem.occurrence_at <= at < problem.occurrence_at + lengths.get(problem.broadcast_id, MAX_OCCURRENCE_LENGTH)
     )
-
-
-def unit_of(problem: Problem) -> UnitId | None:
-    """The unit that a problem names: whose policy refuses, or who has not accepted."""
-    try:
-        return UnitId(uuid.UUID(problem.detail))
-    except ValueError:
-        return None
 
 
 def _in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -80,7 +80,7 @@ class Hearing:
         broadcast, local = self._broadcast, self._local_of(own)
         excesses = permission.excesses(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
         for excess in excesses:
-            self._say(ProblemKind(excess.rule.value), detail=str(excess.unit_id))
+            self._say(ProblemKind(excess.rule.value), excess.unit_id)
         if excesses:
             return None
         budgets = permission.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
@@ -101,7 +101,7 @@ class Hearing:
             closing = self._closes(policy)
             lineup = self._staging.line_up(self._left_out, None if closing is None else closing[0])
             if closing is not None and lineup.is_shortened:
-                self._say(ProblemKind.SHORTENED, detail=str(closing[1]))
+                self._say(ProblemKind.SHORTENED, closing[1])
         if lineup.length > MAX_OCCURRENCE_LENGTH:
             self._say(ProblemKind.TOO_LONG)
             return Ruling(None)
@@ -115,13 +115,13 @@ class Hearing:
             allowed=broadcast.allowed_rules,
         )
         for breach in breaches:
-            self._say(ProblemKind(breach.rule.value), detail=str(breach.unit_id))
+            self._say(ProblemKind(breach.rule.value), breach.unit_id)
         if breaches:
             return Ruling(None)
         return Ruling(lineup, self._volume_caps(policy, lineup))
 
-    def _say(self, kind: ProblemKind, *, detail: str = "") -> None:
-        self.problems.add(Problem.about(self._occurrence, kind, detail=detail))
+    def _say(self, kind: ProblemKind, unit_id: UnitId | None = None) -> None:
+        self.problems.add(Problem.about(self._occurrence, kind, unit_id=unit_id))
 
     def _closes(self, policy: EffectivePolicy) -> tuple[timedelta, UnitId] | None:
         """When the session ends that the occurrence begins in, from its beginning on, and whose limit that is.
@@ -203,6 +203,6 @@ def _as_grants(budgets: Iterable[permission.Budget], occurrence: Occurrence) -> 
             limit=budget.limit,
             wanted=before + budget.wanted,
             kind=ProblemKind(budget.rule.value),
-            detail=str(budget.unit_id),
+            unit_id=budget.unit_id,
         )
     return tuple(merged.values())

@@ -22,7 +22,7 @@ from schemas.fields import ResumePolicy
 from schemas.identifiers import BroadcastId, UnitId
 from schemas.plans import ContentKind
 from services.control.planning import permission, policies, timeline, wall_clock
-from services.control.planning.explanation import NOTES, OFFERS, unit_of
+from services.control.planning.explanation import NOTES, OFFERS
 from services.control.planning.model import DeviceNo, Plan, Problem, ProblemKind, Programme, Slot
 from services.control.planning.policies import EffectivePolicy
 from services.control.planning.timeline import Fate, Sounding
@@ -251,10 +251,9 @@ class _Comparison:
             return change
         units = {ground.unit_id, *(policy.unit_id for policy in ground.policy.policies)}
         for problem in reasons:
-            unit_id = unit_of(problem)
             if (
                 problem.item in (None, change.slot.item)
-                and (unit_id is None or unit_id in units)
+                and (problem.unit_id is None or problem.unit_id in units)
                 and (problem.device_no is None or problem.device_no in devices)
             ):
                 return Change(kind=Kind.REFUSED, slot=change.slot, before=change.before, after=None, rule=problem.kind)
@@ -464,7 +463,7 @@ def findings(problems: Iterable[Problem], known: Iterable[Problem] = ()) -> tupl
     occurrences: dict[tuple[ProblemKind, BroadcastId, UnitId | None], set[tuple[object, ...]]] = defaultdict(set)
     for problem in _new(problems, known):
         when = (problem.local_day, problem.local_time, problem.occurrence_at)
-        occurrences[problem.kind, problem.broadcast_id, unit_of(problem)].add(when)
+        occurrences[problem.kind, problem.broadcast_id, problem.unit_id].add(when)
     return tuple(
         Finding(
             kind=kind,

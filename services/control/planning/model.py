@@ -492,7 +492,11 @@ class ProblemKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something somebody should know; a value, not an exception. `detail` holds facts, not a sentence."""
+    """Something somebody should know; a value, not an exception. `detail` holds facts, not a sentence.
+
+    `unit_id` is the unit it is about: whose policy it is, who has not accepted, where a board or a target lies. Who is not
+    in that unit or below it is not concerned.
+    """
 
     kind: ProblemKind
     broadcast_id: BroadcastId
@@ -501,6 +505,7 @@ class Problem:
     local_time: time | None = None
     item: int | None = None
     device_no: DeviceNo | None = None
+    unit_id: UnitId | None = None
     detail: str = ""
 
     @classmethod
@@ -511,6 +516,7 @@ class Problem:
         *,
         item: int | None = None,
         device_no: DeviceNo | None = None,
+        unit_id: UnitId | None = None,
         detail: str = "",
     ) -> Problem:
         """Something about one occurrence."""
@@ -522,6 +528,7 @@ class Problem:
             occurrence_at=occurrence.at,
             item=item,
             device_no=device_no,
+            unit_id=unit_id,
             detail=detail,
         )
 
@@ -536,6 +543,7 @@ class Problem:
             -1 if self.item is None else self.item,
             -1 if self.device_no is None else self.device_no,
             self.kind.value,
+            b"" if self.unit_id is None else self.unit_id.bytes,
             self.detail,
         )
 

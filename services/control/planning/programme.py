@@ -280,7 +280,7 @@ def _problems(
 
 
 # An occurrence, and the rule of a unit that left it out.
-_Rule = tuple[datetime, ProblemKind, str]
+_Rule = tuple[datetime, ProblemKind, UnitId]
 
 
 def _refused(
@@ -290,18 +290,18 @@ def _refused(
     devices: dict[BroadcastId, dict[_Rule, dict[DeviceNo, Part]]] = defaultdict(lambda: defaultdict(dict))
     for device_no, theirs in refusals.items():
         for part, grant in theirs:
-            rule = (part.occurrence.at, grant.kind, grant.detail)
+            rule = (part.occurrence.at, grant.kind, grant.unit_id)
             devices[part.occurrence.broadcast_id][rule][device_no] = part
     problems: dict[BroadcastId, set[Problem]] = {}
     for broadcast_id, by_rule in devices.items():
         drawing = _drawing(made[broadcast_id].shares)
         found = problems[broadcast_id] = set()
         for rule, parts in by_rule.items():
-            _, kind, detail = rule
+            _, kind, unit_id = rule
             is_whole = kind is not ProblemKind.SHARE_USED_UP and len(parts) == drawing[rule]
             for device_no, part in parts.items():
                 about = None if is_whole else device_no
-                found.add(Problem.about(part.occurrence, kind, device_no=about, detail=detail))
+                found.add(Problem.about(part.occurrence, kind, device_no=about, unit_id=unit_id))
     return problems
 
 
@@ -310,7 +310,7 @@ def _drawing(shares: Iterable[Share]) -> Mapping[_Rule, int]:
     counts: dict[_Rule, int] = defaultdict(int)
     for share in shares:
         for part in share.parts:
-            for rule in {(part.occurrence.at, grant.kind, grant.detail) for grant in part.grants}:
+            for rule in {(part.occurrence.at, grant.kind, grant.unit_id) for grant in part.grants}:
                 counts[rule] += len(share.devices)
     return counts
 

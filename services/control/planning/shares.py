@@ -24,7 +24,7 @@ class Grant(NamedTuple):
     limit: timedelta
     wanted: timedelta
     kind: ProblemKind  # what it is when the grant does not suffice
-    detail: str = ""
+    unit_id: UnitId  # whose policy, or where the board lies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -59,6 +59,7 @@ class Fault:
 
     kind: ProblemKind
     device_no: DeviceNo | None = None
+    unit_id: UnitId | None = None
     detail: str = ""
 
 
@@ -129,8 +130,12 @@ def choose(targets: Iterable[Target], issuer: UnitId, tree: UnitTree, fleet: Fle
             for device_no in sorted(named - excluded.devices)
             if fleet.by_no[device_no].unit_id not in excluded.units
         ),
-        faults=tuple(sorted(faults, key=lambda fault: (fault.kind.value, fault.device_no or 0, fault.detail))),
+        faults=tuple(sorted(faults, key=_fault_order)),
     )
+
+
+def _fault_order(fault: Fault) -> tuple[object, ...]:
+    return (fault.kind.value, fault.device_no or 0, fault.unit_id.bytes if fault.unit_id else b"", fault.detail)
 
 
 class _Reach:
@@ -146,8 +151,8 @@ class _Reach:
             case UnitTarget(unit_id=unit_id):
                 ground = tree.ground(unit_id)
                 if not ground:
-                    return Fault(kind=ProblemKind.TARGET_UNIT_CLOSED, detail=str(unit_id))
-                outside = Fault(kind=ProblemKind.TARGET_OUTSIDE_ISSUER, detail=str(unit_id))
+                    return Fault(kind=ProblemKind.TARGET_UNIT_CLOSED, unit_id=unit_id)
+                outside = Fault(kind=ProblemKind.TARGET_OUTSIDE_ISSUER, unit_id=unit_id)
                 over = tree.rights_in(unit_id)
                 if over is not None and not tree.covers(issuer, over):
                     return outside
@@ -160,7 +165,7 @@ class _Reach:
                 if device is None:
                     return Fault(kind=ProblemKind.TARGET_DEVICE_GONE, device_no=device_no)
                 if device.unit_id not in tree:
-                    return Fault(kind=ProblemKind.TARGET_UNIT_CLOSED, device_no=device_no, detail=str(device.unit_id))
+                    return Fault(kind=ProblemKind.TARGET_UNIT_CLOSED, device_no=device_no, unit_id=device.unit_id)
                 if not tree.covers(issuer, device.unit_id):
                     return Fault(kind=ProblemKind.TARGET_OUTSIDE_ISSUER, device_no=device_no)
                 self.devices.add(device_no)

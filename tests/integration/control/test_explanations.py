@@ -99,8 +99,8 @@ async def test_what_was_only_offered_says_so_where_it_was_meant_to_sound(provinc
     elsewhere = (await told(province, "loa-2", at=now + HOUR, now=now)).explanation
 
     assert here.on_air is None
-    assert [(each.kind, each.broadcast_id, each.detail) for each in here.offered] == [
-        (ProblemKind.OFFER_PENDING, offered, str(province.units["a1"]))
+    assert [(each.kind, each.broadcast_id, each.unit_id) for each in here.offered] == [
+        (ProblemKind.OFFER_PENDING, offered, province.units["a1"])
     ]
     assert (elsewhere.offered, elsewhere.refused) == ((), ())
 

@@ -607,8 +607,8 @@ async def test_a_normal_broadcast_from_above_is_offered_and_sounds_once_accepted
     await settle(province, keyring)
 
     assert [row["device_id"] for row in await province.emissions(broadcast)] == ["loa-1"]
-    problems = await province.rows("SELECT problem, detail FROM control.planning_problems")
-    assert problems == [{"problem": "offer_declined", "detail": str(province.units["a2"])}]
+    problems = await province.rows("SELECT problem, unit_id FROM control.planning_problems")
+    assert problems == [{"problem": "offer_declined", "unit_id": province.units["a2"]}]
 
 
 async def test_a_unit_s_own_order_of_priority_broadcasts_goes_out(province: Province, keyring: Keyring) -> None:
@@ -686,7 +686,7 @@ async def test_a_policy_is_planned_for_on_its_ground_and_comes_to_what_planning_
                           FROM control.emissions) e)
             || '' ||
                (SELECT coalesce(json_agg(p ORDER BY p::text)::text, '')
-                  FROM (SELECT broadcast_id, local_day, occurrence_at, item, device_no, problem, detail
+                  FROM (SELECT broadcast_id, local_day, occurrence_at, item, device_no, unit_id, problem, detail
                           FROM control.planning_problems) p)
         """
     for unit, body, reached in (
@@ -729,12 +729,12 @@ async def test_time_that_a_broadcast_gives_back_goes_to_the_next_one(province: P
     second = await province.broadcast("p", [await province.bulletin(seconds=200)], at=start + HOUR)
     await settle(province, keyring)
     assert [row["device_id"] for row in await province.emissions(second)] == ["loa-2", "loa-3"]
-    problems = await province.rows("SELECT broadcast_id, problem, detail, device_no FROM control.planning_problems")
+    problems = await province.rows("SELECT broadcast_id, problem, unit_id, device_no FROM control.planning_problems")
     assert problems == [
         {
             "broadcast_id": second,
             "problem": "day_full",
-            "detail": str(province.units["a"]),
+            "unit_id": province.units["a"],
             "device_no": province.devices["loa-1"],
         }
     ]

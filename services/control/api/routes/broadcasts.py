@@ -314,6 +314,9 @@ class PlanningProblemView(Answer):
     occurrence_at: datetime | None
     item: int | None
     device_no: int | None
+    unit_id: uuid.UUID | None = Field(
+        description="whose policy it is, whom it is offered to, or where what was named lies"
+    )
     detail: str
 
 
@@ -652,6 +655,7 @@ async def proof_of_broadcast(broadcast_id: uuid.UUID, caller: Reader, services: 
                 occurrence_at=each.occurrence_at,
                 item=each.item,
                 device_no=each.device_no,
+                unit_id=each.unit_id,
                 detail=each.detail,
             )
             for each in problems

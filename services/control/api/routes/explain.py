@@ -61,7 +61,7 @@ class TurnView(AiringView):
 class RefusedView(Answer):
     """An occurrence that is not in the programme, or not as it was asked for. `problem` is a stable word.
 
-    `detail` names whose policy it is, or to whom it was offered, where that is what stands in the way.
+    `unit_id` names whose policy it is, or to whom it was offered, where that is what stands in the way.
     """
 
     problem: str
@@ -70,6 +70,7 @@ class RefusedView(Answer):
     local_day: date | None
     occurrence_at: datetime | None
     item: int | None
+    unit_id: uuid.UUID | None
     detail: str
 
 
@@ -223,6 +224,7 @@ def _refused(problem: Problem, titles: Mapping[BroadcastId, str]) -> RefusedView
         local_day=problem.local_day,
         occurrence_at=problem.occurrence_at,
         item=problem.item,
+        unit_id=problem.unit_id,
         detail=problem.detail,
     )
 

@@ -112,12 +112,12 @@ async def test_what_was_not_planned_stands_there_with_its_reason(api: Api) -> No
     for day, unit in ((11, "11"), (12, "11"), (11, "21")):
         await api.execute(
             """
-            INSERT INTO control.planning_problems (broadcast_id, local_day, problem, detail, found_at)
-            VALUES ($1, $2, 'offer_pending', $3, now())
+            INSERT INTO control.planning_problems (broadcast_id, local_day, problem, unit_id, detail, found_at)
+            VALUES ($1, $2, 'offer_pending', $3, '', now())
             """,
             broadcast,
             date(2026, 3, day),
-            str(api.units[unit]),
+            api.units[unit],
         )
     (row,) = (await parts(api, api.units["11"]))["problem"]
     assert (row["name"], row["about"], row["planned"]) == ("Bản tin sáng", "Đơn vị chưa nhận phát", "2")

@@ -333,6 +333,7 @@ def foretold_problems(outlook: Outlook, api: Api, known: set[str], new: str | No
             each.item,
             each.device_no,
             each.detail,
+            each.unit_id,
         )
         for each in outlook.after.problems
         if each.occurrence_at is not None and each.occurrence_at > api.clock.now
@@ -343,7 +344,7 @@ async def noted_problems(api: Api) -> Noted:
     async with api.database.connection() as connection:
         rows = await connection.fetch(
             """
-            SELECT broadcast_id, problem, occurrence_at, item, device_no, detail
+            SELECT broadcast_id, problem, occurrence_at, item, device_no, detail, unit_id
               FROM control.planning_problems
              WHERE occurrence_at > $1
             """,
@@ -359,5 +360,5 @@ async def about(api: Api, noted: Noted, changed: str | None, unit: str) -> Noted
     """
     async with api.database.connection() as connection:
         tree = await api.services.directory.tree(connection, now=api.clock.now)
-    below = {str(each) for each in tree.subtree(api.units[unit])}
+    below = set(tree.subtree(api.units[unit]))
     return Counter({key: count for key, count in noted.items() if key[0] == changed or key[-1] in below})

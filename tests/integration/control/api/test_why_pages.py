@@ -106,11 +106,11 @@ async def test_a_broadcast_names_what_whom_and_what_stands_against_it(api: Api) 
     )
     await api.execute(
         """
-        INSERT INTO control.planning_problems (broadcast_id, problem, local_day, occurrence_at, detail, found_at)
-        VALUES ($1, 'quiet_hours', '2026-03-11', '2026-03-10T22:30:00Z', $2, now())
+        INSERT INTO control.planning_problems (broadcast_id, problem, local_day, occurrence_at, unit_id, detail, found_at)
+        VALUES ($1, 'quiet_hours', '2026-03-11', '2026-03-10T22:30:00Z', $2, '', now())
         """,
         uuid.UUID(broadcast_id),
-        str(api.units["12"]),
+        api.units["12"],
     )
     await log_in(api, (Role.VIEWER, "24"))
     page = await get(api, f"/broadcasts/{broadcast_id}")

@@ -171,14 +171,17 @@ def a_problem(kind: ProblemKind, n: int = 1, *, at: float | None = 0, **facts: o
 @pytest.mark.parametrize(
     ("problem", "is_told"),
     [
-        pytest.param(a_problem(ProblemKind.QUIET_HOURS, detail=str(unit_id(10))), True, id="policy_above"),
-        pytest.param(a_problem(ProblemKind.QUIET_HOURS, detail=str(unit_id(12))), False, id="policy_of_a_neighbour"),
-        pytest.param(a_problem(ProblemKind.OFFER_PENDING, detail=str(unit_id(21))), False, id="offered_to_another"),
+        pytest.param(a_problem(ProblemKind.QUIET_HOURS, unit_id=unit_id(10)), True, id="policy_above"),
+        pytest.param(a_problem(ProblemKind.QUIET_HOURS, unit_id=unit_id(12)), False, id="policy_of_a_neighbour"),
+        pytest.param(a_problem(ProblemKind.OFFER_PENDING, unit_id=unit_id(21)), False, id="offered_to_another"),
         pytest.param(a_problem(ProblemKind.DAY_FULL, at=-50), True, id="would_still_sound"),
         pytest.param(a_problem(ProblemKind.DAY_FULL, at=-61), False, id="would_be_over"),
         pytest.param(a_problem(ProblemKind.DAY_FULL, at=6), False, id="would_not_have_begun"),
         pytest.param(a_problem(ProblemKind.DAY_FULL, 2, at=-3_600), True, id="of_unknown_length"),
         pytest.param(a_problem(ProblemKind.BAD_RECURRENCE, at=None, detail="FREQ"), True, id="the_whole_broadcast"),
+        pytest.param(
+            a_problem(ProblemKind.GROUP_CLOSED, detail=str(unit_id(12))), True, id="ids_of_others_are_no_unit"
+        ),
         pytest.param(a_problem(ProblemKind.CANNOT_PLAY, device_no=DeviceNo(1)), True, id="this_device"),
         pytest.param(a_problem(ProblemKind.CANNOT_PLAY, device_no=DeviceNo(2)), False, id="another_device"),
     ],
@@ -192,9 +195,9 @@ def test_what_never_came_into_the_programme_is_told_where_it_concerns_the_device
 
 
 def test_refused_offered_and_noted_are_told_apart_and_in_order() -> None:
-    pending = a_problem(ProblemKind.OFFER_PENDING, 2, detail=str(unit_id(11)))
-    declined = a_problem(ProblemKind.OFFER_DECLINED, 1, detail=str(unit_id(11)))
-    quiet = a_problem(ProblemKind.QUIET_HOURS, 3, detail=str(unit_id(1)))
+    pending = a_problem(ProblemKind.OFFER_PENDING, 2, unit_id=unit_id(11))
+    declined = a_problem(ProblemKind.OFFER_DECLINED, 1, unit_id=unit_id(11))
+    quiet = a_problem(ProblemKind.QUIET_HOURS, 3, unit_id=unit_id(1))
     shortened = a_problem(ProblemKind.SHORTENED, 4)
 
     found = explained(5, problems=[shortened, quiet, pending, declined])

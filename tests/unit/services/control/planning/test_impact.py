@@ -153,16 +153,16 @@ class TestRefused:
         assert [(change.kind, change.rule) for change in found.of_device(DeviceNo(1))] == expected
 
     def test_by_the_units_policy(self) -> None:
-        problem = a_problem(ProblemKind.DAY_FULL, detail=str(unit_id(11)))
+        problem = a_problem(ProblemKind.DAY_FULL, unit_id=unit_id(11))
         self.check(problem, [(Kind.REFUSED, ProblemKind.DAY_FULL)])
 
     def test_by_a_policy_above(self) -> None:
         ground = Ground(unit_id=unit_id(11), policy=effective([Policy(unit_id=unit_id(1))]))
-        problem = a_problem(ProblemKind.QUIET_HOURS, detail=str(unit_id(1)))
+        problem = a_problem(ProblemKind.QUIET_HOURS, unit_id=unit_id(1))
         self.check(problem, [(Kind.REFUSED, ProblemKind.QUIET_HOURS)], ground)
 
     def test_somebody_elses_policy_is_no_reason(self) -> None:
-        self.check(a_problem(ProblemKind.DAY_FULL, detail=str(unit_id(12))), [(Kind.REMOVED, None)])
+        self.check(a_problem(ProblemKind.DAY_FULL, unit_id=unit_id(12)), [(Kind.REMOVED, None)])
 
     def test_another_occurrence_is_no_reason(self) -> None:
         self.check(a_problem(ProblemKind.DAY_FULL, minute=5), [(Kind.REMOVED, None)])
@@ -177,17 +177,19 @@ class TestRefused:
 
 def test_findings_tell_what_the_plan_newly_says_and_no_longer_says() -> None:
     stays = a_problem(ProblemKind.NO_DEVICE, 5)
-    gone = a_problem(ProblemKind.OFFER_PENDING, 6, detail=str(unit_id(11)))
-    new = [a_problem(ProblemKind.QUIET_HOURS, 2, minute=minute, detail=str(unit_id(1))) for minute in (1, 2)]
+    gone = a_problem(ProblemKind.OFFER_PENDING, 6, unit_id=unit_id(11))
+    new = [a_problem(ProblemKind.QUIET_HOURS, 2, minute=minute, unit_id=unit_id(1)) for minute in (1, 2)]
     note = a_problem(ProblemKind.SHORTENED, 2)
+    group = a_problem(ProblemKind.GROUP_CLOSED, 2, detail=str(unit_id(9)))
 
-    found = compared(a_plan({}, [stays, gone]), a_plan({}, [replace(stays), *new, note]))
+    found = compared(a_plan({}, [stays, gone]), a_plan({}, [replace(stays), *new, note, group]))
 
     assert found.findings == (
+        Finding(kind=ProblemKind.GROUP_CLOSED, broadcast_id=broadcast_id(2), unit_id=None, occurrences=1),
         Finding(kind=ProblemKind.QUIET_HOURS, broadcast_id=broadcast_id(2), unit_id=unit_id(1), occurrences=2),
         Finding(kind=ProblemKind.SHORTENED, broadcast_id=broadcast_id(2), unit_id=None, occurrences=1),
     )
-    assert [finding.is_refusal for finding in found.findings] == [True, False]
+    assert [finding.is_refusal for finding in found.findings] == [True, True, False]
     assert [(finding.kind, finding.is_refusal) for finding in found.settled] == [(ProblemKind.OFFER_PENDING, False)]
     assert found.units == ()
 

@@ -32,8 +32,9 @@ from services.control.planning.model import (
 )
 from services.control.planning.policies import Policy, Quiet, Session, VolumeCap
 from services.control.planning.programme import plan
-from services.control.units import UnitHistory
+from services.control.units import UnitHeir, UnitHistory
 from tests.support.planning import (
+    DAY,
     a_broadcast,
     a_bulletin,
     a_device,
@@ -88,12 +89,13 @@ def heard(planned: Plan) -> dict[int, list[str]]:
 
 def wrong(planned: Plan) -> list[str]:
     """What is wrong, with the unit, item and device it is about."""
-    units = {str(unit_id(n)): str(n) for n in (1, 10, 11, 12, 111)}
+    units = {unit_id(n): str(n) for n in (1, 10, 11, 12, 111)}
     return [
         " ".join(
             [
                 each.kind.value,
-                *([units.get(each.detail, each.detail)] if each.detail else []),
+                *([units[each.unit_id]] if each.unit_id is not None else []),
+                *([each.detail] if each.detail else []),
                 *([f"item {each.item}"] if each.item is not None else []),
                 *([f"device {each.device_no}"] if each.device_no is not None else []),
             ]
@@ -500,6 +502,17 @@ def test_private_boards_show_their_public_share_and_no_more() -> None:
     planned = shown(asked)
     assert {no: len(programme) for no, programme in planned.programmes.items()} == {1: 2, 2: 0, 3: 1}
     assert wrong(planned) == ["private_board 11", "private_board 11", "share_used_up 11 device 3"]
+
+
+def test_a_private_board_lies_in_the_unit_that_its_own_went_over_into() -> None:
+    closed, heir = (a_unit(n, 10, level="commune", **dates) for n, dates in ((11, {"valid_until": DAY}), (12, {})))
+    history = UnitHistory(
+        (a_unit(1, level="province"), a_unit(10, 1, level="district"), closed, heir),
+        [UnitHeir(unit_id=unit_id(11), heir_id=unit_id(12), valid_from=DAY, keeps_rights=True)],
+    )
+    asked = a_broadcast(1, once("05:30", "06:30"), unit_id=unit_id(10), level=Level.PRIORITY, targets=to_units(10))
+    snapshot = a_snapshot([asked], devices=(THEIRS, SHARED), bulletins=[TEXT], units=history)
+    assert wrong(plan(snapshot, days(1))) == ["private_board 12", "private_board 12", "share_used_up 12 device 3"]
 
 
 def test_who_names_a_private_board_hears_of_it() -> None:
