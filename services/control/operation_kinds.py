@@ -7,7 +7,7 @@ import enum
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from schemas.identifiers import AlertId, BroadcastId, DeviceId, UnitId
 from services.control.alerting.documents import document_of
 from services.control.alerting.model import Alert, AlertDraft
 from services.control.broadcast_requests import Wish
+from services.control.errors import Fault
 from services.control.permissions import Permission
 from services.control.planning.policies import Danger
 from services.control.relay_addresses import Rules
@@ -156,6 +157,17 @@ def taking_cap(unit_id: UnitId, document: bytes, *, summary: str, unit_codes: tu
         summary=summary,
         document={"cap": base64.b64encode(document).decode("ascii"), "unit_codes": list(unit_codes)},
     )
+
+
+def leaving_out(operation: Operation, remarks: Iterable[Fault]) -> Operation:
+    """A CAP message to be taken in, with what was left out of it, for a second person to read."""
+    told = [{"field": each.field, "code": each.code, "facts": dict(each.facts)} for each in remarks]
+    return replace(operation, document={**operation.document, "left_out": told})
+
+
+def left_out(document: Mapping[str, Any]) -> tuple[Fault, ...]:
+    """What was left out of the CAP message that is to be taken in."""
+    return tuple(Fault(each["field"], each["code"], each["facts"]) for each in document.get("left_out", ()))
 
 
 def testing_aloud(unit_id: UnitId, *, name: str) -> Operation:

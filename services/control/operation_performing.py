@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
@@ -38,6 +38,7 @@ from services.control.alerting import (
     timetable_store,
 )
 from services.control.alerting.addressing import addressed
+from services.control.alerting.cap_intake import Taken
 from services.control.alerting.documents import draft_of
 from services.control.alerting.model import Alert, AudienceWish, Origin, State
 from services.control.alerting.tones import Tone
@@ -56,16 +57,21 @@ _EARLIER_UNIT_CODES = ("loa:unit-code",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What was carried out. An alert says itself whom it means; of what is none, `devices` are those it touches.
+    """What was carried out. Alerts say themselves whom they mean; of what is none, `devices` are those it touches.
 
-    `before` is the alert it changed, `answer` what whoever asked for it is told, `subject` what it is about in the audit.
+    `before` are the alerts it changed or ended, `answer` what whoever asked for it is told, `subject` what it is about in the audit.
     """
 
-    alert: Alert | None = None
-    before: Alert | None = None
+    alerts: tuple[Alert, ...] = ()
+    before: tuple[Alert, ...] = ()
     devices: frozenset[DeviceNo] = frozenset()
     subject: str | None = None
     answer: Any = None
+
+    @property
+    def alert(self) -> Alert | None:
+        """The first of its alerts, which is the only one of all but a CAP message."""
+        return self.alerts[0] if self.alerts else None
 
 
 async def perform(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
@@ -75,19 +81,22 @@ async def perform(connection: Connection, operation: Operation, *, by: By, means
         case Kind.ALERT_ISSUE | Kind.SILENCE:
             alert_id = AlertId(uuid.UUID(document["alert_id"])) if document["alert_id"] is not None else None
             draft = draft_of(document["draft"])
-            return Done(alert=await alerts.issue(connection, draft, by=by, keyring=keyring, now=now, alert_id=alert_id))
+            issued = await alerts.issue(connection, draft, by=by, keyring=keyring, now=now, alert_id=alert_id)
+            return Done(alerts=(issued,))
         case Kind.ALERT_UPDATE:
             alert = await _as_read(connection, document)
             draft = draft_of(document["draft"])
             changed = await alerts.update(connection, alert, draft, by=by, keyring=keyring, now=now)
-            return Done(before=alert, alert=changed)
+            return Done(before=(alert,), alerts=(changed,))
         case Kind.SILENCE_RELEASE:
             silence = await _as_read(connection, document)
-            return Done(before=silence, alert=await _let_go(connection, silence, document, by=by, means=means, now=now))
+            released = await _let_go(connection, silence, document, by=by, means=means, now=now)
+            return Done(before=(silence,), alerts=(released,))
         case Kind.CAP:
-            return Done(alert=await _take_cap(connection, operation, by=by, means=means, now=now))
+            taken = await _take_cap(connection, operation, by=by, means=means, now=now)
+            return Done(before=taken.before, alerts=taken.alerts, answer=taken.remarks)
         case Kind.AUDIBLE_TEST:
-            return Done(alert=await _test_aloud(connection, operation, by=by, means=means, now=now))
+            return Done(alerts=(await _test_aloud(connection, operation, by=by, means=means, now=now),))
         case Kind.LIVE | Kind.LIVE_CHANGE:
             return await _air(connection, operation, by=by, now=now)
         case Kind.RELAY_CHANGE:
@@ -104,20 +113,21 @@ async def touched(connection: Connection, operation: Operation, done: Done, tree
     """The devices it touches: of a change those that either version means; of a return those that are let go."""
     if done.alert is None:
         return done.devices
-    meant = await _meant(connection, done.alert, tree)
-    if done.before is None:
-        return meant
+    meant = await _meant(connection, done.alerts, tree)
     had = await _meant(connection, done.before, tree)
     if operation.kind is Kind.SILENCE_RELEASE and done.alert.state is State.IN_FORCE:
         return had - meant
     return had | meant
 
 
-async def _meant(connection: Connection, alert: Alert, tree: UnitTree) -> frozenset[DeviceNo]:
-    wish = alert.draft.audience
-    ground = {below for unit in wish.units for below in tree.subtree(unit)}
-    found = await reach_store.candidates(connection, ground, wish.devices)
-    return frozenset(each.device_no for each in await asyncio.to_thread(addressed, alert, found, tree))
+async def _meant(connection: Connection, several: Iterable[Alert], tree: UnitTree) -> frozenset[DeviceNo]:
+    found: set[DeviceNo] = set()
+    for alert in several:
+        wish = alert.draft.audience
+        ground = {below for unit in wish.units for below in tree.subtree(unit)}
+        near = await reach_store.candidates(connection, ground, wish.devices)
+        found.update(each.device_no for each in await asyncio.to_thread(addressed, alert, near, tree))
+    return frozenset(found)
 
 
 # --- alerts, tests, silences -----------------------------------------------------------------------------------------
@@ -136,9 +146,9 @@ async def _let_go(
     )
 
 
-async def _take_cap(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Alert:
+async def _take_cap(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Taken:
     content = base64.b64decode(operation.document["cap"])
-    reading = cap_reading.parse(content)
+    reading = await asyncio.to_thread(cap_reading.parse, content)  # a megabyte takes a second
     if reading.alert is None:
         raise Invalid(*reading.faults)
     taking = cap_intake.Taking(

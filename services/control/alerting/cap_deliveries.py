@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from schemas.identifiers import AlertId
 from services.control.alerting import alert_store, cap_intake, cap_store, proposal_store, proposals
-from services.control.alerting.cap import MessageType
+from services.control.alerting.cap import CapAlert
 from services.control.alerting.cap_intake import Taking
 from services.control.alerting.model import (
     MAX_AREAS,
@@ -37,9 +38,10 @@ _ALL_CLEAR_HOLDS = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """What a message has become: an alert as it stands, and whether the same message had been delivered before."""
+    """What a message has become: alerts as they stand, and whether the same message had been delivered before."""
 
-    alert: Alert
+    alerts: tuple[Alert, ...]
+    remarks: tuple[Fault, ...] = ()
     is_repeated: bool = False
 
 
@@ -59,22 +61,33 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
     if known is not None:
         if known.document != taking.document:
             raise cap_intake.known_already(message)
-        return Delivered(alert=await alert_store.alert(connection, known.alert_id), is_repeated=True)
-    is_cancel = message.message_type is MessageType.CANCEL
-    draft = None if is_cancel else await cap_intake.draft_of(connection, taking)
+        return Delivered(alerts=await _as_they_stand(connection, known.alert_ids), is_repeated=True)
+    said = await cap_intake.said_by(connection, taking)
     referred = await cap_intake.referred_by(connection, taking)
-    if is_cancel and not referred:
+    if not said.drafts and not referred:
         raise Invalid(Fault("alert.references", "cap_reference_unknown"))
     holding = await _withdraw(connection, taking, referred)
-    if draft is None and holding:
-        draft = _all_clear(taking, holding, all_clear)
-    if draft is None:
-        alert = await alert_store.alert(connection, referred[0].alert_id)
+    if said.drafts:
+        validity, drafts = None, said.drafts
     else:
-        replaced = tuple(each.alert_id for each in holding)
-        alert = await _propose(connection, taking, replace(draft, references=replaced), referred)
-    await cap_intake.keep(connection, taking, alert)
-    return Delivered(alert=alert)
+        validity, drafts = _ALL_CLEAR_HOLDS, (_all_clear(taking, holding, all_clear),) if holding else ()
+    made = [
+        await _propose(
+            connection,
+            taking,
+            replace(draft, references=tuple(each.alert_id for each in replaced)),
+            _why(message, referred, said.remarks),
+            validity,
+        )
+        for draft, replaced in cap_intake.successors(drafts, holding)
+    ]
+    became = tuple(made) or await _as_they_stand(connection, [each.alert_id for each in referred])
+    await cap_intake.keep(connection, taking, became)
+    return Delivered(alerts=became, remarks=said.remarks)
+
+
+async def _as_they_stand(connection: Connection, alert_ids: Sequence[AlertId]) -> tuple[Alert, ...]:
+    return tuple([await alert_store.alert(connection, each) for each in alert_ids])
 
 
 async def _withdraw(connection: Connection, taking: Taking, referred: Sequence[Alert]) -> list[Alert]:
@@ -90,11 +103,21 @@ async def _withdraw(connection: Connection, taking: Taking, referred: Sequence[A
     return holding
 
 
-async def _propose(connection: Connection, taking: Taking, draft: AlertDraft, referred: Sequence[Alert]) -> Alert:
-    message = taking.message
-    if await cap_store.waiting(connection, taking.unit_id, message.sender) >= MOST_WAITING:
-        raise Conflict("cap_too_many_waiting", facts={"sender": message.sender[:80], "limit": MOST_WAITING})
-    why = Why(
+async def _propose(
+    connection: Connection, taking: Taking, draft: AlertDraft, why: Why, validity: timedelta | None
+) -> Alert:
+    sender = taking.message.sender
+    if await cap_store.waiting(connection, taking.unit_id, sender) >= MOST_WAITING:
+        raise Conflict("cap_too_many_waiting", facts={"sender": sender[:80], "limit": MOST_WAITING})
+    proposal = await proposals.propose(
+        connection, draft, why, by=taking.by, validity=validity, expires_at=draft.valid_until, now=taking.now
+    )
+    return proposal.alert
+
+
+def _why(message: CapAlert, referred: Sequence[Alert], remarks: Sequence[Fault]) -> Why:
+    """What people read beside the proposal; `not_here` are areas that the message names and the unit does not have."""
+    return Why(
         reason={
             "kind": "cap",
             "message_type": message.message_type.value,
@@ -102,18 +125,9 @@ async def _propose(connection: Connection, taking: Taking, draft: AlertDraft, re
             "identifier": message.identifier,
             "sent": message.sent.isoformat(),
             "replaces": [str(each.alert_id) for each in referred],
+            "not_here": "; ".join(str(each.facts["value"]) for each in remarks if "value" in each.facts),
         }
     )
-    proposal = await proposals.propose(
-        connection,
-        draft,
-        why,
-        by=taking.by,
-        validity=_ALL_CLEAR_HOLDS if message.message_type is MessageType.CANCEL else None,
-        expires_at=draft.valid_until,
-        now=taking.now,
-    )
-    return proposal.alert
 
 
 def _all_clear(taking: Taking, holding: Sequence[Alert], sound: bytes) -> AlertDraft:

@@ -1,39 +1,23 @@
 """CAP messages from elsewhere become alerts: what they say, whom they mean here, and what they refer to.
 
 Only what is meant in earnest and for the public goes on air; tests, exercises, drafts and acknowledgements are read and
-left. Codes of units are looked up in the tree of the day, because they are used again over the years. A shape without a
-code counts for the speaking unit's ground, and only if a device of that ground is known to stand inside: a warning of
-another country must not sound on the devices whose place nobody entered.
+left. What a message says to several grounds is several alerts. That something is over is no warning and sounds no siren:
+an update that says nothing else here ends what it refers to, as a cancel does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from asyncpg import Record
-
-from schemas.identifiers import AlertId, UnitId
+from schemas.identifiers import UnitId
 from services.control import alerts
-from services.control.alerting import alert_store, cap_store, shapes
-from services.control.alerting.cap import CapAlert, CapArea, CapInfo, MessageType, Scope, Status
-from services.control.alerting.model import (
-    LONGEST,
-    MAX_AREAS,
-    MAX_CORNERS,
-    MAX_SHAPES,
-    Alert,
-    AlertDraft,
-    AlertText,
-    AreaWish,
-    AudienceWish,
-    CapOrigin,
-    Circle,
-    Origin,
-    Point,
-)
+from services.control.alerting import alert_store, cap_ground, cap_sayings, cap_store
+from services.control.alerting.cap import CapAlert, CapInfo, MessageType, Scope, Status
+from services.control.alerting.cap_sayings import Saying
+from services.control.alerting.model import LONGEST, Alert, AlertDraft, AudienceWish, CapOrigin, Origin
 from services.control.alerting.model import Status as Earnest
 from services.control.alerts import By
 from services.control.errors import Fault, Invalid
@@ -42,7 +26,8 @@ from services.shared.database.pool import Connection
 
 UNSAID_VALIDITY = timedelta(hours=1)  # of a message that does not say when it ends
 REPEAT_INTERVAL = timedelta(seconds=60)
-_TITLE, _BODY = 200, 2_000
+MAX_ALERTS = 8  # of one message: more is a list to be read, not a warning
+_MOST_TOLD = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,36 +46,51 @@ class Taking:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a message says here: alerts to be, none where it says only that something is over; and what was left out."""
+
+    drafts: tuple[AlertDraft, ...] = ()
+    remarks: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """The alerts that a message began, changed or ended; `before` is what it referred to, as it was."""
+
+    alerts: tuple[Alert, ...]
+    before: tuple[Alert, ...]
+    remarks: tuple[Fault, ...] = ()
+
+
 def is_for_the_air(message: CapAlert) -> bool:
     """Whether anything is to be done about it."""
     return message.status is Status.ACTUAL and message.message_type not in (MessageType.ACK, MessageType.ERROR)
 
 
-async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> Alert:
-    """The alert that it began, changed or ended. Raises `Invalid` with what stands against it, and what `alerts` raises."""
-    message = taking.message
+async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> Taken:
+    """Put it in force. Raises `Invalid` with what stands against it, and what `alerts` raises."""
+    message, by, now = taking.message, taking.by, taking.now
     check_public(message)
     if await cap_store.cap_message(connection, taking.unit_id, message.reference) is not None:
         raise known_already(message)
-    referred = [each for each in await referred_by(connection, taking) if not each.is_over(now=taking.now)]
-    if message.message_type is not MessageType.ALERT and not referred:
+    said = await said_by(connection, taking)
+    before = [each for each in await referred_by(connection, taking) if not each.is_over(now=now)]
+    if message.message_type is not MessageType.ALERT and not before:
         raise Invalid(Fault("alert.references", "cap_reference_unknown"))
-    if message.message_type is MessageType.CANCEL:
-        ended = [
-            await alerts.cancel(connection, each, by=taking.by, keyring=keyring, now=taking.now) for each in referred
-        ]
-        await keep(connection, taking, ended[0])
-        return ended[0]
-    draft = await draft_of(connection, taking)
-    if referred:
-        first, *others = referred
-        alert = await alerts.update(connection, first, draft, by=taking.by, keyring=keyring, now=taking.now)
-        for each in others:
-            await alerts.cancel(connection, each, by=taking.by, keyring=keyring, now=taking.now)
-    else:
-        alert = await alerts.issue(connection, draft, by=taking.by, keyring=keyring, now=taking.now)
-    await keep(connection, taking, alert)
-    return alert
+    over = list(before)
+    made = []
+    for draft, replaced in successors(said.drafts, before):
+        over = [each for each in over if each not in replaced[:1]]
+        made.append(
+            await alerts.update(connection, replaced[0], draft, by=by, keyring=keyring, now=now)
+            if replaced
+            else await alerts.issue(connection, draft, by=by, keyring=keyring, now=now)
+        )
+    ended = [await alerts.cancel(connection, each, by=by, keyring=keyring, now=now) for each in over]
+    taken = Taken(alerts=tuple(made or ended), before=tuple(before), remarks=said.remarks)
+    await keep(connection, taking, taken.alerts)
+    return taken
 
 
 def check_public(message: CapAlert) -> None:
@@ -105,51 +105,60 @@ def known_already(message: CapAlert) -> Invalid:
 
 
 async def referred_by(connection: Connection, taking: Taking) -> list[Alert]:
-    """The alerts of the unit that an update or a cancel means, however they stand, locked.
+    """The alerts of the unit that an update or a cancel means, however they stand, locked in order of their ids.
 
     Raises `Invalid` where it means a message of another sender, or itself.
     """
     message = taking.message
     if message.message_type is MessageType.ALERT:
         return []
-    found: dict[AlertId, Alert] = {}
     for place, each in enumerate(message.references):
         field = f"alert.references[{place}]"
         if each == message.reference:
             raise Invalid(Fault(field, "cap_self_reference"))
         if each.sender != message.sender:
             raise Invalid(Fault(field, "cap_of_another_sender", {"value": each.sender[:80]}))
-        known = await cap_store.cap_message(connection, taking.unit_id, each)
-        if known is not None:
-            found[known.alert_id] = await alert_store.alert_for_update(connection, known.alert_id, silence=False)
-    return list(found.values())
+    known = await cap_store.alerts_of(connection, taking.unit_id, message.sender, message.references)
+    return list((await alert_store.lock_all(connection, known)).values())
 
 
-async def draft_of(connection: Connection, taking: Taking) -> AlertDraft:
-    """What an Alert or an Update says, as an alert of ours. Raises `Invalid` with what stands against it."""
-    message, now = taking.message, taking.now
+def successors(drafts: Sequence[AlertDraft], before: Sequence[Alert]) -> list[tuple[AlertDraft, tuple[Alert, ...]]]:
+    """Each draft with the alerts it takes the place of: of each alert the draft that shares most of its ground.
+
+    Those that share most come first.
+    """
+    found: list[list[tuple[int, Alert]]] = [[] for _ in drafts]
+    for each in before if drafts else ():
+        had = set(each.draft.audience.units)
+        shared = [len(had & set(draft.audience.units)) for draft in drafts]
+        found[shared.index(max(shared))].append((max(shared), each))
+    return [
+        (draft, tuple(each for _, each in sorted(pairs, key=lambda pair: -pair[0])))
+        for draft, pairs in zip(drafts, found, strict=True)
+    ]
+
+
+async def said_by(connection: Connection, taking: Taking) -> Said:
+    """What a message says, as alerts of ours; of a cancel nothing. Raises `Invalid` with what stands against it."""
+    message = taking.message
+    if message.message_type is MessageType.CANCEL:
+        return Said()
     if not message.infos:
         raise Invalid(Fault("alert.info", "cap_says_nothing"))
-    main = _main(message)
-    ends = [info.expires for info in message.infos if info.expires is not None]
-    until = min(max(ends) if ends else now + UNSAID_VALIDITY, now + LONGEST)
-    if until <= now:
-        raise Invalid(Fault("alert.info.expires", "cap_expired", {"value": until.isoformat(timespec="seconds")}))
-    return AlertDraft(
-        unit_id=taking.unit_id,
-        status=Earnest.ACTUAL,
-        event=main.event[:120],
-        category=main.categories[0],
-        urgency=main.urgency,
-        severity=main.severity,
-        certainty=main.certainty,
-        texts=tuple(_texts(message, main, taking.tone)),
-        audience=AudienceWish(areas=tuple(await _areas(connection, taking))),
-        repeat_interval=REPEAT_INTERVAL,
-        valid_until=until,
-        origin=Origin.CAP,
-        cap=origin_of(message),
-    )
+    ground = await cap_ground.ground_of(connection, taking.by.tree, taking.unit_id, taking.unit_codes)
+    # Off the event loop: ten thousand corners take half a second.
+    places = await asyncio.to_thread(cap_ground.places, message.infos, ground)
+    remarks = {(each.code, str(each.facts)): each for place in places for each in place.left_out}
+    ours = [(info, place.wishes) for info, place in zip(message.infos, places, strict=True) if place.wishes]
+    if not ours:
+        raise Invalid(*list(remarks.values())[:_MOST_TOLD] or [Fault("alert.info.area", "cap_area_without_place")])
+    warnings = [(info, wishes) for info, wishes in ours if not cap_sayings.is_all_clear(info)]
+    if not warnings and message.message_type is MessageType.ALERT:
+        raise Invalid(Fault("alert.info", "cap_all_clear_only"))
+    found = list(remarks.values())
+    if len(warnings) < len(ours):
+        found.append(Fault("alert.info", "cap_all_clear_left"))
+    return Said(drafts=_drafts(cap_sayings.sayings(warnings), taking), remarks=tuple(found[:_MOST_TOLD]))
 
 
 def origin_of(message: CapAlert) -> CapOrigin:
@@ -159,134 +168,44 @@ def origin_of(message: CapAlert) -> CapOrigin:
     )
 
 
-def _main(message: CapAlert) -> CapInfo:
-    """The one in the country's language, or the first."""
-    return next((info for info in message.infos if info.language.lower().startswith("vi")), message.infos[0])
+def _drafts(said: Sequence[Saying], taking: Taking) -> tuple[AlertDraft, ...]:
+    """Those that are not over. Raises `Invalid` where all are, and where there are too many."""
+    now = taking.now
+    holding = [each for each in said if each.expires is None or each.expires > now]
+    if said and not holding:
+        latest = max(each.expires for each in said if each.expires is not None).isoformat(timespec="seconds")
+        raise Invalid(Fault("alert.info.expires", "cap_expired", {"value": latest}))
+    if len(holding) > MAX_ALERTS:
+        raise Invalid(Fault("alert.info", "cap_infos_differ", {"count": len(holding), "limit": MAX_ALERTS}))
+    return tuple(_draft(each, taking) for each in holding)
 
 
-def _texts(message: CapAlert, main: CapInfo, tone: bytes) -> Iterator[AlertText]:
-    seen: set[str] = set()
-    for info in (main, *message.infos):
-        language = info.language.partition("-")[0].lower()
-        if language in seen or len(seen) == 8:
-            continue
-        yield AlertText(
-            language=language,
-            headline=_short(info.headline or info.event, _TITLE),
-            description=_short(info.description, _BODY) if info.description else None,
-            instruction=_short(info.instruction, _BODY) if info.instruction else None,
-            media_sha256=tone if not seen else None,
-            event=info.event,
-            sender_name=info.sender_name,
-            area_description="; ".join(area.description for area in info.areas) or None,
-        )
-        seen.add(language)
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-# --- whom it means -----------------------------------------------------------------------------------------------------
-
-
-async def _areas(connection: Connection, taking: Taking) -> list[AreaWish]:
-    tree = taking.by.tree
-    devices = await _positions(connection, tree.subtree(taking.unit_id))
-    found: dict[AreaWish, None] = {}
-    faults: list[Fault] = []
-    places = [
-        (f"alert.info[{i}].area[{j}]", area)
-        for i, info in enumerate(taking.message.infos)
-        for j, area in enumerate(info.areas)
-    ]
-    for field, area in places:
-        try:
-            # Made simpler off the event loop: ten thousand corners take half a second.
-            wishes = await asyncio.to_thread(list, _of_area(area, field, taking, devices))
-            found.update(dict.fromkeys(wishes))
-        except Invalid as invalid:
-            faults.extend(invalid.faults)
-    if faults:
-        raise Invalid(*faults[:20])
-    if not found:
-        raise Invalid(Fault("alert.info.area", "cap_area_without_place"))
-    if len(found) > MAX_AREAS:
-        raise Invalid(Fault("alert.info.area", "too_many", {"limit": MAX_AREAS}))
-    return list(found)
-
-
-def _of_area(
-    area: CapArea, field: str, taking: Taking, devices: Mapping[UnitId, list[Point | None]]
-) -> Iterator[AreaWish]:
-    """The union of what it names: units by code, and shapes where somebody of ours is known to stand inside."""
-    tree = taking.by.tree
-    codes = {unit.code: unit.unit_id for unit in map(tree.get, tree.subtree(taking.unit_id)) if unit is not None}
-    names = {each.casefold() for each in taking.unit_codes}
-    ours = [each.value for each in area.geocodes if each.name.casefold() in names]
-    unknown = [code for code in ours if code not in codes]
-    if unknown:
-        raise Invalid(
-            Fault(
-                f"{field}.geocode", "cap_area_unknown", {"value": ", ".join(unknown[:10]), "name": taking.unit_codes[0]}
-            )
-        )
-    if not ours and not area.polygons and not area.circles:
-        named = ", ".join(f"{each.name}={each.value}" for each in area.geocodes[:10]) or area.description[:80]
-        raise Invalid(Fault(field, "cap_area_unknown", {"value": named, "name": taking.unit_codes[0]}))
-    if ours:
-        yield AreaWish(units=tuple(codes[code] for code in dict.fromkeys(ours)))
-    if not area.polygons and not area.circles:
-        return
-    # Feeds send the shapes of whole countries: those with nobody of ours near them are left out before anything is
-    # counted, or made simpler, which takes time.
-    known = [point for points in devices.values() for point in points if point is not None]
-    near = [corners for corners in area.polygons if shapes.may_hold_any(corners, known)]
-    polygons = shapes.cover_all(near, most=MAX_SHAPES, limit=MAX_CORNERS)
-    circles = tuple(
-        circle
-        for each in area.circles
-        for circle in [Circle(centre=each.centre, radius_m=max(1, round(each.radius_km * 1_000)))]
-        if any(shapes.is_in_circle(circle, point) for point in known)
+def _draft(said: Saying, taking: Taking) -> AlertDraft:
+    main: CapInfo = said.main
+    return AlertDraft(
+        unit_id=taking.unit_id,
+        status=Earnest.ACTUAL,
+        event=cap_sayings.short_event(main),
+        category=main.categories[0],
+        urgency=main.urgency,
+        severity=main.severity,
+        certainty=main.certainty,
+        texts=said.texts(taking.tone),
+        audience=AudienceWish(areas=said.areas),
+        repeat_interval=REPEAT_INTERVAL,
+        valid_until=min(said.expires or taking.now + UNSAID_VALIDITY, taking.now + LONGEST),
+        origin=Origin.CAP,
+        cap=origin_of(taking.message),
     )
-    if len(circles) > MAX_SHAPES:
-        raise Invalid(Fault(field, "too_many", {"limit": MAX_SHAPES}))
-    units = [
-        unit
-        for unit, points in devices.items()
-        if any(
-            point is not None
-            and (
-                any(shapes.is_in_polygon(polygon, point) for polygon in polygons)
-                or any(shapes.is_in_circle(circle, point) for circle in circles)
-            )
-            for point in points
-        )
-    ]
-    if units:
-        # Units in which nobody has a place are warned too: they may well lie inside.
-        blank = [unit for unit, points in devices.items() if all(point is None for point in points)]
-        yield AreaWish(units=(*units, *blank), polygons=polygons, circles=circles)
-    elif not ours:
-        raise Invalid(Fault(field, "cap_area_outside", {"value": area.description[:80]}))
 
 
-async def _positions(connection: Connection, unit_ids: tuple[UnitId, ...]) -> dict[UnitId, list[Point | None]]:
-    rows: list[Record] = await alert_store.positions(connection, unit_ids)
-    found: dict[UnitId, list[Point | None]] = {}
-    for row in rows:
-        point = Point(latitude=row["latitude"], longitude=row["longitude"]) if row["latitude"] is not None else None
-        found.setdefault(UnitId(row["unit_id"]), []).append(point)
-    return found
-
-
-async def keep(connection: Connection, taking: Taking, alert: Alert) -> None:
+async def keep(connection: Connection, taking: Taking, became: Sequence[Alert]) -> None:
     """Keep the message as it came. Raises `Invalid` where somebody else has taken it in meanwhile."""
     is_first = await cap_store.keep_cap(
         connection,
         taking.message.reference,
         taking.message.message_type.value,
-        alert.alert_id,
+        [each.alert_id for each in became],
         taking.unit_id,
         taking.document,
         by=taking.by.account_id,

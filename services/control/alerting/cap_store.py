@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -74,7 +75,7 @@ async def waiting(connection: Connection, unit_id: UnitId, name: str) -> int:
           JOIN control.alerts a USING (alert_id)
          WHERE p.outcome IS NULL
            AND a.state = 'proposed'
-           AND alert_id IN (SELECT alert_id FROM control.cap_messages WHERE unit_id = $1 AND sender = $2)
+           AND alert_id IN (SELECT unnest(alert_ids) FROM control.cap_messages WHERE unit_id = $1 AND sender = $2)
         """,
         unit_id,
         name,
@@ -86,7 +87,7 @@ async def waiting(connection: Connection, unit_id: UnitId, name: str) -> int:
 class KeptCap:
     """A CAP message that a unit has taken in: what became of it, and the document as it came."""
 
-    alert_id: AlertId
+    alert_ids: tuple[AlertId, ...]
     document: bytes
 
 
@@ -94,7 +95,7 @@ async def cap_message(connection: Connection, unit_id: UnitId, message: CapRefer
     """A CAP message, if the unit has taken it in."""
     row = await connection.fetchrow(
         """
-        SELECT alert_id, document
+        SELECT alert_ids, document
           FROM control.cap_messages
          WHERE unit_id = $1 AND sender = $2 AND identifier = $3 AND sent = $4
         """,
@@ -103,14 +104,33 @@ async def cap_message(connection: Connection, unit_id: UnitId, message: CapRefer
         message.identifier,
         message.sent,
     )
-    return KeptCap(alert_id=AlertId(row["alert_id"]), document=row["document"]) if row is not None else None
+    return KeptCap(alert_ids=tuple(row["alert_ids"]), document=row["document"]) if row is not None else None
+
+
+async def alerts_of(
+    connection: Connection, unit_id: UnitId, sender: str, messages: Sequence[CapReference]
+) -> set[AlertId]:
+    """The alerts that those of these messages of a sender have become which the unit has taken in."""
+    rows = await connection.fetch(
+        """
+        SELECT DISTINCT unnest(k.alert_ids) AS alert_id
+          FROM control.cap_messages k
+          JOIN unnest($3::text[], $4::timestamptz[]) AS named (identifier, sent) USING (identifier, sent)
+         WHERE k.unit_id = $1 AND k.sender = $2
+        """,
+        unit_id,
+        sender,
+        [each.identifier for each in messages],
+        [each.sent for each in messages],
+    )
+    return {AlertId(row["alert_id"]) for row in rows}
 
 
 async def keep_cap(
     connection: Connection,
     message: CapReference,
     message_type: str,
-    alert_id: AlertId,
+    alert_ids: Sequence[AlertId],
     unit_id: UnitId,
     document: bytes,
     *,
@@ -121,7 +141,7 @@ async def keep_cap(
     kept = await connection.fetchval(
         """
         INSERT INTO control.cap_messages
-               (sender, identifier, sent, alert_id, message_type, unit_id, received_at, received_by, document)
+               (sender, identifier, sent, alert_ids, message_type, unit_id, received_at, received_by, document)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             ON CONFLICT DO NOTHING
         RETURNING true
@@ -129,7 +149,7 @@ async def keep_cap(
         message.sender,
         message.identifier,
         message.sent,
-        alert_id,
+        list(alert_ids),
         message_type,
         unit_id,
         at,

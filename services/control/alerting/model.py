@@ -22,6 +22,7 @@ MAX_UNITS = 256  # of all areas; as many topics are published to
 MAX_NAMED = 256  # devices named, devices excepted, units excepted
 MAX_SHAPES = 16  # of one area
 MAX_CORNERS = 256
+MAX_RADIUS_M = 1_000_000
 LONGEST = timedelta(days=7)  # an alert that still holds after this is news; it can be updated to hold on
 SHORTEST = timedelta(seconds=10)
 # A kill switch holds until somebody releases it, and for this long at most.

@@ -18,6 +18,7 @@ from services.control.alerting.model import (
     MAX_AREAS,
     MAX_CORNERS,
     MAX_NAMED,
+    MAX_RADIUS_M,
     MAX_SHAPES,
     MAX_TEXTS,
     MAX_UNITS,
@@ -126,8 +127,8 @@ def _area_faults(area: AreaWish, tree: UnitTree, field: str) -> Iterator[Fault]:
         yield from _polygon_faults(polygon, f"{field}.polygons[{place}]")
     for place, circle in enumerate(area.circles):
         yield from _point_faults(circle.centre, f"{field}.circles[{place}].centre")
-        if not 1 <= circle.radius_m <= 1_000_000:
-            code, limit = ("number_too_small", 1) if circle.radius_m < 1 else ("number_too_large", 1_000_000)
+        if not 1 <= circle.radius_m <= MAX_RADIUS_M:
+            code, limit = ("number_too_small", 1) if circle.radius_m < 1 else ("number_too_large", MAX_RADIUS_M)
             yield Fault(f"{field}.circles[{place}].radius_m", code, {"limit": limit})
 
 

@@ -69,13 +69,6 @@ def cover_all(polygons: Sequence[Polygon], *, most: int, limit: int) -> tuple[Po
     )
 
 
-def may_hold_any(polygon: Polygon, points: Iterable[Point]) -> bool:
-    """Whether any of the points lies within the bounds of the polygon: quick, and never wrong about one inside."""
-    south, north = min(p.latitude for p in polygon), max(p.latitude for p in polygon)
-    west, east = min(p.longitude for p in polygon), max(p.longitude for p in polygon)
-    return any(south <= p.latitude <= north and west <= p.longitude <= east for p in points)
-
-
 def crosses_itself(corners: Sequence[Point]) -> bool:
     """Whether two edges of the ring cross; touching is not crossing. For at most some hundred corners."""
     return _crosses(_ring(map(_corner, corners)))

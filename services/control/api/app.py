@@ -21,6 +21,7 @@ from services.control.api.routes import (
     broadcasts,
     bulletins,
     calendars,
+    cap_messages,
     cap_senders,
     devices,
     enrolments,
@@ -71,6 +72,7 @@ VERSION = "1"
 _OPENAPI = "/api/v1/openapi.json"
 
 _ROUTERS = (
+    cap_messages.router,  # before one alert: its feed is no alert
     alerts.router,
     operation_requests.router,
     sessions.router,

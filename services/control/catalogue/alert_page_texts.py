@@ -239,6 +239,7 @@ ALERT_PAGES: dict[str, tuple[str, str]] = {
         "Tính cả {devices} thiết bị khác người này đã tác động ngay trước đó.",
         "With {devices} others that the same person has touched shortly before.",
     ),
+    "request.left_out": ("Không nhận", "Left out"),
     "request.device": ("Thiết bị", "Device"),
     "request.until": (
         "Chờ đến {time}, sau đó không thực hiện nữa.",

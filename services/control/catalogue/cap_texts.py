@@ -62,6 +62,30 @@ CAP_FAULTS: dict[str, Parts] = {
             "Use the geocode {name} with codes of today's units, or a polygon or circle.",
         ),
     ),
+    "cap_all_clear_only": _fault(
+        (
+            "Bản tin chỉ báo rằng ở đây đã yên; không có gì phải cảnh báo.",
+            "The message says only that something is over here; there is nothing to warn of.",
+        ),
+        ("Muốn báo yên, hãy phát thanh bình thường.", "To tell people so, make an ordinary broadcast."),
+    ),
+    "cap_all_clear_left": _fault(
+        (
+            "Phần báo yên của bản tin không được phát; nơi đó chỉ kết thúc cảnh báo mà bản tin thay thế.",
+            "What the message says is over is not sounded; there, it only ends the alert that the message replaces.",
+        ),
+        ("Muốn báo yên, hãy phát thanh bình thường.", "To tell people so, make an ordinary broadcast."),
+    ),
+    "cap_infos_differ": _fault(
+        (
+            "Bản tin nói {count} điều khác nhau cho các địa bàn ở đây.",
+            "The message says {count} different things to the ground here.",
+        ),
+        (
+            "Tối đa {limit}; hãy nhận bản tin ở từng đơn vị cấp dưới, hoặc đề nghị bên gửi tách bản tin.",
+            "At most {limit}; take it in for the units below one by one, or ask its sender for several messages.",
+        ),
+    ),
     "cap_area_without_place": _fault(
         ("Bản tin không nói rõ khu vực nào.", "The message names no area."),
         _ASK_THE_SENDER,

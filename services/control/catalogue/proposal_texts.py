@@ -45,6 +45,7 @@ PROPOSAL_PAGES: dict[str, tuple[str, str]] = {
     "proposal_fact.sender": ("Nguồn gửi", "Sender"),
     "proposal_fact.identifier": ("Số hiệu", "Identifier"),
     "proposal_fact.sent": ("Gửi lúc", "Sent"),
+    "proposal_fact.not_here": ("Khu vực không có ở đây", "Areas not known here"),
     "origin.console": ("Người phát", "A person"),
     "origin.cap": ("Thông điệp CAP", "A CAP message"),
     "origin.rule": ("Quy tắc cảm biến", "A sensor rule"),

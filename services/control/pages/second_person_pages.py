@@ -16,8 +16,9 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.requests import RequestView
 from services.control.api.routes import operation_requests as request_routes
+from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, Refusal
-from services.control.operation_kinds import PERMISSIONS, Kind
+from services.control.operation_kinds import PERMISSIONS, Kind, left_out
 from services.control.operation_store import RequestState
 from services.control.pages.broadcast_pages import targets_of
 from services.control.pages.emergencies import is_mendable
@@ -105,6 +106,7 @@ async def _request_page(
         targets=targets,
         claimed=[each["device_id"] for each in found.content.get("claims", ())],
         released=[UnitId(uuid.UUID(each)) for each in found.content.get("units", ())],
+        left_out=_left_out(found, wording_of(request, services).language),
         is_own=is_own,
         is_waiting=is_waiting,
         may_confirm=is_waiting and may and not is_own,
@@ -113,6 +115,11 @@ async def _request_page(
         code=await code_asked(services, caller) if is_waiting else "",
         sent=sent,
     )
+
+
+def _left_out(found: RequestView, language: Language) -> list[str]:
+    """What of a CAP message is said to nobody here."""
+    return [text(f"fault.{each.code}.message", language, each.facts) for each in left_out(found.content)]
 
 
 def _draft(found: RequestView) -> AlertDraft | None:

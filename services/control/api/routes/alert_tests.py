@@ -259,7 +259,7 @@ async def run_test(
                 now=caller.now,
             )
             issued = await alerts.issue(connection, draft, by=by(caller), keyring=services.keyring, now=caller.now)
-            outcome = Done(alert=issued)
+            outcome = Done(alerts=(issued,))
     if isinstance(outcome, Waiting):
         return await waiting(services, response, outcome)
     alert = outcome.alert

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,25 +10,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
 from schemas.alerts import Purpose
 from schemas.fields import ResumePolicy
 from schemas.identifiers import AlertId, DeviceId, UnitId
-from services.control import alerts, operation_kinds, operation_performing, operations, policies, policy_store, versions
+from services.control import alerts, operation_kinds, operations, policies, policy_store, versions
 from services.control.alerting import (
     alert_store,
-    atom,
-    cap,
-    cap_export,
-    cap_intake,
-    cap_reading,
-    cap_writing,
-    cap_xml,
     reach_store,
     template_store,
-    templates,
     testing,
 )
 from services.control.alerting.documents import document_of
@@ -38,6 +29,7 @@ from services.control.alerting.model import (
     MAX_AREAS,
     MAX_CORNERS,
     MAX_NAMED,
+    MAX_RADIUS_M,
     MAX_SHAPES,
     MAX_TEXTS,
     MAX_UNITS,
@@ -57,13 +49,12 @@ from services.control.alerting.model import (
 )
 from services.control.alerting.reach import REASONS, Reach
 from services.control.alerting.template import Template
-from services.control.alerting.templates import Hand
 from services.control.alerting.tones import Tone
-from services.control.api import step_up, uploads
-from services.control.api.access import Scope, requires, requires_of_calendars
+from services.control.api import step_up
+from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts, Services
-from services.control.api.errors import documented, language_of
+from services.control.api.errors import documented
 from services.control.api.fields import (
     Answer,
     BoardText,
@@ -95,16 +86,11 @@ from services.shared.database.pool import Connection
 router = APIRouter(prefix="/api/v1", tags=["alerts"])
 
 Seer = Annotated[Caller, requires(Permission.SEE_ALERTS, Scope.ANYWHERE)]
-# What programs read that watch feeds: they know nothing but HTTP Basic.
-FeedReader = Annotated[Caller, requires_of_calendars(Permission.SEE_ALERTS, Scope.ANYWHERE)]
 Releaser = Annotated[Caller, requires(Permission.RELEASE_ALERTS, Scope.BODY)]
 Silencer = Annotated[Caller, requires(Permission.SILENCE_DEVICES, Scope.BODY)]
 IfMatch = Annotated[
     str | None, Header(description="ETag of the version that is meant; * : whatever it says by now, for ending it")
 ]
-# What one person alone may not do waits for another: the answer says where.
-
-_FEED_LENGTH = 500
 
 
 class PointBody(Body):
@@ -118,7 +104,7 @@ class CircleBody(Body):
     """All points within `radius_m` metres of the centre."""
 
     centre: PointBody
-    radius_m: Whole = Field(ge=1, le=1_000_000)
+    radius_m: Whole = Field(ge=1, le=MAX_RADIUS_M)
 
 
 class AreaBody(Body):
@@ -326,15 +312,6 @@ class AlertView(Answer):
     content: dict[str, Any] = Field(description="what it says and to whom")
 
 
-class CapTakenView(Answer):
-    """What became of a CAP message; `remarks` are oddities that were taken as meant."""
-
-    taken: bool
-    remarks: list[str]
-    alert: AlertView | None
-    request: RequestView | None = Field(description="where it waits for a second person")
-
-
 class ReachCountView(Answer):
     """How many devices stand in a class, and what to do about them."""
 
@@ -519,125 +496,9 @@ async def list_alerts(
 async def get_alert(alert_id: uuid.UUID, caller: Seer, response: Response, services: Parts) -> AlertView:
     """One of them. The ETag is what If-Match wants."""
     async with services.database.connection() as connection:
-        alert = await _seen(connection, alert_id, caller)
+        alert = await seen(connection, alert_id, caller)
     response.headers["ETag"] = versions.etag(alert.version)
     return alert_view(alert)
-
-
-@router.get(
-    "/cap/feed.atom",
-    response_class=Response,
-    responses={200: {"content": {atom.MEDIA_TYPE: {}}}},
-)
-async def get_feed(request: Request, caller: FeedReader, services: Parts) -> Response:
-    """The alerts in force that one may see, as an Atom feed (RFC 4287), each with a link to it as CAP.
-
-    Feed readers log in with HTTP Basic: the account's login, and an API token as password.
-    """
-    ground = caller.rights.tree.with_ancestors(caller.rights.reach(Permission.SEE_ALERTS))
-    async with services.database.connection() as connection:
-        found = await alert_store.alerts_on(
-            connection,
-            ground,
-            states=(State.IN_FORCE,),
-            purposes=(Purpose.ALERT,),
-            limit=_FEED_LENGTH,
-        )
-    document = atom.write(
-        atom.Feed(
-            title=text("feed.alerts_in_force", language_of(request)),
-            address=str(request.url),
-            api=f"{request.base_url}api/v1",
-            alerts=[each for each in found if not each.is_over(now=caller.now)],
-            tree=caller.rights.tree,
-            now=caller.now,
-        )
-    )
-    return Response(document, media_type=atom.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
-
-
-@router.get(
-    "/alerts/{alert_id}/cap",
-    response_class=Response,
-    responses={200: {"content": {cap.MEDIA_TYPE: {}}}},
-)
-async def get_cap(
-    alert_id: uuid.UUID,
-    caller: FeedReader,
-    services: Parts,
-    version: Annotated[int | None, Query(ge=1, le=65_535, description="default: the newest")] = None,
-) -> Response:
-    """A version of an alert or a test as a CAP 1.2 document. A silence is no message to people, and a stop is none either."""
-    async with services.database.connection() as connection:
-        alert = await _seen(connection, alert_id, caller)
-        signed = await alert_store.versions(connection, alert.alert_id)
-    told = [] if alert.is_silence else [each for each in signed if each.stopped_in is None]
-    chosen = [each for each in told if version is None or each.version == version]
-    if not chosen:
-        alert_store.none_such(alert_id)
-    before = [each for each in told if each.version < chosen[-1].version]
-    document = cap_writing.write(
-        cap_export.cap_of(chosen[-1], before, caller.rights.tree, unit_code=services.policy.cap_unit_codes[0])
-    )
-    return Response(document, media_type=cap.MEDIA_TYPE, headers={"Cache-Control": "private, no-cache"})
-
-
-@router.post(
-    "/cap",
-    responses={202: {"model": CapTakenView, "description": "it waits for a second person"}},
-    openapi_extra=uploads.accepts(cap.MEDIA_TYPE),
-)
-async def take_cap(
-    request: Request,
-    unit_id: uuid.UUID,
-    caller: Releaser,
-    services: Parts,
-    response: Response,
-    metrics: Metered,
-    second_factor: GivenCode = None,
-    break_glass: BreakGlass = None,
-) -> CapTakenView:
-    """Take in a CAP 1.2 document (the body, or the field `file` of a form) as the word of a unit: its Alert, Update or
-    Cancel is in force at once.
-
-    Tests, exercises, drafts and acknowledgements are read and left: `taken` is false then.
-    """
-    document = await uploads.file_of(request, limit=cap_xml.MAX_BYTES)
-    # A document of a megabyte takes a second to read; nobody else waits for it.
-    reading = await asyncio.to_thread(cap_reading.parse, document)
-    message = reading.alert
-    if message is None:
-        raise Invalid(*reading.faults)
-    remarks = [each.code for each in reading.remarks]
-    if not cap_intake.is_for_the_air(message):
-        return CapTakenView(taken=False, remarks=remarks, alert=None, request=None)
-    ending = message.message_type is cap.MessageType.CANCEL
-    await step_up.demand(
-        services,
-        caller,
-        Operation.CANCEL_ALERT if ending else Operation.RELEASE_ALERT,
-        code=second_factor,
-        alone=break_glass,
-    )
-    hand = Hand(actor=caller.actor, origin=caller.origin, now=caller.now)
-    await templates.lay_out_tones(services.database, services.workshop, caller.rights.tree, hand=hand)
-    attempt = Attempt(
-        action="cap",
-        unit_id=UnitId(unit_id),
-        facts={"identifier": message.identifier[:200], "sender": message.sender[:200]},
-    )
-    operation = operation_kinds.taking_cap(
-        UnitId(unit_id), document, summary=message.identifier[:120], unit_codes=services.policy.cap_unit_codes
-    )
-    # What only ends something waits for nobody.
-    settle = operation_performing.perform if ending else operations.settle
-    async with _attempted(services, caller, metrics, attempt) as connection:
-        outcome = await settle(connection, operation, by=by(caller), means=means(services, break_glass), now=caller.now)
-    if isinstance(outcome, Waiting):
-        request_view = await waiting(services, response, outcome)
-        return CapTakenView(taken=False, remarks=remarks, alert=None, request=request_view)
-    alert = _done(services, metrics, response, "cap", outcome)
-    return CapTakenView(taken=True, remarks=remarks, alert=alert, request=None)
 
 
 @router.get("/alerts/{alert_id}/reach")
@@ -657,7 +518,7 @@ async def get_reach(
     tree, reach = caller.rights.tree, caller.rights.reach(Permission.SEE_ALERTS)
     units = reach if unit_id is None else reach & set(tree.subtree(UnitId(unit_id)))
     async with services.database.connection() as connection:
-        alert = await _seen(connection, alert_id, caller)
+        alert = await seen(connection, alert_id, caller)
         found = await reach_store.reach(connection, alert, units, now=caller.now)
         repetitions = await reach_store.repetitions(connection, alert.alert_id, units)
     return _reach_view(alert, found, repetitions, words, reached, reason, after, limit)
@@ -735,7 +596,7 @@ class Attempt:
 
 
 @asynccontextmanager
-async def _attempted(
+async def attempted(
     services: Services, caller: Caller, metrics: ControlMetrics, attempt: Attempt
 ) -> AsyncIterator[Connection]:
     """One transaction; what is refused in it is on record too."""
@@ -762,9 +623,9 @@ async def _carried_out(
     attempt: Attempt,
     do: Callable[[Connection], Awaitable[Alert]],
 ) -> AlertView:
-    async with _attempted(services, caller, metrics, attempt) as connection:
+    async with attempted(services, caller, metrics, attempt) as connection:
         alert = await do(connection)
-    return _done(services, metrics, response, attempt.action, Done(alert=alert))
+    return told_of(services, metrics, response, attempt.action, Done(alerts=(alert,)))
 
 
 async def settled(
@@ -777,23 +638,23 @@ async def settled(
     alone: str | None,
 ) -> AlertView | RequestView:
     """Carried out; or, where a policy asks for a second person, 202 and the address at which it waits for one."""
-    async with _attempted(services, caller, metrics, attempt) as connection:
+    async with attempted(services, caller, metrics, attempt) as connection:
         operation = await wanted(connection)
         outcome = await operations.settle(
             connection, operation, by=by(caller), means=means(services, alone), now=caller.now
         )
     if isinstance(outcome, Waiting):
         return await waiting(services, response, outcome)
-    return _done(services, metrics, response, attempt.action, outcome)
+    return told_of(services, metrics, response, attempt.action, outcome)
 
 
-def _done(services: Services, metrics: ControlMetrics, response: Response, action: str, done: Done) -> AlertView:
+def told_of(services: Services, metrics: ControlMetrics, response: Response, action: str, done: Done) -> AlertView:
     """The lane of this process is woken, and the answer says what stands now."""
     alert = done.alert
     if alert is None:
         raise TypeError(f"{action} makes no alert")
     services.wake_alerts()
-    metrics.alerts_issued.labels(action).inc()
+    metrics.alerts_issued.labels(action).inc(len(done.alerts))
     response.headers["ETag"] = versions.etag(alert.version)
     return alert_view(alert)
 
@@ -830,7 +691,7 @@ async def _locked(
     return alert
 
 
-async def _seen(connection: Connection, alert_id: uuid.UUID, caller: Caller) -> Alert:
+async def seen(connection: Connection, alert_id: uuid.UUID, caller: Caller) -> Alert:
     """An alert that touches ground one may see. Raises `NotFound` as if there were none."""
     alert = await alert_store.alert(connection, alert_id)
     rights, tree = caller.rights, caller.rights.tree

@@ -31,7 +31,9 @@ from services.control.api import step_up, uploads
 from services.control.api.access import Scope, requires
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts
+from services.control.api.errors import language_of
 from services.control.api.fields import Answer, Body, Name
+from services.control.api.routes.cap_messages import CapNoteView, noted
 from services.control.api.step_up import GivenCode, Operation
 from services.control.audit import Entry
 from services.control.errors import Fault, Invalid, NotFound
@@ -67,13 +69,24 @@ class CapSenderView(Answer):
     trusted_by: uuid.UUID | None
 
 
+class CapAlertView(Answer):
+    """An alert that a delivered message has become."""
+
+    alert_id: uuid.UUID
+    state: State
+
+
 class CapDeliveryView(Answer):
-    """What became of a delivered message; `remarks` are oddities that were taken as meant."""
+    """What became of a delivered message; `remarks` are the codes of its `notes`."""
 
     taken: bool
     remarks: list[str]
+    notes: list[CapNoteView]
     alert_id: uuid.UUID | None
     state: State | None = Field(description="proposed: people decide; cancelled: it was taken back")
+    alerts: list[CapAlertView] = Field(
+        description="all that it has become: one for each ground it says something else to"
+    )
 
 
 @router.get("/units/{unit_id}/cap-senders")
@@ -148,9 +161,10 @@ async def deliver_cap(
         if message is None:
             raise Invalid(*reading.faults)
         facts |= {"identifier": message.identifier[:200], "sender": message.sender[:200]}
-        remarks = [each.code for each in reading.remarks]
+        language = language_of(request)
         if not cap_intake.is_for_the_air(message):
-            return CapDeliveryView(taken=False, remarks=remarks, alert_id=None, state=None)
+            notes = noted(reading.remarks, language)
+            return CapDeliveryView(taken=False, **notes, alert_id=None, state=None, alerts=[])
         hand = Hand(actor=caller.actor, origin=caller.origin, now=caller.now)
         await templates.lay_out_tones(services.database, services.workshop, caller.rights.tree, hand=hand)
         async with services.database.transaction() as connection:
@@ -166,10 +180,17 @@ async def deliver_cap(
                 now=caller.now,
             )
             delivered = await cap_deliveries.deliver(connection, taking, all_clear=tones[Tone.NOTICE])
-    alert = delivered.alert
-    if alert.state is State.PROPOSED and not delivered.is_repeated:
-        metrics.alerts_proposed.labels("cap").inc()
-    return CapDeliveryView(taken=True, remarks=remarks, alert_id=alert.alert_id, state=alert.state)
+    if not delivered.is_repeated:
+        proposed = sum(each.state is State.PROPOSED for each in delivered.alerts)
+        metrics.alerts_proposed.labels("cap").inc(proposed)
+    first = delivered.alerts[0]
+    return CapDeliveryView(
+        taken=True,
+        **noted((*reading.remarks, *delivered.remarks), language),
+        alert_id=first.alert_id,
+        state=first.state,
+        alerts=[CapAlertView(alert_id=each.alert_id, state=each.state) for each in delivered.alerts],
+    )
 
 
 async def _check_delivers(connection: Connection, account_id: uuid.UUID, unit_id: UnitId, caller: Caller) -> None:

@@ -226,7 +226,7 @@ async def test_shapes_of_a_whole_country_are_taken_for_those_that_reach_us(api: 
     answer = await sent_in(api, operator, a_message(api, area=area))
 
     assert answer.status_code == 200, answer.text
-    (wish,) = answer.json()["alert"]["content"]["audience"]["areas"]
-    assert wish["units"] == [str(api.units["11"])]
-    assert len(wish["polygons"]) <= 16
-    assert all(21 < latitude < 22 for polygon in wish["polygons"] for latitude, _ in polygon)
+    wishes = answer.json()["alert"]["content"]["audience"]["areas"]
+    assert [each["units"] for each in wishes] == [[str(api.units["11"])]] * 2
+    assert [len(each["polygons"]) for each in wishes] == [16, 8]
+    assert all(21 < latitude < 22 for each in wishes for polygon in each["polygons"] for latitude, _ in polygon)

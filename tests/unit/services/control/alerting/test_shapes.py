@@ -18,7 +18,6 @@ from services.control.alerting.shapes import (
     distance_m,
     is_in_circle,
     is_in_polygon,
-    may_hold_any,
 )
 
 
@@ -130,12 +129,3 @@ def test_too_many_polygons_become_fewer_that_hold_them_all() -> None:
     assert len(found) <= 16
     assert all(any(is_in_polygon(each, corner) for each in found) for square in squares for corner in square)
     assert cover_all(squares[:3], most=16, limit=256) == tuple(squares[:3])
-
-
-def test_bounds_never_miss_a_point_that_lies_inside() -> None:
-    triangle = (at(0, 0), at(0, 10), at(10, 0))
-
-    assert may_hold_any(triangle, [at(1, 1)])
-    assert may_hold_any(triangle, [at(0, 10)])
-    assert not may_hold_any(triangle, [at(11, 1), at(1, 11)])
-    assert not may_hold_any(triangle, [])
