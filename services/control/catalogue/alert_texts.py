@@ -85,6 +85,15 @@ _TESTS: dict[str, tuple[str, str]] = {
     "audible_test.headline": ("Kiểm tra hệ thống cảnh báo. Đây chỉ là kiểm tra.", "Test of the warning system."),
     "audible_test.instruction": ("Bà con không cần làm gì.", "Nothing is to be done."),
     "cap.cancelled": ("Đã hủy: {headline}", "Cancelled: {headline}"),
+    "cap.except": ("trừ {what}", "except {what}"),
+    "cap.only": ("chỉ {what}", "only {what}"),
+    "cap.devices": ("Thiết bị {devices}", "Devices {devices}"),
+    "cap.ownership.public": ("thiết bị công", "public devices"),
+    "cap.ownership.private": ("thiết bị tư nhân", "private devices"),
+    "cap.ownership.private_with_public_share": (
+        "thiết bị tư nhân có thời lượng công ích",
+        "private devices with a public share",
+    ),
     "feed.alerts_in_force": ("Cảnh báo đang có hiệu lực", "Alerts in force"),
     "test_failing.what_to_do": (
         "Thiết bị đã trượt ít nhất hai lần kiểm tra liên tiếp: trong tình huống khẩn cấp sẽ không phát. {what_to_do}",

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import httpx
 import pytest
 
-from services.control.alerting.cap import MessageType, Status
+from services.control.alerting.cap import CapInfo, MessageType, Status
 from services.control.alerting.cap_reading import parse
 from services.control.alerting.cap_xml import MAX_BYTES
 from services.control.permissions import Role
@@ -53,6 +53,47 @@ async def test_each_version_is_a_message_that_names_those_before(api: Api) -> No
     assert (two.alert.message_type, two.alert.references) == (MessageType.CANCEL, (one.alert.reference,))
     assert (await api.client.get(f"{address}/cap", params={"version": 9}, headers=operator)).status_code == 404
     assert (await api.client.get(f"/api/v1/alerts/{uuid.uuid4()}/cap", headers=operator)).status_code == 404
+
+
+async def exported(api: Api, operator: dict[str, str], language: str, **audience: object) -> CapInfo:
+    content = {
+        "event": "Lũ",
+        "texts": [{"language": language, "headline": "Lũ", "media_sha256": await add_media(api)}],
+        "audience": audience,
+        "valid_until": (api.clock.now + timedelta(hours=6)).isoformat(),
+    }
+    body = {**content, "unit_id": str(api.units["24"])}
+    issued = await api.client.post("/api/v1/alerts", json=body, headers=operator)
+    assert issued.status_code == 201, issued.text
+    document = await api.client.get(f"/api/v1/alerts/{issued.json()['alert_id']}/cap", headers=operator)
+    reading = parse(document.content)
+    assert (reading.faults, reading.remarks) == ((), ())
+    assert reading.alert is not None
+    return reading.alert.infos[0]
+
+
+async def test_no_more_ground_is_claimed_than_sounds(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    device = await add_device(api, "21")
+    north, village = str(api.units["1"]), str(api.units["11"])
+    corners = [{"latitude": 21.0 + x, "longitude": 106.0 + y} for x, y in ((0, 0), (0, 1), (1, 1))]
+
+    part = await exported(api, operator, "vi", areas=[{"units": [north]}], except_units=[village], kinds=["board"])
+    shape = await exported(
+        api, operator, "en", areas=[{"units": [north], "polygons": [corners]}], except_units=[village]
+    )
+    named = await exported(api, operator, "en", devices=[device])
+
+    codes = [each.value for each in part.areas[0].geocodes]
+    assert ("12" in codes, "1" in codes, "11" in codes) == (True, False, False)
+    assert part.areas[0].description.endswith("(trừ Xã Đại Sơn; chỉ Bảng tin)")
+    assert [(each.name, each.value) for each in part.parameters] == [
+        ("loa:except-unit-code", "11"),
+        ("loa:kind", "board"),
+    ]
+    assert (shape.areas[0].geocodes, "(except Xã Đại Sơn)" in shape.areas[0].description) == ((), True)
+    assert [each.description for each in named.areas] == [f"Devices {device}"]
+    assert [(each.name, each.value) for each in named.parameters] == [("loa:device", device)]
 
 
 def a_message(api: Api, name: str = "A-1", kind: str = "Alert", area: str = "", **changes: str) -> bytes:
