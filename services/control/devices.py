@@ -17,12 +17,14 @@ from services.control.device_store import Device, NewDevice
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.control.permissions import Actor, Permission, Rights
 from services.control.planning.model import DeviceNo
+from services.control.planning.targets import PLAYS
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 MAX_AT_ONCE = 10_000
 SHARED = "private_with_public_share"  # of a board whose owner has agreed to a share of its day for the public (R-15)
 _MAX_FAULTS = 100
+_PLAYING = frozenset(kind.name.lower() for kind in PLAYS)
 
 
 async def register(
@@ -68,7 +70,8 @@ async def register(
         ],
         at=now,
     )
-    await planning_queue.request_devices(connection, numbers, at=now)
+    places = [each.unit_id for each in devices if each.kind in _PLAYING]
+    await planning_queue.request_fleet(connection, numbers, places, at=now)
     await audit.record_all(
         connection,
         [
@@ -274,6 +277,11 @@ def _is_private_board(device: NewDevice | Device) -> bool:
     return device.kind == "board" and device.ownership != "public"
 
 
+def _standing(device: Device) -> tuple[object, ...]:
+    """What of a device decides whether broadcasts reach anybody where it lies."""
+    return (device.unit_id, device.retired_at, device.ownership, device.public_share_minutes)
+
+
 def _check_in_service(device: Device) -> None:
     if device.retired_at is not None:
         raise Conflict("device_retired", facts={"id": device.device_id})
@@ -283,7 +291,9 @@ async def _changed(
     connection: Connection, before: Device, action: str, *, actor: Actor, origin: str | None, now: datetime
 ) -> Device:
     after = await device_store.device(connection, before.device_id, now=now)
-    await planning_queue.request_devices(connection, [before.device_no], at=now)
+    is_elsewhere = after.kind in _PLAYING and _standing(before) != _standing(after)
+    places = {before.unit_id, after.unit_id} if is_elsewhere else set()
+    await planning_queue.request_fleet(connection, [before.device_no], places, at=now)
     await audit.record(
         connection,
         Entry(

@@ -211,7 +211,6 @@ class Planner:
         broadcasts = set(scope.broadcasts)
         parts: list[Part] = []
         if scope.devices:
-            broadcasts.update(await programme_store.broadcasts_without_devices(connection, since=window.first))
             devices = await programme_store.load_snapshot(
                 connection, window, there_after=there_after, played_before=ends_after, devices=scope.devices
             )
@@ -253,11 +252,9 @@ class Planner:
         """
         there_after = start_of(window.first, self._zone) - LOOK_AHEAD
         ground = await _ground(connection, scope.units, window, there_after=there_after)
-        is_narrow = not (is_granted or scope.broadcasts or scope.devices)
+        is_narrow = not (is_granted or scope.broadcasts or set(scope.devices) - ground.devices)
         ends_after = min(now, scope.asked_at)
         broadcasts = set(scope.broadcasts)
-        if scope.devices:
-            broadcasts.update(await programme_store.broadcasts_without_devices(connection, since=window.first))
         of_broadcasts = Reach(is_everything=False, broadcasts=sorted(broadcasts))
         recorded = await programme_store.load_recorded(connection, of_broadcasts, ends_after=ends_after)
         snapshot = await programme_store.load_snapshot(
@@ -392,13 +389,9 @@ async def _ground(
     if not unit_ids:
         return Ground(devices=frozenset(), issuers=frozenset())
     history = await unit_store.load_units(connection)
-    found = [surroundings(unit_id, history, window) for unit_id in unit_ids]
-    grounds = frozenset().union(*(ground for _, ground in found))
+    issuers, grounds = surroundings(unit_ids, history, window)
     fleet = await programme_store.load_fleet(connection, grounds, (), there_after=there_after)
-    return Ground(
-        devices=frozenset(device.device_no for device in fleet),
-        issuers=frozenset().union(*(issuers for issuers, _ in found)),
-    )
+    return Ground(devices=frozenset(device.device_no for device in fleet), issuers=issuers)
 
 
 async def _open(

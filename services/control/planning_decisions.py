@@ -101,7 +101,8 @@ def decide_within(
         for share in planning.shares.get(no, ()):
             if share.is_limited:
                 about.update(part.occurrence.broadcast_id for part in share.parts)
-    asked = set(scope.devices)
+    # Whatever can reach devices on the ground is in it as a whole.
+    asked = set(scope.devices) - ground.devices
     return Decision(
         reach=Reach(is_everything=False, broadcasts=sorted(about), devices=sorted(asked)),
         changes=changes(

@@ -5,7 +5,7 @@ A request is written in the transaction that makes it necessary, so it is there 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,13 +55,22 @@ async def request_broadcast(connection: Connection, broadcast_id: BroadcastId, *
 
 
 async def request_devices(connection: Connection, device_nos: Sequence[DeviceNo], *, at: datetime) -> None:
-    """Devices were registered, changed, moved, retired or given to another gateway: plan and sign for them anew."""
+    """Devices are set otherwise, or given to another gateway: plan and sign for them anew."""
     await connection.execute(_ASK_DEVICES, list(device_nos), at)
     await ring(connection)
 
 
+async def request_fleet(
+    connection: Connection, device_nos: Sequence[DeviceNo], unit_ids: Iterable[UnitId], *, at: datetime
+) -> None:
+    """Devices came to units, left them, or may be used there otherwise: others may be the only ones there, or none be."""
+    await request_devices(connection, device_nos, at=at)
+    for unit_id in set(unit_ids):
+        await request_ground(connection, unit_id, at=at)
+
+
 async def request_ground(connection: Connection, unit_id: UnitId, *, at: datetime) -> None:
-    """What holds on the ground of a unit changed: its policy."""
+    """What holds on the ground of a unit changed: its policy, or which devices are there."""
     await connection.execute(_ASK, None, unit_id, at)
     await ring(connection)
 

@@ -358,13 +358,6 @@ SELECT device_no, $1
     ON CONFLICT (device_no) DO UPDATE SET requested_at = excluded.requested_at
 """
 
-_WITHOUT_DEVICES = """
-SELECT DISTINCT broadcast_id
-  FROM control.planning_problems
- WHERE problem = $1
-   AND local_day >= $2
-"""
-
 _ROLL = """
 INSERT INTO control.planning_rolls (rolled_on, rolled_at, planned_until)
 VALUES ($1, $2, $3)
@@ -431,7 +424,7 @@ async def load_snapshot(
     units = await unit_store.load_units(connection) if ground is None else ground.units
     grounds: Collection[UnitId] | None = None
     if around is not None:
-        issuers, grounds = surroundings(around, units, window)
+        issuers, grounds = surroundings([around], units, window)
     rows = await connection.fetch(
         _BROADCASTS,
         window.first,
@@ -656,12 +649,6 @@ async def replace_problems(
             [problem.detail for problem in part],
             now,
         )
-
-
-async def broadcasts_without_devices(connection: Connection, *, since: date) -> tuple[BroadcastId, ...]:
-    """Broadcasts that found no device for something: a new device may be what they lack."""
-    rows = await connection.fetch(_WITHOUT_DEVICES, ProblemKind.NO_DEVICE.value, since)
-    return tuple(row["broadcast_id"] for row in rows)
 
 
 async def ask_to_issue(connection: Connection, device_nos: Iterable[DeviceNo], *, at: datetime) -> None:

@@ -131,7 +131,8 @@ async def _changed(
     origin: str | None,
     now: datetime,
 ) -> None:
-    await planning_queue.request_devices(connection, await _boards(connection, after, tree, now=now), at=now)
+    boards = await _boards(connection, after, tree, now=now)
+    await planning_queue.request_fleet(connection, boards, [after.place], at=now)
     await audit.record(
         connection,
         Entry(

@@ -143,7 +143,7 @@ class Province:
                     self.devices[gateway],
                     now - timedelta(days=30),
                 )
-            await planning_queue.request_devices(connection, [no], at=now)
+            await planning_queue.request_fleet(connection, [no], [self.units[unit]], at=now)
         self.devices[device_id] = no
         return no
 
@@ -316,13 +316,16 @@ class Province:
             await planning_queue.request_broadcast(connection, broadcast_id, at=at)
 
     async def change_device(self, device_id: str, **columns: Any) -> None:
-        now = utc_now()
+        now, no = utc_now(), self.devices[device_id]
         async with self.control.transaction() as connection:
+            here = "SELECT unit_id FROM control.devices WHERE device_no = $1"
+            places = {UnitId(await connection.fetchval(here, no))}
             for column, value in columns.items():
-                await connection.execute(
-                    f"UPDATE control.devices SET {column} = $2 WHERE device_no = $1", self.devices[device_id], value
-                )
-            await planning_queue.request_devices(connection, [self.devices[device_id]], at=now)
+                await connection.execute(f"UPDATE control.devices SET {column} = $2 WHERE device_no = $1", no, value)
+            places.add(UnitId(await connection.fetchval(here, no)))
+            if columns.keys() <= {"name"}:
+                places = set()
+            await planning_queue.request_fleet(connection, [no], places, at=now)
 
     async def rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
         async with self.control.connection() as connection:

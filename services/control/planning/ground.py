@@ -6,7 +6,7 @@ are alike too, so a broadcast for a whole province is looked at a few times, not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple
 
@@ -135,14 +135,18 @@ class Ground:
         )
 
 
-def surroundings(unit_id: UnitId, units: UnitHistory, window: Window) -> tuple[frozenset[UnitId], frozenset[UnitId]]:
-    """Whose broadcasts can reach devices below a unit on the days of a window, and the units those devices lie in.
+def surroundings(
+    unit_ids: Collection[UnitId], units: UnitHistory, window: Window
+) -> tuple[frozenset[UnitId], frozenset[UnitId]]:
+    """Whose broadcasts can reach devices below some units on the days of a window, and the units those devices lie in.
 
     Closed units count where their heirs do.
     """
     known = {version.unit_id for version in units.versions} | {heir.unit_id for heir in units.heirs}
     trees = [units.on(first) for first, _ in units.spans(window.first, window.end)]
-    ground = {unit_id}.union(*(tree.subtree(unit_id) for tree in trees), *(tree.ground(unit_id) for tree in trees))
+    ground = set(unit_ids)
+    for tree in trees:
+        ground.update(*(tree.subtree(each) for each in unit_ids), *(tree.ground(each) for each in unit_ids))
     # What lies there on one day is reached on the others by whoever is above it then: units move.
     issuers = set(ground)
     for tree in trees:

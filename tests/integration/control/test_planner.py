@@ -299,6 +299,64 @@ async def test_the_first_device_of_a_commune_ends_the_problem_that_there_was_non
     assert len(await province.emissions(broadcast)) == 1
 
 
+async def test_whatever_becomes_of_devices_comes_to_what_planning_everything_would(
+    province: Province, keyring: Keyring
+) -> None:
+    """Also where a device was the only one in a unit, or the first: what is noted of units depends on that."""
+    for device_id, unit, kind in (
+        ("loa-1", "a1", "cluster"),
+        ("loa-2", "a1", "cluster"),
+        ("loa-3", "b1", "cluster"),
+        ("bang-1", "a2", "board"),
+    ):
+        await province.device(device_id, unit, kind)
+    await province.execute("UPDATE control.devices SET ownership = 'private' WHERE kind = 'board'")
+    start = (utc_now() + DAY).replace(microsecond=0)
+    await province.policy("b", quiet=[{"begin": "00:00", "end": "12:00"}, {"begin": "12:00", "end": "00:00"}])
+    await province.policy("a2", quiet=[{"begin": "00:00", "end": "12:00"}])
+    for place, (unit, level) in enumerate((("p", "normal"), ("p", "priority"), ("a", "normal"), ("a2", "normal"))):
+        bulletin = await province.bulletin(board_text="Tin")
+        await province.broadcast(unit, [bulletin], at=start + place * HOUR, level=level)
+    await province.broadcast("b", [await province.bulletin()], at=start, to=["loa-3"])
+    await province.broadcast("a", [await province.bulletin()], at=start, to=["loa-1"])
+    planner = a_planner(province.control, keyring)
+    await planner.plan_once(now=utc_now())
+    record = """
+        SELECT (SELECT json_agg(e ORDER BY e::text)
+                  FROM (SELECT broadcast_id, occurrence_at, item, device_no, unit_id, fingerprint
+                          FROM control.emissions
+                         WHERE withdrawn_at IS NULL) e)
+            || '' ||
+               (SELECT json_agg(p ORDER BY p::text)
+                  FROM (SELECT broadcast_id, occurrence_at, item, device_no, problem, unit_id
+                          FROM control.planning_problems) p)
+        """
+    seen: set[str] = set()
+    for device_id, change in (
+        ("loa-3", {"unit_id": province.units["a1"]}),  # nobody is left in b1
+        ("loa-3", {"unit_id": province.units["b1"]}),
+        ("bang-1", {"ownership": "public"}),
+        ("bang-1", {"ownership": "private"}),
+        ("loa-1", {"unit_id": province.units["a2"]}),  # the first that sounds there
+        ("loa-2", {"retired_at": utc_now()}),  # nobody is left in a1
+        ("loa-1", {"unit_id": province.units["b"]}),  # into the district itself
+        ("loa-1", {"name": "Tên mới"}),
+        ("bang-1", {"retired_at": utc_now()}),
+        ("loa-1", {"unit_id": province.units["a1"]}),
+    ):
+        await province.change_device(device_id, **change)
+        assert await planner.plan_once(now=utc_now()) is not None
+        standing = await province.value(record)
+        async with province.control.transaction() as connection:
+            await planning_queue.request_everything(connection, at=utc_now())
+        anew = await planner.plan_once(now=utc_now())
+        assert anew is not None
+        assert anew.is_empty, (device_id, change)
+        assert await province.value(record) == standing, (device_id, change)
+        seen |= {row["problem"] for row in await province.rows("SELECT problem FROM control.planning_problems")}
+    assert seen >= {"offer_pending", "quiet_hours", "private_board", "no_device", "target_outside_issuer"}
+
+
 async def test_a_device_moved_to_another_commune_changes_its_programme_and_membership(
     province: Province, keyring: Keyring
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.control.permissions import Role
+from tests.support.control import a_keyring, a_planner
 from tests.support.control_api import Api, add_broadcast, add_bulletin, add_device
 
 pytestmark = pytest.mark.integration
@@ -94,6 +95,40 @@ async def test_an_order_holds_in_its_time_and_is_over_after_it(api: Api) -> None
     api.clock.forward(days=3)
     response = await api.client.post(f"/api/v1/requisitions/{made.json()['requisition_id']}/revoke", headers=operator)
     assert (response.status_code, response.json()["code"]) == (409, "requisition_over")
+
+
+async def test_what_is_noted_of_a_unit_follows_its_boards(api: Api) -> None:
+    """That a private board shows nothing is noted of its unit, and so is that a unit has no device at all."""
+    planner = a_planner(api.database, a_keyring())
+    device_id = await board(api)
+    bulletin_id = await add_bulletin(api, "11", duration_ms=None, board_text="Chữ")
+    await add_device(api, "11", "board", device_id="bang-khac", ownership="public")
+    broadcast = await add_broadcast(
+        api, "11", items=[{"bulletin_id": bulletin_id}], starts_on="2026-03-11", recurrence="once"
+    )
+
+    async def noted() -> list[str]:
+        await planner.plan_once(now=api.clock.now)
+        async with api.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT problem FROM control.planning_problems WHERE broadcast_id = $1 ORDER BY 1",
+                uuid.UUID(broadcast["broadcast_id"]),
+            )
+        return [row["problem"] for row in rows]
+
+    keeper = await api.person((Role.OPERATOR, "11"), (Role.ADMINISTRATOR, "24"))
+    assert await noted() == ["private_board"]
+    made = (await note(api, keeper, device_id=device_id)).json()
+    assert await noted() == []
+    await api.client.post(f"/api/v1/requisitions/{made['requisition_id']}/revoke", headers=keeper)
+    assert await noted() == ["private_board"]
+    await api.client.post(f"/api/v1/devices/{device_id}/move", json={"unit_id": str(api.units["21"])}, headers=keeper)
+    assert await noted() == []
+    await api.client.post("/api/v1/devices/bang-khac/retire", headers=keeper)
+    assert await noted() == ["no_device"]
+    new = {"device_id": "bang-moi", "kind": "board", "unit_id": str(api.units["11"]), "name": "Bảng mới"}
+    await api.client.post("/api/v1/devices", json=new, headers=keeper)
+    assert await noted() == []
 
 
 async def test_a_dry_run_tells_what_an_order_would_have_put_out(api: Api) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from services.control import planning_queue, rehearsal
+from services.control import rehearsal
 from services.control.api import what_if
 from services.control.permissions import Role
 from services.control.planning.changes import Changes, fingerprint
@@ -164,13 +164,6 @@ async def test_what_the_dry_run_says_is_what_the_save_then_does(api: Api, outloo
         }
         new = made if step.verb == "create" else None
         assert foretold_emissions(outlook, known, new) == await recorded_emissions(api, outlook)
-        if step.verb == "move":
-            # What is said of the unit a device leaves stays noted until its broadcasts are planned again.
-            async with api.database.transaction() as connection:
-                await planning_queue.request_everything(connection, at=api.clock.now)
-            anew = await settled(api, planner)
-            assert anew is not None
-            assert anew.is_empty
         foretold, noted = foretold_problems(outlook, api, known, new), await noted_problems(api)
         assert await about(api, foretold, made, request.unit) == await about(api, noted, made, request.unit)
     assert {verb.split()[0] for verb in seen} >= {

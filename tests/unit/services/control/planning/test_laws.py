@@ -277,7 +277,7 @@ def test_a_policy_changes_nothing_but_what_lies_around_its_unit(
     """Its ground alone is planned anew, and comes to what planning everything comes to."""
     unit = unit_id(place)
     tightened = replace(snapshot, policies=snapshot.policies | {unit: policies.Policy(unit_id=unit, **says)})  # type: ignore[operator,arg-type]
-    issuers, units = surroundings(unit, snapshot.units, WEEK)
+    issuers, units = surroundings([unit], snapshot.units, WEEK)
     around = replace(tightened, broadcasts=tuple(each for each in snapshot.broadcasts if each.unit_id in issuers))
     on_it = {device.device_no for device in snapshot.devices if device.unit_id in units}
     reaching = {each.broadcast_id for each in around.broadcasts}
