@@ -2,8 +2,9 @@
 
 Nothing a file says of itself is believed. The container is told by its first bytes and opened as that and nothing else;
 duration is what was decoded, never what a header promises; decoding stops at the limits. Loudness is measured by the
-rules of EBU R 128. Pictures are walked to their last byte before a decoder sees them (`picture_files`). This runs in a process of its own (`services.control.measurer`), because decoders are C code fed by
-strangers; `python -m services.control.measurement FILE LIMITS` prints its answer as JSON.
+rules of EBU R 128. Pictures are walked to their last byte before a decoder sees them (`picture_files`), and what heads of
+sounds say is held against what was heard (`sound_files`), because devices have other decoders. This runs in a process of
+its own (`services.control.measurer`), because decoders are C code fed by strangers; `python -m services.control.measurement FILE LIMITS` prints its answer as JSON.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.control import picture_files
+from services.control import picture_files, sound_files
+from services.control.media_containers import FLAC, WAV, Container, Film, container_of
 from services.control.picture_files import BadPicture, Flaw
+from services.control.sound_files import Dishonest, Foreign, Promise
 
 _MIN_DURATION_MS = 400  # one block of EBU R 128: anything shorter has no loudness
 _SILENCE_LUFS = -70.0  # the absolute gate of EBU R 128: below it nothing counts as sound
@@ -39,6 +42,8 @@ _FOREIGN_BYTES = 256 * 1024  # that belong to no packet: headers, tags, seek tab
 _FOREIGN_SHARE = 0.2
 _MAX_FILM_PIXELS = 3_840 * 2_160  # 4K UHD, either way round
 _MAX_FRAMES_A_SECOND = 120
+_NO_NUMBERS = ("Number of NaNs", "Number of Infs")  # how the filter calls its counts
+_MAX_PEAK = 16.0  # times full scale: floating point holds more, loudspeakers do not
 
 
 class Refusal(enum.StrEnum):
@@ -102,68 +107,7 @@ class Refused(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class _Film:
-    mime: str
-    codecs: frozenset[str]
-    sound_codecs: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Container:
-    """A form of sounds, of films, or of both; `codecs` are of sound without moving pictures."""
-
-    demuxer: str
-    mime: str
-    codecs: frozenset[str]
-    film: _Film | None = None
-
-
-_PCM = frozenset({"pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_u8"})
-_WAV = _Container("wav", "audio/wav", _PCM)
-_FLAC = _Container("flac", "audio/flac", frozenset({"flac"}))
-_OGG = _Container("ogg", "audio/ogg", frozenset({"opus", "vorbis", "flac"}))
-_MP3 = _Container("mp3", "audio/mpeg", frozenset({"mp3", "mp3float"}))
-_MP4 = _Container("mp4", "audio/mp4", frozenset({"aac"}), _Film("video/mp4", frozenset({"h264"}), frozenset({"aac"})))
-_WEBM = _Container(
-    "matroska,webm",
-    "audio/webm",
-    frozenset(),
-    _Film("video/webm", frozenset({"vp8", "vp9", "av1", "libdav1d"}), frozenset({"opus", "vorbis"})),
-)
-_WEBM_TYPE = b"\x42\x82\x84webm"  # DocType in the header: other Matroska may hold anything
-
 _MIN_RATE, _MAX_RATE = 8_000, 192_000
-
-
-def container_of(head: bytes) -> _Container | None:
-    """The container a file claims to be by its first bytes, if it is one we take."""
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return _WAV
-    if head[:4] == b"fLaC":
-        return _FLAC
-    if head[:4] == b"OggS":
-        return _OGG
-    if head[:3] == b"ID3" or _is_mpeg_layer_3(head[:3]):
-        return _MP3
-    if head[4:8] == b"ftyp":
-        return _MP4
-    if head[:4] == b"\x1aE\xdf\xa3" and _WEBM_TYPE in head:
-        return _WEBM
-    return None
-
-
-def _is_mpeg_layer_3(head: bytes) -> bool:
-    """Whether an MPEG audio frame header of layer III begins here (eleven set bits; version, layer, rates not reserved)."""
-    return (
-        len(head) == 3
-        and head[0] == 0xFF
-        and head[1] & 0xE0 == 0xE0
-        and head[1] >> 3 & 3 != 1
-        and head[1] >> 1 & 3 == 1
-        and head[2] >> 4 not in (0, 15)
-        and head[2] >> 2 & 3 != 3
-    )
 
 
 def measure(path: Path, limits: Limits) -> Measures:
@@ -172,22 +116,37 @@ def measure(path: Path, limits: Limits) -> Measures:
     if size == 0:
         raise Refused(Refusal.EMPTY)
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(sound_files.DOCUMENT_HEAD)
+        file.seek(max(0, size - sound_files.ARCHIVE_TAIL))
+        tail = file.read()
     try:
+        sound_files.check_no_other_file(head, tail)
         if head.startswith((picture_files.PNG_HEAD, picture_files.JPEG_HEAD)):
             return _measured_picture(path, size)
-        kind = container_of(head)
+        kind = container_of(head[:64])
         if kind is None:
             raise Refused(Refusal.NOT_AUDIO)
+        promise = _promise(path, head, size, kind)
         with av.open(str(path), format=kind.demuxer, metadata_errors="ignore") as container:
             if kind.film is not None and any(map(_moves, container.streams)):
                 return _measured_film(container, kind.film, size, limits)
             stream = _the_only_sound(container, kind)
-            return _measured(container, stream, kind, size, limits)
+            return _measured(container, stream, kind, size, limits, promise)
+    except Dishonest as error:
+        raise Refused(Refusal.DAMAGED, str(error)) from error
+    except Foreign as error:
+        raise Refused(Refusal.FOREIGN_BYTES, str(error)) from error
     except MemoryError as error:
         raise Refused(Refusal.UNMEASURABLE, "memory") from error
     except av.error.FFmpegError as error:
         raise Refused(Refusal.DAMAGED, type(error).__name__) from error
+
+
+def _promise(path: Path, head: bytes, size: int, kind: Container) -> Promise | None:
+    if kind is WAV:
+        with path.open("rb") as file:
+            sound_files.check_wav(file, size)
+    return sound_files.promise_of_flac(head) if kind is FLAC else None
 
 
 def _moves(stream: Any) -> bool:
@@ -195,7 +154,7 @@ def _moves(stream: Any) -> bool:
     return stream.type == "video" and not stream.disposition & Disposition.attached_pic
 
 
-def _the_only_sound(container: InputContainer, kind: _Container) -> AudioStream:
+def _the_only_sound(container: InputContainer, kind: Container) -> AudioStream:
     for stream in container.streams:
         if _moves(stream):
             raise Refused(Refusal.HAS_VIDEO)
@@ -234,7 +193,11 @@ class _Meter:
         meter = self._graph.add("ebur128", "peak=true:metadata=1:framelog=quiet")
         sink = self._graph.add("abuffersink")
         source.link_to(meter)
-        meter.link_to(sink)
+        last = meter
+        if stream.codec_context.name == "pcm_f32le":  # the only one of ours that can hold what is no number
+            last = self._graph.add("astats", "metadata=1:reset=1:measure_perchannel=none")
+            meter.link_to(last)
+        last.link_to(sink)
         self._graph.configure()
         self.integrated_lufs: float | None = None
         self.true_peak: float = 0.0
@@ -249,10 +212,14 @@ class _Meter:
             self._note(dict(out.metadata))
 
     def _note(self, metadata: dict[str, str]) -> None:
+        if any(key.endswith(_NO_NUMBERS) and float(value) for key, value in metadata.items()):
+            raise Refused(Refusal.DAMAGED, "samples that are no numbers")
         if "lavfi.r128.I" in metadata:
             self.integrated_lufs = float(metadata["lavfi.r128.I"])
         peaks = [float(value) for key, value in metadata.items() if key.startswith("lavfi.r128.true_peaks_ch")]
         self.true_peak = max([self.true_peak, *peaks])
+        if self.true_peak > _MAX_PEAK:
+            raise Refused(Refusal.DAMAGED, "louder than anything is")
 
 
 class _Heard:
@@ -300,7 +267,14 @@ class _Heard:
         )
 
 
-def _measured(container: InputContainer, stream: AudioStream, kind: _Container, size: int, limits: Limits) -> Measures:
+def _measured(
+    container: InputContainer,
+    stream: AudioStream,
+    kind: Container,
+    size: int,
+    limits: Limits,
+    promise: Promise | None,
+) -> Measures:
     heard = _Heard(stream, limits.max_duration_s)
     tally = _Tally()
     for frame in _frames(container, stream, tally):
@@ -310,7 +284,14 @@ def _measured(container: InputContainer, stream: AudioStream, kind: _Container, 
         raise Refused(Refusal.EMPTY)
     if heard.duration_ms < _MIN_DURATION_MS:
         raise Refused(Refusal.TOO_SHORT)
+    if promise is not None and not _is_kept(promise, heard):
+        raise Refused(Refusal.DAMAGED, f"promised {promise}")
     return heard.measures(kind.mime, heard.duration_ms)
+
+
+def _is_kept(promise: Promise, heard: _Heard) -> bool:
+    is_so_long = promise.samples in (None, heard.samples)
+    return is_so_long and (promise.rate_hz, promise.channels) == (heard.rate, heard.channels)
 
 
 def _check_tally(tally: _Tally, size: int) -> None:
@@ -412,7 +393,7 @@ class _Seen:
         return 0.0 if self._begin is None else self._end - self._begin
 
 
-def _measured_film(container: InputContainer, film: _Film, size: int, limits: Limits) -> Measures:
+def _measured_film(container: InputContainer, film: Film, size: int, limits: Limits) -> Measures:
     moving, sounds = _streams_of_film(container, film)
     context = moving.codec_context
     context.thread_count = 1  # each thread of a decoder keeps frames of its own
@@ -444,7 +425,7 @@ def _measured_film(container: InputContainer, film: _Film, size: int, limits: Li
     return replace(measures, width=seen.size[0], height=seen.size[1])
 
 
-def _streams_of_film(container: InputContainer, film: _Film) -> tuple[VideoStream, Sequence[AudioStream]]:
+def _streams_of_film(container: InputContainer, film: Film) -> tuple[VideoStream, Sequence[AudioStream]]:
     for stream in container.streams:
         if stream.type not in ("audio", "video", "data"):
             raise Refused(Refusal.NOT_AUDIO, stream.type)

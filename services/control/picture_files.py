@@ -24,6 +24,11 @@ _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 
 # Where each pass of an interlaced PNG begins and how far its pixels lie apart: (x, y, dx, dy).
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _INFLATED_AT_ONCE = 1 << 20
+# Each costs a decoder the whole picture once more; cameras write one, careful encoders a dozen.
+_MAX_SCANS = 100
+# Notes that are packed: whoever reads them unpacks them, so they count by what they unpack to.
+_PACKED_NOTES = frozenset({b"iCCP", b"zTXt", b"iTXt"})
+_MAX_NOTES = 4 << 20  # unpacked; colour profiles are the largest honest ones
 
 
 class Flaw(enum.Enum):
@@ -71,7 +76,7 @@ def _check_size(width: int, height: int) -> None:
 def _png(data: bytes) -> Picture:
     header: bytes | None = None
     packed: list[bytes] = []
-    notes = 0
+    notes = unpacked = 0
     for kind, body in _chunks(data):
         if (header is None) != (kind == b"IHDR"):
             raise BadPicture(Flaw.DAMAGED, "IHDR is not first, or not alone")
@@ -86,6 +91,7 @@ def _png(data: bytes) -> Picture:
             raise BadPicture(Flaw.ANIMATED, kind.decode())
         elif kind[0] & 0x20:  # ancillary
             notes += len(body)
+            unpacked += _unpacked(kind, body, _MAX_NOTES - unpacked)
         elif kind not in (b"PLTE", b"IEND"):
             raise BadPicture(Flaw.DAMAGED, "unknown critical chunk")
     if header is None:
@@ -111,6 +117,28 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             break
     if place != len(data):
         raise BadPicture(Flaw.FOREIGN_BYTES, f"{len(data) - place} behind the end")
+
+
+def _unpacked(kind: bytes, body: bytes, room: int) -> int:
+    """How many bytes a note unpacks to. Raises `BadPicture` when it is no stream, or beyond `room`."""
+    if kind not in _PACKED_NOTES:
+        return 0
+    _, _, rest = body.partition(b"\0")  # its name; then how it is packed, of which there is one way
+    if kind == b"iTXt":
+        flags, rest = rest[:2], rest[2:]
+        if flags[:1] != b"\1":
+            return 0
+        packed = rest.split(b"\0", 2)[-1]  # behind its language and the name in it
+    else:
+        packed = rest[1:]
+    stream = zlib.decompressobj()
+    try:
+        size = len(stream.decompress(packed, room + 1))
+    except zlib.error as error:
+        raise BadPicture(Flaw.DAMAGED, kind.decode()) from error
+    if size > room:
+        raise BadPicture(Flaw.FOREIGN_BYTES, f"{kind.decode()} unpacks to more than {_MAX_NOTES}")
+    return size
 
 
 def _raw_size(header: bytes) -> int:
@@ -158,7 +186,7 @@ _START_OF_SCAN, _END = 0xDA, 0xD9
 
 def _jpeg(data: bytes) -> Picture:
     size: tuple[int, int] | None = None
-    notes, has_scan = 0, False
+    notes, scans = 0, 0
     place = 2
     while True:
         marker, place = _marker(data, place)
@@ -179,9 +207,11 @@ def _jpeg(data: bytes) -> Picture:
         elif marker == _START_OF_SCAN:
             if size is None:
                 raise BadPicture(Flaw.DAMAGED, "a scan before its frame")
-            has_scan = True
+            scans += 1
+            if scans > _MAX_SCANS:
+                raise BadPicture(Flaw.FOREIGN_BYTES, "more scans than a picture has")
             place = _end_of_scan(data, place)
-    if size is None or not has_scan:
+    if size is None or not scans:
         raise BadPicture(Flaw.DAMAGED, "no picture in it")
     if place != len(data):
         raise BadPicture(Flaw.FOREIGN_BYTES, f"{len(data) - place} behind the end")

@@ -39,7 +39,11 @@ def main(arguments: Sequence[str]) -> int:
     headers = {"Authorization": f"Bearer {token}", "Accept-Language": language.value, "Content-Type": MEDIA_TYPE}
     if options.code is not None:
         headers["Loa-Second-Factor"] = quote(options.code)
-    with httpx.Client(base_url=options.url, timeout=_TIMEOUT_S, trust_env=False, headers=headers) as client:
+    try:
+        client = httpx.Client(base_url=options.url, timeout=_TIMEOUT_S, trust_env=False, headers=headers)
+    except httpx.InvalidURL as error:
+        return _complain(f"{options.url} is no address: {error}", WRONG_COMMAND)
+    with client:
         for each in options.files:
             status = _hand_in(client, each, options.unit)
             if status:
@@ -90,11 +94,11 @@ def _hand_in(client: httpx.Client, name: str, unit: str) -> int:
         return WRONG
     try:
         response = client.post("/api/v1/cap", params={"unit_id": unit}, content=document)
-        answer: Any = response.json()
     except httpx.HTTPError as error:
         return _complain(f"{client.base_url} does not answer: {error}", NO_ANSWER)
-    except ValueError:
-        return _complain(f"{client.base_url} is no control: its answer is no JSON", NO_ANSWER)
+    answer = _document(response)
+    if not isinstance(answer, dict):
+        return _complain(f"{client.base_url} is no control: its answer is no document of one", NO_ANSWER)
     if response.is_success:
         alert = answer.get("alert")
         waits = f"waits for a second person: {answer['request_id']}" if "request_id" in answer else "read and left"
@@ -104,6 +108,13 @@ def _hand_in(client: httpx.Client, name: str, unit: str) -> int:
     for each in answer.get("errors", ()):
         _print(f"{name}: {each['field']}: {each['message']} {each['mend']}")
     return NOT_PERMITTED if response.status_code in (401, 403) else WRONG
+
+
+def _document(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _read(name: str) -> bytes | None:
@@ -120,12 +131,12 @@ def _read(name: str) -> bytes | None:
 
 def _token(file: str | None) -> str | None:
     # Never an argument of the command line: everybody on the machine can read those.
-    if file is None:
-        return os.environ.get("LOA_TOKEN") or None
     try:
-        return Path(file).read_text("ascii").strip() or None
+        token = os.environ.get("LOA_TOKEN", "") if file is None else Path(file).read_text("ascii")
     except (OSError, UnicodeDecodeError):
         return None
+    token = token.strip()
+    return token if token.isascii() and token.isprintable() and token else None
 
 
 def _print(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -93,6 +94,74 @@ async def test_a_document_is_handed_in_as_the_word_of_a_unit(
     monkeypatch.setenv("LOA_TOKEN", viewer["Authorization"].removeprefix("Bearer "))
     assert await loa(document, "--unit", unit, "--url", url) == 3
     assert await loa(document, "--unit", unit, "--url", "http://127.0.0.1:1", "--token-file", str(token)) == 4
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "status"),
+    [
+        ("http://[::1", "x", 2),
+        ("http://127.0.0.1:port", "x", 2),
+        ("nonsense", "x", 4),
+        ("http://127.0.0.1:1", "tökén", 3),
+        ("http://127.0.0.1:1", "a\nb", 3),
+        ("http://127.0.0.1:1", "  ", 3),
+    ],
+)
+async def test_what_cannot_be_meant_is_told_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    url: str,
+    token: str,
+    status: int,
+) -> None:
+    monkeypatch.setenv("LOA_TOKEN", token)
+    monkeypatch.delenv("LOA_TOKEN_FILE", raising=False)
+    document = tmp_path / "tin.xml"
+    document.write_text("<alert/>")
+    assert await loa(str(document), "--unit", "1", "--url", url) == status
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("body", ["[1]", '"taken"', "null", "<html>", ""])
+async def test_who_answers_as_no_control_does_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], body: str
+) -> None:
+    monkeypatch.setenv("LOA_TOKEN", "x")
+    document = tmp_path / "tin.xml"
+    document.write_text("<alert/>")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await loa(str(document), "--unit", "1", "--url", f"http://127.0.0.1:{port}") == 4
+    assert "is no control" in capsys.readouterr().err
+
+
+async def test_files_that_are_no_documents_are_told_so_and_read_no_further_than_control_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = tmp_path / "tin.xml.gz"
+    packed.write_bytes(gzip.compress(b"<alert/>" * 100_000))
+    bomb = tmp_path / "bomb.xml"
+    bomb.write_bytes(b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bb">]><alert>&b;</alert>')
+    deep = tmp_path / "deep.xml"
+    deep.write_bytes(b"<alert>" * 300_000)
+    for file, words in (
+        ("/dev/zero", "too large"),
+        (str(tmp_path), "directory"),
+        (str(packed), "no well-formed XML"),
+        (str(bomb), "DOCTYPE"),
+        (str(deep), "wrong"),
+    ):
+        assert await loa(file) == 1, file
+        told = capsys.readouterr()
+        assert words in told.out + told.err, file
 
 
 async def test_who_has_a_second_factor_gives_a_code_of_it(

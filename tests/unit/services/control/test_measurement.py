@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import struct
 import wave
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from services.control.measurement import Limits, Measures, Refusal, Refused, container_of, measure
+from services.control.measurement import Limits, Measures, Refusal, Refused, measure
+from services.control.media_containers import container_of
 from tests.support import pictures, sounds
 
 LIMITS = Limits(max_duration_s=30, max_film_s=4, max_cpu_s=20, max_memory_mib=1024)
@@ -74,6 +79,10 @@ def many_channels() -> bytes:
     return file.getvalue()
 
 
+# A sound of two seconds, and what may stand around it in a WAV file.
+PCM = b"".join(struct.pack("<h", 8_000 if number % 40 < 20 else -8_000) for number in range(32_000))
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], Refusal | None]] = {
     "empty": (lambda: b"", Refusal.EMPTY),
     "text": (lambda: b"Xin chao" * 100, Refusal.NOT_AUDIO),
@@ -94,8 +103,85 @@ REFUSED: dict[str, tuple[Callable[[], bytes], Refusal | None]] = {
     "ogg_and_nothing": (lambda: b"OggS" + bytes(200), None),
     "flac_and_nothing": (lambda: b"fLaC" + bytes(200), None),
     "mp4_and_nothing": (lambda: b"\x00\x00\x00\x18ftypM4A " + bytes(200), None),
+    "archive_at_the_end": (lambda: sounds.tone("mp3") + archive(), Refusal.FOREIGN_BYTES),
+    "archive_at_the_end_of_a_recording": (lambda: sounds.tone("wav") + archive(), Refusal.FOREIGN_BYTES),
+    "archive_in_a_tag": (lambda: _tag(archive()) + sounds.tone("mp3", seconds=1), Refusal.FOREIGN_BYTES),
+    "document_in_a_tag": (lambda: _tag(b"%PDF-1.7\n") + sounds.tone("mp3"), Refusal.FOREIGN_BYTES),
+    "wav_with_a_second_sound": (lambda: _wav(more=_part(b"data", PCM)), Refusal.FOREIGN_BYTES),
+    "wav_with_a_second_format": (lambda: _wav(more=_part(b"fmt ", _format(rate=48_000))), Refusal.FOREIGN_BYTES),
+    "wav_with_a_sound_behind_its_end": (lambda: _wav() + _part(b"data", PCM), Refusal.FOREIGN_BYTES),
+    "wav_of_a_million_parts": (lambda: _wav(more=_part(b"JUNK", b"") * 1_000_000), Refusal.FOREIGN_BYTES),
+    "wav_of_no_length": (lambda: _wav(length=0), Refusal.DAMAGED),
+    "wav_without_a_format": (lambda: _riff(_part(b"data", PCM)), Refusal.DAMAGED),
+    "wav_of_other_bytes_a_second": (lambda: _wav(_format(a_second=1)), Refusal.DAMAGED),
+    "wav_of_other_blocks": (lambda: _wav(_format(block=400, a_second=16_000 * 400)), Refusal.DAMAGED),
+    "wav_of_endless_loudness": (lambda: _floats(math.inf), Refusal.DAMAGED),
+    "wav_of_no_numbers": (lambda: _floats(math.nan), Refusal.DAMAGED),
+    "wav_of_absurd_loudness": (lambda: _floats(1e30), Refusal.DAMAGED),
+    "flac_of_another_length": (lambda: _flac(21, 0x0F), Refusal.DAMAGED),
+    "flac_of_another_rate": (lambda: _flac(18, 0x10), Refusal.DAMAGED),
+    "flac_of_more_channels": (lambda: _flac(20, 0x02), Refusal.DAMAGED),
+    "flac_without_a_head": (lambda: b"fLaC\x04" + sounds.tone("flac")[5:], Refusal.DAMAGED),
     "holes": (lambda: _with_holes(sounds.tone("mp3", seconds=4)), Refusal.DAMAGED),
 }
+
+
+def _part(kind: bytes, body: bytes, length: int | None = None) -> bytes:
+    filling = bytes(len(body) % 2)
+    return kind + struct.pack("<I", len(body) if length is None else length) + body + filling
+
+
+def _riff(*parts: bytes) -> bytes:
+    return _part(b"RIFF", b"WAVE" + b"".join(parts))
+
+
+def _format(*, tag: int = 1, rate: int = 16_000, bits: int = 16, block: int = 2, a_second: int | None = None) -> bytes:
+    return struct.pack("<HHIIHH", tag, 1, rate, rate * block if a_second is None else a_second, block, bits)
+
+
+def _wav(form: bytes | None = None, *, length: int | None = None, more: bytes = b"") -> bytes:
+    return _riff(_part(b"fmt ", form or _format()), _part(b"data", PCM, length), more)
+
+
+def _floats(odd: float) -> bytes:
+    """Floating point with a hundred odd samples in the middle."""
+    samples = [0.1] * 16_000 + [odd] * 100 + [-0.1] * 16_000
+    body = struct.pack(f"<{len(samples)}f", *samples)
+    return _riff(_part(b"fmt ", _format(tag=3, bits=32, block=4)), _part(b"data", body))
+
+
+def _flac(place: int, flipped: int) -> bytes:
+    """A sound whose head says something else than it is, in the byte at `place`."""
+    content = bytearray(sounds.tone("flac"))
+    content[place] ^= flipped
+    return bytes(content)
+
+
+def _tag(body: bytes) -> bytes:
+    return b"ID3\x04\0\0\0\0" + bytes([len(body) >> 7, len(body) & 0x7F]) + body
+
+
+def archive() -> bytes:
+    """What a program that unpacks finds at the end of a file, whatever stands before it."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as out:
+        out.writestr("bai.txt", "x")
+    return packed.getvalue()
+
+
+def test_what_honest_programs_write_around_a_recording_is_taken(tmp_path: Path) -> None:
+    info = _part(b"LIST", b"INFO" + _part(b"INAM", b"Ban tin"))
+    for content in (
+        _wav(more=info),
+        _wav(length=0xFFFFFFFF),  # written while nobody knew how long it would be
+        _riff(_part(b"JUNK", bytes(28)), _part(b"fmt ", _format()), info, _part(b"data", PCM)),
+        _wav(_format(tag=1, bits=12)),
+    ):
+        assert measure(written(tmp_path, content), LIMITS).duration_ms == 2_000
+    unknown = bytearray(sounds.tone("flac"))  # as by an encoder that could not go back to the head
+    unknown[21] &= 0xF0
+    unknown[22:26] = bytes(4)
+    assert measure(written(tmp_path, bytes(unknown)), LIMITS).duration_ms == 2_000
 
 
 def _with_holes(content: bytes) -> bytes:
@@ -170,7 +256,19 @@ REFUSED_PICTURES: dict[str, tuple[Callable[[], bytes], Refusal | None]] = {
     "png_and_nothing": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), Refusal.DAMAGED),
     "archive_behind_a_picture": (lambda: pictures.picture("png") + b"PK\x03\x04", Refusal.FOREIGN_BYTES),
     "much_said_about_a_picture": (
-        lambda: pictures.png(extra=pictures.chunk(b"zTXt", bytes(300_000))),
+        lambda: pictures.png(extra=pictures.chunk(b"tEXt", bytes(300_000))),
+        Refusal.FOREIGN_BYTES,
+    ),
+    "bomb_in_a_profile": (lambda: a_note(b"iCCP", b"x\0\0" + bomb()), Refusal.FOREIGN_BYTES),
+    "bomb_in_a_text": (lambda: a_note(b"zTXt", b"x\0\0" + bomb()), Refusal.FOREIGN_BYTES),
+    "bomb_in_an_international_text": (lambda: a_note(b"iTXt", b"x\0\1\0\0\0" + bomb()), Refusal.FOREIGN_BYTES),
+    "bomb_in_parts": (lambda: a_note(*(b"zTXt", b"x\0\0" + bomb(3)) * 2), Refusal.FOREIGN_BYTES),
+    "text_that_is_not_packed_as_it_says": (lambda: a_note(b"zTXt", b"x\0\0xyz"), Refusal.DAMAGED),
+    "archive_in_a_text": (lambda: a_note(b"tEXt", b"x\0" + archive()), Refusal.FOREIGN_BYTES),
+    "archive_in_a_photograph": (lambda: _behind_the_head(pictures.picture("jpeg"), archive()), Refusal.FOREIGN_BYTES),
+    "more_scans_than_a_picture_has": (lambda: _scans(pictures.picture("jpeg"), 200), Refusal.FOREIGN_BYTES),
+    "archive_in_a_film": (
+        lambda: pictures.film() + struct.pack(">I", 8 + len(archive())) + b"free" + archive(),
         Refusal.FOREIGN_BYTES,
     ),
     "too_many_pixels": (lambda: pictures.png(width=50_000, height=50_000, rows=b""), Refusal.TOO_MANY_PIXELS),
@@ -186,6 +284,32 @@ REFUSED_PICTURES: dict[str, tuple[Callable[[], bytes], Refusal | None]] = {
     "film_cut_in_the_middle": (lambda: pictures.film("mp4", seconds=2)[:-2_000], None),
     "webm_and_nothing": (lambda: b"\x1aE\xdf\xa3\x87B\x82\x84webm" + bytes(100), None),
 }
+
+
+def a_note(*kinds_and_bodies: bytes) -> bytes:
+    """A picture with chunks about it."""
+    pairs = zip(kinds_and_bodies[::2], kinds_and_bodies[1::2], strict=True)
+    return pictures.png(extra=b"".join(pictures.chunk(kind, body) for kind, body in pairs))
+
+
+def bomb(mebibytes: int = 64) -> bytes:
+    """Much that is packed as little."""
+    return zlib.compress(bytes(mebibytes << 20), 9)
+
+
+def _behind_the_head(jpeg: bytes, note: bytes) -> bytes:
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(note)) + note + jpeg[2:]
+
+
+def _scans(jpeg: bytes, count: int) -> bytes:
+    begin, end = jpeg.index(b"\xff\xda"), jpeg.rindex(b"\xff\xd9")
+    return jpeg[:end] + jpeg[begin:end] * count + jpeg[end:]
+
+
+def test_what_cameras_and_editors_write_about_a_picture_is_taken(tmp_path: Path) -> None:
+    profile = a_note(b"iCCP", b"sRGB\0\0" + zlib.compress(bytes(560_000)), b"iTXt", b"x\0\0\0\0\0Cong bo")
+    assert measure(written(tmp_path, profile), LIMITS).mime == "image/png"
+    assert measure(written(tmp_path, _scans(pictures.picture("jpeg"), 10)), LIMITS).mime == "image/jpeg"
 
 
 @pytest.mark.parametrize("name", REFUSED_PICTURES)
