@@ -21,6 +21,7 @@ from services.control.planning.lineup import TEXT_LENGTH
 from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Problem, ProblemKind, SlotKey
 from services.control.planning.reconcile import VERDICT_WITHIN, Reason
 from services.control.planning.timeline import START_GRACE_MS
+from services.control.report_store import OVER_AT
 from services.shared.database.pool import Connection
 
 _AIRING = """
@@ -83,7 +84,8 @@ _LAST = (
 )
 
 # A gateway's word proves nothing about sound (R-28), so what rests on it is counted apart, whatever it says.
-_TOTALS = """
+_TOTALS = (
+    """
 SELECT count(*) AS planned,
        count(*) FILTER (WHERE e.outcome = 'played' AND e.evidence = 'device') AS played,
        count(*) FILTER (WHERE e.outcome = 'late' AND e.evidence = 'device') AS late,
@@ -92,8 +94,12 @@ SELECT count(*) AS planned,
        count(*) FILTER (WHERE e.outcome = 'refused' AND e.evidence IS DISTINCT FROM 'gateway') AS refused,
        count(*) FILTER (WHERE e.outcome = 'unknown' AND e.evidence IS DISTINCT FROM 'gateway') AS unknown,
        count(*) FILTER (WHERE e.evidence = 'gateway') AS by_gateway,
-       count(*) FILTER (WHERE e.outcome IS NULL AND e.ends_at > $1) AS pending,
-       count(*) FILTER (WHERE e.outcome IS NULL AND e.ends_at <= $1) AS overdue
+       count(*) FILTER (WHERE e.outcome IS NULL AND """
+    + OVER_AT
+    + """ > $1) AS pending,
+       count(*) FILTER (WHERE e.outcome IS NULL AND """
+    + OVER_AT
+    + """ <= $1) AS overdue
   FROM control.emissions e
  WHERE e.withdrawn_at IS NULL
    AND ($2::uuid IS NULL OR e.broadcast_id = $2)
@@ -101,6 +107,7 @@ SELECT count(*) AS planned,
    AND ($4::timestamptz IS NULL OR e.starts_at >= $4)
    AND ($5::timestamptz IS NULL OR e.starts_at < $5)
 """
+)
 
 
 # Problems of broadcasts that mean a device: whose issuer stands above it, and one of whose targets names it, its group,

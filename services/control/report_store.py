@@ -104,9 +104,16 @@ VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (event_no) DO NOTHING
 """
 
+# When an emission is over at the latest (`Expected.over_at`).
+OVER_AT = """(e.ends_at + CASE
+           WHEN e.started_at IS NOT NULL AND e.resume = 'restart' AND e.content <> 'relay' THEN e.latest_start_at - e.starts_at
+           ELSE interval '0'
+       END)"""
+
 _EXPECTED = """
 SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, e.starts_at, e.ends_at, e.latest_start_at, e.planned_at,
        e.stopped_at IS NOT NULL AS is_stopped, e.content = 'relay' AS is_relay,
+       coalesce(e.resume = 'restart', false) AND e.content <> 'relay' AS may_restart,
        CASE
            WHEN e.content = 'audio' THEN b.media_sha256
            WHEN e.content IN ('image', 'video') THEN b.board_media_sha256
@@ -132,6 +139,9 @@ _OVERDUE = (
  WHERE e.outcome IS NULL
    AND e.withdrawn_at IS NULL
    AND e.ends_at <= $1
+   AND """
+    + OVER_AT
+    + """ <= $1
  ORDER BY e.ends_at
  LIMIT $2
    FOR UPDATE OF e SKIP LOCKED
@@ -256,13 +266,17 @@ UPDATE control.emissions
    AND outcome IS NULL
 """
 
-_COUNT_OVERDUE = """
+_COUNT_OVERDUE = (
+    """
 SELECT count(*)
-  FROM control.emissions
- WHERE outcome IS NULL
-   AND withdrawn_at IS NULL
-   AND ends_at <= $1
-"""
+  FROM control.emissions e
+ WHERE e.outcome IS NULL
+   AND e.withdrawn_at IS NULL
+   AND e.ends_at <= $1
+   AND """
+    + OVER_AT
+    + " <= $1"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -450,7 +464,7 @@ async def load_named(connection: Connection, keys: Collection[EmissionKey]) -> t
 
 
 async def load_overdue(connection: Connection, *, ended_before: datetime, limit: int) -> tuple[Candidate, ...]:
-    """Emissions without a verdict whose slot ended by an instant, oldest first, locked."""
+    """Emissions without a verdict that were over by an instant, oldest first, locked."""
     return tuple(_candidate(row) for row in await connection.fetch(_OVERDUE, ended_before, limit))
 
 
@@ -525,7 +539,7 @@ async def note_starts(connection: Connection, starts: Sequence[tuple[EmissionKey
 
 
 async def count_overdue(connection: Connection, *, ended_before: datetime) -> int:
-    """How many emissions have no verdict although their slot ended by an instant."""
+    """How many emissions have no verdict although they were over by an instant."""
     count: int = await connection.fetchval(_COUNT_OVERDUE, ended_before)
     return count
 
@@ -540,6 +554,7 @@ def _candidate(row: Record) -> Candidate:
             media_sha256=row["media_sha256"],
             is_stopped=row["is_stopped"],
             is_relay=row["is_relay"],
+            may_restart=row["may_restart"],
         ),
         planned_at=row["planned_at"],
     )

@@ -5,8 +5,8 @@ which are evidence of their own class: a bridge knows what it sent, not what sou
 count for nothing.
 
 Reports come late, twice or in any order; weighing is a function of the set of reports, so it is simply done again
-whenever one more arrives. Without a final report there is no verdict until `PATIENCE` after the end of the slot; then
-the circumstances speak. What is known to have been impossible is *missed*: no plan was signed, the device never fetched
+whenever one more arrives. Without a final report there is no verdict until `PATIENCE` after the end of the slot, or after
+the latest end of what may have begun anew; then the circumstances speak. What is known to have been impossible is *missed*: no plan was signed, the device never fetched
 the one that was, or had no power. Everything else is *unknown*: a device that has its plan plays it with the uplink
 down, so while it is out of reach nobody can say, and its journal will. Whatever comes later only refines: a report never
 takes the place of one that says more (the device's word before its gateway's, a credible end before a doubtful one).
@@ -31,7 +31,7 @@ SOUNDED_SHARE = 0.95
 SOUNDED_SLACK = timedelta(seconds=1)
 # Begun later than this it is late: the next speaker down the road is by then audibly out of step.
 START_TOLERANCE = timedelta(seconds=2)
-# How long after its slot an emission waits for the device's word. The promise is a verdict within 15 minutes.
+# How long an emission that is over waits for the device's word. The promise is a verdict within 15 minutes.
 PATIENCE = timedelta(minutes=10)
 VERDICT_WITHIN = timedelta(minutes=15)
 # Silent for so long before its slot, a device is not just offline: somebody has to go and look (R-27).
@@ -94,7 +94,7 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What was planned."""
+    """What was planned. `may_restart`: if it is cut, it begins anew until its latest start, for its whole length."""
 
     starts_at: datetime
     ends_at: datetime
@@ -102,6 +102,13 @@ class Expected:
     media_sha256: bytes | None = None
     is_stopped: bool = False
     is_relay: bool = False
+    may_restart: bool = False
+
+    def over_at(self, *, has_begun: bool) -> datetime:
+        """When it is over at the latest. What has not begun in time joins in progress, and ends with its slot."""
+        if not (has_begun and self.may_restart):
+            return self.ends_at
+        return self.ends_at + (self.latest_start_at - self.starts_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +231,7 @@ def weigh(
         return _weigh_ended(expected, ended, circumstances)
     if missed is not None:
         return _weigh_missed(expected, missed, started, circumstances)
-    if now < expected.ends_at + PATIENCE:
+    if now < expected.over_at(has_begun=started is not None) + PATIENCE:
         return None
     if started is not None:
         return _weigh_begun(expected, started, circumstances)
@@ -254,7 +261,7 @@ def _first_start(reports: Sequence[Report]) -> Started | None:
 
 def _first_miss(reports: Sequence[Report]) -> NotPlayed | None:
     misses = [report for report in reports if isinstance(report, NotPlayed)]
-    return min(misses, key=lambda miss: (miss.reason, _words(miss.cut_by)), default=None)
+    return min(misses, key=lambda miss: (miss.reason, _order(miss.cut_by)), default=None)
 
 
 def _best_end(expected: Expected, reports: Sequence[Report]) -> Ended | None:
@@ -272,15 +279,22 @@ def _best_end(expected: Expected, reports: Sequence[Report]) -> Ended | None:
             end.interruptions,
             end.fallback,
             -1 if end.volume_percent is None else end.volume_percent,
-            _words(end.cut_by),
+            _order(end.cut_by),
             end.media_sha256 or b"",
         ),
         default=None,
     )
 
 
-def _words(reference: PlayReference | None) -> str:
-    return "" if reference is None else repr(reference)
+def _order(reference: PlayReference | None) -> tuple[bytes, int, int]:
+    """As arbitration orders references; nobody first."""
+    if reference is None:
+        return (b"", 0, 0)
+    return (
+        reference.id.bytes + bytes([reference.source]),
+        reference.occurrence_at_ms or 0,
+        reference.item or 0,
+    )
 
 
 def _evidence(standing: Standing) -> Evidence:

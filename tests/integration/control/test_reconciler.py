@@ -27,9 +27,9 @@ from schemas.events import (
 )
 from schemas.fields import ClockState, PlayReference, PlaySource, PowerSource
 from schemas.identifiers import BroadcastId
-from services.control import device_media_store
+from services.control import airing_store, device_media_store, report_store
 from services.control.planning.model import to_ms
-from services.control.planning.reconcile import PATIENCE
+from services.control.planning.reconcile import PATIENCE, VERDICT_WITHIN
 from services.control.reconciler import Reconciler, run_reconciler
 from services.control.trust.keyring import Keyring
 from services.shared.clock import utc_now
@@ -200,6 +200,38 @@ async def test_silence_is_explained(province: Province, keyring: Keyring) -> Non
     await past.check("loa-off", "unknown", "offline")
     await past.check("loa-empty", "missed", "no_plan")
     await past.check("loa-mute", "unknown", "no_report")
+
+
+async def test_what_began_anew_is_waited_for_until_it_can_be_over(province: Province, keyring: Keyring) -> None:
+    """Cut after ten seconds, and begun anew at the latest start: its slot is over half a minute before it is."""
+    for device in ("anew", "mute", "silent"):
+        await province.device(f"loa-{device}", "a1")
+    past = await a_past(province, keyring, ago=5 * MINUTE)
+    await province.execute("UPDATE control.emissions SET resume = 'restart'")
+    for device in ("anew", "mute"):
+        await province.event(f"loa-{device}", past.started())
+    for device in ("anew", "mute", "silent"):
+        await province.event(f"loa-{device}", past.accepted())
+        await province.heard(f"loa-{device}", plan_serial=1)
+    await past.follow()
+    longer = LENGTH / 2  # from the start to the latest start
+
+    await past.classify(after=PATIENCE + longer - SECOND)
+    await past.check("loa-silent", "unknown", "no_report")
+    for device in ("anew", "mute"):
+        await past.check(f"loa-{device}", None)
+    async with province.control.connection() as connection:
+        over = past.start + LENGTH + VERDICT_WITHIN
+        for now, overdue in ((over + longer - SECOND, 0), (over + longer, 2)):
+            totals = await airing_store.proof_totals(connection, now=now)
+            assert (totals.pending, totals.overdue) == (2 - overdue, overdue)
+            assert await report_store.count_overdue(connection, ended_before=now - VERDICT_WITHIN) == overdue
+
+    await province.event("loa-anew", past.ended(longer + LENGTH, interruptions=1))
+    await past.follow()
+    await past.classify(after=PATIENCE + longer)
+    await past.check("loa-anew", "played", None, "device")
+    await past.check("loa-mute", "unknown", "no_end_reported", "device")
 
 
 async def test_a_journal_that_arrives_late_is_weighed_again(province: Province, keyring: Keyring) -> None:

@@ -177,6 +177,12 @@ def test_a_miss_says_why(reason: MissReason, outcome: Outcome) -> None:
     assert verdict.cut_by == ALERT
 
 
+def test_of_what_is_said_to_have_cut_it_the_first_by_the_order_of_arbitration_counts() -> None:
+    nine, ten = (ALERT.model_copy(update={"occurrence_at_ms": ms}) for ms in (9, 10))
+    misses: list[Report] = [a_miss(MissReason.OUTRANKED, each) for each in (ten, nine)]
+    assert check(misses, Outcome.MISSED, "outranked").cut_by == nine
+
+
 def test_begun_and_then_lost_is_cut() -> None:
     verdict = check([a_start(), a_miss(MissReason.POWERED_OFF)], Outcome.CUT, "powered_off")
     assert verdict.started_at == START
@@ -458,6 +464,19 @@ some_circumstances = st.builds(
     is_without_mains=st.booleans(),
 )
 some_instants = st.integers(-600, 3600).map(lambda seconds: START + seconds * SECOND)
+
+
+def test_what_may_have_begun_anew_is_waited_for() -> None:
+    """Cut, and begun anew at the latest start: it sounds until a slot's length after that."""
+    may_restart = replace(EXPECTED, may_restart=True)
+    latest_end = END + LENGTH / 2
+    assert weigh(may_restart, [a_start()], HEALTHY, now=latest_end + PATIENCE - MS) is None
+    verdict = weigh(may_restart, [a_start()], HEALTHY, now=latest_end + PATIENCE)
+    assert verdict is not None
+    assert (verdict.outcome, verdict.reason) == (Outcome.UNKNOWN, Reason.NO_END_REPORTED)
+    # What has not begun cannot begin anew, and what goes on where it was ends with its slot.
+    assert weigh(may_restart, [], HEALTHY, now=OVERDUE) is not None
+    assert weigh(EXPECTED, [a_start()], HEALTHY, now=OVERDUE) is not None
 
 
 @given(reports=some_reports, circumstances=some_circumstances)
