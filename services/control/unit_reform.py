@@ -133,7 +133,9 @@ async def reform(
 
 
 async def carry_on(connection: Connection, unit_id: UnitId, tree: UnitTree, *, now: datetime) -> None:
-    """Have units that will follow `unit_id` have what it says now of limits, offers and order; `tree` is today's."""
+    """Have units that will follow `unit_id` have what it says now of limits, offers, order and CAP senders; `tree` is
+    today's.
+    """
     if not tree.stands(unit_id):
         return
     for each in unit_reforms.inheritances(await unit_store.load_units(connection), unit_id):

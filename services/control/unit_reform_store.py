@@ -124,6 +124,31 @@ SELECT w.new_id, p.broadcast_id, min(p.place), max(p.set_at), (array_agg(p.set_b
     ON CONFLICT (unit_id, broadcast_id) DO NOTHING
 """
 
+# Who may propose alerts for all of the new ground has to have been trusted on all of it; and a unit that is there already
+# goes on with its own word.
+_CARRY_SENDERS = """
+INSERT INTO control.cap_senders (unit_id, sender, account_id, trusted_since, trusted_by)
+SELECT w.new_id, s.sender, (array_agg(s.account_id))[1], max(s.trusted_since),
+       (array_agg(s.trusted_by ORDER BY s.trusted_since DESC))[1]
+  FROM unnest($1::uuid[], $2::uuid[]) AS w (old_id, new_id)
+  JOIN control.cap_senders s ON s.unit_id = w.old_id
+ WHERE w.new_id = ANY ($3)
+ GROUP BY w.new_id, s.sender
+HAVING count(DISTINCT s.account_id) = 1
+   AND count(*) = (SELECT count(*)
+                     FROM unnest($1::uuid[], $2::uuid[]) AS every (old_id, new_id)
+                    WHERE every.new_id = w.new_id)
+RETURNING unit_id, sender
+"""
+
+_SENDERS_TO_RENEW = """
+SELECT DISTINCT w.new_id AS unit_id, s.sender
+  FROM unnest($1::uuid[], $2::uuid[]) AS w (old_id, new_id)
+  JOIN control.cap_senders s ON s.unit_id = w.old_id
+ WHERE NOT EXISTS (SELECT FROM control.cap_senders own WHERE own.unit_id = w.new_id AND own.sender = s.sender)
+ ORDER BY 1, 2
+"""
+
 # An order covers the boards that were there when it was given, not those of the communes that join them: from the day on
 # it stands for each of those boards, and the order of the closed unit reaches nobody any more.
 _CARRY_REQUISITIONS = """
@@ -162,6 +187,8 @@ class Carried:
     policies: tuple[UnitId, ...]
     policies_that_differ: tuple[UnitId, ...]
     offers: int
+    cap_senders: tuple[tuple[UnitId, str], ...]
+    cap_senders_to_renew: tuple[tuple[UnitId, str], ...]
 
 
 async def holdings(connection: Connection, *, now: datetime) -> dict[UnitId, Holdings]:
@@ -249,7 +276,7 @@ async def add_parts(connection: Connection, parts: Sequence[Part], *, valid_from
 async def carry(
     connection: Connection, ways: Sequence[tuple[UnitId, UnitId]], opening: Iterable[UnitId], *, at: datetime
 ) -> Carried:
-    """Give new units the limits, decisions and order that all units before them had alike; `ways` are (old, new).
+    """Give new units the limits, decisions, order and trust that all units before them had alike; `ways` are (old, new).
 
     Of the `opening` ones, which are not there yet, nothing else stands afterwards; the others keep what they said.
     """
@@ -261,15 +288,20 @@ async def carry(
     )
     await connection.execute("DELETE FROM control.policies WHERE unit_id = ANY ($1)", opened)
     await connection.execute("DELETE FROM control.priority_places WHERE unit_id = ANY ($1)", opened)
+    await connection.execute("DELETE FROM control.cap_senders WHERE unit_id = ANY ($1)", opened)
     await connection.execute(_FORGET_OFFERS, opened)
     differ = await connection.fetch(_POLICIES_THAT_DIFFER, old, new)
     policies = await connection.fetch(_CARRY_POLICIES, old, new, at)
     offers = await connection.fetch(_CARRY_OFFERS, old, new, opened)
     await connection.execute(_CARRY_PLACES, old, new)
+    trusted = await connection.fetch(_CARRY_SENDERS, old, new, opened)
+    lapsed = await connection.fetch(_SENDERS_TO_RENEW, old, new)
     return Carried(
         policies=tuple(UnitId(row["unit_id"]) for row in policies),
         policies_that_differ=tuple(UnitId(row["new_id"]) for row in differ),
         offers=len(offers),
+        cap_senders=tuple((UnitId(row["unit_id"]), row["sender"]) for row in trusted),
+        cap_senders_to_renew=tuple((UnitId(row["unit_id"]), row["sender"]) for row in lapsed),
     )
 
 

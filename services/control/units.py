@@ -162,6 +162,10 @@ class UnitTree:
         heir = self._heirs.get(unit_id)
         return heir.heir_id if heir is not None and heir.keeps_rights and heir.heir_id in self._units else None
 
+    def followed_by(self, unit_id: UnitId) -> frozenset[UnitId]:
+        """The unit, and the closed ones whose rights it has on this day: what was theirs is its own."""
+        return frozenset({unit_id}).union(each for each in self._heirs if self.rights_in(each) == unit_id)
+
     def __contains__(self, unit_id: object) -> bool:
         """Whether the unit, or its heir, exists on this day and hangs on a root."""
         return unit_id in self._first

@@ -57,7 +57,7 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
     if trusted is None or trusted.account_id != taking.by.account_id:
         raise Forbidden("cap_sender_not_trusted", facts={"sender": message.sender[:80]})
     cap_intake.check_public(message)
-    known = await cap_store.cap_message(connection, taking.unit_id, message.reference)
+    known = await cap_store.cap_message(connection, taking.own_units, message.reference)
     if known is not None:
         if known.document != taking.document:
             raise cap_intake.known_already(message)
@@ -107,7 +107,7 @@ async def _propose(
     connection: Connection, taking: Taking, draft: AlertDraft, why: Why, validity: timedelta | None
 ) -> Alert:
     sender = taking.message.sender
-    if await cap_store.waiting(connection, taking.unit_id, sender) >= MOST_WAITING:
+    if await cap_store.waiting(connection, taking.own_units, sender) >= MOST_WAITING:
         raise Conflict("cap_too_many_waiting", facts={"sender": sender[:80], "limit": MOST_WAITING})
     proposal = await proposals.propose(
         connection, draft, why, by=taking.by, validity=validity, expires_at=draft.valid_until, now=taking.now

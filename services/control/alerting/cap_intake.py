@@ -45,6 +45,11 @@ class Taking:
     by: By
     now: datetime
 
+    @property
+    def own_units(self) -> frozenset[UnitId]:
+        """The unit, and those before it since a reform: what they took in, it has taken in."""
+        return self.by.tree.followed_by(self.unit_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
@@ -72,7 +77,7 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> T
     """Put it in force. Raises `Invalid` with what stands against it, and what `alerts` raises."""
     message, by, now = taking.message, taking.by, taking.now
     check_public(message)
-    if await cap_store.cap_message(connection, taking.unit_id, message.reference) is not None:
+    if await cap_store.cap_message(connection, taking.own_units, message.reference) is not None:
         raise known_already(message)
     said = await said_by(connection, taking)
     before = [each for each in await referred_by(connection, taking) if not each.is_over(now=now)]
@@ -118,7 +123,7 @@ async def referred_by(connection: Connection, taking: Taking) -> list[Alert]:
             raise Invalid(Fault(field, "cap_self_reference"))
         if each.sender != message.sender:
             raise Invalid(Fault(field, "cap_of_another_sender", {"value": each.sender[:80]}))
-    known = await cap_store.alerts_of(connection, taking.unit_id, message.sender, message.references)
+    known = await cap_store.alerts_of(connection, taking.own_units, message.sender, message.references)
     return list((await alert_store.lock_all(connection, known)).values())
 
 

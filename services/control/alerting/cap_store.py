@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,8 +66,8 @@ async def remove(connection: Connection, unit_id: UnitId, name: str) -> None:
     await connection.execute("DELETE FROM control.cap_senders WHERE unit_id = $1 AND sender = $2", unit_id, name)
 
 
-async def waiting(connection: Connection, unit_id: UnitId, name: str) -> int:
-    """How many proposals of a sender wait for somebody in the unit."""
+async def waiting(connection: Connection, unit_ids: Collection[UnitId], name: str) -> int:
+    """How many proposals of a sender wait for somebody in these units."""
     found: int = await connection.fetchval(
         """
         SELECT count(*)
@@ -75,9 +75,9 @@ async def waiting(connection: Connection, unit_id: UnitId, name: str) -> int:
           JOIN control.alerts a USING (alert_id)
          WHERE p.outcome IS NULL
            AND a.state = 'proposed'
-           AND alert_id IN (SELECT unnest(alert_ids) FROM control.cap_messages WHERE unit_id = $1 AND sender = $2)
+           AND alert_id IN (SELECT unnest(alert_ids) FROM control.cap_messages WHERE unit_id = ANY ($1) AND sender = $2)
         """,
-        unit_id,
+        list(unit_ids),
         name,
     )
     return found
@@ -91,15 +91,17 @@ class KeptCap:
     document: bytes
 
 
-async def cap_message(connection: Connection, unit_id: UnitId, message: CapReference) -> KeptCap | None:
-    """A CAP message, if the unit has taken it in."""
+async def cap_message(connection: Connection, unit_ids: Collection[UnitId], message: CapReference) -> KeptCap | None:
+    """A CAP message, if one of the units has taken it in; several may have, before they became one."""
     row = await connection.fetchrow(
         """
         SELECT alert_ids, document
           FROM control.cap_messages
-         WHERE unit_id = $1 AND sender = $2 AND identifier = $3 AND sent = $4
+         WHERE unit_id = ANY ($1) AND sender = $2 AND identifier = $3 AND sent = $4
+         ORDER BY unit_id
+         LIMIT 1
         """,
-        unit_id,
+        list(unit_ids),
         message.sender,
         message.identifier,
         message.sent,
@@ -108,17 +110,17 @@ async def cap_message(connection: Connection, unit_id: UnitId, message: CapRefer
 
 
 async def alerts_of(
-    connection: Connection, unit_id: UnitId, sender: str, messages: Sequence[CapReference]
+    connection: Connection, unit_ids: Collection[UnitId], sender: str, messages: Sequence[CapReference]
 ) -> set[AlertId]:
-    """The alerts that those of these messages of a sender have become which the unit has taken in."""
+    """The alerts that those of these messages of a sender have become which one of the units has taken in."""
     rows = await connection.fetch(
         """
         SELECT DISTINCT unnest(k.alert_ids) AS alert_id
           FROM control.cap_messages k
           JOIN unnest($3::text[], $4::timestamptz[]) AS named (identifier, sent) USING (identifier, sent)
-         WHERE k.unit_id = $1 AND k.sender = $2
+         WHERE k.unit_id = ANY ($1) AND k.sender = $2
         """,
-        unit_id,
+        list(unit_ids),
         sender,
         [each.identifier for each in messages],
         [each.sent for each in messages],

@@ -24,6 +24,14 @@ SENDER_PAGES: dict[str, tuple[str, str]] = {
         "Từ lúc này tin của nguồn bị từ chối. Đề xuất đang chờ vẫn chờ người quyết định.",
         "What it delivers is refused from now on. What it has proposed still waits for people.",
     ),
+    "senders.lapsed": ("Cần tin cậy lại sau sắp xếp đơn vị", "To be renewed since the reform"),
+    "senders.lapsed_about": (
+        "Trước khi sắp xếp, không phải đơn vị cũ nào cũng tin cậy các nguồn này như nhau. Tin của nguồn đang bị từ chối "
+        "cho đến khi đơn vị này tin cậy lại.",
+        "Not all the units before trusted these senders alike. What they deliver is refused until this unit trusts them.",
+    ),
+    "senders.renew": ("Tin cậy lại", "Trust it again"),
+    "senders.put_away": ("Bỏ, không nhận nữa", "Put it away"),
     "senders.trust": ("Tin cậy một nguồn", "Trust a sender"),
     "senders.sender": ("Tên nguồn", "Sender"),
     "senders.sender_about": (

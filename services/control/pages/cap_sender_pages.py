@@ -8,12 +8,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.datastructures import FormData
 
 from schemas.identifiers import UnitId
 from services.control import account_store
 from services.control.account_store import Account
+from services.control.alerting import cap_store
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
+from services.control.api.fields import uuid_of
 from services.control.api.routes import cap_senders as sender_routes
 from services.control.errors import Fault, Invalid, Refusal
 from services.control.pages.emergencies import is_mendable
@@ -49,7 +52,8 @@ async def act(unit_id: uuid.UUID, request: Request, caller: SetterHere, services
                 await sender_routes.trust_sender(unit_id, body, caller, services, second_factor=code)
             case "remove":
                 named = checked(sender_routes.CapSenderNameBody, given(form, "sender"))
-                await sender_routes.remove_sender(unit_id, named, caller, services, second_factor=code)
+                of = _trusting(unit_id, form, caller)
+                await sender_routes.remove_sender(of, named, caller, services, second_factor=code)
             case _:
                 raise Invalid(Fault("do", "not_one_of", {"expected": f"{_TRUST}, {_REMOVE}"}))
     except Refusal as error:
@@ -64,6 +68,15 @@ async def act(unit_id: uuid.UUID, request: Request, caller: SetterHere, services
     return RedirectResponse(f"/units/{unit_id}/cap-senders", status_code=HTTPStatus.SEE_OTHER)
 
 
+def _trusting(unit_id: uuid.UUID, form: FormData, caller: Caller) -> uuid.UUID:
+    """The unit whose trust is to end: this one, or one that it follows since a reform."""
+    named = given(form, "of").get("of")
+    of = unit_id if named is None else uuid_of(named, field="of")
+    if UnitId(of) not in caller.rights.tree.followed_by(UnitId(unit_id)):
+        raise Invalid(Fault("of", "unknown_unit", {"unit": str(of)}))
+    return of
+
+
 async def _senders_page(
     unit_id: uuid.UUID, request: Request, caller: Caller, services: Services, *, sent: Sent | None = None
 ) -> Response:
@@ -71,8 +84,15 @@ async def _senders_page(
     trusted = await sender_routes.list_senders(unit_id, caller, services)
     may_set = caller.rights.may(Permission.SET_POLICIES, unit) and tree.stands(unit)
     async with services.database.connection() as connection:
+        lapsed = [
+            each
+            for old in sorted(tree.followed_by(unit) - {unit})
+            for each in await cap_store.senders(connection, old)
+            if each.sender not in {own.sender for own in trusted}
+        ]
         people = {each.trusted_by for each in trusted if each.trusted_by is not None}
-        names = await account_store.display_names(connection, people | {each.account_id for each in trusted})
+        people |= {each.account_id for each in trusted} | {each.account_id for each in lapsed}
+        names = await account_store.display_names(connection, people)
         above = [own for each in tree.path(unit) for own in own_units(each, tree)]
         known = await account_store.accounts_of(connection, above)
     deliverers = [each for each in known if _delivers(each, unit, caller)]
@@ -86,6 +106,7 @@ async def _senders_page(
         unit=tree.get(unit),
         unit_id=unit,
         trusted=trusted,
+        lapsed=lapsed,
         names=names,
         deliverers=deliverers,
         # Those that may deliver no more: whoever trusts them should know that nothing comes.

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from schemas.identifiers import UnitId
-from services.control import account_store, audit
+from services.control import account_store, audit, unit_reform
 from services.control.alerting import (
     cap_deliveries,
     cap_intake,
@@ -115,6 +115,7 @@ async def trust_sender(
         before = await cap_store.sender(connection, sender.unit_id, sender.sender)
         await cap_store.put(connection, sender)
         await _record(connection, "cap_sender_trusted", before, sender, caller)
+        await unit_reform.carry_on(connection, sender.unit_id, caller.rights.tree, now=caller.now)
         return await _views(connection, sender.unit_id)
 
 
@@ -130,6 +131,7 @@ async def remove_sender(
             raise NotFound("cap_sender_not_found", facts={"sender": body.sender})
         await cap_store.remove(connection, UnitId(unit_id), body.sender)
         await _record(connection, "cap_sender_removed", before, None, caller)
+        await unit_reform.carry_on(connection, UnitId(unit_id), caller.rights.tree, now=caller.now)
         return await _views(connection, UnitId(unit_id))
 
 
@@ -146,13 +148,15 @@ async def deliver_cap(
     Tests, exercises, drafts and acknowledgements are read and left: `taken` is false then. The same document delivered
     once more answers like the first time, with what has become of it.
     """
-    where = UnitId(unit_id)
+    tree = caller.rights.tree
+    # A sender goes on naming the unit that it was told of, also once that has become another one.
+    where = tree.rights_in(UnitId(unit_id)) or UnitId(unit_id)
     document = await uploads.file_of(request, limit=cap_xml.MAX_BYTES)
     facts: dict[str, str] = {}
     async with on_record(
         services, caller, metrics, action="cap_delivery", subject="alert:new", unit_id=where, facts=facts
     ):
-        if where not in caller.rights.tree:
+        if where not in tree:
             raise Invalid(Fault("unit_id", "unknown_unit", {"unit": str(where)}))
         caller.demand(Permission.DELIVER_CAP, where, field="unit_id")
         # A document of a megabyte takes a second to read; nobody else waits for it.

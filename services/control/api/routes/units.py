@@ -162,11 +162,19 @@ class PartView(Answer):
     devices: int
 
 
+class TrustView(Answer):
+    """A CAP sender, and the unit that trusts it or is to say whether it does."""
+
+    unit: UnitRef
+    sender: str
+
+
 class ReformedView(Answer):
     """What a reform does, or would do.
 
     `rights_end`: old units whose grants end because no unit of their level follows. `policies_to_decide`: new units that
-    follow units with different policies and therefore have none of their own.
+    follow units with different policies and therefore have none of their own. `cap_senders_to_renew`: senders that not all
+    the units before trusted alike, so that nothing of theirs is taken until the new unit trusts them.
     """
 
     is_dry_run: bool
@@ -182,6 +190,8 @@ class ReformedView(Answer):
     policies_carried: list[UnitRef]
     policies_to_decide: list[UnitRef]
     offers_carried: int
+    cap_senders_carried: list[TrustView]
+    cap_senders_to_renew: list[TrustView]
     outlook: OutlookView | None = Field(description="of a dry run: what people would hear")
 
 
@@ -282,6 +292,13 @@ def _reformed_view(reformed: Reformed, outlook: OutlookView | None) -> ReformedV
         policies_carried=[unit_ref(tree, unit_id) for unit_id in reformed.carried.policies],
         policies_to_decide=[unit_ref(tree, unit_id) for unit_id in reformed.carried.policies_that_differ],
         offers_carried=reformed.carried.offers,
+        cap_senders_carried=[
+            TrustView(unit=unit_ref(tree, unit_id), sender=sender) for unit_id, sender in reformed.carried.cap_senders
+        ],
+        cap_senders_to_renew=[
+            TrustView(unit=unit_ref(tree, unit_id), sender=sender)
+            for unit_id, sender in reformed.carried.cap_senders_to_renew
+        ],
         outlook=outlook,
     )
 

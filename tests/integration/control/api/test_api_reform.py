@@ -75,7 +75,7 @@ async def everything(api: Api) -> Any:
         await api.fetchval(f"SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM control.{table} t")
         for table in (
             "units", "unit_versions", "unit_heirs", "unit_parts", "unit_reforms", "unit_imports", "devices", "audit",
-            "emissions", "policies", "offers", "priority_places", "requisitions", "planning_requests",
+            "emissions", "cap_senders", "policies", "offers", "priority_places", "requisitions", "planning_requests",
         )
     ]  # fmt: skip
 
