@@ -43,6 +43,9 @@ class Operation(enum.StrEnum):
         "set_policy"  # how loud it is, when it is quiet, who proposes alerts, when a second person is asked for
     )
     RETIRE_DEVICE = "retire_device"  # it is silent for good
+    MOVE_DEVICES = (
+        "move_devices"  # what holds on its old ground ends on it at once, alerts too; or another speaks for it
+    )
     MANAGE_ACCOUNTS = "manage_accounts"  # a new account has no factor yet: who makes one shows theirs
     MANAGE_KEYS = "manage_keys"
     BREAK_GLASS = "break_glass"

@@ -270,6 +270,9 @@ async def change_device(
     """Change volume, cap, name, position, heartbeat interval or ownership; the device gets a new signed configuration."""
     if body.model_fields_set & {"volume_percent", "volume_cap_percent"} and not what_if.dry_run:
         await step_up.demand(services, caller, Operation.VOLUME, code=second_factor)
+    elif body.model_fields_set & {"latitude", "longitude", "ownership"} and not what_if.dry_run:
+        # By these, too, an alert may mean it, or not any more.
+        await step_up.demand(services, caller, Operation.MOVE_DEVICES, code=second_factor)
 
     async def save(connection: Connection) -> Device:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
@@ -311,9 +314,16 @@ def _changed(device: Device, body: DeviceChange) -> Device:
 
 @router.post("/{device_id}/move")
 async def move_device(
-    device_id: str, body: Move, caller: Keeper, services: Parts, what_if: AskedWhatIf
+    device_id: str,
+    body: Move,
+    caller: Keeper,
+    services: Parts,
+    what_if: AskedWhatIf,
+    second_factor: GivenCode = None,
 ) -> DeviceView | RehearsedDevice:
-    """Move the device to another unit; one needs the right over both."""
+    """Move the device to another unit; one needs the right over both. An alert that is for its old unit ends on it."""
+    if not what_if.dry_run:
+        await step_up.demand(services, caller, Operation.MOVE_DEVICES, code=second_factor)
 
     async def save(connection: Connection) -> Device:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
@@ -332,8 +342,11 @@ async def move_device(
 
 
 @router.put("/{device_id}/gateway")
-async def assign_gateway(device_id: str, body: GatewayAssignment, caller: Keeper, services: Parts) -> DeviceView:
-    """Say which gateway speaks for the device from now on."""
+async def assign_gateway(
+    device_id: str, body: GatewayAssignment, caller: Keeper, services: Parts, second_factor: GivenCode = None
+) -> DeviceView:
+    """Say which gateway speaks for the device from now on: what it is told goes that way, and what it says comes."""
+    await step_up.demand(services, caller, Operation.MOVE_DEVICES, code=second_factor)
     async with services.database.transaction() as connection:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
         assigned = await devices.assign_gateway(

@@ -12,11 +12,12 @@ from starlette.datastructures import UploadFile
 
 from schemas.identifiers import UnitId
 from services.control import csv_tables, fleet, unit_directory, unit_reform, unit_store, vietnamese
-from services.control.api import uploads
+from services.control.api import step_up, uploads
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.errors import documented
 from services.control.api.fields import AfterDevice, Answer, Day, SearchText
+from services.control.api.step_up import GivenCode, Operation
 from services.control.api.views import (
     UnitRef,
     UnitStatusView,
@@ -106,8 +107,11 @@ async def import_units(
     may_strand: Annotated[
         bool, Query(description="whether units that still have devices or accounts may be closed")
     ] = False,
+    second_factor: GivenCode = None,
 ) -> ImportedView:
     """Make a CSV file (`code,parent_code,level,name`, UTF-8) the whole tree from a day on; all of it or nothing."""
+    if not what_if.dry_run:
+        await step_up.demand(services, caller, Operation.MOVE_DEVICES, code=second_factor)
     content = await uploads.file_of(request, limit=csv_tables.MAX_BYTES)
 
     async def save(connection: Connection) -> tuple[Imported, UnitTree]:
@@ -222,6 +226,7 @@ async def reform_units(
     services: Parts,
     what_if: AskedWhatIf,
     valid_from: Annotated[Day, Query(description="first local day of the new tree")],
+    second_factor: GivenCode = None,
 ) -> ReformedView:
     """Make `tree` (as for import) the tree from a day on; `mapping` says which old unit goes over into which new one.
 
@@ -230,6 +235,8 @@ async def reform_units(
     devices, content, broadcasts and their targets, accounts, groups, and rights of units of one level belong to the new
     unit; what was planned and proven before stays with the old one. All of it or nothing.
     """
+    if not what_if.dry_run:
+        await step_up.demand(services, caller, Operation.MOVE_DEVICES, code=second_factor)
     tree, mapping = await _files_of(request, "tree", "mapping")
 
     async def save(connection: Connection) -> Reformed:

@@ -38,6 +38,10 @@ ASKS = {
     "PUT /api/v1/units/{unit_id}/policy": Operation.SET_POLICY,
     "DELETE /api/v1/units/{unit_id}/policy": Operation.SET_POLICY,
     "POST /api/v1/devices/{device_id}/retire": Operation.RETIRE_DEVICE,
+    "POST /api/v1/devices/{device_id}/move": Operation.MOVE_DEVICES,
+    "PUT /api/v1/devices/{device_id}/gateway": Operation.MOVE_DEVICES,
+    "POST /api/v1/units/import": Operation.MOVE_DEVICES,
+    "POST /api/v1/units/reform": Operation.MOVE_DEVICES,
     "POST /api/v1/devices/{device_id}/claim": Operation.MANAGE_KEYS,
     "POST /api/v1/devices/claims": Operation.MANAGE_KEYS,
     "POST /api/v1/devices/{device_id}/certificate/revoke": Operation.MANAGE_KEYS,
@@ -50,16 +54,12 @@ ASKS = {
 # or a key, or only takes them away; a test by the calendar says that it is one and keeps to the hours. What is live in
 # broadcasts asks too, below.
 DOES_NOT_ASK = {
-    "POST /api/v1/units/import",
-    "POST /api/v1/units/reform",
     "POST /api/v1/accounts/{account_id}/disable",
     "DELETE /api/v1/accounts/{account_id}/grants/{unit_id}/{role}",
     "DELETE /api/v1/accounts/{account_id}/sessions",
     "DELETE /api/v1/accounts/{account_id}/tokens/{token_id}",
     "POST /api/v1/devices",
     "POST /api/v1/devices/batch",
-    "POST /api/v1/devices/{device_id}/move",
-    "PUT /api/v1/devices/{device_id}/gateway",
     "DELETE /api/v1/devices/{device_id}/claim",
     "POST /api/v1/media",
     "POST /api/v1/bulletins",
@@ -197,6 +197,13 @@ async def test_other_settings_of_a_device_and_a_policy_tried_out_ask_for_nothing
     headers = await with_a_factor(api)
     path = f"/api/v1/devices/{await add_device(api, '11')}"
     assert (await api.client.patch(path, json={"name": "Cụm loa chợ"}, headers=headers)).status_code == 200
+    place = {"latitude": 21.3, "longitude": 106.2}
+    for change in (place, {"ownership": "private"}):
+        asked = await api.client.patch(path, json=change, headers=headers)
+        assert (asked.status_code, asked.json()["operation"]) == (403, Operation.MOVE_DEVICES)
+    elsewhere = {"unit_id": str(api.units["12"])}
+    tried = await api.client.post(f"{path}/move?dry_run=true", json=elsewhere, headers=headers)
+    assert tried.status_code == 200, tried.text
     policy = f"/api/v1/units/{api.units['1']}/policy"
     etag = (await api.client.get(policy, headers=headers)).headers["etag"]
     tried = await api.client.put(
