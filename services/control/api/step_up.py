@@ -51,6 +51,7 @@ class Operation(enum.StrEnum):
     BREAK_GLASS = "break_glass"
     SECOND_PERSON = "second_person"
     AUTHORISE_RELEASE = "authorise_release"
+    MAKE_TOKEN = "make_token"  # noqa: S105 - no password; it outlasts the session by far
 
 
 # Whoever holds one of these is asked sooner or later.
@@ -83,8 +84,8 @@ async def demand(
 ) -> None:
     """Let through who has shown the second factor, in the session or by `code`, which is then used up.
 
-    An account without a factor is refused, unless the province has decided otherwise. Whoever acts `alone`, or lets the
-    platform release alerts, needs one whatever it has decided.
+    An account without a factor is refused, unless the province has decided otherwise; it makes tokens all the same, for
+    they are asked again. Whoever acts `alone`, or lets the platform release alerts, needs one whatever it has decided.
     Raises `Forbidden`, or what a wrong code raises.
     """
     if alone is not None:
@@ -106,6 +107,8 @@ async def demand(
         factor = await second_factor_store.factor(connection, caller.actor.account_id)
     if factor is not None and factor.confirmed_at is not None:
         raise Forbidden("second_factor_needed", members={"operation": operation.value})
+    if operation is Operation.MAKE_TOKEN:
+        return
     is_needed = alone is not None or operation is Operation.AUTHORISE_RELEASE
     if services.policy.second_factor_needed or is_needed:
         raise Forbidden("second_factor_not_enrolled", members={"operation": operation.value})

@@ -19,6 +19,7 @@ from services.control.api.routes import second_factor as factor_routes
 from services.control.api.routes import sessions as session_routes
 from services.control.errors import Fault, Invalid, Refusal
 from services.control.pages.forms import Sent, checked, form_of, given, only, returned
+from services.control.pages.lookups import code_asked
 from services.control.pages.pages import page, wording_of
 from services.control.pages.qr import code_of
 from services.control.permissions import Permission
@@ -126,8 +127,10 @@ async def make_token(request: Request, caller: Own, services: Parts) -> Response
         if values.get("days", "") not in {str(each) for each in LIFETIMES}:
             raise Invalid(Fault("days", "not_one_of", {"expected": ", ".join(map(str, LIFETIMES))}))
         expires_at = caller.now + timedelta(days=int(values["days"]))
-        body = checked(session_routes.NewToken, {**given(form, "name"), "expires_at": expires_at})
-        return Shown(token=(await session_routes.create_token(body, caller, services)).token)
+        wanted = {**given(form, "name"), "expires_at": expires_at, "password": str(form.get("password") or "")}
+        body = checked(session_routes.NewToken, wanted)
+        made = await session_routes.create_token(body, caller, services, second_factor=given(form, "code").get("code"))
+        return Shown(token=made.token)
 
     return await _tried("token", form, make, request, caller, services)
 
@@ -184,6 +187,7 @@ async def _account_page(
         sessions=await session_routes.list_sessions(caller, services),
         tokens=await session_routes.list_tokens(caller, services),
         lifetimes=LIFETIMES,
+        code=await code_asked(services, caller),
         shown=shown or Shown(),
         qr=code_of(shown.address) if shown is not None and shown.address else None,
         sent=sent,

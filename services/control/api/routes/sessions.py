@@ -12,10 +12,12 @@ from pydantic import Field
 from schemas.identifiers import UnitId
 from services.control import account_store, accounts, audit, credentials
 from services.control.account_store import Account, Session
+from services.control.api import step_up
 from services.control.api.access import Scope, check_same_site, cookie_name, requires
 from services.control.api.context import Caller, Parts, Services, origin_of
 from services.control.api.errors import documented
 from services.control.api.fields import Answer, Body, Instant, Name
+from services.control.api.step_up import GivenCode, Operation
 from services.control.api.views import (
     AccountView,
     EndedView,
@@ -63,6 +65,9 @@ class NewToken(Body):
     )
     unit_id: uuid.UUID | None = Field(
         default=None, description="where it may do so, there and below; default: wherever its account may"
+    )
+    password: str | None = Field(
+        default=None, min_length=1, max_length=200, description="one's own, in a session: it may have been left open"
     )
 
 
@@ -229,10 +234,14 @@ async def list_tokens(caller: Own, services: Parts) -> list[TokenView]:
 
 
 @router.post("/tokens", status_code=201)
-async def create_token(body: NewToken, caller: Own, services: Parts) -> NewTokenView:
-    """Make a token for a program: it may do what its account may at the time, or less. One made with a token may no more
-    than that, and does not outlast it.
+async def create_token(body: NewToken, caller: Own, services: Parts, second_factor: GivenCode = None) -> NewTokenView:
+    """Make a token for a program: it may do what its account may at the time, or less.
+
+    In a session it wants the password again, and the second factor of who has one. Made with a token it may no more than
+    that, and does not outlast it.
     """
+    if caller.actor.session_id is not None:
+        await _prove(body, caller, services, second_factor)
     narrowing = accounts.narrowed(
         Narrowing(
             permissions=frozenset(body.permissions) if body.permissions is not None else None,
@@ -260,6 +269,21 @@ async def create_token(body: NewToken, caller: Own, services: Parts) -> NewToken
             now=caller.now,
         )
     return NewTokenView(**token_view(token).model_dump(), token=text)
+
+
+async def _prove(body: NewToken, caller: Caller, services: Services, code: str | None) -> None:
+    """Whoever is there is whose session it is. Raises as logging in and showing the second factor do."""
+    if body.password is None:
+        raise Invalid(Fault("password", "field_missing"))
+    await accounts.prove_password(
+        services.database,
+        services.passwords,
+        actor=caller.actor,
+        password=body.password,
+        origin=caller.origin,
+        now=caller.now,
+    )
+    await step_up.demand(services, caller, Operation.MAKE_TOKEN, code=code)
 
 
 @router.delete("/tokens/{token_id}", status_code=204)

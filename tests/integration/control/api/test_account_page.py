@@ -132,7 +132,7 @@ async def test_one_ends_other_sessions_of_one_s_own(api: Api) -> None:
 
 async def test_a_token_is_made_shown_once_and_ended(api: Api) -> None:
     await logged_in(api)
-    made = await post(api, "/tokens", name="Lịch điện tử", days="30")
+    made = await post(api, "/tokens", name="Lịch điện tử", days="30", password=PASSWORD)
     token = re.search(r"<code class=\"address\">([^<]+)</code>", made.text)
     assert token is not None
     headers = {"Authorization": f"Bearer {token.group(1)}"}
@@ -144,9 +144,11 @@ async def test_a_token_is_made_shown_once_and_ended(api: Api) -> None:
     assert (await post(api, path)).status_code == 303
     assert (await api.client.get("/api/v1/account", headers=headers)).status_code == 401
     for form in ({"name": "", "days": "30"}, {"name": "x", "days": "0"}, {"name": "x" * 121, "days": "365"}):
-        refused = await post(api, "/tokens", **form)
+        refused = await post(api, "/tokens", **form, password=PASSWORD)
         assert refused.status_code == 422
         assert f'value="{form["name"]}"' in refused.text, "what was typed stays"
+    for password in ("", "mot mat khau khac"):
+        assert (await post(api, "/tokens", name="x", days="30", password=password)).status_code >= 400
     assert await api.fetchval("SELECT count(*) FROM control.api_tokens WHERE revoked_at IS NULL") == 0
 
 

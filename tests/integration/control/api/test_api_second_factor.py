@@ -105,7 +105,7 @@ async def test_a_live_source_asks_for_the_factor_of_who_has_one(api: Api) -> Non
 async def test_a_program_sends_the_code_with_the_request(api: Api) -> None:
     person = await somebody(api)
     await person.enrol()
-    made = await person.post("/api/v1/tokens", {"name": "máy"})
+    made = await person.post("/api/v1/tokens", {"name": "máy", "password": PASSWORD})
     bearer = {"Authorization": f"Bearer {made.json()['token']}"}
     api.client.cookies.clear()
     assert (await api.client.post(SOURCES, json=source(api), headers=bearer)).json()["code"] == "second_factor_needed"

@@ -17,7 +17,7 @@ from services.control.account_store import Account
 from services.control.alerting.keeper import AlertKeeper
 from services.control.permissions import Role
 from tests.support.control import some_metrics
-from tests.support.control_api import ZONE, Api, add_device, add_media
+from tests.support.control_api import PASSWORD, ZONE, Api, add_device, add_media
 from tests.support.people import Person, somebody
 
 pytestmark = pytest.mark.integration
@@ -177,7 +177,7 @@ async def test_nobody_confirms_what_they_asked_for_with_another_session_or_token
     assert (await asker.post(path, body)).json()["code"] == "second_person_is_the_first"
     again = await asker.again()  # a second session of the same account
     assert (await again.post(path, body)).json()["code"] == "second_person_is_the_first"
-    token = (await again.post("/api/v1/tokens", {"name": "máy"})).json()["token"]
+    token = (await again.post("/api/v1/tokens", {"name": "máy", "password": PASSWORD})).json()["token"]
     api.client.cookies.clear()
     by_token = await api.client.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
     assert (by_token.status_code, by_token.json()["code"]) == (403, "second_person_is_the_first")

@@ -50,7 +50,7 @@ async def test_behind_https_the_cookie_travels_on_https_only(database: TestDatab
 async def test_the_cookie_and_the_tokens_are_stored_as_hashes_only(api: Api) -> None:
     account = await api.account((Role.OFFICER, "11"))
     csrf = await log_in(api, account.login)
-    made = await api.client.post("/api/v1/tokens", json={"name": "máy tính"}, headers=csrf)
+    made = await api.client.post("/api/v1/tokens", json={"name": "máy tính", "password": PASSWORD}, headers=csrf)
     secrets = [api.client.cookies["loa_session"], made.json()["token"], PASSWORD]
     for table in ("sessions", "api_tokens", "accounts", "audit"):
         dump = await api.fetchval(f"SELECT coalesce(string_agg(t::text, ' '), '') FROM control.{table} t")
@@ -160,8 +160,10 @@ async def test_a_token_opens_until_it_expires_or_is_revoked(api: Api) -> None:
     account = await api.account((Role.OFFICER, "11"))
     csrf = await log_in(api, account.login)
     expires_at = (api.clock.now + timedelta(days=2)).isoformat()
-    made = await api.client.post("/api/v1/tokens", json={"name": "a", "expires_at": expires_at}, headers=csrf)
-    other = await api.client.post("/api/v1/tokens", json={"name": "b"}, headers=csrf)
+    made = await api.client.post(
+        "/api/v1/tokens", json={"name": "a", "expires_at": expires_at, "password": PASSWORD}, headers=csrf
+    )
+    other = await api.client.post("/api/v1/tokens", json={"name": "b", "password": PASSWORD}, headers=csrf)
     api.client.cookies.clear()
     headers = {"Authorization": f"Bearer {made.json()['token']}"}
     assert (await api.client.get("/api/v1/account", headers=headers)).status_code == 200
@@ -178,7 +180,7 @@ async def test_a_token_makes_no_token_that_outlasts_it(api: Api) -> None:
     csrf = await log_in(api, account.login)
     expires_at = api.clock.now + timedelta(days=2)
     first = await api.client.post(
-        "/api/v1/tokens", json={"name": "a", "expires_at": expires_at.isoformat()}, headers=csrf
+        "/api/v1/tokens", json={"name": "a", "expires_at": expires_at.isoformat(), "password": PASSWORD}, headers=csrf
     )
     api.client.cookies.clear()
     headers = {"Authorization": f"Bearer {first.json()['token']}"}
@@ -248,7 +250,9 @@ async def test_one_ends_all_other_sessions_of_one_s_own_at_once(api: Api) -> Non
 async def test_an_administrator_sees_and_ends_sessions_and_tokens_of_people_below(api: Api) -> None:
     account = await api.account((Role.OFFICER, "11"))
     csrf = await log_in(api, account.login)
-    made = await api.client.post("/api/v1/tokens", json={"name": "máy", "permissions": ["see_units"]}, headers=csrf)
+    made = await api.client.post(
+        "/api/v1/tokens", json={"name": "máy", "permissions": ["see_units"], "password": PASSWORD}, headers=csrf
+    )
     cookie = {"Cookie": f"loa_session={api.client.cookies['loa_session']}"}
     api.client.cookies.clear()
     bearer = {"Authorization": f"Bearer {made.json()['token']}"}

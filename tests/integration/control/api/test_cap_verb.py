@@ -16,7 +16,7 @@ from services.control.app import serving
 from services.control.permissions import Role
 from services.control.settings import HttpSettings
 from services.local import cap
-from tests.support.control_api import Api, add_media
+from tests.support.control_api import PASSWORD, Api, add_media
 from tests.support.people import somebody
 
 pytestmark = pytest.mark.integration
@@ -169,7 +169,7 @@ async def test_who_has_a_second_factor_gives_a_code_of_it(
 ) -> None:
     person = await somebody(api, unit="24")
     await person.enrol()
-    made = await person.post("/api/v1/tokens", {"name": "CAP"})
+    made = await person.post("/api/v1/tokens", {"name": "CAP", "password": PASSWORD})
     token = tmp_path / "token"
     token.write_text(made.json()["token"])
     api.clock.forward(minutes=11)

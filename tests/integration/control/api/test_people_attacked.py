@@ -68,7 +68,7 @@ async def test_of_many_guesses_at_once_no_more_are_judged_than_one_after_the_oth
 async def test_codes_are_counted_by_person_whatever_session_or_token_they_come_with(api: Api) -> None:
     person = await somebody(api)
     await person.enrol()
-    token = (await person.post("/api/v1/tokens", {"name": "máy"})).json()["token"]
+    token = (await person.post("/api/v1/tokens", {"name": "máy", "password": PASSWORD})).json()["token"]
     second = await person.again()
     wrong = wrong_code(person)
     for _ in range(LET_THROUGH):
@@ -174,12 +174,30 @@ async def test_no_page_of_another_site_logs_anybody_in(api: Api, headers: dict[s
     assert (await api.client.post(SESSIONS, json=login, headers=own)).status_code == 201
 
 
+async def test_who_found_a_session_open_makes_no_token_that_outlasts_it(api: Api) -> None:
+    path = "/api/v1/tokens"
+    person = await somebody(api)
+    assert (await person.post(path, {"name": "x"})).json()["errors"][0]["code"] == "field_missing"
+    wrong = await person.post(path, {"name": "x", "password": "mot mat khau khac"})
+    assert (wrong.status_code, wrong.json()["code"]) == (401, "wrong_login_or_password")
+    assert (await person.post(path, {"name": "x", "password": PASSWORD})).status_code == 201
+
+    await person.enrol()
+    thief = await person.again()  # who knows the password, too, and has no app
+    asked = await thief.post(path, {"name": "y", "password": PASSWORD})
+    assert (asked.status_code, asked.json()["operation"]) == (403, "make_token")
+    assert await api.fetchval("SELECT count(*) FROM control.api_tokens WHERE name = 'y'") == 0
+    api.clock.forward(seconds=31)
+    code = {"Loa-Second-Factor": person.code()}
+    assert (await thief.post(path, {"name": "y", "password": PASSWORD}, **code)).status_code == 201
+
+
 async def test_what_one_session_has_shown_counts_for_no_other_and_for_no_token(api: Api) -> None:
     person = await somebody(api)
     await person.enrol()
     path, body = f"/api/v1/units/{api.units['1']}/volume", {"volume_percent": 5}
     assert (await person.post(path, body)).status_code == 200
-    token = (await person.post("/api/v1/tokens", {"name": "máy"})).json()["token"]
+    token = (await person.post("/api/v1/tokens", {"name": "máy", "password": PASSWORD})).json()["token"]
     cookie = api.client.cookies["loa_session"]
     thief = await person.again()
     assert (await thief.post(path, body)).json()["code"] == "second_factor_needed"
@@ -238,7 +256,7 @@ async def test_a_code_of_somebody_else_s_app_is_none(api: Api) -> None:
 
 async def test_who_was_disabled_is_out_of_every_door_at_once(api: Api) -> None:
     person = await somebody(api)
-    token = (await person.post("/api/v1/tokens", {"name": "lịch"})).json()["token"]
+    token = (await person.post("/api/v1/tokens", {"name": "lịch", "password": PASSWORD})).json()["token"]
     basic = "Basic " + base64.b64encode(f"{person.login}:{token}".encode()).decode()
     device = await add_device(api, "11")
     doors: list[tuple[str, dict[str, str]]] = [
