@@ -10,6 +10,7 @@ from services.control.permissions import Role
 from tests.integration.control.api.test_alert_pages import issued_in_commune
 from tests.integration.control.api.test_alert_test_pages import SAVED
 from tests.integration.control.api.test_api_pages import log_in
+from tests.integration.control.api.test_api_permissions import TEMPLATE_FORM
 from tests.integration.control.api.test_change_pages import WORDS
 from tests.integration.control.api.test_deciding_pages import hidden, html_of
 from tests.integration.control.api.test_sensor_rule_pages import rule_form
@@ -26,13 +27,16 @@ async def test_nonsense_in_a_form_is_answered_with_a_page(api: Api) -> None:
     sensor = await add_device(api, "11", "sensor")
     template = await add_template(api, "11")
     rule = await add_rule(api, "11", sensor=sensor, template_id=template["template_id"])
-    await log_in(api, (Role.OPERATOR, "11"))
+    await log_in(api, (Role.OPERATOR, "11"), (Role.ADMINISTRATOR, "11"))
     alert = await issued_in_commune(api)
     path, unit = f"/sensor-rules/{rule['sensor_rule_id']}", f"/units/{api.units['11']}"
     forms: tuple[tuple[str, str, dict[str, Any]], ...] = (
         (f"{unit}/sensor-rules/new", "", rule_form(sensor, do="try", sensor_units=[], alert_units=[])),
         (path, "/authorisation", {"do": "ask", "until": "2026-06-30", "code": "123456"}),
         (f"{unit}/alert-tests", "", {**SAVED, "audible_template_id": ""}),
+        (f"{unit}/alert-templates/new", "", {**TEMPLATE_FORM, "mute-0": "1", "recording-0": "0" * 64, "spoken-0": ""}),
+        (f"{unit}/cap-senders", "", {"do": "trust", "sender": "x", "account_id": "", "of": "", "code": ""}),
+        (f"{unit}/cap-senders", "", {"do": "remove", "sender": "x", "of": "", "code": ""}),
         (f"{alert}/change", "", {**WORDS, "do": "review"}),
         (
             f"/alerts/proposals/{await lay_proposal(api, '11')}",
