@@ -8,7 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from services.control.permissions import Role
+from services.control import accounts, operation_kinds, operations
+from services.control.alerts import By
+from services.control.api.requests import means
+from services.control.operation_performing import Done
+from services.control.operation_store import Request
+from services.control.permissions import Rights, Role
+from services.shared.database.pool import Connection
 from tests.integration.control.api.test_api_pages import Page, get
 from tests.integration.control.api.test_api_second_person import (
     REQUESTS,
@@ -23,6 +29,7 @@ from tests.integration.control.api.test_api_second_person import (
 )
 from tests.support.control_api import PASSWORD, Api, add_device, add_source, broadcast_body
 from tests.support.people import somebody
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 __all__ = ["tone"]
@@ -127,11 +134,29 @@ async def test_the_period_is_set_by_policy(api: Api) -> None:
 
 async def test_of_small_ones_at_once_no_more_pass_than_one_after_the_other(api: Api) -> None:
     await policy(api, "24", volume=2)
-    for unit in ("11", "12", "21"):
+    for unit in ("11", "12"):
         await add_device(api, unit)
-    people = await two(api, unit="24")
-    answers = await asyncio.gather(*(set_volume(api, people.first, unit) for unit in ("11", "12", "21")))
-    assert sorted(each.status_code for each in answers) == [200, 202, 202]
+    account = await api.account((Role.OPERATOR, "24"))
+    async with api.database.connection() as connection:
+        tree = (await api.services.directory.history(connection)).on(api.services.directory.today(now=api.clock.now))
+    by = By(tree=tree, rights=Rights(account.grants, tree, now=api.clock.now), actor=accounts.actor_of(account))
+
+    async def settle(connection: Connection, unit: str) -> object:
+        operation = operation_kinds.setting_volume(api.units[unit], 70, ["cluster"], name=unit)
+        return await operations.settle(connection, operation, by=by, means=means(api.services), now=api.clock.now)
+
+    async with api.database.transaction() as second, asyncio.TaskGroup() as group:
+        async with api.database.transaction() as first:
+            assert isinstance(await settle(first, "11"), Done)
+            late = group.create_task(settle(second, "12"))
+            await until(lambda: is_waiting(api), "the second waits for the first", deadline_s=20)
+            assert not late.done()
+        assert isinstance(await late, Request)
+
+
+async def is_waiting(api: Api) -> bool:
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await api.fetchval(waits))
 
 
 async def test_what_waits_or_was_refused_is_not_counted_as_done(api: Api) -> None:
