@@ -330,6 +330,7 @@ DELETE FROM control.planning_problems
    AND ($3 OR broadcast_id = ANY ($4::uuid[]) OR device_no = ANY ($5::integer[]))
 """
 
+# What lay before the present form of its broadcast may have sounded in another.
 _NOTE_PROBLEMS = """
 INSERT INTO control.planning_problems
        (broadcast_id, local_day, occurrence_at, item, device_no, unit_id, problem, detail, found_at)
@@ -337,6 +338,12 @@ SELECT p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device_no, p.unit
   FROM unnest($1::uuid[], $2::date[], $3::timestamptz[], $4::smallint[], $5::integer[], $6::uuid[], $7::text[],
               $8::text[])
        AS p (broadcast_id, local_day, occurrence_at, item, device_no, unit_id, problem, detail)
+ WHERE p.problem <> $10
+    OR NOT EXISTS (SELECT
+                     FROM control.emissions e
+                    WHERE e.broadcast_id = p.broadcast_id
+                      AND e.occurrence_at = p.occurrence_at
+                      AND e.withdrawn_at IS NULL)
 """
 
 # An unclaimed row is updated rather than left alone: leaving it alone would not wait for whoever is just taking it, and
@@ -648,6 +655,7 @@ async def replace_problems(
             [problem.kind.value for problem in part],
             [problem.detail for problem in part],
             now,
+            ProblemKind.BEFORE_ISSUE.value,
         )
 
 

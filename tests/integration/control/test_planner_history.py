@@ -92,6 +92,28 @@ async def test_a_change_does_not_put_days_that_sounded_before_the_issue(province
     assert {start + n * DAY for n in range(4)} <= await planned(province, broadcast)
 
 
+async def test_what_sounded_while_the_planner_was_away_was_not_before_the_issue(
+    province: Province, keyring: Keyring
+) -> None:
+    """Something else was asked for first; then what had sounded, and what was new that day, were changed."""
+    await province.device("loa-1", "a1")
+    start = in_an_hour()
+    sounded = await province.broadcast("a1", [await province.bulletin()], at=start, daily=True)
+    await plan(province, keyring, now=start - HOUR / 2)
+
+    await province.change_device("loa-1", name="Tên mới")
+    await province.execute("UPDATE control.planning_requests SET requested_at = $1", start - HOUR / 4)
+    new = await province.broadcast("a1", [await province.bulletin()], at=start, daily=True)
+    for broadcast in (sounded, new):
+        await province.change_broadcast(broadcast, at=start + HOUR, volume_percent=40)
+    await plan(province, keyring, now=start + 2 * HOUR)
+
+    assert await noted(province, sounded) == {}
+    assert min(await planned(province, sounded)) == start
+    assert await noted(province, new) == {start: {"before_issue"}}
+    assert min(await planned(province, new)) == start + DAY
+
+
 async def test_a_day_without_its_session_is_history_the_day_after(province: Province, keyring: Keyring) -> None:
     await province.device("loa-1", "a1")
     start = in_an_hour()
