@@ -217,13 +217,14 @@ async def a_request(
                     """
                     SELECT o.broadcast_id, o.unit_id FROM control.offers o JOIN control.broadcasts b USING (broadcast_id)
                      WHERE b.state = 'scheduled'
-                     ORDER BY o.offered_at, o.unit_id
                     """
                 )
             if not offers:
                 return None
+            made, codes = list(issuers), {unit_id: code for code, unit_id in api.units.items()}
+            offers.sort(key=lambda each: (made.index(str(each["broadcast_id"])), codes[each["unit_id"]]))
             chosen = offers[step.pick % len(offers)]
-            (unit,) = (code for code, unit_id in api.units.items() if unit_id == chosen["unit_id"])
+            unit = codes[chosen["unit_id"]]
             verb = "decline" if step.pick % 4 == 0 else "accept"
             path = f"/api/v1/offers/{chosen['broadcast_id']}/{chosen['unit_id']}/{verb}"
             return Ask("POST", path, {"json": {}}, unit)
@@ -252,7 +253,7 @@ async def a_broadcast_request(api: Api, step: Step, names: dict[str, str], issue
     if step.verb != "create":
         standing = [
             each
-            for each in sorted(issuers)
+            for each in issuers  # as they were made: by their ids, every run would choose others
             if await api.fetchval("SELECT state FROM control.broadcasts WHERE broadcast_id::text = $1", each)
             != "withdrawn"
         ]
