@@ -1,8 +1,9 @@
 """Holding a broadcast that was just stored against the policies it meets, before the transaction that stored it ends.
 
 What planning would refuse is refused here, by the same function over the same rows: a broadcast is planned from its
-first occurrence on, for as long as a horizon is, and whatever rule of a policy stands against it then is named. So
-nobody is told weeks later that something never had a chance.
+first occurrence on, for as long as a horizon is, and whatever rule of a policy stands against it then is named. Rules
+ask for weekday and time of day, so of a year's occurrences those of which there was none alike before are held against
+them as well: nobody is told months later that the thirty-first is a Sunday.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from services.control.planning.impact import Finding
 from services.control.planning.model import DeviceNo, DeviceRef, Plan, Problem, ProblemKind, Snapshot, Window
 from services.control.planning.permission import Rule
 from services.control.planning.policies import Policies
-from services.control.planning.programme import plan
+from services.control.planning.programme import later_problems, plan
 from services.shared.database.pool import Connection
 
-# As long as the default horizon: what recurs more seldom is looked at again, and named, when its day comes.
+# As long as the default horizon, together with everything that shares what is granted.
 TRIAL = timedelta(days=8)
+# By itself, as far as anybody can know what policies will say. What comes later is named when its day does.
+FORESIGHT = timedelta(days=366)
 # What a named approver decides where a policy wants that for every broadcast of a level; no rule is broken.
 APPROVAL_REQUIRED = "approval_required"
 _RULES = frozenset(ProblemKind(rule.value) for rule in Rule)
@@ -67,7 +70,7 @@ async def hold(
     *,
     now: datetime,
 ) -> Trial:
-    """Plan it for the first days, and tell what stands against it.
+    """Plan it for the first days, look through a year of it, and tell what stands against it.
 
     `ground` holds the units, and the devices that its targets can mean: what others share with it is shared there.
     `audience` are those of them it reaches. Its offers are made, where it is scheduled at once. Raises `Invalid` naming
@@ -89,7 +92,9 @@ async def hold(
         unit = snapshot.units.on(first_day).get(unit_id)
         facts = {"unit": unit.name if unit is not None else str(unit_id)}
         raise Invalid(Fault("targets", "against_private_board", facts), code="broadcast_against_policy")
-    breaches = _breaches(stored, planned, snapshot)
+    year = Window(first=first_day, end=first_day + FORESIGHT)
+    later = await asyncio.to_thread(later_problems, snapshot, stored.broadcast_id, year, since=window.end)
+    breaches = _breaches(stored, (*planned.problems, *later), snapshot)
     if not all(breach.is_excusable for breach in breaches):
         raise Invalid(*(_fault(breach, snapshot) for breach in breaches[:_MAX_FAULTS]), code="broadcast_against_policy")
     approvers = _approvers(stored, snapshot, first_day)
@@ -147,10 +152,10 @@ async def _company(connection: Connection, stored: StoredBroadcast) -> list[Broa
     return None if await programme_store.is_time_granted(connection) else [stored.broadcast_id]
 
 
-def _breaches(stored: StoredBroadcast, planned: Plan, snapshot: Snapshot) -> list[Breach]:
-    """Each rule of each unit once, in order of planning's problems."""
+def _breaches(stored: StoredBroadcast, problems: Iterable[Problem], snapshot: Snapshot) -> list[Breach]:
+    """Each rule of each unit once, with the first of its problems, in their order."""
     found: dict[tuple[ProblemKind, UnitId], Breach] = {}
-    for problem in planned.problems:
+    for problem in problems:
         unit_id = problem.unit_id
         # A session that is not held on a day is noted by the same rules and is no breach: nothing begins on that day.
         if problem.broadcast_id != stored.broadcast_id or problem.kind not in _RULES or unit_id is None:

@@ -9,8 +9,8 @@ time that a policy or an owner grants, is noted as grants and settled in `progra
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Hashable, Iterable, Sequence
+from datetime import date, timedelta
 
 from schemas.arbitration import Contender, Precedence, precedence
 from schemas.configuration import Ownership
@@ -48,7 +48,17 @@ _Key = tuple[int, ...]
 
 def draft(broadcast: Broadcast, ground: Ground, snapshot: Snapshot, stock: Stock) -> Draft:
     """Return what `broadcast` asks for on the days of the window."""
-    return _Drafting(broadcast, ground, snapshot, stock).draft()
+    drafting = _Drafting(broadcast, ground, snapshot, stock)
+    return drafting.draft(drafting.expand())
+
+
+def draft_of_news(broadcast: Broadcast, ground: Ground, snapshot: Snapshot, stock: Stock, *, since: date) -> Draft:
+    """Return what `broadcast` asks for on the days from `since` on that units and policies were not asked about before.
+
+    Of occurrences that are alike to them only the first is looked at, and none where there was one before `since`.
+    """
+    drafting = _Drafting(broadcast, ground, snapshot, stock)
+    return drafting.draft(drafting.news(since))
 
 
 class _Drafting:
@@ -65,10 +75,19 @@ class _Drafting:
         self._devices: dict[_Key, tuple[DeviceNo, ...]] = {}
         self._parts: dict[_Key, list[Part]] = defaultdict(list)
 
-    def draft(self) -> Draft:
+    def expand(self) -> Iterable[Occurrence]:
         expansion = self._staging.expand(self._ground.window)
         self._problems.update(expansion.problems)
-        for occurrence in expansion.occurrences:
+        return expansion.occurrences
+
+    def news(self, since: date) -> Iterable[Occurrence]:
+        first: dict[Hashable, Occurrence] = {}
+        for occurrence in self._staging.expand(self._ground.window).occurrences:
+            first.setdefault(self._staging.likeness(occurrence), occurrence)
+        return [each for each in first.values() if each.local_day >= since]
+
+    def draft(self, occurrences: Iterable[Occurrence]) -> Draft:
+        for occurrence in occurrences:
             self._plan(occurrence)
         return Draft(
             shares=self._shares(),

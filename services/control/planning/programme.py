@@ -22,13 +22,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from schemas.identifiers import BroadcastId, UnitId
 from services.control.planning.begun import Spent, spent
-from services.control.planning.drafts import draft
+from services.control.planning.drafts import draft, draft_of_news
 from services.control.planning.ground import Ground
 from services.control.planning.lineup import Stock
 from services.control.planning.model import (
@@ -50,6 +50,17 @@ ValueT = TypeVar("ValueT")
 def plan(snapshot: Snapshot, window: Window) -> Plan:
     """Return what should sound on every device that can play, on the days of `window`, and what is wrong."""
     return begin(snapshot, window).plan
+
+
+def later_problems(
+    snapshot: Snapshot, broadcast_id: BroadcastId, window: Window, *, since: date
+) -> tuple[Problem, ...]:
+    """Return what stands against one broadcast by itself from `since` on, and not before, to the end of a long window.
+
+    Each is named with the first occurrence it stands against. What is granted together with others is not looked at.
+    """
+    (broadcast,) = (each for each in snapshot.broadcasts if each.broadcast_id == broadcast_id)
+    return draft_of_news(broadcast, Ground(snapshot, window), snapshot, _stock(snapshot), since=since).problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ out once; ids of what is found out are good keys, because it is kept for as long
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from services.control.planning.model import (
     MAX_OCCURRENCE_LENGTH,
     Broadcast,
     BulletinItem,
+    Occurrence,
     Plays,
     ProblemKind,
     Window,
@@ -68,6 +69,25 @@ class Staging:
     def expand(self, window: Window) -> recurrence.Expansion:
         """Every occurrence on the days of `window`."""
         return recurrence.expand(self.broadcast, window, self._session_begins)
+
+    def likeness(self, occurrence: Occurrence) -> Hashable:
+        """Everything of an occurrence that units and policies are asked about: what shares it is allowed or refused alike.
+
+        That is the tree and what the clock on the wall shows, besides what is left out. Where the clock is changed within
+        the occurrence it is like no other.
+        """
+        assert self._zone is not None, "nothing occurs without a zone"
+        at, day = occurrence.at, occurrence.local_day
+        wall, later = at.astimezone(self._zone), (at + LONGEST_DAY).astimezone(self._zone)
+        return (
+            id(self.ground.units.on(day)),
+            wall.isoweekday(),
+            wall.time(),
+            day.isoweekday(),
+            occurrence.session,
+            self.left_out(at),
+            at if wall.utcoffset() != later.utcoffset() else None,
+        )
 
     def left_out(self, at: datetime) -> LeftOut:
         """What an occurrence which begins at `at` comes too late for."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from schemas.arbitration import Contender, Precedence, precedence, winner
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, PlayReference, PlaySource
+from schemas.identifiers import UnitId
 from schemas.plans import ContentKind
 from services.control.planning import permission, policies, recurrence, wall_clock
 from services.control.planning.changes import Changes, Recorded, changes, fingerprint
@@ -23,13 +24,14 @@ from services.control.planning.model import (
     DeviceNo,
     Pause,
     Plan,
+    Problem,
     ProblemKind,
     Slot,
     Snapshot,
     to_ms,
 )
 from services.control.planning.policies import Quiet
-from services.control.planning.programme import begin, plan, replan
+from services.control.planning.programme import begin, later_problems, plan, replan
 from services.control.units import UnitHeir, UnitHistory
 from tests.support.planning import (
     LONG_AGO,
@@ -294,6 +296,45 @@ def test_a_policy_changes_nothing_but_what_lies_around_its_unit(
     assert {each for each in before.offers if each[0] not in reaching} | set(alone.offers) == set(after.offers)
     if not after.used:
         assert alone.problems == tuple(each for each in after.problems if each.broadcast_id in reaching)
+
+
+# What stands against an occurrence whatever else there is on its day.
+ALONE = frozenset(
+    {
+        ProblemKind.OUTSIDE_SESSION,
+        ProblemKind.QUIET_HOURS,
+        ProblemKind.WEEKDAY_NOT_ALLOWED,
+        ProblemKind.RELAY_NOT_ALLOWED,
+        ProblemKind.SHORTENED,
+    }
+)
+
+
+@FEW
+@given(snapshot=some_snapshot(), near=st.integers(1, 8))
+def test_what_only_later_stands_against_a_broadcast_is_found_among_occurrences_unlike_those_before(
+    snapshot: Snapshot, near: int
+) -> None:
+    """As if each of them were planned, with the first of them named, and nothing that is not so."""
+    long, since = window(0, 45), FIRST + timedelta(days=near)
+    for broadcast in snapshot.broadcasts:
+        alone = replace(snapshot, broadcasts=(broadcast,), begun=())
+
+        found = later_problems(alone, broadcast.broadcast_id, long, since=since)
+
+        whole = plan(alone, long).problems
+        before, after = first_of_each(whole, end=since), first_of_each(whole)
+        assert {**first_of_each(found), **before} == after
+
+
+def first_of_each(
+    problems: Sequence[Problem], end: date = date.max
+) -> dict[tuple[ProblemKind, UnitId | None], datetime | None]:
+    first: dict[tuple[ProblemKind, UnitId | None], datetime | None] = {}
+    for each in problems:
+        if each.kind in ALONE and each.local_day is not None and each.local_day < end:
+            first.setdefault((each.kind, each.unit_id), each.occurrence_at)
+    return first
 
 
 # --- one broadcast and the others ------------------------------------------------------------------------------------
