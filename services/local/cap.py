@@ -100,9 +100,9 @@ def _hand_in(client: httpx.Client, name: str, unit: str) -> int:
     if not isinstance(answer, dict):
         return _complain(f"{client.base_url} is no control: its answer is no document of one", NO_ANSWER)
     if response.is_success:
-        alert = answer.get("alert")
-        waits = f"waits for a second person: {answer['request_id']}" if "request_id" in answer else "read and left"
-        _print(f"{name}: {'taken: alert ' + alert['alert_id'] if alert else waits}")
+        for each in answer["notes"]:
+            _print(f"{name}: odd: {each['field']}: {each['message']}")
+        _print(f"{name}: {_became(answer)}")
         return 0
     _print(f"{name}: {answer.get('title')}: {answer.get('detail')} ({answer.get('code')})")
     for each in answer.get("errors", ()):
@@ -115,6 +115,13 @@ def _document(response: httpx.Response) -> Any:
         return response.json()
     except ValueError:
         return None
+
+
+def _became(answer: dict[str, Any]) -> str:
+    if answer["alerts"]:
+        return "taken: " + ", ".join(f"alert {each['alert_id']}" for each in answer["alerts"])
+    request = answer["request"]
+    return f"waits for a second person: {request['request_id']}" if request is not None else "read and left"
 
 
 def _read(name: str) -> bytes | None:

@@ -15,6 +15,7 @@ from services.control.api.middleware import BodyLimit, Door, Envelope
 from services.control.api.openapi import document
 from services.control.api.routes import (
     accounts,
+    alert_reach,
     alert_templates,
     alert_tests,
     alerts,
@@ -74,6 +75,7 @@ _OPENAPI = "/api/v1/openapi.json"
 _ROUTERS = (
     cap_messages.router,  # before one alert: its feed is no alert
     alerts.router,
+    alert_reach.router,
     operation_requests.router,
     sessions.router,
     second_factor.router,

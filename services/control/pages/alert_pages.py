@@ -17,6 +17,7 @@ from services.control.alerting.reach import REASONS
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.fields import uuid_of
+from services.control.api.routes import alert_reach
 from services.control.api.routes import alerts as alert_routes
 from services.control.errors import Refusal
 from services.control.operation_store import RequestState
@@ -84,7 +85,7 @@ async def alert_page(
     """One alert, as it stands this moment: whom it reached, whom not and why, and what to do about those."""
     language = wording_of(request, services).language
     # Those that it did not reach are what somebody has to do something about.
-    reached = await alert_routes.get_reach(
+    reached = await alert_reach.get_reach(
         alert_id,
         caller,
         services,

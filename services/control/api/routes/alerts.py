@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,6 @@ from schemas.identifiers import AlertId, DeviceId, UnitId
 from services.control import alerts, operation_kinds, operations, policies, policy_store, versions
 from services.control.alerting import (
     alert_store,
-    reach_store,
     template_store,
     testing,
 )
@@ -47,7 +46,6 @@ from services.control.alerting.model import (
     Status,
     Urgency,
 )
-from services.control.alerting.reach import REASONS, Reach
 from services.control.alerting.template import Template
 from services.control.alerting.tones import Tone
 from services.control.api import step_up
@@ -74,7 +72,6 @@ from services.control.api.fields import (
 )
 from services.control.api.requests import MAY_WAIT, RequestView, by, means, waiting
 from services.control.api.step_up import BreakGlass, GivenCode, Operation
-from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid
 from services.control.metrics import ControlMetrics
 from services.control.operation_performing import Done
@@ -312,61 +309,6 @@ class AlertView(Answer):
     content: dict[str, Any] = Field(description="what it says and to whom")
 
 
-class ReachCountView(Answer):
-    """How many devices stand in a class, and what to do about them."""
-
-    reached: bool
-    reason: str
-    devices: int
-    meaning: str
-    what_to_do: str
-
-
-class RepetitionView(Answer):
-    """One repetition: how many devices began it and how many ended it whole."""
-
-    number: int
-    started: int
-    completed: int
-
-
-class DeviceReachView(Answer):
-    """What is known of one device."""
-
-    device_id: str
-    unit_id: uuid.UUID
-    reached: bool = Field(description="by the version that holds: what it heard of an earlier one is none of it")
-    reason: str
-    version: int | None = Field(description="the newest version that it was given, by its own word")
-    told_by: str | None = Field(description="whose word it rests on: device or gateway")
-    detail: str | None
-    first_start_at: datetime | None = Field(description="its first sound of the version that it was given")
-    after_s: float | None = Field(description="from the issue of the version that holds to its first sound")
-    is_late: bool
-    starts: int = Field(description="repetitions it began, of all versions")
-    offline_since: datetime | None
-    what_to_do: str
-
-
-class ReachView(Answer):
-    """Whom an alert reached and whom not, as it stands this moment."""
-
-    alert_id: uuid.UUID
-    version: int
-    is_counted: bool = Field(description="false while the audience is still being looked up")
-    published_at: datetime | None = Field(description="when the broker took the version that holds")
-    addressed: int
-    reached: int
-    late: int
-    by_gateway_only: int
-    not_reached: int
-    end_confirmed: int = Field(description="of an alert that has ended: devices that said so")
-    classes: list[ReachCountView]
-    repetitions: list[RepetitionView]
-    devices: list[DeviceReachView]
-    next_after: str | None
-
-
 @router.post("/alerts", status_code=201, responses=MAY_WAIT | documented([404]))
 async def issue_alert(
     body: AlertBody,
@@ -499,29 +441,6 @@ async def get_alert(alert_id: uuid.UUID, caller: Seer, response: Response, servi
         alert = await seen(connection, alert_id, caller)
     response.headers["ETag"] = versions.etag(alert.version)
     return alert_view(alert)
-
-
-@router.get("/alerts/{alert_id}/reach")
-async def get_reach(
-    alert_id: uuid.UUID,
-    caller: Seer,
-    services: Parts,
-    language: Annotated[Language | None, Query(description="of the texts; default: Vietnamese")] = None,
-    reached: Annotated[bool | None, Query(description="only devices that it reached, or did not")] = None,
-    reason: Annotated[Literal[*REASONS] | None, Query(description="only devices of this class")] = None,  # type: ignore[valid-type]
-    unit_id: Annotated[uuid.UUID | None, Query(description="only devices below this unit")] = None,
-    after: Annotated[str | None, Query(max_length=48, pattern="^[a-z0-9-]*$")] = None,
-    limit: Limit = 100,
-) -> ReachView:
-    """Whom it reached, whom not and why, and what to do about those: counted at this moment."""
-    words = language or Language.VIETNAMESE
-    tree, reach = caller.rights.tree, caller.rights.reach(Permission.SEE_ALERTS)
-    units = reach if unit_id is None else reach & set(tree.subtree(UnitId(unit_id)))
-    async with services.database.connection() as connection:
-        alert = await seen(connection, alert_id, caller)
-        found = await reach_store.reach(connection, alert, units, now=caller.now)
-        repetitions = await reach_store.repetitions(connection, alert.alert_id, units)
-    return _reach_view(alert, found, repetitions, words, reached, reason, after, limit)
 
 
 @router.post("/silences", status_code=201, responses=MAY_WAIT | documented([404]))
@@ -725,73 +644,4 @@ def alert_view(alert: Alert) -> AlertView:
         created_by=alert.created_by,
         stopped_in=list(alert.stopped_in),
         content=document_of(draft),
-    )
-
-
-def _reach_view(
-    alert: Alert,
-    found: reach_store.Reached,
-    repetitions: Sequence[reach_store.Repetition],
-    language: Language,
-    reached: bool | None,
-    reason: str | None,
-    after: str | None,
-    limit: int,
-) -> ReachView:
-    everybody = found.devices
-    counts: dict[tuple[bool, str], int] = {}
-    for each in everybody:
-        counts[each.is_reached, each.reason] = counts.get((each.is_reached, each.reason), 0) + 1
-    chosen = [
-        each
-        for each in everybody
-        if (reached is None or each.is_reached is reached)
-        and (reason is None or each.reason == reason)
-        and (after is None or each.device_id > after)
-    ]
-    page = chosen[:limit]
-    return ReachView(
-        alert_id=alert.alert_id,
-        version=alert.version,
-        is_counted=found.is_counted,
-        published_at=found.published_at,
-        addressed=len(everybody),
-        reached=sum(each.is_reached for each in everybody),
-        late=sum(each.is_late for each in everybody),
-        by_gateway_only=sum(each.reason == "reached_by_gateway" for each in everybody),
-        not_reached=sum(not each.is_reached for each in everybody),
-        end_confirmed=found.end_confirmed,
-        classes=[
-            ReachCountView(
-                reached=is_reached,
-                reason=why,
-                devices=count,
-                meaning=text(f"reach.{why}.meaning", language),
-                what_to_do=text(f"reach.{why}.what_to_do", language),
-            )
-            for (is_reached, why), count in sorted(counts.items())
-        ],
-        repetitions=[
-            RepetitionView(number=each.number, started=each.started, completed=each.completed) for each in repetitions
-        ],
-        devices=[_device_view(each, language) for each in page],
-        next_after=page[-1].device_id if len(chosen) > limit else None,
-    )
-
-
-def _device_view(each: Reach, language: Language) -> DeviceReachView:
-    return DeviceReachView(
-        device_id=each.device_id,
-        unit_id=each.unit_id,
-        reached=each.is_reached,
-        reason=each.reason,
-        version=each.version,
-        told_by=each.told_by,
-        detail=each.detail,
-        first_start_at=each.first_start_at,
-        after_s=each.after_s,
-        is_late=each.is_late,
-        starts=each.starts,
-        offline_since=each.offline_since,
-        what_to_do=text(f"reach.{each.reason}.what_to_do", language),
     )

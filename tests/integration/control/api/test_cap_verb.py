@@ -16,7 +16,8 @@ from services.control.app import serving
 from services.control.permissions import Role
 from services.control.settings import HttpSettings
 from services.local import cap
-from tests.support.control_api import PASSWORD, Api, add_media
+from tests.integration.control.api.test_api_second_person import policy
+from tests.support.control_api import PASSWORD, Api, add_device, add_media
 from tests.support.people import somebody
 
 pytestmark = pytest.mark.integration
@@ -94,6 +95,22 @@ async def test_a_document_is_handed_in_as_the_word_of_a_unit(
     monkeypatch.setenv("LOA_TOKEN", viewer["Authorization"].removeprefix("Bearer "))
     assert await loa(document, "--unit", unit, "--url", url) == 3
     assert await loa(document, "--unit", unit, "--url", "http://127.0.0.1:1", "--token-file", str(token)) == 4
+
+
+async def test_what_waits_for_a_second_person_and_what_was_left_out_is_told(
+    api: Api, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    monkeypatch.setenv("LOA_TOKEN", operator["Authorization"].removeprefix("Bearer "))
+    await add_device(api, "11")
+    await policy(api, "24", alerts=1)
+    document = Path(a_document(api, tmp_path))
+    elsewhere = "<geocode><valueName>loa:unit-code</valueName><value>99</value></geocode></area>"
+    document.write_text(document.read_text("utf-8").replace("</area>", elsewhere), "utf-8")
+    assert await loa(str(document), "--unit", str(api.units["24"]), "--url", url) == 0
+    said = capsys.readouterr().out
+    assert "waits for a second person: " in said
+    assert "alert.info[0].area[0].geocode: Unknown area: 99." in said
 
 
 @pytest.mark.parametrize(
