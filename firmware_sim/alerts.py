@@ -69,7 +69,7 @@ def foresee(state: DeviceState, payload: bytes, *, now: Moment) -> effects.Start
     checked here as there. Whoever acts on it still owes the device the step, with the same `now`.
     """
     programme, alerts = state.programme, state.alerts
-    planned = programme.planned[programme.ahead :][:1]
+    planned = programme.planned[programme.ahead : programme.ahead + 1]
     is_idle = (
         state.profile.kind is DeviceKind.CLUSTER
         and not (state.is_going_down or state.is_silenced or alerts.standing or programme.orders or programme.due)
@@ -86,17 +86,17 @@ def foresee(state: DeviceState, payload: bytes, *, now: Moment) -> effects.Start
     is_in_time = max(alert.valid_from_ms, alert.issued_at_ms) <= now.at_ms < alert.valid_until_ms
     if not (is_plain and is_in_time and is_addressed(state, alert)):
         return None
-    first = next((each for _, each in _each_playable(state.profile.kind, alert) if _is_at_hand(state, each)), None)
-    if first is None or first.media is None:
-        return None
-    return effects.StartPlayback(
-        token=programme.next_token,
-        content=first.kind,
-        media=first.media.sha256,
-        text=first.text,
-        position_ms=0,
-        relay=None,
-    )
+    for _, content in _each_playable(state.profile.kind, alert):
+        if content.media is not None and _is_at_hand(state, content):
+            return effects.StartPlayback(
+                token=programme.next_token,
+                content=content.kind,
+                media=content.media.sha256,
+                text=content.text,
+                position_ms=0,
+                relay=None,
+            )
+    return None
 
 
 def receive_awaiting(turn: Turn) -> None:

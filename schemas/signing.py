@@ -58,7 +58,10 @@ def verify(cls: type[OrderT], message: bytes, keyring: Mapping[bytes, Ed25519Pub
 
     Raises `SignatureError`. Audience, window and serial are the receiver's to judge: only it knows who and when it is.
     """
-    return _open(cls, unseal(cls, message), keyring, strictly)
+    sealed = unseal(cls, message)
+    if (key := keyring.get(sealed.kid)) is None:
+        raise _unknown(sealed)
+    return _open(cls, sealed, key, strictly)
 
 
 def strictly(cls: type[OrderT], payload: bytes) -> OrderT:
@@ -100,9 +103,10 @@ def verify_under(
     key that can judge signatures out of a raw one, where another implementation of Ed25519 is to do so.
     """
     sealed = (unsealed or unseal)(cls, message)
-    keyring = {key.kid: (verifier or _public_key)(key.public_key) for key in key_set.keys}
-    order = _open(cls, sealed, keyring, decode)
-    (key,) = (key for key in key_set.keys if key.kid == sealed.kid)
+    key = next((each for each in key_set.keys if each.kid == sealed.kid), None)
+    if key is None:
+        raise _unknown(sealed)
+    order = _open(cls, sealed, (verifier or _public_key)(key.public_key), decode)
     if not key.not_before_ms <= order.issued_at_ms < key.not_after_ms:
         raise SignatureError(SignatureReason.UNKNOWN_KEY, f"{sealed.kid.hex()}: issued outside the window of its key")
     return order
@@ -128,16 +132,17 @@ def unseal(cls: type[Order], message: bytes) -> Sealed:
     return Sealed(kid, protected, payload, signature, to_be_signed(protected, payload))
 
 
+def _unknown(sealed: Sealed) -> SignatureError:
+    return SignatureError(SignatureReason.UNKNOWN_KEY, sealed.kid.hex()[:32])
+
+
 def _open(
     cls: type[OrderT],
     sealed: Sealed,
-    keyring: Mapping[bytes, Verifier],
+    key: Verifier,
     decode: Callable[[type[OrderT], bytes], OrderT],
 ) -> OrderT:
-    kid = sealed.kid
-    if (key := keyring.get(kid)) is None:
-        raise SignatureError(SignatureReason.UNKNOWN_KEY, kid.hex()[:32])
-    if sealed.protected != protected_header(kid, MEDIA_TYPES[cls]):
+    if sealed.protected != protected_header(sealed.kid, MEDIA_TYPES[cls]):
         raise SignatureError(SignatureReason.MALFORMED, "unexpected protected header")
     try:
         key.verify(sealed.signature, sealed.signed)
