@@ -87,10 +87,7 @@ def _answer(response: httpx.Response) -> Any:
 @contextlib.contextmanager
 def at_the_desk(options: argparse.Namespace) -> Iterator[Clerk]:
     """The API with a token, or inside a session of its own."""
-    language = "vi" if os.environ.get("LANG", "").startswith("vi") else "en"
-    with httpx.Client(
-        base_url=options.url, timeout=TIMEOUT.total_seconds(), trust_env=False, headers={"Accept-Language": language}
-    ) as client:
+    with _client(options.url) as client:
         clerk = Clerk(client)
         token = _token(options)
         if token is not None:
@@ -112,17 +109,28 @@ def at_the_desk(options: argparse.Namespace) -> Iterator[Clerk]:
                 client.delete("/api/v1/sessions/current")
 
 
+def _client(url: str) -> httpx.Client:
+    language = "vi" if os.environ.get("LANG", "").startswith("vi") else "en"
+    try:
+        return httpx.Client(
+            base_url=url, timeout=TIMEOUT.total_seconds(), trust_env=False, headers={"Accept-Language": language}
+        )
+    except httpx.InvalidURL as error:
+        raise QuarantineFailed(f"{url} is no address: {error}", status=WRONG_COMMAND) from None
+
+
 def _token(options: argparse.Namespace) -> str | None:
     # Never an argument of the command line: everybody on the machine can read those.
+    source, text = "LOA_TOKEN", os.environ.get("LOA_TOKEN") or None
     if options.token_file is not None:
+        source = options.token_file
         try:
-            text = Path(options.token_file).read_text("utf-8").strip()
+            text = Path(source).read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise QuarantineFailed(f"token file: {error}", status=NOT_PERMITTED) from None
-        if not text.isascii() or not text.isprintable() or not text:
-            raise QuarantineFailed(f"{options.token_file} holds no token", status=NOT_PERMITTED)
-        return text
-    return os.environ.get("LOA_TOKEN") or None
+    if text is not None and (not text.isascii() or not text.isprintable() or not text):
+        raise QuarantineFailed(f"{source} holds no token", status=NOT_PERMITTED)
+    return text
 
 
 # --- the verbs -------------------------------------------------------------------------------------------------------

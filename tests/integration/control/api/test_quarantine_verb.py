@@ -238,6 +238,10 @@ async def test_a_control_that_is_away_or_none(
     await as_(api, monkeypatch, Role.OPERATOR)
     assert "does not answer" in await said(capsys, "--url", f"http://127.0.0.1:{free_port()}", "list", status=4)
     assert "is no control" in await said(capsys, "--url", f"{url}/healthz?x=", "list", status=4)
+    assert "is no address" in await said(capsys, "--url", "http://[::1", "list", status=2)
+    for nonsense in ("tökén", "a\nb"):
+        monkeypatch.setenv("LOA_TOKEN", nonsense)
+        assert "LOA_TOKEN holds no token" in await said(capsys, "list", status=3)
 
 
 async def test_vietnamese_is_spoken_where_the_terminal_speaks_it(
