@@ -163,7 +163,10 @@ async def said_by(connection: Connection, taking: Taking) -> Said:
     found = list(remarks.values())
     if len(warnings) < len(ours):
         found.append(Fault("alert.info", "cap_all_clear_left"))
-    return Said(drafts=_drafts(cap_sayings.sayings(warnings), taking), remarks=tuple(found[:_MOST_TOLD]))
+    said, over = _holding(cap_sayings.sayings(warnings), now=taking.now)
+    return Said(
+        drafts=tuple(_draft(each, taking) for each in said), remarks=(*found[:_MOST_TOLD], *([over] if over else []))
+    )
 
 
 def origin_of(message: CapAlert) -> CapOrigin:
@@ -173,16 +176,18 @@ def origin_of(message: CapAlert) -> CapOrigin:
     )
 
 
-def _drafts(said: Sequence[Saying], taking: Taking) -> tuple[AlertDraft, ...]:
-    """Those that are not over. Raises `Invalid` where all are, and where there are too many."""
-    now = taking.now
+def _holding(said: Sequence[Saying], *, now: datetime) -> tuple[list[Saying], Fault | None]:
+    """Those that are not over, and when the last of the others was. Raises `Invalid` where all are, or too many hold."""
     holding = [each for each in said if each.expires is None or each.expires > now]
-    if said and not holding:
-        latest = max(each.expires for each in said if each.expires is not None).isoformat(timespec="seconds")
-        raise Invalid(Fault("alert.info.expires", "cap_expired", {"value": latest}))
+    ends = [each.expires for each in said if each.expires is not None and each.expires <= now]
+    over = (
+        Fault("alert.info.expires", "cap_expired", {"value": max(ends).isoformat(timespec="seconds")}) if ends else None
+    )
+    if over is not None and not holding:
+        raise Invalid(over)
     if len(holding) > MAX_ALERTS:
         raise Invalid(Fault("alert.info", "cap_infos_differ", {"count": len(holding), "limit": MAX_ALERTS}))
-    return tuple(_draft(each, taking) for each in holding)
+    return holding, over
 
 
 def _draft(said: Saying, taking: Taking) -> AlertDraft:

@@ -126,6 +126,14 @@ async def test_a_message_that_says_too_many_things_is_refused_by_name(api: Api) 
     assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
 
 
+async def test_what_is_over_of_a_message_is_left_and_told(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    past = info("11").replace("<headline>", "<expires>2020-01-01T00:00:00+07:00</expires><headline>")
+    found = taken(await sent_in(api, operator, message(api, "A-1", past, info("21"))))
+    assert [heard(api, each) for each in found["alerts"]] == [("Lũ lên", {"21"}, "in_force")]
+    assert found["remarks"] == ["cap_expired"]
+
+
 async def test_of_a_warning_for_many_provinces_ours_is_taken_and_the_rest_is_told(api: Api) -> None:
     operator = await api.person((Role.OPERATOR, "24"))
     await add_device(api, "11", latitude=21.3, longitude=106.4)
