@@ -15,6 +15,7 @@ from services.control.alerting import alert_store, proposal_store
 from services.control.alerting.model import Alert, State
 from services.control.alerting.reach import REASONS
 from services.control.api.access import Scope, requires
+from services.control.api.alert_bodies import StopBody
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.fields import uuid_of
 from services.control.api.routes import alert_reach
@@ -172,7 +173,7 @@ async def end(alert_id: uuid.UUID, request: Request, caller: Releaser, services:
         else:
             await alert_routes.stop_alert(
                 alert_id,
-                alert_routes.StopBody(unit_id=unit_id),
+                StopBody(unit_id=unit_id),
                 caller,
                 Response(),
                 services,

@@ -20,10 +20,10 @@ from services.control.alerting import alert_store, voicing
 from services.control.alerting.documents import audience_document
 from services.control.alerting.model import Alert, AlertDraft, AlertText, AudienceWish, Severity
 from services.control.api.access import Scope, requires
+from services.control.api.alert_bodies import AlertView, ContentBody
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.requests import RequestView
 from services.control.api.routes import alerts as alert_routes
-from services.control.api.routes.alerts import AlertView, ContentBody
 from services.control.errors import Fault, Invalid, Refusal
 from services.control.pages.emergencies import aim_of_alert, alone_of, asks_second, is_mendable, key_of, once
 from services.control.pages.forms import Returned, Sent, checked, form_of, given, returned

@@ -20,11 +20,11 @@ from services.control.alerting import reach_store
 from services.control.alerting.addressing import addressed
 from services.control.alerting.model import Alert
 from services.control.alerting.reach_store import Candidate
+from services.control.api.alert_bodies import AlertView
 from services.control.api.context import Caller, Services
 from services.control.api.fields import Body, Reason
 from services.control.api.requests import RequestView
 from services.control.api.routes.alert_tests import TestIssuedView
-from services.control.api.routes.alerts import AlertView
 from services.control.errors import Refusal
 from services.control.pages.forms import Sent, checked, given, only, returned
 from services.control.pages.pages import wording_of

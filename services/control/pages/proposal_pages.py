@@ -17,10 +17,10 @@ from services.control.alerting import alert_store, proposal_store
 from services.control.alerting.proposal import Proposal
 from services.control.alerts import By
 from services.control.api.access import Scope, requires
+from services.control.api.alert_bodies import AlertView
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.requests import RequestView
 from services.control.api.routes import proposals as proposal_routes
-from services.control.api.routes.alerts import AlertView
 from services.control.errors import Fault, Forbidden, Invalid, Refusal
 from services.control.pages.emergencies import aim_of_alert, alone_of, asks_second, is_mendable, key_of, once
 from services.control.pages.forms import Sent, checked, form_of, given, only, returned

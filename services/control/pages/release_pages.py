@@ -21,10 +21,10 @@ from services.control import alerts, policy_store
 from services.control.alerting import alert_store, template_store
 from services.control.alerting.template import Template
 from services.control.api.access import Scope, requires
+from services.control.api.alert_bodies import AlertBody, AlertView, ReleaseBody, SilenceBody
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.requests import RequestView
 from services.control.api.routes import alerts as alert_routes
-from services.control.api.routes.alerts import AlertView
 from services.control.errors import Conflict, Fault, Invalid, NotFound
 from services.control.pages.emergencies import aim_of_units, alone_of, asks_second, key_of, once
 from services.control.pages.forms import Sent, all_given, checked, form_of, given
@@ -147,7 +147,7 @@ async def issue(request: Request, caller: Releaser, services: Parts, metrics: Me
             "template_id": template.template_id,
             "audience": {"areas": [{"units": list(units)}]},
         }
-        body = checked(alert_routes.AlertBody, wanted)
+        body = checked(AlertBody, wanted)
         return await alert_routes.issue_alert(
             body, caller, Response(), services, metrics, second_factor=code, break_glass=alone_of(form)
         )
@@ -253,7 +253,7 @@ async def silence(request: Request, caller: Silencer, services: Parts, metrics: 
             "audience": {"areas": [{"units": list(units)}]},
             "reason": values.get("reason", ""),
         }
-        body = checked(alert_routes.SilenceBody, wanted)
+        body = checked(SilenceBody, wanted)
         return await alert_routes.silence(
             body, caller, Response(), services, metrics, second_factor=code, break_glass=alone_of(form)
         )
@@ -280,7 +280,7 @@ async def release(
     async def let_go(code: str | None) -> AlertView | RequestView:
         if not units and values.get("do") != "all":
             raise Invalid(Fault("units", "too_few", {"limit": 1}))
-        body = checked(alert_routes.ReleaseBody, {"except_units": units, "note": values.get("note", "")})
+        body = checked(ReleaseBody, {"except_units": units, "note": values.get("note", "")})
         version = etag(values.get("version", ""))
         return await alert_routes.release(
             alert_id,

@@ -28,11 +28,12 @@ from services.control.alerting.model import State
 from services.control.alerting.templates import Hand
 from services.control.api import step_up, uploads
 from services.control.api.access import Scope, requires_of_calendars
+from services.control.api.alert_bodies import AlertView, alert_view
 from services.control.api.context import Caller, Metered, Parts
 from services.control.api.errors import language_of
 from services.control.api.fields import Answer
 from services.control.api.requests import RequestView, by, means, waiting
-from services.control.api.routes.alerts import AlertView, Attempt, Releaser, alert_view, attempted, seen, told_of
+from services.control.api.routes.alerts import Attempt, Releaser, attempted, seen, told_of
 from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid

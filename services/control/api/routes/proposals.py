@@ -15,18 +15,12 @@ from services.control.alerting.proposal import Outcome, Proposal
 from services.control.alerts import By
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
+from services.control.api.alert_bodies import AlertView, ContentBody, alert_view
 from services.control.api.attempts import on_record
 from services.control.api.context import Caller, Metered, Parts
 from services.control.api.fields import Answer, Body, Limit, Why
 from services.control.api.requests import MAY_WAIT, RequestView
-from services.control.api.routes.alerts import (
-    AlertView,
-    Attempt,
-    ContentBody,
-    alert_view,
-    settled,
-    with_sound,
-)
+from services.control.api.routes.alerts import Attempt, settled, with_sound
 from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.errors import NotFound
 from services.control.permissions import Permission
