@@ -124,38 +124,56 @@ async def note_in_force(
     )
 
 
-async def to_throw_out(connection: Connection, limit: int) -> tuple[str, ...]:
-    """Devices that may still be connected with a certificate the broker no longer lets in."""
-    rows = await connection.fetch(
-        """
-        SELECT DISTINCT d.device_id FROM control.device_certificates c JOIN control.devices d USING (device_no)
-         WHERE c.in_force_at IS NOT NULL AND c.thrown_out_at IS NULL ORDER BY d.device_id LIMIT $1
-        """,
-        limit,
-    )
+# Ends with its session: what the broker refuses by our list; what it cannot refuse by it (of another authority) or refuses
+# anyway (run out). Who has renewed comes back with the newer one and is left in peace: nobody took the older one away.
+_ENDS_SESSIONS = """
+       c.revoked_at IS NOT NULL
+       AND c.thrown_out_at IS NULL
+       AND c.reason <> 'superseded'
+       AND (c.in_force_at IS NOT NULL OR c.issuer_key <> $1 OR c.not_after <= $2)
+"""
+
+_TO_THROW_OUT = f"""
+SELECT DISTINCT d.device_id
+  FROM control.device_certificates c
+  JOIN control.devices d USING (device_no)
+ WHERE {_ENDS_SESSIONS}
+ ORDER BY d.device_id
+ LIMIT $3
+"""  # noqa: S608 - made of constants
+
+_THROWN_OUT = f"""
+UPDATE control.device_certificates c SET thrown_out_at = $4
+  FROM control.devices d
+ WHERE d.device_no = c.device_no
+   AND d.device_id = ANY ($3)
+   AND {_ENDS_SESSIONS}
+"""  # noqa: S608 - made of constants
+
+
+async def to_throw_out(connection: Connection, issuer_key: bytes, *, limit: int, now: datetime) -> tuple[str, ...]:
+    """Devices that may still be connected with a certificate that was revoked, and that our list lets in no longer."""
+    rows = await connection.fetch(_TO_THROW_OUT, issuer_key, now, limit)
     return tuple(row["device_id"] for row in rows)
 
 
-async def note_thrown_out(connection: Connection, device_ids: Sequence[str], *, at: datetime) -> None:
-    """Their sessions were ended."""
-    await connection.execute(
-        """
-        UPDATE control.device_certificates c SET thrown_out_at = $2
-          FROM control.devices d
-         WHERE d.device_no = c.device_no AND d.device_id = ANY ($1)
-           AND c.in_force_at IS NOT NULL AND c.thrown_out_at IS NULL
-        """,
-        list(device_ids),
-        at,
-    )
+async def note_thrown_out(
+    connection: Connection, issuer_key: bytes, device_ids: Sequence[str], *, now: datetime, at: datetime
+) -> None:
+    """The sessions of those that were to be thrown out at `now` were ended."""
+    await connection.execute(_THROWN_OUT, issuer_key, now, list(device_ids), at)
 
 
-async def pending(connection: Connection) -> tuple[int, datetime | None]:
+async def pending(connection: Connection, issuer_key: bytes, *, now: datetime) -> tuple[int, datetime | None]:
     """Revocations that do not hold yet at the broker, and since when the oldest waits."""
     row = await connection.fetchrow(
         """
         SELECT count(*) AS waiting, min(revoked_at) AS oldest
-          FROM control.device_certificates WHERE revoked_at IS NOT NULL AND thrown_out_at IS NULL
-        """
+          FROM control.device_certificates
+         WHERE revoked_at IS NOT NULL AND thrown_out_at IS NULL
+           AND (reason <> 'superseded' OR in_force_at IS NULL AND issuer_key = $1 AND not_after > $2)
+        """,
+        issuer_key,
+        now,
     )
     return (row["waiting"], row["oldest"]) if row is not None else (0, None)

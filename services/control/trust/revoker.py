@@ -85,7 +85,7 @@ class Revoker:
         newest = await self._current_list(now=now)
         self._hand_over(newest)
         if self._is_known(newest, now=now):
-            await self._throw_out()
+            await self._throw_out(now=now)
             await self._measure(newest, Answer.IN_FORCE, now=now)
             return False
         answer = await self._ask(newest)
@@ -96,7 +96,7 @@ class Revoker:
                 await revocation_store.note_in_force(
                     connection, self._issuer.key_id, newest, _named(newest), at=utc_now()
                 )
-            await self._throw_out()
+            await self._throw_out(now=now)
         await self._measure(newest, answer, now=now)
         if answer is Answer.IN_FORCE or self._asked >= HURRIED:
             return False
@@ -169,10 +169,11 @@ class Revoker:
             key=newest.canary_key,
         )
 
-    async def _throw_out(self) -> None:
+    async def _throw_out(self, *, now: datetime) -> None:
+        key = self._issuer.key_id
         while True:
             async with self._database.connection() as connection:
-                device_ids = await revocation_store.to_throw_out(connection, THROWN_OUT_AT_ONCE)
+                device_ids = await revocation_store.to_throw_out(connection, key, limit=THROWN_OUT_AT_ONCE, now=now)
             if not device_ids:
                 return
             for device_id in device_ids:
@@ -182,7 +183,7 @@ class Revoker:
                     log.warning("session_not_ended", extra={"device": device_id, "reason": str(error)})
                     return
             async with self._database.transaction() as connection:
-                await revocation_store.note_thrown_out(connection, device_ids, at=utc_now())
+                await revocation_store.note_thrown_out(connection, key, device_ids, now=now, at=utc_now())
             log.warning("sessions_ended", extra={"devices": len(device_ids), "first": device_ids[0]})
 
     async def _take_over(self, device_id: str) -> None:
@@ -194,7 +195,7 @@ class Revoker:
 
     async def _measure(self, newest: RevocationList, answer: Answer, *, now: datetime) -> None:
         async with self._database.connection() as connection:
-            waiting, oldest = await revocation_store.pending(connection)
+            waiting, oldest = await revocation_store.pending(connection, self._issuer.key_id, now=now)
         self._metrics.revocation_list_seconds_left.set((newest.next_update - now).total_seconds())
         self._metrics.revocation_list_in_force.set(1 if answer is Answer.IN_FORCE else 0)
         self._metrics.revocations_waiting.set(waiting)

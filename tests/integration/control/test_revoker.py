@@ -194,7 +194,7 @@ async def test_before_the_list_is_in_force_nobody_is_thrown_out_and_it_shows(
 
     assert await revoker.turn(now=utc_now())  # nobody has taken the new list up
     async with province.control.connection() as connection:
-        waiting, since = await revocation_store.pending(connection)
+        waiting, since = await revocation_store.pending(connection, an_issuer(broker).key_id, now=utc_now())
     assert waiting == 1
     assert since is not None
     assert device.disconnected is None
@@ -204,7 +204,7 @@ async def test_before_the_list_is_in_force_nobody_is_thrown_out_and_it_shows(
     await asyncio.to_thread(device.wait_until_disconnected)
     device.close()
     async with province.control.connection() as connection:
-        assert await revocation_store.pending(connection) == (0, None)
+        assert await revocation_store.pending(connection, an_issuer(broker).key_id, now=utc_now()) == (0, None)
 
 
 async def test_a_list_is_signed_anew_long_before_it_runs_out_and_for_every_revocation(
@@ -268,3 +268,61 @@ async def test_a_device_that_is_replaced_shuts_the_old_one_out(
     await broker.reload()
     with pytest.raises(NotConnected):
         await connect(broker, "cum-loa-1", old)
+
+
+async def in_force(revoker: Revoker, broker: Broker) -> None:
+    """A first list, which the broker goes by."""
+    await revoker.turn(now=utc_now())
+    await broker.reload()
+    await revoker.turn(now=utc_now())
+
+
+async def waiting(province: Province, broker: Broker) -> int:
+    async with province.control.connection() as connection:
+        return (await revocation_store.pending(connection, an_issuer(broker).key_id, now=utc_now()))[0]
+
+
+@pytest.mark.parametrize("why", ["of_another_authority", "run_out_before_it_was_listed"])
+async def test_what_comes_on_no_list_of_ours_is_thrown_out_all_the_same_and_pages_nobody_for_ever(
+    province: Province, broker: Broker, tmp_path: Path, why: str
+) -> None:
+    await province.unit("tinh")
+    identity, revoker = await enrolled(province, broker, "cum-loa-1", tmp_path), a_revoker(province, broker)
+    await in_force(revoker, broker)
+    device = await connect(broker, "cum-loa-1", identity)
+    match why:
+        case "of_another_authority":
+            await province.execute(r"UPDATE control.device_certificates SET issuer_key = '\x00'")
+            await revoke(province, "cum-loa-1")
+        case "run_out_before_it_was_listed":
+            await revoke(province, "cum-loa-1")
+            await province.execute("UPDATE control.device_certificates SET not_after = now() - interval '1 second'")
+    assert await waiting(province, broker) == 1
+
+    await revoker.turn(now=utc_now())
+
+    await asyncio.to_thread(device.wait_until_disconnected)
+    device.close()
+    assert await waiting(province, broker) == 0
+
+
+async def test_who_renewed_keeps_the_session_and_what_was_renewed_is_refused(
+    province: Province, broker: Broker, tmp_path: Path
+) -> None:
+    await province.unit("tinh")
+    identity, revoker = await enrolled(province, broker, "cum-loa-1", tmp_path), a_revoker(province, broker)
+    await in_force(revoker, broker)
+    device = await connect(broker, "cum-loa-1", identity)
+    # It renewed eight days ago, as `enrolments.renew` notes it, and has been connected ever since.
+    await province.execute("UPDATE control.device_certificates SET replaced_at = now() - interval '8 days'")
+
+    await revoker.turn(now=utc_now())
+    await broker.reload()
+    await revoker.turn(now=utc_now())
+
+    with pytest.raises(NotConnected):
+        await connect(broker, "cum-loa-1", identity)
+    await asyncio.to_thread(device.publish, "loa/v1/cum-loa-1/up/event", b"undisturbed")
+    assert device.disconnected is None
+    device.close()
+    assert await waiting(province, broker) == 0
