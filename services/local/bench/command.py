@@ -220,8 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     five.add_argument("--days", type=_within(1, 31, "days"), default=30, help="length of the month (default 30)")
     five.add_argument("--seed", type=int, default=1, help="which wishes and which bad luck (default 1)")
-    five.add_argument("--break", choices=[month.TIE_BREAK], help="turn a rule of arbitration round in the devices, to"
-                      " see that the oracle notices: the run then has to end with status 1")  # fmt: skip
+    five.add_argument("--break", choices=list(month.BREAKS), help="turn a rule of arbitration round in the devices, or"
+                      " plan what is stale, to see that the oracle notices: the run then has to end with status 1")  # fmt: skip
     five.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     five.set_defaults(plan=_month)
     six = benches.add_parser(

@@ -19,12 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from schemas import arbitration
 from schemas.arbitration import Contender, Precedence
 from services.control.engine_settings import PlanningSettings
 from services.control.planning.changes import EmissionKey
+from services.control.planning.staging import LeftOut, Staging
 from services.local.bench import (
     month_device,
     month_facts,
@@ -63,7 +64,7 @@ VIRTUAL = (
     "virtual: the database; the record, the queue of changes and the queries of the proof are dictionaries and lists",
     "thinned out: heartbeats, one in six hours and one with every session instead of one a minute, and notes of being"
     " alive",
-    "real: recurrence, offers, the communes' order of priority content, quiet hours, planning, comparing with the record,"
+    "real: recurrence, news that grow stale or may be played so often, offers, the communes' order of priority content, quiet hours, planning, comparing with the record,"
     " deciding who needs an order, signing every plan, configuration and command (Ed25519)",
     "real: the device's pure core, with verification of every order, arbitration, resume policies, relays and what fills"
     " in for them, the notice when a plan has run out, shelf and notes; and its journal, with repeats until the receipt",
@@ -200,7 +201,7 @@ class Tally:
 
 def live_part(request: Request, part: int) -> Tally:
     """Live through the month with some of the clusters, and judge it."""
-    with _broken() if request.breaks == TIE_BREAK else nullcontext():
+    with BREAKS[request.breaks]() if request.breaks is not None else nullcontext():
         return _live_part(request, part)
 
 
@@ -327,10 +328,11 @@ def _timed(tally: Tally, what: str) -> Iterator[None]:
 # --- to see whether it would be noticed ------------------------------------------------------------------------------
 
 TIE_BREAK = "tie-break"
+STALE_NEWS = "stale-news"
 
 
 @contextmanager
-def _broken() -> Iterator[None]:
+def _turned_round() -> Iterator[None]:
     """Arbitration with one rule turned round: of equal ones the one asked for later goes first."""
     right = arbitration.precedence
 
@@ -343,6 +345,25 @@ def _broken() -> Iterator[None]:
         yield
     finally:
         arbitration.precedence = right
+
+
+@contextmanager
+def _never_stale() -> Iterator[None]:
+    """Planning that leaves out nothing that has expired or was played often enough."""
+    right = Staging.left_out
+
+    def nothing(self: Staging, at: datetime) -> LeftOut:
+        del self, at
+        return LeftOut()
+
+    Staging.left_out = nothing  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Staging.left_out = right  # type: ignore[method-assign]
+
+
+BREAKS = {TIE_BREAK: _turned_round, STALE_NEWS: _never_stale}
 
 
 # --- the report ------------------------------------------------------------------------------------------------------

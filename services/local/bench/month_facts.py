@@ -31,12 +31,17 @@ Span = tuple[int, int]  # [from, to)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One item of a broadcast: a clip, a live source for a length, or silence where there is neither."""
+    """One item of a broadcast: a clip, a live source for a length, or silence where there is neither.
+
+    Stale news: it begins before `expires_ms` only, and is in the first `most` occurrences only.
+    """
 
     number: int
     clip: int | None
     length_ms: int
     source: int | None = None
+    expires_ms: int | None = None
+    most: int | None = None
 
     @property
     def is_silence(self) -> bool:
@@ -71,6 +76,11 @@ class Ask:
     def stands_at(self, at_ms: int) -> bool:
         """Whether this is what the platform has been told at an instant."""
         return self.asked_ms <= at_ms and (self.until_ms is None or at_ms < self.until_ms)
+
+    def nth(self, began_ms: int, begins_ms: int) -> int:
+        """How many occurrences it has, since it was asked for, before the one that begins at an instant."""
+        each = (began_ms + day * DAY + time_ms for day in self.days for time_ms in self.times_ms)
+        return sum(1 for at_ms in each if self.asked_ms <= at_ms < begins_ms)
 
     def is_for(self, device: int, path: Iterable[str]) -> bool:
         """Whether a device in the units of `path` is meant."""
@@ -345,21 +355,28 @@ def asked_for(month: Month, site: Site) -> list[Span]:
             begins_ms = month.began_ms + day * DAY + time_ms
             for ask, since_ms in month.wishes_at(site, begins_ms):
                 if day in ask.days and time_ms in ask.times_ms and since_ms <= begins_ms:
-                    spans.extend(parts_of(month, site, ask, begins_ms))
+                    spans.extend(span for _, span in parts_of(month, site, ask, begins_ms))
     return united(spans)
 
 
-def parts_of(month: Month, site: Site, ask: Ask, begins_ms: int) -> list[Span]:
-    """When the parts of an occurrence sound, one after the other; nothing but an emergency passes quiet hours (R-18)."""
-    spans: list[Span] = []
+def parts_of(month: Month, site: Site, ask: Ask, begins_ms: int) -> list[tuple[Part, Span]]:
+    """When the parts of an occurrence sound, one after the other without what is stale by then.
+
+    Nothing but an emergency passes quiet hours (R-18).
+    """
+    found: list[tuple[Part, Span]] = []
     at_ms = begins_ms
     for part in ask.parts:
+        if part.expires_ms is not None and at_ms >= part.expires_ms:
+            continue
+        if part.most is not None and ask.nth(month.began_ms, begins_ms) >= part.most:
+            continue
         if not part.is_silence:
-            spans.append((at_ms, at_ms + part.length_ms))
+            found.append((part, (at_ms, at_ms + part.length_ms)))
         at_ms += part.length_ms
-    if ask.level != EMERGENCY and any(month.is_quiet(site, *span) for span in spans):
+    if ask.level != EMERGENCY and any(month.is_quiet(site, *span) for _, span in found):
         return []
-    return spans
+    return found
 
 
 def united(spans: Iterable[Span]) -> list[Span]:

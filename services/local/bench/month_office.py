@@ -536,15 +536,17 @@ def _bulletin_id(clip: int) -> BulletinId:
 
 
 def _bulletins(asks: Iterable[Ask], clips: Sequence[int]) -> tuple[Bulletin, ...]:
-    used = sorted({part.clip for ask in asks for part in ask.parts if part.clip is not None})
+    used = {part.clip: part for ask in asks for part in ask.parts if part.clip is not None}
     return tuple(
         Bulletin(
             bulletin_id=_bulletin_id(clip),
             title=f"clip {clip}",
             is_approved=True,
             media=_media(clip, clips),
+            expires_at=None if part.expires_ms is None else from_ms(part.expires_ms),
+            max_plays=part.most,
         )
-        for clip in used
+        for clip, part in sorted(used.items())
     )
 
 

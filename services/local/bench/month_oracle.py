@@ -15,6 +15,8 @@ The rules.
 - A live source sounds while it gives something; else the clip that fills in for it does, again and again since the
   beginning; with neither there is silence, and nobody is silenced for it.
 - An item may begin from its start until half of it is over, or as long as was asked for, and then joins in progress.
+- Of what expires nothing begins from that instant on, and what may be in so many occurrences is in the first of them since
+  it was asked for. What begins an occurrence later than what is left out moves up.
 - Of several the first in order sounds: emergency, then live, then priority, then normal; of priority ones the one that
   the commune has put first; of equal ones the more severe, the issuer higher up, the one asked for earlier, the smaller id.
 - Normal content from above sounds where the commune has accepted it, and nothing but an emergency in its quiet hours.
@@ -209,11 +211,12 @@ def _items(month: Month, site: Site, ask: Ask, occurrence_ms: int, since_ms: int
     """The items of one occurrence. Nobody can ask for what has begun already, nor accept it."""
     if occurrence_ms < ask.asked_ms:
         return
-    sounding = [part for part in ask.parts if not part.is_silence]
-    spans = parts_of(month, site, ask, occurrence_ms)
-    for part, (starts_ms, ends_ms) in zip(sounding, spans, strict=False):
+    for part, (starts_ms, ends_ms) in parts_of(month, site, ask, occurrence_ms):
         if starts_ms < since_ms:
             continue
+        patience_ms = (ends_ms - starts_ms) // 2 if ask.patience_ms is None else ask.patience_ms
+        if part.expires_ms is not None:
+            patience_ms = min(patience_ms, part.expires_ms - 1 - starts_ms)
         yield _Item(
             key=(ask.broadcast, occurrence_ms, part.number),
             clip=part.clip,
@@ -227,7 +230,7 @@ def _items(month: Month, site: Site, ask: Ask, occurrence_ms: int, since_ms: int
             resume=ask.resume,
             starts_ms=starts_ms,
             ends_ms=ends_ms,
-            patience_ms=(ends_ms - starts_ms) // 2 if ask.patience_ms is None else ask.patience_ms,
+            patience_ms=patience_ms,
         )
 
 

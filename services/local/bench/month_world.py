@@ -51,6 +51,8 @@ COLD_SHARE = 0.3  # of power cuts after which the clock has forgotten the time
 THREE_DAYS_SHARE, BEYOND_HORIZON_SHARE = 0.05, 0.02  # devices that are away for so long, once
 JUMP_SHARE, WITHHELD_SHARE, HUSHED_SHARE, REBOOT_SHARE = 0.06, 0.05, 0.03, 0.15
 SILENT_SHARE = 0.3  # of days on which a live source falls silent while it is relayed
+EXPIRES_SHARE, COUNTED_SHARE = 0.2, 0.2  # of news that grow stale at an instant, or after so many plays
+EXPIRIES = ((5, 30), (5, 46), (17, 0), (17, 10), (17, 15), (17, 22), (12, 0))
 AWAY_BEYOND_HORIZON = 9 * DAY
 REBOOT_MS = 20 * SECOND
 MID_ITEM = ((5, 31), (5, 46), (11, 2), (17, 3), (17, 16), (23, 58))  # times of day at which something usually sounds
@@ -296,7 +298,17 @@ class _Office:
         return _at(self._draw.randrange(self._days), hour, minute) + self._draw.randrange(1, 55) * SECOND
 
     def _news(self, number: int, least_min: int, most_min: int) -> Part:
-        return self._part(number, self._clip(60 * least_min, 60 * most_min))
+        part = self._part(number, self._clip(60 * least_min, 60 * most_min))
+        # By a die of its own, so that whatever else the month brings is not another for it.
+        die = random.Random(f"stale/{part.clip}/{part.length_ms}")  # noqa: S311 - bad luck, not secrets
+        lot = die.random()
+        if lot < EXPIRES_SHARE:
+            # At the beginning of something, in the middle of it, or somewhen.
+            at_ms = _at(die.randrange(self._days), *die.choice(EXPIRIES)) + die.choice([0, 0, 90 * SECOND])
+            return replace(part, expires_ms=at_ms)
+        if lot < EXPIRES_SHARE + COUNTED_SHARE:
+            return replace(part, most=die.randrange(1, max(2, self._days)))
+        return part
 
     def _part(self, number: int, clip: int) -> Part:
         return Part(number=number, clip=clip, length_ms=self.clips[clip])

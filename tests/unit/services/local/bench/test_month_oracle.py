@@ -276,6 +276,40 @@ def test_quiet_hours_are_passed_by_emergencies_alone(level: int, sounds: bool, q
     assert bool(sounds_of(an_ask(1, level=level), quiet={"province": quiet})) is sounds
 
 
+@pytest.mark.parametrize(
+    ("limit", "told_s", "expected"),
+    [
+        ({"expires_ms": BEGAN_MS + HOUR}, -60, []),
+        ({"expires_ms": BEGAN_MS + HOUR + 1}, -60, [(1, 0, 600, 0)]),  # what has begun goes on
+        ({"expires_ms": BEGAN_MS + HOUR + 100 * SECOND}, 99, [(1, 99, 600, 99)]),
+        ({"expires_ms": BEGAN_MS + HOUR + 100 * SECOND}, 101, []),
+    ],
+    ids=["expired_by_then", "expires_right_after", "joined_before", "not_joined_after"],
+)
+def test_nothing_begins_once_it_has_expired(
+    limit: dict[str, int], told_s: int, expected: list[tuple[int, ...]]
+) -> None:
+    ask = an_ask(1)
+    stale = replace(ask, parts=(replace(ask.parts[0], **limit), Part(number=1, clip=SIREN, length_ms=CLIPS[SIREN])))
+    found = sounds_of(stale, plan_ms=BEGAN_MS + HOUR + told_s * SECOND)
+    assert [each for each in found if each[2] - each[1] > 120] == expected
+    if not expected and told_s < 0:
+        assert found == [(1, 0, 120, 0)]  # what comes after it moves up
+
+
+@pytest.mark.parametrize(
+    ("most", "asked_ms", "times"), [(0, 0, 0), (1, 0, 1), (2, 0, 2), (1, 40 * MINUTE, 1), (3, 0, 3)]
+)
+def test_what_may_be_played_so_often_is_in_the_first_occurrences_since_it_was_asked_for(
+    most: int, asked_ms: int, times: int
+) -> None:
+    ask = an_ask(1, clip=SIREN, asked_ms=BEGAN_MS + asked_ms)
+    times_ms = (30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR)
+    counted = replace(ask, times_ms=times_ms, parts=(replace(ask.parts[0], most=most),))
+    found = [from_s // 60 for _, from_s, _, _ in sounds_of(counted, plan_ms=BEGAN_MS + max(asked_ms, 1))]
+    assert found == [at_ms // MINUTE - 60 for at_ms in times_ms if at_ms >= asked_ms][:times]
+
+
 def test_patience_is_how_late_an_item_may_begin() -> None:
     ask = replace(an_ask(1), patience_ms=MINUTE)
     assert sounds_of(ask, plan_ms=BEGAN_MS + HOUR + 59 * SECOND) == [(1, 59, 600, 59)]
