@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from typing import NamedTuple, assert_never
+from zoneinfo import ZoneInfo
 
 from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import BroadcastId, BulletinId, UnitId
@@ -47,6 +48,7 @@ from services.control.planning.model import (
     Window,
 )
 from services.control.planning.policies import Policies
+from services.control.planning.recurrence import AROUND
 from services.control.units import UnitHistory, UnitTree
 
 MAX_LENGTH = timedelta(hours=23)
@@ -172,6 +174,7 @@ class Facts:
     """What was looked up: the trees, and the devices, groups, bulletins and sources that are named or lie below a target."""
 
     history: UnitHistory
+    zone: ZoneInfo  # in which days of units and policies are counted
     tree: UnitTree  # of today: what rights rest on
     reach: frozenset[UnitId]  # units in which the actor may make broadcasts
     readable: frozenset[UnitId]  # units whose bulletins and groups the actor may see
@@ -215,7 +218,7 @@ def judge(wish: Wish, facts: Facts, *, now: datetime) -> Verdict:
     ]
     device_nos: tuple[DeviceNo, ...] = ()
     if times.first is not None:
-        faults += _closed_faults(wish, facts, times.first.local_day)
+        faults += _closed_faults(wish, facts, times.first.day)
         faults += _expiry_faults(wish, facts, times.first)
     if not faults and not outside:
         device_nos = audience(wish, facts)
@@ -227,7 +230,7 @@ def judge(wish: Wish, facts: Facts, *, now: datetime) -> Verdict:
         device_nos=device_nos,
         length=length,
         first=times.first,
-        active_until=None if faults else active_until(wish),
+        active_until=None if faults else active_until(wish, facts.zone),
     )
 
 
@@ -505,19 +508,18 @@ def _judge_times(wish: Wish, facts: Facts, length: timedelta, *, now: datetime) 
     zone = recurrence.zone(wish.time_zone)
     if zone is None:
         return _Times((Fault("time_zone", "unknown_time_zone", {"zone": wish.time_zone}),))
-    today = now.astimezone(zone).date()
-    begins = _session_begins(wish, facts)
+    today = recurrence.local_day(now, zone)
     faults = tuple(_form_faults(wish, today)) or tuple(_session_faults(wish, facts, max(wish.starts_on, today)))
-    if not faults and (fault := recurrence.fault(as_recurrence(wish), zone)) is not None:
+    if not faults and (fault := recurrence.fault(as_recurrence(wish), zone, facts.zone)) is not None:
         faults = (Fault(_field_of(fault, wish), fault.code, fault.facts),)
     if not faults and wish.recurrence == ONCE and not wish.rdates:
-        faults = tuple(_once_faults(wish, begins, now=now))
+        faults = tuple(_once_faults(wish, facts, now=now))
     if faults:
         return _Times(faults)
-    first = _first_occurrence(wish, begins, today, now=now)
+    first = _first_occurrence(wish, facts, now=now)
     if first is None:
-        return _Times((_nothing_left(wish, begins, today, now=now),))
-    return _Times(tuple(_overlap_faults(wish, begins, first, length)), first)
+        return _Times((_nothing_left(wish, facts, today, now=now),))
+    return _Times(tuple(_overlap_faults(wish, facts, first, length)), first)
 
 
 def _form_faults(wish: Wish, today: date) -> Iterator[Fault]:
@@ -571,8 +573,9 @@ def _field_of(fault: rrules.RuleFault, wish: Wish) -> str:
     return "rrule" if wish.recurrence == RULE else "local_times"
 
 
-def _once_faults(wish: Wish, begins: recurrence.SessionBegins, *, now: datetime) -> Iterator[Fault]:
-    expansion = _expansion(wish, begins, wish.starts_on, wish.starts_on + timedelta(days=1))
+def _once_faults(wish: Wish, facts: Facts, *, now: datetime) -> Iterator[Fault]:
+    expansion = _expansion(wish, facts, wish.starts_on - AROUND, wish.starts_on + AROUND)
+    begins = _session_begins(wish, facts)
     fields = {local_time: f"local_times[{position}]" for position, local_time in enumerate(wish.local_times)}
     for position, code in enumerate(wish.sessions):
         at = begins(code, wish.starts_on)
@@ -592,34 +595,33 @@ def _once_faults(wish: Wish, begins: recurrence.SessionBegins, *, now: datetime)
             yield Fault(fields[problem.local_time], "time_does_not_exist", {"time": text})
 
 
-def _first_occurrence(wish: Wish, begins: recurrence.SessionBegins, today: date, *, now: datetime) -> Occurrence | None:
+def _first_occurrence(wish: Wish, facts: Facts, *, now: datetime) -> Occurrence | None:
     """The first occurrence after `now`, looked for in ever longer spans."""
-    start = max(min((wish.starts_on, *map(_day_of, wish.rdates))), today)
+    today = recurrence.local_day(now, facts.zone)
+    start = max(min((wish.starts_on, *map(_day_of, wish.rdates))) - AROUND, today)
     limit, span = start + MAX_SEARCH, timedelta(days=8)
     if wish.ends_on is not None:
-        limit = min(limit, wish.ends_on)
+        limit = min(limit, wish.ends_on + AROUND)
     while start < limit:
         end = min(start + span, limit)
-        for occurrence in _expansion(wish, begins, start, end).occurrences:
+        for occurrence in _expansion(wish, facts, start, end).occurrences:
             if occurrence.at > now:
                 return occurrence
         start, span = end, span * 2
     return None
 
 
-def _nothing_left(wish: Wish, begins: recurrence.SessionBegins, today: date, *, now: datetime) -> Fault:
+def _nothing_left(wish: Wish, facts: Facts, today: date, *, now: datetime) -> Fault:
     """Why a recurrence that has been one has nothing to come."""
-    if wish.exdates and _first_occurrence(replace(wish, exdates=()), begins, today, now=now) is not None:
+    if wish.exdates and _first_occurrence(replace(wish, exdates=()), facts, now=now) is not None:
         return Fault("exdates", "exdates_leave_nothing", {"years": MAX_SEARCH // timedelta(days=366)})
     field_name = "ends_on" if wish.ends_on is not None else "rrule" if wish.recurrence == RULE else "starts_on"
     return Fault(field_name, "all_in_the_past", {"today": today.isoformat()})
 
 
-def _overlap_faults(
-    wish: Wish, begins: recurrence.SessionBegins, first: Occurrence, length: timedelta
-) -> Iterator[Fault]:
+def _overlap_faults(wish: Wish, facts: Facts, first: Occurrence, length: timedelta) -> Iterator[Fault]:
     """A broadcast must have ended before it begins again; what a session ends cannot run into the next one."""
-    for earlier, later in _neighbours(wish, begins, first):
+    for earlier, later in _neighbours(wish, facts, first):
         if later.at - earlier.at < length and earlier.session is None:
             times = {"first": earlier.local_time.isoformat("minutes"), "second": later.local_time.isoformat("minutes")}
             field_name = "rrule" if wish.recurrence == RULE and len(wish.local_times) <= 1 else "local_times"
@@ -627,25 +629,24 @@ def _overlap_faults(
             return
 
 
-def _neighbours(
-    wish: Wish, begins: recurrence.SessionBegins, first: Occurrence
-) -> Iterator[tuple[Occurrence, Occurrence]]:
+def _neighbours(wish: Wish, facts: Facts, first: Occurrence) -> Iterator[tuple[Occurrence, Occurrence]]:
     """Occurrences that follow one another: those to come, and those around every added day that lies farther away."""
     last: tuple[Occurrence, ...] = ()
-    start, end, seen = first.local_day, first.local_day + OVERLAP_SPAN, 0
+    start, end, seen = first.day, first.day + OVERLAP_SPAN, 0
     while start < end and seen < OVERLAP_OCCURRENCES:
         until = min(start + _MONTH, end)
-        found = [each for each in _expansion(wish, begins, start, until).occurrences if each.at >= first.at]
+        found = [each for each in _expansion(wish, facts, start, until).occurrences if each.at >= first.at]
         yield from pairwise([*last, *found])
         last, start, seen = tuple(found[-1:]) or last, until, seen + len(found)
     added, taken_out = _by_day(wish.rdates), _by_day(wish.exdates)
-    for day in sorted(each for each in added if each + _DAY >= start):
+    for day in sorted(each for each in added if each + AROUND >= start):
         # An occurrence lasts a day at most. Only the dates of these days are handed on: there may be thousands.
         days = (day - _DAY, day, day + _DAY)
-        rdates = tuple(each for near in days for each in added.get(near, ()))
-        exdates = tuple(each for near in days for each in taken_out.get(near, ()))
+        rdates = tuple(each for nearby in days for each in added.get(nearby, ()))
+        exdates = tuple(each for nearby in days for each in taken_out.get(nearby, ()))
         around = replace(wish, rdates=rdates, exdates=exdates)
-        yield from pairwise(_expansion(around, begins, days[0], day + 2 * _DAY).occurrences)
+        near = _expansion(around, facts, day - _DAY - AROUND, day + _DAY + AROUND).occurrences
+        yield from pairwise(each for each in near if each.local_day in days)
 
 
 def _by_day(dates: Iterable[date | datetime]) -> dict[date, list[date | datetime]]:
@@ -655,8 +656,9 @@ def _by_day(dates: Iterable[date | datetime]) -> dict[date, list[date | datetime
     return by_day
 
 
-def _expansion(wish: Wish, begins: recurrence.SessionBegins, first: date, end: date) -> recurrence.Expansion:
-    return recurrence.expand(_as_broadcast(wish), Window(first=first, end=end), begins)
+def _expansion(wish: Wish, facts: Facts, first: date, end: date) -> recurrence.Expansion:
+    window = Window(first=first, end=end)
+    return recurrence.expand(_as_broadcast(wish), window, facts.zone, _session_begins(wish, facts))
 
 
 def _day_of(value: date | datetime) -> date:
@@ -665,17 +667,21 @@ def _day_of(value: date | datetime) -> date:
 
 def next_occurrence(wish: Wish, facts: Facts, *, now: datetime) -> Occurrence | None:
     """When what was accepted before begins next; None when it is over. Of the facts only units and policies count."""
-    zone = recurrence.zone(wish.time_zone)
-    if zone is None:
-        return None
-    return _first_occurrence(wish, _session_begins(wish, facts), now.astimezone(zone).date(), now=now)
+    return _first_occurrence(wish, facts, now=now)
 
 
-def active_until(wish: Wish) -> date | None:
+def active_until(wish: Wish, zone: ZoneInfo) -> date | None:
     """A day from which on none of it begins any more; None when it goes on until it is withdrawn.
 
-    Only so exact as is cheap: planning looks at whatever may still have something to begin.
+    It is one of the broadcast's own days; sessions are held in `zone`. Only so exact as is cheap: planning looks at
+    whatever may still have something to begin.
     """
+    last = _ends_by_itself(wish)
+    # Where sessions are held the day may not have begun yet that is over in the zone of the broadcast.
+    return last + AROUND if last is not None and wish.sessions and wish.time_zone != zone.key else last
+
+
+def _ends_by_itself(wish: Wish) -> date | None:
     ends = [] if wish.ends_on is None else [wish.ends_on]
     if wish.recurrence == ONCE:
         last = wish.starts_on

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, assert_never
+from zoneinfo import ZoneInfo
 
 from schemas.identifiers import BroadcastId, UnitId
 from services.control import (
@@ -82,6 +83,7 @@ async def create(
     connection: Connection,
     wish: Wish,
     *,
+    zone: ZoneInfo,
     rights: Rights,
     actor: Actor,
     origin: str | None,
@@ -93,7 +95,7 @@ async def create(
     Raises `Forbidden` for targets beyond own rights, else `Invalid` with every fault, or with every rule of a policy
     that it breaks and nobody may let pass. `offer_of` is the broadcast from above that a unit schedules itself.
     """
-    verdict, facts = await _judged(connection, wish, offer_of=offer_of, rights=rights, now=now)
+    verdict, facts = await _judged(connection, wish, offer_of=offer_of, zone=zone, rights=rights, now=now)
     broadcast = StoredBroadcast(
         broadcast_id=BroadcastId(uuid.uuid4()),
         wish=wish,
@@ -122,6 +124,7 @@ async def replace(
     stored: StoredBroadcast,
     wish: Wish,
     *,
+    zone: ZoneInfo,
     rights: Rights,
     actor: Actor,
     origin: str | None,
@@ -135,7 +138,7 @@ async def replace(
     _check_stands(stored)
     if wish.unit_id != stored.wish.unit_id:
         raise Invalid(Fault("unit_id", "issuing_unit_is_fixed"))
-    verdict, facts = await _judged(connection, wish, offer_of=stored.offer_of, rights=rights, now=now)
+    verdict, facts = await _judged(connection, wish, offer_of=stored.offer_of, zone=zone, rights=rights, now=now)
     await broadcast_store.replace_broadcast(
         connection, stored.broadcast_id, wish, _numbers(facts), active_until=verdict.active_until, issued_at=now
     )
@@ -168,8 +171,8 @@ async def _settled(
     """Hold what was just stored against the policies, and have it planned or decided on."""
     assert verdict.first is not None
     stored = await broadcast_store.broadcast(connection, broadcast_id)
-    ground = Snapshot(broadcasts=(), bulletins=(), devices=facts.fleet, units=facts.history)
-    trial = await policy_trial.hold(connection, stored, verdict.first.local_day, ground, verdict.device_nos, now=now)
+    ground = Snapshot(broadcasts=(), bulletins=(), devices=facts.fleet, units=facts.history, zone=facts.zone)
+    trial = await policy_trial.hold(connection, stored, verdict.first.day, ground, verdict.device_nos, now=now)
     exception = trial.exception
     if exception is not None:
         await broadcast_store.set_state(connection, broadcast_id, AWAITING_APPROVAL)
@@ -182,7 +185,7 @@ async def _settled(
         device_nos=frozenset(verdict.device_nos),
         length=verdict.length,
         first=verdict.first.at,
-        first_day=verdict.first.local_day,
+        first_day=verdict.first.day,
         exception=exception,
         findings=trial.findings,
     )
@@ -216,9 +219,9 @@ def _check_stands(stored: StoredBroadcast) -> None:
 
 
 async def _judged(
-    connection: Connection, wish: Wish, *, offer_of: BroadcastId | None, rights: Rights, now: datetime
+    connection: Connection, wish: Wish, *, offer_of: BroadcastId | None, zone: ZoneInfo, rights: Rights, now: datetime
 ) -> tuple[Verdict, Facts]:
-    facts = await _facts(connection, wish, offer_of=offer_of, rights=rights, now=now)
+    facts = await _facts(connection, wish, offer_of=offer_of, zone=zone, rights=rights, now=now)
     verdict = broadcast_requests.judge(wish, facts, now=now)
     if verdict.outside:
         raise Forbidden("target_outside_own_subtree", faults=verdict.outside[:_MAX_FAULTS])
@@ -228,7 +231,7 @@ async def _judged(
 
 
 async def sounding_source(
-    connection: Connection, source_id: uuid.UUID, *, rights: Rights, now: datetime
+    connection: Connection, source_id: uuid.UUID, *, zone: ZoneInfo, rights: Rights, now: datetime
 ) -> frozenset[DeviceNo]:
     """The devices that are to sound a live source on any day to come, also on those that nobody has planned yet."""
     ids = await relay_store.standing_broadcasts(connection, source_id, now=now)
@@ -236,7 +239,7 @@ async def sounding_source(
     for stored in (await broadcast_store.broadcasts_by_id(connection, ids)).values():
         items = tuple(each for each in stored.wish.items if isinstance(each, RelayWish) and each.source_id == source_id)
         wish = dataclasses.replace(stored.wish, items=items)
-        facts = await _facts(connection, wish, offer_of=None, rights=rights, now=now)
+        facts = await _facts(connection, wish, offer_of=None, zone=zone, rights=rights, now=now)
         found.update(broadcast_requests.audience(wish, facts))
     return frozenset(found)
 
@@ -246,7 +249,7 @@ def _numbers(facts: Facts) -> dict[str, DeviceNo]:
 
 
 async def _facts(
-    connection: Connection, wish: Wish, *, offer_of: BroadcastId | None, rights: Rights, now: datetime
+    connection: Connection, wish: Wish, *, offer_of: BroadcastId | None, zone: ZoneInfo, rights: Rights, now: datetime
 ) -> Facts:
     groups = await group_store.groups_by_id(
         connection, [target.group_id for target in wish.targets if isinstance(target, GroupWish)]
@@ -256,6 +259,7 @@ async def _facts(
     devices = await device_store.devices_by_id(connection, named, now=now)
     return Facts(
         history=await unit_store.load_units(connection),
+        zone=zone,
         tree=rights.tree,
         reach=rights.reach(Permission.MAKE_BROADCASTS),
         readable=rights.reach(Permission.SEE_BULLETINS),

@@ -102,6 +102,7 @@ async def _foreseen(
     snapshot = await programme_store.load_snapshot(
         connection,
         window,
+        zone=zone,
         there_after=at - 2 * _DAY,
         played_before=now,
         devices=[device.device_no],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from schemas.identifiers import BroadcastId, UnitId
 from services.control import (
@@ -58,12 +59,12 @@ class Described:
 
 
 async def described(
-    connection: Connection, found: Iterable[Offer], tree: UnitTree, *, now: datetime
+    connection: Connection, found: Iterable[Offer], tree: UnitTree, *, zone: ZoneInfo, now: datetime
 ) -> tuple[Described, ...]:
     """The offers with what was offered, in the same order."""
     some = tuple(found)
     offered = await broadcast_store.broadcasts_by_id(connection, {each.broadcast_id for each in some})
-    facts = await facts_for_times(connection, tree)
+    facts = await facts_for_times(connection, tree, zone)
     coming = {each.broadcast_id: next_at(each, facts, now=now) for each in offered.values()}
     return tuple(
         Described(offer=each, broadcast=offered[each.broadcast_id], next_at=coming[each.broadcast_id]) for each in some
@@ -76,6 +77,7 @@ async def decide(
     state: str,
     *,
     note: str | None,
+    zone: ZoneInfo,
     rights: Rights,
     actor: Actor,
     origin: str | None,
@@ -85,7 +87,7 @@ async def decide(
 
     Raises `Conflict` when nothing is to come any more, or while it is on the air.
     """
-    await _check_may_change(connection, offer, rights.tree, now=now)
+    await _check_may_change(connection, offer, rights.tree, zone=zone, now=now)
     own = await _own(connection, offer)
     if own is not None and own.state != broadcasts.WITHDRAWN:
         await broadcasts.withdraw(connection, own, actor=actor, origin=origin, now=now)
@@ -102,6 +104,7 @@ async def schedule(
     own: Own,
     *,
     note: str | None,
+    zone: ZoneInfo,
     rights: Rights,
     actor: Actor,
     origin: str | None,
@@ -111,14 +114,14 @@ async def schedule(
 
     Raises as `decide` and `broadcasts.create` do, and `Conflict` when the unit has one already.
     """
-    offered = await _check_may_change(connection, offer, rights.tree, now=now)
+    offered = await _check_may_change(connection, offer, rights.tree, zone=zone, now=now)
     standing = await _own(connection, offer)
     if standing is not None and standing.state not in (broadcasts.WITHDRAWN, broadcasts.REJECTED):
         own_id = str(standing.broadcast_id)
         raise Conflict("offer_scheduled_already", facts={"id": own_id}, members={"scheduled_as": own_id})
     wish = own(here(offered.wish, offer.unit_id))
     accepted = await broadcasts.create(
-        connection, wish, rights=rights, actor=actor, origin=origin, now=now, offer_of=offer.broadcast_id
+        connection, wish, zone=zone, rights=rights, actor=actor, origin=origin, now=now, offer_of=offer.broadcast_id
     )
     decided = await offer_store.decide(
         connection,
@@ -138,10 +141,11 @@ def here(offered: Wish, unit_id: UnitId) -> Wish:
     return replace(offered, unit_id=unit_id, level="normal", targets=(UnitWish(unit_id=unit_id),))
 
 
-async def facts_for_times(connection: Connection, tree: UnitTree) -> Facts:
+async def facts_for_times(connection: Connection, tree: UnitTree, zone: ZoneInfo) -> Facts:
     """What `next_at` looks at besides the broadcast: units and policies, which say when sessions are."""
     return Facts(
         history=await unit_store.load_units(connection),
+        zone=zone,
         tree=tree,
         reach=frozenset(),
         readable=frozenset(),
@@ -159,9 +163,11 @@ def next_at(offered: StoredBroadcast, facts: Facts, *, now: datetime) -> datetim
     return following.at if following is not None else None
 
 
-async def _check_may_change(connection: Connection, offer: Offer, tree: UnitTree, *, now: datetime) -> StoredBroadcast:
+async def _check_may_change(
+    connection: Connection, offer: Offer, tree: UnitTree, *, zone: ZoneInfo, now: datetime
+) -> StoredBroadcast:
     offered = await broadcast_store.broadcast(connection, offer.broadcast_id)
-    if next_at(offered, await facts_for_times(connection, tree), now=now) is None:
+    if next_at(offered, await facts_for_times(connection, tree, zone), now=now) is None:
         raise Conflict("offer_is_over", facts={"title": offered.wish.title})
     if offer.state == ACCEPTED and await offer_store.is_on_air(
         connection, offer.broadcast_id, _ground(offer.unit_id, tree), now=now

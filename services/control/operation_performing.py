@@ -98,7 +98,7 @@ async def perform(connection: Connection, operation: Operation, *, by: By, means
         case Kind.AUDIBLE_TEST:
             return Done(alerts=(await _test_aloud(connection, operation, by=by, means=means, now=now),))
         case Kind.LIVE | Kind.LIVE_CHANGE:
-            return await _air(connection, operation, by=by, now=now)
+            return await _air(connection, operation, by=by, means=means, now=now)
         case Kind.RELAY_CHANGE:
             return await _retune(connection, operation, by=by, means=means, now=now)
         case Kind.VOLUME:
@@ -191,7 +191,7 @@ async def _as_read(connection: Connection, document: Mapping[str, Any]) -> Alert
 # --- what is live, how loud, who it is -------------------------------------------------------------------------------
 
 
-async def _air(connection: Connection, operation: Operation, *, by: By, now: datetime) -> Done:
+async def _air(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
     rights, actor = _person(operation, by)
     wish = wish_of(operation.document["wish"])
     taken_up = operation.document.get("offer")
@@ -205,6 +205,7 @@ async def _air(connection: Connection, operation: Operation, *, by: By, now: dat
             offer,
             lambda _: wish,
             note=taken_up["note"],
+            zone=means.zone,
             rights=rights,
             actor=actor,
             origin=by.origin,
@@ -213,14 +214,16 @@ async def _air(connection: Connection, operation: Operation, *, by: By, now: dat
         own = scheduled.accepted
         return Done(devices=own.device_nos, subject=f"broadcast:{own.broadcast.broadcast_id}", answer=scheduled)
     if operation.kind is Kind.LIVE:
-        accepted = await broadcasts.create(connection, wish, rights=rights, actor=actor, origin=by.origin, now=now)
+        accepted = await broadcasts.create(
+            connection, wish, zone=means.zone, rights=rights, actor=actor, origin=by.origin, now=now
+        )
     else:
         broadcast_id = BroadcastId(uuid.UUID(operation.document["broadcast_id"]))
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         if stored.version != operation.document["version"]:
             raise Conflict("request_outdated", facts={"headline": stored.wish.title})
         accepted = await broadcasts.replace(
-            connection, stored, wish, rights=rights, actor=actor, origin=by.origin, now=now
+            connection, stored, wish, zone=means.zone, rights=rights, actor=actor, origin=by.origin, now=now
         )
     return Done(devices=accepted.device_nos, subject=f"broadcast:{accepted.broadcast.broadcast_id}", answer=accepted)
 
@@ -241,7 +244,9 @@ async def _retune(connection: Connection, operation: Operation, *, by: By, means
     touches: frozenset[DeviceNo] = frozenset()
     if not says_the_same:
         touches = await relay_store.planned_devices(connection, stored.source_id, now=now)
-        touches |= await broadcasts.sounding_source(connection, stored.source_id, rights=rights, now=now)
+        touches |= await broadcasts.sounding_source(
+            connection, stored.source_id, zone=means.zone, rights=rights, now=now
+        )
     return Done(
         devices=touches,
         subject=f"relay_source:{stored.source_id}",

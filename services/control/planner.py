@@ -61,7 +61,7 @@ from services.shared.clock import utc_now
 from services.shared.database.pool import Connection, Database
 from services.shared.settings import DatabaseSettings
 
-# An occurrence lasts a day at most and its zone's day may be another than ours: two days back hold all that can sound.
+# An occurrence lasts a day at most, and a day where the clock is set back is longer: two days back hold all that can sound.
 LOOK_BACK = timedelta(days=2)
 LOOK_AHEAD = timedelta(days=1)
 
@@ -78,7 +78,7 @@ async def run_planner(
     time_zone: str,
     metrics: ControlMetrics,
 ) -> None:
-    """Plan and issue until cancelled. `time_zone` is the zone whose local days the horizon is made of."""
+    """Plan and issue until cancelled. `time_zone` is where policies hold, and whose days the horizon is made of."""
     planner = Planner(
         database,
         settings=settings,
@@ -202,7 +202,7 @@ class Planner:
         if scope.is_everything:
             reach = Reach(is_everything=True)
             snapshot = await programme_store.load_snapshot(
-                connection, window, there_after=there_after, played_before=ends_after, begun_by=now
+                connection, window, zone=self._zone, there_after=there_after, played_before=ends_after, begun_by=now
             )
             recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             return (
@@ -212,7 +212,12 @@ class Planner:
         parts: list[Part] = []
         if scope.devices:
             devices = await programme_store.load_snapshot(
-                connection, window, there_after=there_after, played_before=ends_after, devices=scope.devices
+                connection,
+                window,
+                zone=self._zone,
+                there_after=there_after,
+                played_before=ends_after,
+                devices=scope.devices,
             )
             reach = Reach(is_everything=False, devices=scope.devices)
             recorded = [
@@ -233,7 +238,12 @@ class Planner:
         if broadcasts:
             reach = Reach(is_everything=False, broadcasts=sorted(broadcasts))
             snapshot = await programme_store.load_snapshot(
-                connection, window, there_after=there_after, played_before=ends_after, broadcasts=reach.broadcasts
+                connection,
+                window,
+                zone=self._zone,
+                there_after=there_after,
+                played_before=ends_after,
+                broadcasts=reach.broadcasts,
             )
             recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
             parts.append(
@@ -260,6 +270,7 @@ class Planner:
         snapshot = await programme_store.load_snapshot(
             connection,
             window,
+            zone=self._zone,
             there_after=there_after,
             played_before=ends_after,
             issuers=ground.issuers if is_narrow else None,

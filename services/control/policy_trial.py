@@ -80,6 +80,7 @@ async def hold(
     snapshot = await programme_store.load_snapshot(
         connection,
         window,
+        zone=ground.zone,
         there_after=now,
         played_before=now,
         broadcasts=await _company(connection, stored),
@@ -185,14 +186,16 @@ _FIELDS = {
 
 
 def _fault(breach: Breach, snapshot: Snapshot) -> Fault:
-    problem = breach.problem
-    unit = snapshot.units.on(problem.local_day).get(breach.unit_id) if problem.local_day is not None else None
+    assert breach.problem.occurrence_at is not None, "a limit stands against an occurrence"
+    # By the clock that the limit goes by, whichever zone the broadcast counts its times in.
+    begins = breach.problem.occurrence_at.astimezone(snapshot.zone)
+    unit = snapshot.units.on(begins.date()).get(breach.unit_id)
     return Fault(
         _FIELDS[breach.rule],
         f"against_{breach.rule.value}",
         {
             "unit": unit.name if unit is not None else str(breach.unit_id),
-            "day": problem.local_day.isoformat() if problem.local_day is not None else "",
-            "time": problem.local_time.isoformat("minutes") if problem.local_time is not None else "",
+            "day": begins.date().isoformat(),
+            "time": begins.time().isoformat("minutes"),
         },
     )

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from asyncpg import Record
 
@@ -53,6 +54,7 @@ from services.control.planning.model import (
 )
 from services.control.planning.policies import limits_time
 from services.control.planning.reconcile import Outcome, Reason
+from services.control.planning.recurrence import AROUND
 from services.shared.database.pool import Connection
 
 # Rows written by one statement: large enough to be quick, small enough for the statement's time limit.
@@ -155,9 +157,9 @@ SELECT i.broadcast_id, i.bulletin_id, p.so_far
 # What has begun by now and still counts for a day on which something can begin. What was withdrawn ended then, at the
 # latest; of what was only changed the occurrence goes on to its end. Devices are told times in milliseconds.
 _BEGUN = """
-SELECT e.broadcast_id, e.occurrence_at, e.time_zone, e.level, e.allowed_rules, e.starts_at, e.ends_at,
+SELECT e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.starts_at, e.ends_at,
        array_agg(e.device_no) AS devices
-  FROM (SELECT e.broadcast_id, e.occurrence_at, e.device_no, e.level, e.starts_at, b.time_zone,
+  FROM (SELECT e.broadcast_id, e.occurrence_at, e.device_no, e.level, e.starts_at,
                coalesce(x.rules, '{}') AS allowed_rules,
                least(e.ends_at, e.stopped_at, CASE WHEN b.state = 'withdrawn' THEN $1::timestamptz END) AS ends_at
           FROM control.broadcasts b
@@ -175,7 +177,7 @@ SELECT e.broadcast_id, e.occurrence_at, e.time_zone, e.level, e.allowed_rules, e
                 OR greatest(b.issued_at, b.withdrawn_at) > $1::timestamptz - $2::interval)
            AND ($3::integer[] IS NULL OR e.device_no = ANY ($3))) e
  WHERE e.ends_at > e.starts_at
- GROUP BY e.broadcast_id, e.occurrence_at, e.time_zone, e.level, e.allowed_rules, e.starts_at, e.ends_at
+ GROUP BY e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.starts_at, e.ends_at
 """
 
 _SOURCES = """
@@ -412,6 +414,7 @@ async def load_snapshot(
     connection: Connection,
     window: Window,
     *,
+    zone: ZoneInfo,
     there_after: datetime,
     played_before: datetime,
     broadcasts: Sequence[BroadcastId] | None = None,
@@ -423,6 +426,7 @@ async def load_snapshot(
 ) -> Snapshot:
     """What `plan` looks at: scheduled broadcasts with occurrences on the days of `window`, and devices in service.
 
+    `zone` is the one that policies hold in, and whose days the window is made of.
     `broadcasts`, `issuers` and `devices` narrow it down; `around` a unit to the devices that lie below it on one of the
     days, and to the broadcasts that can reach them. Devices that were retired by `there_after` are left out. Devices and units are
     taken from `ground`, if there is one: read a moment ago, and known to be the same. Plays of bulletins that may only
@@ -434,8 +438,8 @@ async def load_snapshot(
         issuers, grounds = surroundings([around], units, window)
     rows = await connection.fetch(
         _BROADCASTS,
-        window.first,
-        window.end,
+        window.first - AROUND,
+        window.end + AROUND,
         None if broadcasts is None else list(broadcasts),
         None if issuers is None else list(issuers),
     )
@@ -453,6 +457,7 @@ async def load_snapshot(
         bulletins=tuple(_bulletin(row) for row in await connection.fetch(_BULLETINS, list(wanted))),
         devices=fleet,
         units=units,
+        zone=zone,
         relays=tuple((await load_sources(connection, _named(items, "relay_source_id"))).values()),
         groups=await _load_groups(connection, _named(targets, "group_id")),
         policies=stated,
@@ -489,7 +494,6 @@ async def _load_begun(connection: Connection, now: datetime, fleet: Sequence[Dev
         Begun(
             broadcast_id=BroadcastId(row["broadcast_id"]),
             occurrence_at=row["occurrence_at"],
-            time_zone=row["time_zone"],
             level=Level[row["level"].upper()],
             allowed_rules=frozenset(row["allowed_rules"]),
             begins_at=row["starts_at"],

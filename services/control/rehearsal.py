@@ -133,6 +133,7 @@ async def _carried_out(
         return await programme_store.load_snapshot(
             connection,
             everything,
+            zone=stage.zone,
             there_after=now,
             played_before=now,
             around=stage.unit_id,

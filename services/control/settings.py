@@ -156,7 +156,8 @@ class PolicySettings(SettingsGroup):
     """What the province has decided."""
 
     time_zone: TimeZone = Field(
-        default="Asia/Ho_Chi_Minh", description="zone of local days: of units' validity, of pages and of new broadcasts"
+        default="Asia/Ho_Chi_Minh",
+        description="zone of local days: of units' validity, of all that policies say, of pages and of new broadcasts",
     )
     may_approve_own: bool = Field(
         default=False,

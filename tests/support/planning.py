@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
@@ -162,6 +163,7 @@ def a_snapshot(
     bulletins: Iterable[Bulletin] | None = None,
     devices: Iterable[DeviceRef] | None = None,
     units: UnitHistory = PROVINCE,
+    zone: str = ZONE,
     **others: object,
 ) -> Snapshot:
     return Snapshot(
@@ -169,6 +171,7 @@ def a_snapshot(
         bulletins=tuple(bulletins if bulletins is not None else (a_bulletin(),)),
         devices=tuple(devices if devices is not None else (a_device(1),)),
         units=units,
+        zone=ZoneInfo(zone),
         **others,  # type: ignore[arg-type]
     )
 

@@ -20,7 +20,7 @@ from services.shared.database.pool import Connection
 
 
 async def try_out(
-    connection: Connection, caller: Caller, wish: Wish, *, instead_of: StoredBroadcast | None = None
+    connection: Connection, services: Services, caller: Caller, wish: Wish, *, instead_of: StoredBroadcast | None = None
 ) -> Accepted:
     """Save it, whoever else would be asked: for who rolls it back, or where nothing in it is live."""
     if instead_of is not None:
@@ -28,18 +28,25 @@ async def try_out(
             connection,
             instead_of,
             wish,
+            zone=services.directory.zone,
             rights=caller.rights,
             actor=caller.actor,
             origin=caller.origin,
             now=caller.now,
         )
     return await broadcasts.create(
-        connection, wish, rights=caller.rights, actor=caller.actor, origin=caller.origin, now=caller.now
+        connection,
+        wish,
+        zone=services.directory.zone,
+        rights=caller.rights,
+        actor=caller.actor,
+        origin=caller.origin,
+        now=caller.now,
     )
 
 
 async def try_out_offer(
-    connection: Connection, caller: Caller, offer: Offer, own: Own, *, note: str | None
+    connection: Connection, services: Services, caller: Caller, offer: Offer, own: Own, *, note: str | None
 ) -> Scheduled:
     """Put on what was offered, whoever else would be asked: for who rolls it back, or where nothing in it is live."""
     return await offers.schedule(
@@ -47,6 +54,7 @@ async def try_out_offer(
         offer,
         own,
         note=note,
+        zone=services.directory.zone,
         rights=caller.rights,
         actor=caller.actor,
         origin=caller.origin,
@@ -65,7 +73,7 @@ async def save(
 ) -> Accepted | Request:
     """Save it; or, with something live in it and where a policy asks for a second person, keep the request."""
     if not is_live(wish):
-        return await try_out(connection, caller, wish, instead_of=instead_of)
+        return await try_out(connection, services, caller, wish, instead_of=instead_of)
     stands = (instead_of.broadcast_id, instead_of.version) if instead_of is not None else None
     operation = operation_kinds.airing(wish, instead_of=stands)
     outcome = await operations.settle(
@@ -104,7 +112,7 @@ async def save_offer(
         raise Conflict("changed_meanwhile")
     wish = own(offers.here(found.wish, offer.unit_id))
     if not is_live(wish):
-        return await try_out_offer(connection, caller, offer, own, note=note)
+        return await try_out_offer(connection, services, caller, offer, own, note=note)
     taken_up = operation_kinds.TakenUp(broadcast_id=found.broadcast_id, version=found.version, note=note)
     outcome = await operations.settle(
         connection,

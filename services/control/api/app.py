@@ -133,7 +133,8 @@ _ABOUT = f"""Programs log in with `Authorization: Bearer <API token>`. Browsers 
 
 Errors are problem documents (RFC 9457) with a stable `code`; `errors` names each field, what is wrong and how to mend
 it. Texts are Vietnamese, or English with `Accept-Language: en`. Instants carry their offset; days and times of
-broadcasts are local to the broadcast's `time_zone`. Intervals are half-open: `ends_on`, `valid_until` and the like are
+broadcasts are local to the broadcast's `time_zone`; what policies say, sessions too, holds by the clock of the province,
+whichever zone a broadcast names. Intervals are half-open: `ends_on`, `valid_until` and the like are
 the first day that is no longer part.
 
 What two people change at once is kept apart by ETags: a change names the version it means in `If-Match`. Without it the

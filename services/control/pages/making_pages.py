@@ -257,7 +257,9 @@ class _Draft:
         return None if stored is None else await _as_shown(connection, stored.broadcast_id, self._version)
 
     async def _try_out(self, connection: Connection) -> Accepted:
-        return await airing.try_out(connection, self._caller, self._wish, instead_of=await self._stands(connection))
+        return await airing.try_out(
+            connection, self._services, self._caller, self._wish, instead_of=await self._stands(connection)
+        )
 
     async def foreseen(self, detail: str) -> Foreseen:
         unit_text, _, after = detail.partition("/")

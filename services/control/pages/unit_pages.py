@@ -107,7 +107,9 @@ async def _inbox_page(
             before_unit=before_unit,
             limit=_DECIDED_SHOWN + 1,
         )
-        described = await offers.described(connection, (*waiting, *rest[:_DECIDED_SHOWN]), tree, now=caller.now)
+        described = await offers.described(
+            connection, (*waiting, *rest[:_DECIDED_SHOWN]), tree, zone=zone, now=caller.now
+        )
         contents = await contents_of(connection, (each.broadcast for each in described))
         stated = await policy_store.policies_of(connection, tree.path(here))
         asking = await policy_store.asking_for_second(connection, Danger.LIVE)
@@ -205,6 +207,7 @@ async def _decide(
                 offer,
                 _ANSWERS[decision],
                 note=answer.note,
+                zone=services.directory.zone,
                 rights=caller.rights,
                 actor=caller.actor,
                 origin=caller.origin,

@@ -30,7 +30,9 @@ class Spent:
 
 def spent(begun: Sequence[Begun], ground: Ground) -> Mapping[DeviceNo, Spent]:
     """What is spent on each device that is granted some time, on the days of the window."""
-    dated = [(each, day) for each in begun if (day := _day(each)) is not None and ground.window.holds(day)]
+    # Its minutes count for the day on which its occurrence began.
+    days_of = ((each, recurrence.local_day(each.occurrence_at, ground.zone)) for each in begun)
+    dated = [(each, day) for each, day in days_of if ground.window.holds(day)]
     places: dict[DeviceNo, list[int]] = defaultdict(list)
     for place, (each, _) in enumerate(dated):
         for device_no in each.devices:
@@ -66,21 +68,13 @@ def _spent(dated: Sequence[tuple[Begun, date]], device: DeviceRef, ground: Groun
 
 def _draws(begun: Begun, day: date, device: DeviceRef, ground: Ground) -> Iterator[tuple[GrantKey, timedelta]]:
     """What something draws on the grants of policies and owners, as it did when it was planned (`Hearing.grants`)."""
-    zone = recurrence.zone(begun.time_zone)
-    assert zone is not None, "it has a day"
     tree = ground.units.on(day)
-    pieces = wall_clock.local_pieces([(begun.begins_at, begun.ends_at)], zone)
+    pieces = wall_clock.local_pieces([(begun.begins_at, begun.ends_at)], ground.zone)
     policy = ground.policies.at(device.unit_id, tree)
     for budget in permission.budgets(policy, pieces, level=begun.level, allowed=begun.allowed_rules):
         yield (budget.unit_id, day, budget.session), budget.wanted
     if _is_shared(device) and not ground.is_requisitioned(device, tree, begun.occurrence_at, begun.ends_at):
         yield (None, day, None), begun.ends_at - begun.begins_at
-
-
-def _day(begun: Begun) -> date | None:
-    """The local day that its minutes count for."""
-    zone = recurrence.zone(begun.time_zone)
-    return None if zone is None else recurrence.local_day(begun.occurrence_at, zone)
 
 
 def _is_shared(device: DeviceRef) -> bool:

@@ -84,7 +84,7 @@ class _Drafting:
         first: dict[Hashable, Occurrence] = {}
         for occurrence in self._staging.expand(self._ground.window).occurrences:
             first.setdefault(self._staging.likeness(occurrence), occurrence)
-        return [each for each in first.values() if each.local_day >= since]
+        return [each for each in first.values() if each.day >= since]
 
     def draft(self, occurrences: Iterable[Occurrence]) -> Draft:
         for occurrence in occurrences:
@@ -105,7 +105,7 @@ class _Drafting:
     # --- one occurrence ----------------------------------------------------------------------------------------------
 
     def _plan(self, occurrence: Occurrence) -> None:
-        tree = self._ground.units.on(occurrence.local_day)
+        tree = self._ground.units.on(occurrence.day)
         depth = tree.depth(self._broadcast.unit_id)
         if occurrence.at < self._broadcast.issued_at:
             self._say(ProblemKind.BEFORE_ISSUE, occurrence)
@@ -194,7 +194,7 @@ class _Drafting:
             return None
         return (
             Grant(
-                key=(None, occurrence.local_day, None),
+                key=(None, occurrence.day, None),
                 limit=share,
                 wanted=sum((slot.ends_at - slot.starts_at for slot in slots), _NOTHING),
                 kind=ProblemKind.SHARE_USED_UP,

@@ -57,6 +57,7 @@ class Ground:
         "snapshot",
         "units",
         "window",
+        "zone",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, window: Window) -> None:
@@ -64,6 +65,7 @@ class Ground:
         self.window = window
         self.fleet = Fleet(snapshot.devices)
         self.units: UnitHistory = snapshot.units
+        self.zone = snapshot.zone
         self.groups: Groups = snapshot.groups
         self.policies = Policies(snapshot.policies)
         self.requisitions = snapshot.requisitions
@@ -78,6 +80,7 @@ class Ground:
         return (
             ours.units.versions == snapshot.units.versions
             and ours.units.heirs == snapshot.units.heirs
+            and ours.zone == snapshot.zone
             and ours.devices == snapshot.devices
             and ours.groups == snapshot.groups
             and ours.policies == snapshot.policies

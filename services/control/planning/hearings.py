@@ -136,9 +136,9 @@ class Hearing:
             if until is not None:
                 ends.append((begin.day, *until))
         if occurrence.session is not None:
-            held = self._staging.held(occurrence.session, occurrence.local_day)
+            held = self._staging.held(occurrence.session, occurrence.day)
             if isinstance(held, permission.Held) and held.ended_by is not None:
-                ends.append((occurrence.local_day, end_ms(held.end), held.ended_by))
+                ends.append((occurrence.day, end_ms(held.end), held.ended_by))
         known = [(wall_clock.until(wall, day, at_ms), unit_id) for day, at_ms, unit_id in ends]
         return min((each for each in known if each[0] > _NOTHING), key=lambda each: each[0], default=None)
 
@@ -196,7 +196,7 @@ def _as_grants(budgets: Iterable[permission.Budget], occurrence: Occurrence) -> 
     """
     merged: dict[GrantKey, Grant] = {}
     for budget in budgets:
-        key = (budget.unit_id, occurrence.local_day, budget.session)
+        key = (budget.unit_id, occurrence.day, budget.session)
         before = merged[key].wanted if key in merged else _NOTHING
         merged[key] = Grant(
             key=key,

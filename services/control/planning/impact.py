@@ -160,8 +160,8 @@ def compare(
 ) -> Impact:
     """Return what happens when `after` takes the place of `before`; both answer for the same devices and days.
 
-    `grounds` says where each of them stands, `zone` which local day and time it is there, and `stored` which media a
-    device has, where that is known.
+    `grounds` says where each of them stands, `zone` is the one that policies hold in, and `stored` which media a device
+    has, where that is known.
     """
     comparison = _Comparison(before, after, zone)
     groups = comparison.groups(grounds)
@@ -309,7 +309,7 @@ class _Comparison:
         # Who has the same programmes has the same shares, and so the same use.
         old, new = (plan.used.get(group.devices[0], {}) for plan in (self._before, self._after))
         days = {change.slot.occurrence_at.astimezone(self._zone).date() for change in group.changes}
-        # A broadcast of another zone may be counted for the day before or after.
+        # What draws on minutes otherwise and sounds as it did changes the use too.
         days |= {
             day
             for unit_id, day, session in old.keys() | new.keys()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple, NewType
+from zoneinfo import ZoneInfo
 
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level, ResumePolicy
@@ -56,8 +57,8 @@ class Recurrence:
 
     Each of `times` is a DTSTART of its own on `starts_on`; what the rule makes of each of them is united, together with
     `rdates` and without `exdates`, where a date stands for all times of that day. `sessions` are codes of session slots
-    in the policy of the issuing unit: on every day of the rule one begins when its slot does. `ends_on` is the first day
-    on which nothing begins any more, whatever rule and dates say.
+    in the policy of the issuing unit: on every day of the rule one begins when its slot does, in the zone of policies.
+    `ends_on` is the first day on which nothing begins any more, whatever rule and dates say.
     """
 
     starts_on: date
@@ -223,6 +224,7 @@ Target = UnitTarget | DeviceTarget | GroupTarget | KindTarget
 class Broadcast:
     """What somebody asked for. `time_zone` is an IANA name; local times mean nothing without it.
 
+    It says when something begins and nothing else: what holds then is read in the zone of policies (`Snapshot.zone`).
     `length` is how long one occurrence is to last (None: as long as its items), `patience` how late an item may begin
     (None: half its length). `allowed_rules` are rules of policies that an approver let it pass.
     """
@@ -294,7 +296,6 @@ class Begun:
 
     broadcast_id: BroadcastId
     occurrence_at: datetime
-    time_zone: str
     level: Level
     allowed_rules: frozenset[str] = frozenset()
     begins_at: datetime
@@ -325,6 +326,8 @@ class Plays(NamedTuple):
 class Snapshot:
     """Everything `plan` looks at. Order means nothing; ids are unique in each tuple.
 
+    `zone` is where the devices hang: days of units and policies, hours, minutes of a day and sessions are those of its
+    clocks, whichever zone a broadcast counts its own times in.
     `offers` holds what units decided about normal broadcasts from above (True: accepted), `places` the order a unit
     gives its priority broadcasts (R-17). `plays` need not name broadcasts in which nothing was played before they were
     issued, nor `begun` what draws on no time that is granted.
@@ -334,6 +337,7 @@ class Snapshot:
     bulletins: tuple[Bulletin, ...]
     devices: tuple[DeviceRef, ...]
     units: UnitHistory
+    zone: ZoneInfo
     relays: tuple[RelaySource, ...] = ()
     groups: Mapping[GroupId, frozenset[DeviceNo]] = field(default_factory=dict)
     policies: Mapping[UnitId, Policy] = field(default_factory=dict)
@@ -356,7 +360,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Whole local days: from `first` until `end`, which is not part of it. Each broadcast reads them in its own zone."""
+    """Whole local days of the zone of policies: from `first` until `end`, which is not part of it."""
 
     first: date
     end: date
@@ -382,17 +386,19 @@ class Window:
 class Occurrence:
     """One dated instance of a broadcast: the local day and time it was asked for, and the instant it begins.
 
-    `session` is the code of the session slot it was asked for in, if it was.
+    `day` is the day of that instant where policies hold: the day whose units and limits it meets, and whose minutes it
+    draws on. `session` is the code of the session slot it was asked for in, if it was.
     """
 
     broadcast_id: BroadcastId
     local_day: date
     local_time: time
     at: datetime
+    day: date
     session: str | None = None
 
 
-# Whose grant of time it is (None: the owner's), the local day, and the session or None for all of the day.
+# Whose grant of time it is (None: the owner's), the day where policies hold, and the session or None for all of the day.
 GrantKey = tuple[UnitId | None, date, str | None]
 
 SlotKey = tuple[BroadcastId, datetime, int]
@@ -496,6 +502,7 @@ class Problem:
 
     `unit_id` is the unit it is about: whose policy it is, who has not accepted, where a board or a target lies. Who is not
     in that unit or below it is not concerned.
+    `local_day` is a day of the zone of policies, as those of a window are; `local_time` the time that was asked for.
     """
 
     kind: ProblemKind
@@ -523,7 +530,7 @@ class Problem:
         return cls(
             kind=kind,
             broadcast_id=occurrence.broadcast_id,
-            local_day=occurrence.local_day,
+            local_day=occurrence.day,
             local_time=occurrence.local_time,
             occurrence_at=occurrence.at,
             item=item,

@@ -8,10 +8,12 @@ parent changes nothing, and nobody can loosen what holds above, not even when th
 
 What it has against something that is to sound is `permission`, what is wrong with a policy `policy_faults`.
 
-Intervals are half-open, to the millisecond, in local time. Quiet hours and volume caps may cross midnight: they only take away, at any time of any day. A session
-may not: its minutes count for one local day and its weekday is that of its beginning, so two sessions, one until
-midnight and one from midnight, say the same without leaving open which day is meant. What sounds across midnight is
-held against both days.
+Intervals are half-open, to the millisecond, in local time of the zone of policies (`Snapshot.zone`), whichever zone a
+broadcast counts its own times in. Quiet hours and volume caps may cross midnight: they only take away, at any time of any
+day. A session may not: its minutes count for one local day and its weekday is that of its beginning, so two sessions, one
+until midnight and one from midnight, say the same without leaving open which day is meant. Of what sounds across midnight
+weekdays, hours and caps look at both days; its minutes count for the day on which its occurrence begins, and what of it
+lies in a session after midnight counts for the session of that name on that day too.
 """
 
 from __future__ import annotations

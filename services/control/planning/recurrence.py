@@ -9,9 +9,10 @@ Local times exist in a zone, the zone is a parameter, and zones change their clo
   a programme of its own. It is reported.
 - If two local times of one broadcast fall on the same instant, one is emitted, and the other is reported.
 
-So every (day, local time) that a recurrence asks for becomes an occurrence or a problem, and belongs to the day it was
-asked for: this is why windows of whole days compose. COUNT counts what is asked for, on whatever instant it falls.
-Asia/Ho_Chi_Minh never shifts; nothing here relies on it.
+So every (day, local time) that a recurrence asks for becomes an occurrence or a problem. Days that are planned, and the
+sessions that policies hold on them, are days of the zone of policies; a broadcast may count its own times in another. What
+it asks for belongs to the day on which it begins there, so windows of whole days compose. COUNT counts what is asked for,
+on whatever instant it falls. Asia/Ho_Chi_Minh never shifts; nothing here relies on it.
 
 A recurrence that cannot be one (`fault`) is a problem of the whole broadcast and has no occurrences.
 
@@ -20,10 +21,10 @@ A zone's transitions come from the time-zone database through `zoneinfo`, a cons
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -46,6 +47,9 @@ EARLIEST_START, LATEST_START = date(1970, 1, 1), date(8999, 1, 1)
 
 _NOT_EMITTED = frozenset({ProblemKind.SAME_INSTANT, ProblemKind.LOCAL_DAY_SKIPPED})
 _MIDNIGHT = time(0)
+
+# A local day may be over in another zone before it has begun here, and the clock may jump over a whole one.
+AROUND = timedelta(days=2)
 
 # When the session slot of a code begins on a local day, or why it does not take place.
 SessionBegins = Callable[[str, date], time | ProblemKind]
@@ -76,15 +80,21 @@ def zone(name: str) -> ZoneInfo | None:
 # --- what can be a recurrence ----------------------------------------------------------------------------------------
 
 
-def fault(recurrence: Recurrence, zone_info: ZoneInfo) -> RuleFault | None:
-    """What keeps `recurrence` from being one; None when nothing does.
+def fault(recurrence: Recurrence, zone_info: ZoneInfo, days_in: ZoneInfo) -> RuleFault | None:
+    """What keeps `recurrence` from being one, whose times are those of `zone_info` and whose sessions are of `days_in`.
 
     What it may ask for and what it never does is looked at; whether it lies in the past is not.
     """
     if len(recurrence.rdates) > MAX_DATES or len(recurrence.exdates) > MAX_DATES:
         return RuleFault(code="too_many_dates", facts={"limit": MAX_DATES})
     found = _fault_of_rule(
-        recurrence.starts_on, recurrence.ends_on, recurrence.times, recurrence.sessions, recurrence.rrule, zone_info
+        recurrence.starts_on,
+        recurrence.ends_on,
+        recurrence.times,
+        recurrence.sessions,
+        recurrence.rrule,
+        zone_info,
+        days_in,
     )
     if found is None or found.code == _NEVER.code:
         added = Counter(_day_of(each) for each in recurrence.rdates if isinstance(each, datetime))
@@ -109,6 +119,7 @@ def _fault_of_rule(
     sessions: tuple[str, ...],
     text: str | None,
     zone_info: ZoneInfo,
+    days_in: ZoneInfo,
 ) -> RuleFault | None:
     if not EARLIEST_START <= starts_on < LATEST_START:
         return RuleFault(
@@ -128,10 +139,12 @@ def _fault_of_rule(
         return RuleFault(code="rrule_names_times_beside_sessions")
     if _most_a_day(rule, times) + len(sessions) > rrules.MAX_A_DAY:
         return RuleFault(code="rrule_too_many_a_day", facts={"limit": rrules.MAX_A_DAY})
-    until = _until_moment(rule, zone_info)
-    for local_time in (*times, *([_MIDNIGHT] if sessions else [])):
+    begins = [*((each, zone_info) for each in times), *([(_MIDNIGHT, days_in)] if sessions else [])]
+    for local_time, own_zone in begins:
         moment = rrules.first_moment(text, datetime.combine(starts_on, local_time))
-        if moment is not None and moment <= until and (ends_on is None or moment.date() < ends_on):
+        if moment is None or (ends_on is not None and moment.date() >= ends_on):
+            continue
+        if moment <= _until_moment(rule, own_zone):
             return None
     return _NEVER
 
@@ -167,29 +180,44 @@ def _until_moment(rule: ParsedRule, zone_info: ZoneInfo) -> datetime:
 # --- expanding -------------------------------------------------------------------------------------------------------
 
 
-def expand(broadcast: Broadcast, window: Window, session_begins: SessionBegins = no_sessions) -> Expansion:
-    """Every occurrence that `broadcast` asks for on the days of `window`."""
+def expand(
+    broadcast: Broadcast, window: Window, days_in: ZoneInfo, session_begins: SessionBegins = no_sessions
+) -> Expansion:
+    """Every occurrence that `broadcast` asks for on the days of `window`, which are days of the zone `days_in`."""
     zone_info = zone(broadcast.time_zone)
     if zone_info is None:
         return _nothing(broadcast, ProblemKind.UNKNOWN_TIME_ZONE, broadcast.time_zone[:64])
     recurrence = broadcast.recurrence
-    if (wrong := fault(recurrence, zone_info)) is not None:
+    if (wrong := fault(recurrence, zone_info, days_in)) is not None:
         return _nothing(broadcast, ProblemKind.BAD_RECURRENCE, wrong.code)
-    wanted: dict[date, dict[time, str | None]] = defaultdict(dict)
+    wanted: dict[_Moment, str | None] = {}
     problems: dict[Problem, None] = {}
-    for each in _asked_for(recurrence, window, zone_info, session_begins):
-        if isinstance(each.at, ProblemKind):
-            detail = (each.session or "")[:64]
-            kind, broadcast_id = each.at, broadcast.broadcast_id
-            problems[Problem(kind=kind, broadcast_id=broadcast_id, local_day=each.day, detail=detail)] = None
-        elif wanted[each.day].get(each.at) is None:
-            wanted[each.day][each.at] = each.session
-    occurrences: list[Occurrence] = []
-    for day in sorted(wanted):
-        expansion = _expand_day(broadcast, day, wanted[day], zone_info)
-        occurrences.extend(expansion.occurrences)
-        problems |= dict.fromkeys(expansion.problems)
-    return Expansion(occurrences=tuple(occurrences), problems=tuple(problems))
+    for day, begins, code in _sessions(recurrence, window, days_in, session_begins):
+        if isinstance(begins, ProblemKind):
+            told = Problem(kind=begins, broadcast_id=broadcast.broadcast_id, local_day=day, detail=code[:64])
+            problems[told] = None
+        else:
+            wanted.setdefault(_Moment(days_in, day, begins), code)
+    for moment in _times(recurrence, _around(window, zone_info, days_in), zone_info):
+        wanted.setdefault(_Moment(zone_info, moment.date(), moment.time()), None)
+    resolved = [
+        found for moment, code in wanted.items() if (found := _beginning(moment, code, window, days_in)) is not None
+    ]
+    occurrences: dict[datetime, Occurrence] = {}
+    # Regular times come first, so that one of them, not a shifted one, keeps an instant that both fall on; of a session
+    # and a time of the broadcast itself the session.
+    for each in sorted(resolved, key=lambda each: (each.oddity is not None, each.session is None, each.at)):
+        kind = each.oddity
+        if each.at in occurrences and kind is not ProblemKind.LOCAL_DAY_SKIPPED:
+            if kind is None:
+                continue  # the same time in words of another zone
+            kind = ProblemKind.SAME_INSTANT
+        occurrence = _occurrence(broadcast, each)
+        if kind is not None:
+            problems[Problem.about(occurrence, kind, detail=each.asked.zone.key)] = None
+        if kind not in _NOT_EMITTED:
+            occurrences[each.at] = occurrence
+    return Expansion(occurrences=tuple(occurrences[at] for at in sorted(occurrences)), problems=tuple(problems))
 
 
 def _nothing(broadcast: Broadcast, kind: ProblemKind, detail: str) -> Expansion:
@@ -197,52 +225,103 @@ def _nothing(broadcast: Broadcast, kind: ProblemKind, detail: str) -> Expansion:
     return Expansion(occurrences=(), problems=(problem,))
 
 
-class _Wanted(NamedTuple):
-    """Something to begin on a local day, or in a session that does not take place then."""
+class _Moment(NamedTuple):
+    """A local day and time of a zone."""
 
+    zone: ZoneInfo
     day: date
-    at: time | ProblemKind
-    session: str | None = None
+    at: time
 
 
-def _asked_for(
-    recurrence: Recurrence, window: Window, zone_info: ZoneInfo, session_begins: SessionBegins
-) -> Iterator[_Wanted]:
-    """What rule and dates ask for on the days of the window."""
-    first = max(window.first, recurrence.starts_on)
-    end = window.end if recurrence.ends_on is None else min(window.end, recurrence.ends_on)
-    if end <= first:
+class _Resolved(NamedTuple):
+    """What begins within the window: as it was asked for, the instant and its day, and what is odd about it."""
+
+    asked: _Moment
+    session: str | None
+    at: datetime
+    day: date
+    oddity: ProblemKind | None
+
+
+def _beginning(asked: _Moment, session: str | None, window: Window, days_in: ZoneInfo) -> _Resolved | None:
+    """What was asked for, if it begins on a day of the window."""
+    at, oddity = _resolve(asked.day, asked.at, asked.zone)
+    if asked.zone is days_in:
+        # Days of this zone were asked for, so it is one of them.
+        return _Resolved(asked, session, at, asked.day, oddity)
+    day = local_day(at, days_in)
+    return _Resolved(asked, session, at, day, oddity) if window.holds(day) else None
+
+
+def _occurrence(broadcast: Broadcast, found: _Resolved) -> Occurrence:
+    return Occurrence(
+        broadcast_id=broadcast.broadcast_id,
+        local_day=found.asked.day,
+        local_time=found.asked.at,
+        at=found.at,
+        day=found.day,
+        session=found.session,
+    )
+
+
+def _around(window: Window, zone_info: ZoneInfo, days_in: ZoneInfo) -> Window:
+    """Local days of a zone that hold everything which can begin on the days of a window."""
+    return window if zone_info is days_in else Window(first=window.first - AROUND, end=window.end + AROUND)
+
+
+def _times(recurrence: Recurrence, window: Window, zone_info: ZoneInfo) -> Iterator[datetime]:
+    """The local moments that rule and dates ask for on some days."""
+    days = _within(recurrence, window)
+    if days is None:
         return
-    left_out = {_truncated(each) for each in recurrence.exdates if first <= _day_of(each) < end}
+    left_out = _left_out(recurrence, days)
 
-    def on(day: date) -> Iterator[_Wanted]:
-        """Everything that has a time of its own on `day`."""
-        yield from (_Wanted(day, _truncated_time(each)) for each in recurrence.times)
-        yield from in_sessions(day)
+    def all_of_it() -> Iterator[datetime]:
+        yield from _by_rule(recurrence, recurrence.times, days.first, days.end, zone_info)
+        for each in recurrence.rdates:
+            if not days.holds(_day_of(each)):
+                continue
+            if isinstance(each, datetime):
+                yield datetime.combine(each.date(), _truncated_time(each.time()))
+            else:
+                yield from (datetime.combine(each, _truncated_time(at)) for at in recurrence.times)
 
-    def in_sessions(day: date) -> Iterator[_Wanted]:
+    for moment in all_of_it():
+        if moment.date() not in left_out and moment not in left_out:
+            yield moment
+
+
+def _sessions(
+    recurrence: Recurrence, window: Window, days_in: ZoneInfo, session_begins: SessionBegins
+) -> Iterator[tuple[date, time | ProblemKind, str]]:
+    """The sessions that rule and dates ask for on some days: when each begins, or why it does not take place."""
+    days = _within(recurrence, window) if recurrence.sessions else None
+    if days is None:
+        return
+    left_out = _left_out(recurrence, days)
+    by_rule = (moment.date() for moment in _by_rule(recurrence, (_MIDNIGHT,), days.first, days.end, days_in))
+    added = (each for each in recurrence.rdates if not isinstance(each, datetime) and days.holds(each))
+    for day in sorted({*by_rule, *added}):
+        if day in left_out:
+            continue
         for code in recurrence.sessions:
             begins = session_begins(code, day)
-            yield _Wanted(day, begins if isinstance(begins, ProblemKind) else _truncated_time(begins), code)
+            if (
+                isinstance(begins, ProblemKind)
+                or datetime.combine(day, begins := _truncated_time(begins)) not in left_out
+            ):
+                yield day, begins, code
 
-    def all_of_it() -> Iterator[_Wanted]:
-        for moment in _by_rule(recurrence, recurrence.times, first, end, zone_info):
-            yield _Wanted(moment.date(), moment.time())
-        if recurrence.sessions:
-            for moment in _by_rule(recurrence, (_MIDNIGHT,), first, end, zone_info):
-                yield from in_sessions(moment.date())
-        for each in recurrence.rdates:
-            if first <= _day_of(each) < end:
-                if isinstance(each, datetime):
-                    yield _Wanted(each.date(), _truncated_time(each.time()))
-                else:
-                    yield from on(each)
 
-    for each in all_of_it():
-        if each.day not in left_out and (
-            isinstance(each.at, ProblemKind) or datetime.combine(each.day, each.at) not in left_out
-        ):
-            yield each
+def _within(recurrence: Recurrence, window: Window) -> Window | None:
+    """The days of a window on which the recurrence lets something begin; None: none of them."""
+    first = max(window.first, recurrence.starts_on)
+    end = window.end if recurrence.ends_on is None else min(window.end, recurrence.ends_on)
+    return Window(first=first, end=end) if first < end else None
+
+
+def _left_out(recurrence: Recurrence, days: Window) -> frozenset[LocalDate | LocalMoment]:
+    return frozenset(_truncated(each) for each in recurrence.exdates if days.holds(_day_of(each)))
 
 
 def _by_rule(
@@ -270,35 +349,6 @@ def _is_by(moment: datetime, until: date | datetime, zone_info: ZoneInfo) -> boo
     if until.tzinfo is None:
         return moment <= until
     return _resolve(moment.date(), moment.time(), zone_info)[0] <= until
-
-
-def _expand_day(broadcast: Broadcast, day: date, wanted: dict[time, str | None], zone_info: ZoneInfo) -> Expansion:
-    occurrences: dict[datetime, Occurrence] = {}
-    problems: list[Problem] = []
-    resolved = [(local_time, *_resolve(day, local_time, zone_info)) for local_time in sorted(wanted)]
-    # Regular times come first, so that one of them, not a shifted one, keeps an instant that both fall on.
-    for local_time, at, oddity in sorted(resolved, key=lambda each: each[2] is not None):
-        kind = ProblemKind.SAME_INSTANT if at in occurrences else oddity
-        if kind is not None:
-            problems.append(
-                Problem(
-                    kind=kind,
-                    broadcast_id=broadcast.broadcast_id,
-                    local_day=day,
-                    local_time=local_time,
-                    occurrence_at=at,
-                    detail=broadcast.time_zone,
-                )
-            )
-        if kind not in _NOT_EMITTED:
-            occurrences[at] = Occurrence(
-                broadcast_id=broadcast.broadcast_id,
-                local_day=day,
-                local_time=local_time,
-                at=at,
-                session=wanted[local_time],
-            )
-    return Expansion(occurrences=tuple(occurrences[at] for at in sorted(occurrences)), problems=tuple(problems))
 
 
 def _day_of(each: LocalDate | LocalMoment) -> date:

@@ -60,7 +60,6 @@ class Staging:
         self.broadcast = broadcast
         self.ground = ground
         self._stock = stock
-        self._zone = recurrence.zone(broadcast.time_zone)
         self._lineups: dict[tuple[LeftOut, timedelta | None], Lineup] = {}
         self._casts: dict[tuple[int, DeviceKind], Cast] = {}
         self._ranks: dict[tuple[int, int | None], Rank] = {}
@@ -68,7 +67,7 @@ class Staging:
 
     def expand(self, window: Window) -> recurrence.Expansion:
         """Every occurrence on the days of `window`."""
-        return recurrence.expand(self.broadcast, window, self._session_begins)
+        return recurrence.expand(self.broadcast, window, self.ground.zone, self._session_begins)
 
     def likeness(self, occurrence: Occurrence) -> Hashable:
         """Everything of an occurrence that units and policies are asked about: what shares it is allowed or refused alike.
@@ -76,14 +75,12 @@ class Staging:
         That is the tree and what the clock on the wall shows, besides what is left out. Where the clock is changed within
         the occurrence it is like no other.
         """
-        assert self._zone is not None, "nothing occurs without a zone"
-        at, day = occurrence.at, occurrence.local_day
-        wall, later = at.astimezone(self._zone), (at + LONGEST_DAY).astimezone(self._zone)
+        at, zone = occurrence.at, self.ground.zone
+        wall, later = at.astimezone(zone), (at + LONGEST_DAY).astimezone(zone)
         return (
-            id(self.ground.units.on(day)),
+            id(self.ground.units.on(occurrence.day)),
             wall.isoweekday(),
             wall.time(),
-            day.isoweekday(),
             occurrence.session,
             self.left_out(at),
             at if wall.utcoffset() != later.utcoffset() else None,
@@ -153,9 +150,8 @@ class Staging:
         return held if isinstance(held, permission.Held) else ProblemKind.UNKNOWN_SESSION
 
     def local_pieces(self, spans: Iterable[tuple[datetime, datetime]]) -> tuple[wall_clock.Piece, ...]:
-        """What sounds in `spans`, in local days and times of the broadcast."""
-        assert self._zone is not None, "nothing occurs without a zone"
-        return wall_clock.local_pieces(spans, self._zone)
+        """What sounds in `spans`, in local days and times of the zone of policies."""
+        return wall_clock.local_pieces(spans, self.ground.zone)
 
     def wall(self, at: datetime) -> tuple[wall_clock.Piece, ...]:
         """What the clock on the wall shows from an instant on, for a day at least."""
@@ -184,10 +180,8 @@ class Staging:
 
     def _used_up_at(self, left: int, since: datetime) -> datetime | None:
         """When the occurrence after the first `left` ones from `since` on begins; None when that is after the window."""
-        if self._zone is None:
-            return None
-        first, end, days = recurrence.local_day(since, self._zone), self.ground.window.end, _COUNTED_DAYS
-        first = max(first, self.broadcast.recurrence.starts_on)
+        first, end, days = recurrence.local_day(since, self.ground.zone), self.ground.window.end, _COUNTED_DAYS
+        first = max(first, self.broadcast.recurrence.starts_on - recurrence.AROUND)
         while first < end:
             until = min(first + timedelta(days=days), end)
             found = [each.at for each in self.expand(Window(first=first, end=until)).occurrences if each.at >= since]

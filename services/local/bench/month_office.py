@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -261,6 +262,7 @@ class Office:
             bulletins=_bulletins(standing, self._month.clips),
             devices=self._devices,
             units=self._units,
+            zone=ZoneInfo(month_facts.ZONE),
             relays=_relays(self._month),
             offers={
                 (BroadcastId(each.broadcast), unit_id(each.unit)): Answer.ACCEPTED

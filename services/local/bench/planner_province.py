@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level
@@ -79,6 +80,7 @@ def province(devices: int) -> Province:
         bulletins=tuple(_bulletins(communes, districts)),
         devices=tuple(_device(number, number * communes // devices) for number in range(devices)),
         units=UnitHistory(_units(places, districts)),
+        zone=ZoneInfo(ZONE),
         relays=(RelaySource(source_id=SourceId(_id("relay", 0)), name="VOV1", path="relays/vov1"),),
         policies=dict(_policies(communes)),
         offers={

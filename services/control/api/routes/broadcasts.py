@@ -157,7 +157,8 @@ class BroadcastBody(Body):
     `once`: on `starts_on`. `daily`: every day from `starts_on` until `ends_on`, the first day on which it no longer
     starts (null: until withdrawn). `rule`: as `rrule` says (RFC 5545), from `starts_on` on. `rdates` add to that and
     `exdates` take from it: a day stands for all its times. Begins at each of `local_times`, and with each of the
-    `sessions`, which are slots of the issuing unit's policy. Times are local times of `time_zone`.
+    `sessions`, which are slots of the issuing unit's policy. Times are local times of `time_zone`; sessions are held by
+    the clock of the province, as all limits are.
 
     One occurrence lasts as long as its items, or `length_s`: then `fit` says what becomes of what does not fit in
     (sounds `whole`, is cut: `trim`, or is left out: `drop`), and `fill` whether items are repeated until then.
@@ -498,7 +499,7 @@ async def create_broadcast(
 
     async def save(connection: Connection) -> Accepted | Waiting:
         if what_if.dry_run:
-            return await airing.try_out(connection, caller, wish)
+            return await airing.try_out(connection, services, caller, wish)
         return await airing.save(connection, services, caller, wish, alone=break_glass)
 
     if idempotency_key is not None:
@@ -595,7 +596,7 @@ async def replace_broadcast(
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         _check_version(stored, if_match, given=body.model_dump(mode="json"))
         if what_if.dry_run:
-            return await airing.try_out(connection, caller, wish, instead_of=stored)
+            return await airing.try_out(connection, services, caller, wish, instead_of=stored)
         return await airing.save(connection, services, caller, wish, instead_of=stored, alone=break_glass)
 
     saved, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(body.unit_id), first_day=_first_day)

@@ -209,7 +209,7 @@ async def list_offers(
                 if isinstance(item, BulletinWish)
             },
         )
-        facts = await offers.facts_for_times(connection, caller.rights.tree)
+        facts = await offers.facts_for_times(connection, caller.rights.tree, services.directory.zone)
     coming = {each.broadcast_id: offers.next_at(each, facts, now=caller.now) for each in offered.values()}
     return [
         _offer_view(each, offered[each.broadcast_id], bulletins, coming[each.broadcast_id], caller) for each in found
@@ -343,6 +343,7 @@ async def _decide(
             offer,
             state,
             note=body.note if body else None,
+            zone=services.directory.zone,
             rights=caller.rights,
             actor=caller.actor,
             origin=caller.origin,
@@ -376,7 +377,7 @@ async def schedule_offer(
     async def save(connection: Connection) -> Scheduled | Waiting:
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
         if what_if.dry_run:
-            return await airing.try_out_offer(connection, caller, offer, body.own, note=body.note)
+            return await airing.try_out_offer(connection, services, caller, offer, body.own, note=body.note)
         return await airing.save_offer(
             connection, services, caller, offer, body.own, read=read, note=body.note, alone=break_glass
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -77,6 +78,35 @@ async def test_a_night_is_quiet_over_midnight(api: Api, at: str, length_ms: int,
     assert (response.status_code, codes(response)) == ((201, []) if is_taken else (422, ["against_quiet_hours"])), (
         response.text
     )
+
+
+@pytest.mark.parametrize("zone", ["Asia/Ho_Chi_Minh", "Europe/London", "Pacific/Kiritimati", "America/Los_Angeles"])
+@pytest.mark.parametrize(("at", "is_taken"), [("03:15", False), ("05:30", True)])
+async def test_a_night_is_quiet_in_words_of_every_zone(api: Api, zone: str, at: str, is_taken: bool) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    await set_policy(api, "24", quiet=[{"begin": "22:00", "end": "05:00"}])
+    bulletin = await add_bulletin(api, "11", duration_ms=30_000)
+    tomorrow = api.clock.now.astimezone(ZONE).date() + timedelta(days=1)
+    there = datetime.combine(tomorrow, time.fromisoformat(at), ZONE).astimezone(ZoneInfo(zone))
+    response = await ask(
+        api,
+        officer,
+        items=[{"bulletin_id": bulletin}],
+        recurrence="once",
+        time_zone=zone,
+        starts_on=there.date().isoformat(),
+        local_times=[there.time().isoformat("minutes")],
+    )
+    assert (response.status_code, codes(response)) == ((201, []) if is_taken else (422, ["against_quiet_hours"])), (
+        response.text
+    )
+    if not is_taken:
+        # Told by the clock that the limit goes by.
+        assert at in response.text
+        return
+    await a_planner(api.database, a_keyring()).plan_once(now=api.clock.now)
+    assert await api.fetchval("SELECT array_agg(DISTINCT starts_at) FROM control.emissions") == [there]
+    assert await api.fetchval("SELECT count(*) FROM control.planning_problems") == 0
 
 
 async def test_an_order_over_a_board_covers_an_occurrence_from_its_beginning_to_its_end(api: Api) -> None:

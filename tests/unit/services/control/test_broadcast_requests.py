@@ -4,6 +4,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -35,6 +36,7 @@ NOW = datetime(2026, 3, 10, 2, 0, tzinfo=UTC)  # 09:00 on the tenth in Việt Na
 ROOT, NORTH, SOUTH, VILLAGE, ELSEWHERE = (UnitId(uuid.UUID(int=number)) for number in range(1, 6))
 NEWS, TEXT, DRAFT, LONG, FOREIGN, UNKNOWN = (uuid.UUID(int=number) for number in range(101, 107))
 CLOSING = UnitId(uuid.UUID(int=7))  # a unit of NORTH until the fifteenth
+ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 HISTORY = UnitHistory(
     UnitVersion(
         unit_id=unit,
@@ -159,6 +161,7 @@ BULLETINS: dict[uuid.UUID, Bulletin] = {
 }
 FACTS = Facts(
     history=HISTORY,
+    zone=ZONE,
     tree=TREE,
     reach=frozenset({NORTH, VILLAGE, CLOSING}),
     readable=frozenset({NORTH, VILLAGE, CLOSING}),
@@ -533,7 +536,7 @@ def test_the_first_occurrence_is_found_however_far_it_is(changes: dict[str, Any]
     ],
 )
 def test_nothing_of_it_begins_from_the_day_on_which_it_is_over(changes: dict[str, Any], expected: date | None) -> None:
-    assert active_until(replace(WISH, **changes)) == expected
+    assert active_until(replace(WISH, **changes), ZONE) == expected
 
 
 @pytest.mark.parametrize(

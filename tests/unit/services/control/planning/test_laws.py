@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -20,12 +21,14 @@ from services.control.planning import permission, policies, recurrence, wall_clo
 from services.control.planning.changes import Changes, Recorded, changes, fingerprint
 from services.control.planning.ground import surroundings
 from services.control.planning.model import (
+    EVERY_DAY,
     Broadcast,
     DeviceNo,
     Pause,
     Plan,
     Problem,
     ProblemKind,
+    Recurrence,
     Slot,
     Snapshot,
     to_ms,
@@ -175,6 +178,49 @@ def test_windows_compose(snapshot: Snapshot, cut: int) -> None:
     assert {*early.offers, *late.offers} == set(whole.offers)
 
 
+# Zones that never shift: the same instants can be said in words of each.
+STEADY = ["Asia/Ho_Chi_Minh", "UTC", "Asia/Tokyo", "Pacific/Kiritimati", "America/Bogota", "Pacific/Pago_Pago"]
+
+
+@FEW
+@given(snapshot=some_snapshot(), moments=st.lists(some_instants, min_size=1, max_size=6, unique=True), data=st.data())
+def test_it_does_not_matter_in_words_of_which_zone_instants_are_asked_for(
+    snapshot: Snapshot, moments: list[datetime], data: st.DataObject
+) -> None:
+    """Limits are those of the clock where devices hang, or they could be passed by naming another zone."""
+
+    def said(zones: Sequence[str]) -> Snapshot:
+        pairs = zip(snapshot.broadcasts, zones, strict=True)
+        return replace(snapshot, broadcasts=tuple(asked_at(moments, each, zone) for each, zone in pairs))
+
+    count = len(snapshot.broadcasts)
+    some, others = (data.draw(st.lists(st.sampled_from(STEADY), min_size=count, max_size=count)) for _ in range(2))
+    one, other = plan(said(some), WEEK), plan(said(others), WEEK)
+
+    assert other.programmes == one.programmes
+    assert other.used == one.used
+    assert Counter(map(without_words, other.problems)) == Counter(map(without_words, one.problems))
+
+
+def asked_at(moments: Sequence[datetime], broadcast: Broadcast, zone: str) -> Broadcast:
+    """A broadcast at the same instants, and in its sessions every day, in words of a zone."""
+    sessions = broadcast.recurrence.sessions
+    recurrence = Recurrence(
+        starts_on=FIRST - timedelta(days=30),
+        times=() if sessions else (time(5, 30),),
+        sessions=sessions,
+        rrule=EVERY_DAY if sessions else None,
+        rdates=tuple(each.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for each in moments),
+    )
+    return replace(broadcast, recurrence=recurrence, time_zone=zone)
+
+
+def without_words(problem: Problem) -> Problem:
+    """What a problem says but for the local time that was asked for."""
+    detail = "" if problem.kind is ProblemKind.SAME_INSTANT else problem.detail
+    return replace(problem, local_time=None, detail=detail)
+
+
 def joined(early: Plan, late: Plan) -> Mapping[DeviceNo, tuple[Slot, ...]]:
     return {
         no: tuple(sorted((*programme, *late.programmes[no]), key=lambda slot: slot.order))
@@ -234,7 +280,9 @@ def test_every_occurrence_ends_as_emissions_or_a_named_problem(snapshot: Snapsho
         for problem in planned.problems:
             if problem.broadcast_id == broadcast.broadcast_id:
                 about[problem.occurrence_at].add(problem.kind if problem.item is None else problem.item)
-        for occurrence in recurrence.expand(broadcast, WEEK, session_begins(snapshot, broadcast)).occurrences:
+        for occurrence in recurrence.expand(
+            broadcast, WEEK, snapshot.zone, session_begins(snapshot, broadcast)
+        ).occurrences:
             named = about[occurrence.at]
             if named & WHOLE:
                 continue
@@ -511,17 +559,13 @@ def test_nobody_hears_what_a_unit_or_an_owner_did_not_let_in(snapshot: Snapshot)
         sounded: dict[date, timedelta] = defaultdict(timedelta)
         history = [had for had in snapshot.begun if no in had.devices]
         for had in history:
-            zone = recurrence.zone(had.time_zone)
-            assert zone is not None
-            day = recurrence.local_day(had.occurrence_at, zone)
+            day = recurrence.local_day(had.occurrence_at, snapshot.zone)
             if had.level is not Level.EMERGENCY and WEEK.holds(day):
                 sounded[day] += had.ends_at - had.begins_at
         begun = {(had.broadcast_id, had.occurrence_at) for had in history}
         for slot in programme:
             broadcast = asked[slot.broadcast_id]
-            zone = recurrence.zone(broadcast.time_zone)
-            assert zone is not None
-            day = recurrence.local_day(slot.occurrence_at, zone)
+            day = recurrence.local_day(slot.occurrence_at, snapshot.zone)
             tree = snapshot.units.on(day)
             deciding = tree.deciding(device.unit_id)
             own = known.own(deciding)
@@ -538,7 +582,7 @@ def test_nobody_hears_what_a_unit_or_an_owner_did_not_let_in(snapshot: Snapshot)
             if broadcast.level is Level.EMERGENCY:
                 continue
             policy = known.at(device.unit_id, tree)
-            pieces = wall_clock.local_pieces([(slot.starts_at, slot.ends_at)], zone)
+            pieces = wall_clock.local_pieces([(slot.starts_at, slot.ends_at)], snapshot.zone)
             assert not permission.check(policy, pieces, level=broadcast.level, allowed=broadcast.allowed_rules)
             cap = permission.volume_cap(policy, pieces, level=broadcast.level)
             loud = slot.volume_percent if slot.volume_percent is not None else device.volume_percent

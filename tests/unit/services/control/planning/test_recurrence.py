@@ -1,10 +1,11 @@
 from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from services.control.planning.model import Problem, ProblemKind, Recurrence, Window
 from services.control.planning.recurrence import expand, start_of, zone
-from tests.support.planning import DAY, a_broadcast, daily, days, local, once
+from tests.support.planning import DAY, ZONE, a_broadcast, daily, days, local, once
 
 
 def check_expansion(
@@ -15,7 +16,9 @@ def check_expansion(
     *,
     zone_name: str,
 ) -> None:
-    expansion = expand(a_broadcast(recurrence=recurrence, time_zone=zone_name), window)
+    days_in = zone(zone_name)
+    assert days_in is not None
+    expansion = expand(a_broadcast(recurrence=recurrence, time_zone=zone_name), window, days_in)
     assert [occurrence.at for occurrence in expansion.occurrences] == starts
     assert [(problem.kind, f"{problem.local_time:%H:%M}") for problem in expansion.problems] == problems
 
@@ -107,7 +110,7 @@ def test_a_shifting_zone_is_survived_and_reported(
 def test_an_unknown_zone_is_a_problem_not_an_error(name: str) -> None:
     broadcast = a_broadcast(time_zone=name)
 
-    expansion = expand(broadcast, days(7))
+    expansion = expand(broadcast, days(7), ZoneInfo(ZONE))
 
     assert expansion.occurrences == ()
     assert expansion.problems == (
@@ -117,7 +120,7 @@ def test_an_unknown_zone_is_a_problem_not_an_error(name: str) -> None:
 
 def test_an_occurrence_knows_the_day_it_was_asked_for() -> None:
     # 05:30 in Việt Nam is still the day before in UTC.
-    (occurrence,) = expand(a_broadcast(recurrence=once("05:30")), days(1)).occurrences
+    (occurrence,) = expand(a_broadcast(recurrence=once("05:30")), days(1), ZoneInfo(ZONE)).occurrences
     assert (occurrence.local_day, occurrence.local_time) == (DAY, time(5, 30))
     assert occurrence.at.date() == date(2026, 9, 6)
 

@@ -249,7 +249,7 @@ def test_until_has_three_forms() -> None:
 
 def days_of(recurrence: Recurrence, count: int = 14, zone: str = "Asia/Ho_Chi_Minh") -> list[str]:
     window = Window(first=recurrence.starts_on, end=recurrence.starts_on + timedelta(days=count))
-    found = expand(a_broadcast(recurrence=recurrence, time_zone=zone), window).occurrences
+    found = expand(a_broadcast(recurrence=recurrence, time_zone=zone), window, ZoneInfo(zone)).occurrences
     return [f"{each.local_day:%d} {each.local_time:%H:%M}" for each in found]
 
 
@@ -329,7 +329,7 @@ def test_zones_that_shift(
 ) -> None:
     recurrence = by_rule("FREQ=DAILY;COUNT=4", at, starts_on=starts_on)
     window = Window(first=starts_on, end=starts_on + timedelta(days=9))
-    found = expand(a_broadcast(recurrence=recurrence, time_zone=zone), window)
+    found = expand(a_broadcast(recurrence=recurrence, time_zone=zone), window, ZoneInfo(zone))
 
     assert [(each.local_day.day, each.kind) for each in found.problems if each.local_day] == problems
     # What is asked for is counted, also on a day that never was.
@@ -365,8 +365,10 @@ def test_what_never_occurs_is_named_at_once(text: str) -> None:
     began_at = clock.process_time()
     recurrence = by_rule(text, "05:30")
 
-    assert fault(recurrence, VIET_NAM) == RuleFault(code="rrule_never_occurs")
-    (problem,) = expand(a_broadcast(recurrence=recurrence), Window(first=DAY, end=DAY + timedelta(days=7))).problems
+    assert fault(recurrence, VIET_NAM, VIET_NAM) == RuleFault(code="rrule_never_occurs")
+    (problem,) = expand(
+        a_broadcast(recurrence=recurrence), Window(first=DAY, end=DAY + timedelta(days=7)), VIET_NAM
+    ).problems
 
     assert (problem.kind, problem.detail) == (ProblemKind.BAD_RECURRENCE, "rrule_never_occurs")
     assert clock.process_time() - began_at < QUICK_S
@@ -394,7 +396,7 @@ def test_what_started_long_ago_and_leaves_ten_thousand_days_out_is_quick() -> No
     broadcast = a_broadcast(recurrence=recurrence)
     began_at = clock.process_time()
 
-    spans = [expand(broadcast, Window(first=DAY, end=DAY + timedelta(days=7))) for _ in range(20)]
+    spans = [expand(broadcast, Window(first=DAY, end=DAY + timedelta(days=7)), VIET_NAM) for _ in range(20)]
 
     found = spans[0]
     left = [day for day in range(7) if DAY + timedelta(days=day) not in set(exdates)]
@@ -417,7 +419,7 @@ def test_what_started_long_ago_and_leaves_ten_thousand_days_out_is_quick() -> No
     ],
 )  # fmt: skip
 def test_what_is_no_recurrence_is_named(recurrence: Recurrence, code: str) -> None:
-    found = fault(recurrence, VIET_NAM)
+    found = fault(recurrence, VIET_NAM, VIET_NAM)
     assert found is not None
     assert found.code == code
 
@@ -441,5 +443,5 @@ def test_dates_make_up_for_a_rule_that_never_occurs() -> None:
 def test_an_end_at_the_edge_of_the_calendar_is_an_end_in_every_zone(
     zone_name: str, until: str, code: str | None
 ) -> None:
-    found = fault(by_rule(f"FREQ=DAILY;UNTIL={until}", "05:30"), ZoneInfo(zone_name))
+    found = fault(by_rule(f"FREQ=DAILY;UNTIL={until}", "05:30"), ZoneInfo(zone_name), ZoneInfo(zone_name))
     assert (found.code if found is not None else None) == code

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -25,6 +26,7 @@ from services.control.planning.model import (
     Pause,
     Plan,
     Plays,
+    Recurrence,
     RelayItem,
     Requisition,
     Snapshot,
@@ -35,6 +37,7 @@ from services.control.planning.programme import plan
 from services.control.units import UnitHeir, UnitHistory
 from tests.support.planning import (
     DAY,
+    LONG_AGO,
     a_broadcast,
     a_bulletin,
     a_device,
@@ -102,6 +105,94 @@ def wrong(planned: Plan) -> list[str]:
         )
         for each in planned.problems
     ]
+
+
+# --- whose clock it is -----------------------------------------------------------------------------------------------
+
+
+def in_words_of(zone: str, *times: str, n: int = 1, **changes: Any) -> Broadcast:
+    """A broadcast at times of the Monday in Việt Nam, asked for by the clocks of another zone."""
+    moments = tuple(local(f"{DAY} {each}").astimezone(ZoneInfo(zone)).replace(tzinfo=None) for each in times)
+    before = Recurrence(starts_on=DAY - timedelta(days=30), times=(time(5, 30),), rdates=moments)
+    values: dict[str, Any] = {"unit_id": unit_id(11), "targets": to_units(11), "time_zone": zone}
+    return a_broadcast(n, before, **(values | changes))
+
+
+FOREIGN = pytest.mark.parametrize(
+    "zone", ["Asia/Ho_Chi_Minh", "Europe/London", "Pacific/Kiritimati", "Pacific/Pago_Pago"]
+)
+
+
+@FOREIGN
+@pytest.mark.parametrize(
+    ("says", "at", "problem"),
+    [
+        ({"quiet": (Quiet(begin=time(22), end=time(5)),)}, "03:15", "quiet_hours 1"),
+        ({"weekdays": frozenset(range(2, 8))}, "03:15", "weekday_not_allowed 1"),
+        (
+            {"sessions": (Session(code="trua", name="Trưa", begin=time(11), end=time(13)),)},
+            "05:30",
+            "outside_session 1",
+        ),
+        ({"quiet": (Quiet(begin=time(22), end=time(5)),)}, "05:30", None),
+        ({"weekdays": frozenset({1})}, "03:15", None),
+        ({"sessions": (Session(code="trua", name="Trưa", begin=time(11), end=time(13)),)}, "12:00", None),
+    ],
+)
+def test_limits_of_time_are_those_of_the_clock_where_devices_hang(
+    zone: str, says: dict[str, Any], at: str, problem: str | None
+) -> None:
+    planned = plan(province(in_words_of(zone, at), says={1: says}), days(1))
+    assert wrong(planned) == ([] if problem is None else [problem])
+    assert heard(planned)[1] == ([f"1 07 {at}"] if problem is None else [])
+
+
+@FOREIGN
+def test_minutes_of_a_day_are_those_of_the_day_where_devices_hang(zone: str) -> None:
+    """Until midnight and from midnight on: two days here, and one and the same day somewhere else."""
+    says = {1: {"max_day": MINUTE}}
+    own = a_broadcast(1, once("23:30"), unit_id=unit_id(11), targets=to_units(11))
+    same_day = in_words_of(zone, "00:10", n=2, issued_at=LONG_AGO + MINUTE)
+    planned = plan(province(own, same_day, says=says), days(2, DAY - timedelta(days=1)))
+    assert (heard(planned)[1], wrong(planned)) == (["1 07 23:30"], ["day_full 1"])
+    next_day = replace(own, recurrence=once("23:30", day=DAY - timedelta(days=1)))
+    planned = plan(province(next_day, same_day, says=says), days(2, DAY - timedelta(days=1)))
+    assert (heard(planned)[1], wrong(planned)) == (["1 06 23:30", "2 07 00:10"], [])
+
+
+@FOREIGN
+def test_volumes_are_capped_by_the_clock_where_devices_hang(zone: str) -> None:
+    cap = VolumeCap(begin=time(4), end=time(6), percent=30)
+    planned = plan(province(in_words_of(zone, "05:30", "12:00"), says={1: {"volume_caps": (cap,)}}), days(1))
+    assert [slot.volume_percent for slot in planned.programmes[DeviceNo(1)]] == [30, None]
+
+
+@FOREIGN
+def test_a_session_is_held_where_devices_hang(zone: str) -> None:
+    morning = Session(code="sang", name="Sáng", begin=time(4), end=time(6), weekdays=frozenset({1}))
+    asked = a_broadcast(
+        1, by_rule("FREQ=DAILY", sessions=("sang",)), unit_id=unit_id(11), targets=to_units(11), time_zone=zone
+    )
+    planned = plan(province(asked, says={11: {"sessions": (morning,)}}), days(7))
+    assert heard(planned)[1] == ["1 07 04:00"]
+    assert wrong(planned) == ["unknown_session sang"] * 6
+
+
+@FOREIGN
+def test_a_day_that_is_planned_holds_what_begins_on_it_whatever_day_it_is_elsewhere(zone: str) -> None:
+    asked = in_words_of(zone, "00:00", "23:59")
+    assert heard(plan(province(asked), days(1)))[1] == ["1 07 00:00", "1 07 23:59"]
+    for neighbour in (DAY - timedelta(days=1), DAY + timedelta(days=1)):
+        assert heard(plan(province(asked), days(1, neighbour)))[1] == []
+
+
+def test_a_session_and_a_time_of_another_zone_are_not_emitted_twice_at_once() -> None:
+    morning = Session(code="sang", name="Sáng", begin=time(4), end=time(6))
+    for zone, at in (("Asia/Ho_Chi_Minh", "04:00"), ("Asia/Tokyo", "06:00")):
+        both = by_rule("FREQ=DAILY", at, sessions=("sang",))
+        asked = a_broadcast(1, both, unit_id=unit_id(11), targets=to_units(11), time_zone=zone)
+        planned = plan(province(asked, says={11: {"sessions": (morning,)}}), days(1))
+        assert (heard(planned)[1], wrong(planned)) == (["1 07 04:00"], [])
 
 
 # --- offers and order (R-17) -----------------------------------------------------------------------------------------
@@ -333,7 +424,7 @@ def test_a_session_ends_when_the_clock_says_so(
         items=bulletins(*[1] * 240),
         fit=Fit.TRIM,
     )
-    planned = plan(province(asked, says={11: {"sessions": (slot,)}}), days(1, first=day))
+    planned = plan(province(asked, says={11: {"sessions": (slot,)}}, zone=zone), days(1, first=day))
     assert len(planned.programmes[DeviceNo(1)]) == minutes
     assert {each.split()[0] for each in wrong(planned)} <= {"no_room", "local_time_skipped", "local_time_repeated"}
 
