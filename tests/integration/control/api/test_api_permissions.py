@@ -1454,7 +1454,7 @@ fixed("POST", "/account/password", data={"old_password": "x"}, status=422)
 fixed("POST", "/account/second-factor", data={"password": PASSWORD}, status=409)
 fixed("POST", "/account/second-factor/confirm", data={"code": "123456"}, status=409)
 fixed("POST", "/account/second-factor/remove", data={"code": "123456"}, status=409)
-fixed("POST", "/account/tokens", data={"name": "lịch", "days": "30"})
+fixed("POST", "/account/tokens", data={"name": "lịch", "days": "30", "password": PASSWORD})
 
 fixed("GET", "/approvals")
 
