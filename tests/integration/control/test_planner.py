@@ -775,6 +775,60 @@ async def test_a_policy_is_planned_for_on_its_ground_and_comes_to_what_planning_
         assert await province.value(record) == standing, (unit, body)
 
 
+@pytest.mark.parametrize(
+    ("unit", "reached", "silent"),
+    [("b", {"loa-1", "loa-3"}, {"loa-1": range(3, 7), "loa-3": range(7)}),
+     ("a", {"loa-1", "loa-2"}, {"loa-1": range(3), "loa-2": range(7)})],
+)  # fmt: skip
+async def test_a_policy_reaches_a_commune_for_the_days_on_which_it_lies_there(
+    province: Province, keyring: Keyring, unit: str, reached: set[str], silent: dict[str, range]
+) -> None:
+    """Commune a1 goes over to district b within the window: what b says holds there from then on, what a says until then."""
+    for device_id, home in (("loa-1", "a1"), ("loa-2", "a2"), ("loa-3", "b1")):
+        await province.device(device_id, home)
+    start = (utc_now() + DAY).replace(hour=3, minute=0, second=0, microsecond=0)
+    broadcast = await province.broadcast("p", [await province.bulletin()], at=start, daily=True)
+    moves_on = (start + 3 * DAY).date()
+    await province.execute(
+        "UPDATE control.unit_versions SET valid_until = $2 WHERE unit_id = $1", province.units["a1"], moves_on
+    )
+    await province.execute(
+        """
+        INSERT INTO control.unit_versions (unit_id, valid_from, parent_id, code, level, name, sort_key, search_text)
+        SELECT unit_id, $2, $3, code, level, name, sort_key, search_text
+          FROM control.unit_versions
+         WHERE unit_id = $1
+        """,
+        province.units["a1"],
+        moves_on,
+        province.units["b"],
+    )
+    planner = a_planner(province.control, keyring)
+    await planner.plan_once(now=utc_now())
+    await province.execute("DELETE FROM control.issue_requests")
+    all_day = [{"begin": "00:00", "end": "12:00"}, {"begin": "12:00", "end": "00:00"}]
+
+    await province.policy(unit, quiet=all_day)
+    assert await planner.plan_once(now=utc_now()) is not None
+
+    asked = await province.rows("SELECT device_id FROM control.issue_requests JOIN control.devices USING (device_no)")
+    assert {row["device_id"] for row in asked} == reached
+    stand = {(row["device_id"], row["occurrence_at"]) for row in await province.emissions(broadcast)
+             if row["withdrawn_at"] is None}  # fmt: skip
+    assert stand >= {
+        (device_id, start + day * DAY)
+        for device_id in ("loa-1", "loa-2", "loa-3")
+        for day in range(7)
+        if day not in silent.get(device_id, ())
+    }
+    assert stand.isdisjoint({(device_id, start + day * DAY) for device_id, days in silent.items() for day in days})
+    async with province.control.transaction() as connection:
+        await planning_queue.request_everything(connection, at=utc_now())
+    anew = await planner.plan_once(now=utc_now())
+    assert anew is not None
+    assert anew.is_empty
+
+
 async def test_time_that_a_broadcast_gives_back_goes_to_the_next_one(province: Province, keyring: Keyring) -> None:
     """Where minutes are granted, a change of one broadcast reaches others on the devices they share, and no further."""
     await province.device("loa-1", "a1")
