@@ -42,14 +42,25 @@ class Attacker:
 @contextmanager
 def take_over(broker: Broker) -> Iterator[Attacker]:
     """Give the attacker the broker: its access list names one more account, which may do everything."""
-    position = broker.log.stat().st_size
-    with (broker.directory / "own" / "access.acl").open("a") as rules:
-        rules.write(EVERYTHING)
-    os.kill(broker.process.pid, signal.SIGHUP)
-    eventually(lambda: b"Reloading config." in broker.log.read_bytes()[position:])
+    rules = broker.directory / "own" / "access.acl"
+    _rule_by(broker, rules.read_text() + EVERYTHING)
     identity = mint(broker.pki, NAME, authority="service-ca")
     with MqttClient(broker.service_port, broker.pki, identity, client_id=NAME) as client:
         yield Attacker(client)
+
+
+def keep_alerts_back(broker: Broker) -> None:
+    """From now on the broker takes alerts from the platform, and gives them to no device: neither by area nor by command."""
+    rules = (broker.directory / "own" / "access.acl").read_text()
+    kept = [each for each in rules.splitlines() if not each.startswith("pattern read")]
+    _rule_by(broker, "\n".join(kept) + "\n")
+
+
+def _rule_by(broker: Broker, rules: str) -> None:
+    position = broker.log.stat().st_size
+    (broker.directory / "own" / "access.acl").write_text(rules)
+    os.kill(broker.process.pid, signal.SIGHUP)
+    eventually(lambda: b"Reloading config." in broker.log.read_bytes()[position:])
 
 
 def altered(message: bytes) -> bytes:

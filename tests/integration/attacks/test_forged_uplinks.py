@@ -5,6 +5,7 @@ These tests do it, to show what that comes to and where it ends: the broker, ing
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -25,14 +26,16 @@ from services.control import alerts
 from services.control.alerting import alert_store, reach_store
 from services.control.alerting.keeper import AlertKeeper
 from services.control.alerting.model import Alert, AlertDraft, AlertText, AudienceWish
+from services.control.alerting.reach import PATIENCE
 from services.control.alerts import By
 from services.control.metrics import ControlMetrics
 from services.control.security.events import of_audit
 from services.local.broker import Broker
 from services.shared.clock import utc_now
 from services.shared.database.pool import connect
+from tests.integration.control.test_alert_lane import a_lane
 from tests.integration.ingest.support import Bench, enveloped, now_ms
-from tests.support.attacker import Attacker, take_over
+from tests.support.attacker import Attacker, keep_alerts_back, take_over
 from tests.support.broker import broker as broker
 from tests.support.broker import pki as pki
 from tests.support.control import some_metrics
@@ -136,6 +139,38 @@ async def test_forged_words_make_an_alert_that_was_kept_back_look_as_if_it_had_b
 
         # It is believed of the device that was spoken for, and of no other one.
         assert await reasons(api, keeper, alert) == {victim: "reached", other: "never_heard"}
+
+
+async def test_an_alert_that_the_broker_keeps_back_shows_as_not_reached_within_seconds_and_is_alarmed(
+    ground: Ground, database: TestDatabase, broker: Broker
+) -> None:
+    api, registry = ground.api, CollectorRegistry()
+    victim = await add_device(api, "11", "board")
+    keeper = AlertKeeper(
+        api.database,
+        time_zone=ZONE,
+        keyring=api.services.keyring,
+        metrics=ControlMetrics(registry),
+        wake_alerts=lambda: None,
+    )
+    async with ground.bench.ingest(), a_lane(database, broker):
+        device = await ground.bench.device(victim)
+        await asyncio.to_thread(device.subscribe, f"loa/v1/area/{api.units['11']}/alert/+")
+        keep_alerts_back(broker)
+        assert await asyncio.to_thread(device.publish, f"loa/v1/{victim}/up/event", enveloped(1)) == 0
+        await ground.bench.until_events(1)
+        alert = await an_alert(api)
+        await ground.bench.eventually(
+            "SELECT published_at FROM control.alert_versions", lambda rows: rows[0]["published_at"] is not None
+        )
+
+        now = alert.issued_at + PATIENCE + timedelta(seconds=1)
+        await keeper.keep_once(now=now)
+        async with api.database.connection() as connection:
+            found = await reach_store.reach(connection, alert, list(api.units.values()), now=now)
+        assert [(each.device_id, each.reason) for each in found.devices] == [(victim, "no_answer")]
+        assert registry.get_sample_value("control_alert_unreached_devices", {"reason": "no_answer"}) == 1
+        assert device.messages == []
 
 
 def forge_flood(ground: Ground, sensor: str) -> None:

@@ -420,6 +420,20 @@ def test_a_clock_set_back_brings_no_alert_back() -> None:
     assert RefusalReason.REPLAYED in refusals(bench) or RefusalReason.EXPIRED in refusals(bench)
 
 
+def test_a_clock_set_forward_has_what_is_said_now_count_as_over_and_the_device_says_so() -> None:
+    """It cannot know better; that it refuses, and fails the silent test, is how people learn of it."""
+    bench = a_bench()
+    bench.at_ms += DAY  # whoever is on its line answers for the time
+    bench.hear(an_alert(), an_alert(alert_id=FIRE, purpose=Purpose.SILENT_TEST))
+    bench.advance(MINUTE)
+    assert (starts(bench), handled(bench)) == ([], [])
+    assert refusals(bench) == [RefusalReason.EXPIRED, RefusalReason.EXPIRED]
+
+    bench.at_ms -= DAY  # set right again, it hears what it refused
+    bench.hear(an_alert())
+    assert [result for _, result in handled(bench)] == [AlertResult.TAKEN]
+
+
 def test_a_wiped_device_takes_no_alert_from_before_what_it_was_given() -> None:
     bench = a_bench()
     bench.files.clear()
