@@ -620,11 +620,12 @@ def _nothing_left(wish: Wish, facts: Facts, today: date, *, now: datetime) -> Fa
 
 
 def _overlap_faults(wish: Wish, facts: Facts, first: Occurrence, length: timedelta) -> Iterator[Fault]:
-    """A broadcast must have ended before it begins again; what a session ends cannot run into the next one."""
+    """A broadcast must have ended before it begins again; what its session ends cannot run into the next one."""
     for earlier, later in _neighbours(wish, facts, first):
-        if later.at - earlier.at < length and earlier.session is None:
+        if later.at - earlier.at < length and (earlier.session is None or wish.fit == "whole"):
             times = {"first": earlier.local_time.isoformat("minutes"), "second": later.local_time.isoformat("minutes")}
-            field_name = "rrule" if wish.recurrence == RULE and len(wish.local_times) <= 1 else "local_times"
+            field_name = "rrule" if wish.recurrence == RULE and len(wish.local_times) == 1 else "local_times"
+            field_name = "sessions" if not wish.local_times else field_name
             yield Fault(field_name, "times_overlap", {**times, "minutes": -(-length // timedelta(minutes=1))})
             return
 

@@ -59,8 +59,12 @@ TREE = HISTORY.on(date(2026, 3, 10))
 MARKET, CLOSED_GROUP, SOUTHERN, VOV, OLD_SOURCE, JINGLE, STALE, PICTURE = (
     uuid.UUID(int=number) for number in range(201, 209)
 )
+FOLLOWING = (
+    Session(code="dau", name="Đầu giờ", begin=time(6), end=time(6, 5)),
+    Session(code="tiep", name="Tiếp theo", begin=time(6, 5), end=time(7)),
+)
 MORNING = Session(code="sang", name="Buổi sáng", begin=time(5), end=time(5, 45), weekdays=frozenset(range(1, 7)))
-POLICIES = Policies({ROOT: Policy(unit_id=ROOT, sessions=(MORNING,))})
+POLICIES = Policies({ROOT: Policy(unit_id=ROOT, sessions=(MORNING, *FOLLOWING))})
 
 
 def a_device(number: int, kind: str, unit: UnitId, **changes: Any) -> Device:
@@ -415,6 +419,16 @@ FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
         "local_times",
         "times_overlap",
     ),
+    "a_session_that_nothing_ends_runs_into_the_next": (
+        {"local_times": (), "sessions": ("dau", "tiep")},
+        "sessions",
+        "times_overlap",
+    ),
+    "a_session_that_nothing_ends_runs_into_a_time": (
+        {"local_times": (time(6, 5),), "sessions": ("dau",)},
+        "local_times",
+        "times_overlap",
+    ),
     "sound_for_boards": ({"targets": (DeviceWish(device_id="board-3"),)}, "targets", "targets_empty"),
 }
 
@@ -475,6 +489,8 @@ def test_targets_lie_below_the_issuing_unit_even_where_one_may_speak() -> None:
         {"local_times": (), "sessions": ("sang",)},
         {"local_times": (time(17),), "sessions": ("sang",), "recurrence": "daily"},
         {"local_times": (), "sessions": ("sang",), "fill": "repeat", "fit": "trim"},
+        {"local_times": (), "sessions": ("dau", "tiep"), "fit": "trim"},
+        {"local_times": (), "sessions": ("dau", "tiep"), "fit": "drop"},
         {"rdates": (date(2026, 3, 20), datetime.fromisoformat("2026-03-21T17:00")), "exdates": (date(2026, 3, 11),)},
         {"recurrence": "daily", "exdates": tuple(date(2026, 3, 11) + timedelta(days=2 * n) for n in range(10_000))},
         {"items": (a_relay(VOV), *news(1))},
