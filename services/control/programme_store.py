@@ -55,6 +55,7 @@ from services.control.planning.model import (
 from services.control.planning.policies import limits_time
 from services.control.planning.reconcile import Outcome, Reason
 from services.control.planning.recurrence import AROUND
+from services.control.units import UnitHistory
 from services.shared.database.pool import Connection
 
 # Rows written by one statement: large enough to be quick, small enough for the statement's time limit.
@@ -76,7 +77,7 @@ SELECT device_no, device_id, kind, unit_id, registered_at, retired_at, ownership
 _BROADCASTS = """
 SELECT b.broadcast_id, b.unit_id, b.title, b.level, b.recurrence, b.time_zone, b.starts_on, b.ends_on, b.local_times,
        b.sessions, b.rrule, b.rdates, b.exdates, b.volume_percent, b.resume, b.length_ms, b.fit, b.fill, b.patience_ms,
-       b.severity, b.issued_at, coalesce(x.rules, '{}') AS allowed_rules
+       b.severity, b.issued_at, coalesce(x.rules, '{}') AS allowed_rules, coalesce(x.unit_ids, '{}') AS allowed_by
   FROM control.broadcasts b
   LEFT JOIN control.policy_exceptions x
          ON x.broadcast_id = b.broadcast_id AND x.version = b.version AND x.is_allowed
@@ -157,10 +158,10 @@ SELECT i.broadcast_id, i.bulletin_id, p.so_far
 # What has begun by now and still counts for a day on which something can begin. What was withdrawn ended then, at the
 # latest; of what was only changed the occurrence goes on to its end. Devices are told times in milliseconds.
 _BEGUN = """
-SELECT e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.starts_at, e.ends_at,
+SELECT e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.allowed_by, e.starts_at, e.ends_at,
        array_agg(e.device_no) AS devices
   FROM (SELECT e.broadcast_id, e.occurrence_at, e.device_no, e.level, e.starts_at,
-               coalesce(x.rules, '{}') AS allowed_rules,
+               coalesce(x.rules, '{}') AS allowed_rules, coalesce(x.unit_ids, '{}') AS allowed_by,
                least(e.ends_at, e.stopped_at, CASE WHEN b.state = 'withdrawn' THEN $1::timestamptz END) AS ends_at
           FROM control.broadcasts b
           JOIN control.emissions e
@@ -177,7 +178,7 @@ SELECT e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.starts_at, e
                 OR greatest(b.issued_at, b.withdrawn_at) > $1::timestamptz - $2::interval)
            AND ($3::integer[] IS NULL OR e.device_no = ANY ($3))) e
  WHERE e.ends_at > e.starts_at
- GROUP BY e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.starts_at, e.ends_at
+ GROUP BY e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.allowed_by, e.starts_at, e.ends_at
 """
 
 _SOURCES = """
@@ -452,7 +453,8 @@ async def load_snapshot(
     stated = await policy_store.load_policies(connection)
     return Snapshot(
         broadcasts=tuple(
-            _broadcast(row, items.get(row["broadcast_id"], ()), targets.get(row["broadcast_id"], ())) for row in rows
+            _broadcast(row, items.get(row["broadcast_id"], ()), targets.get(row["broadcast_id"], ()), units)
+            for row in rows
         ),
         bulletins=tuple(_bulletin(row) for row in await connection.fetch(_BULLETINS, list(wanted))),
         devices=fleet,
@@ -484,18 +486,20 @@ async def load_snapshot(
         },
         begun=()
         if begun_by is None or not (limits_time(stated.values()) or any(each.public_share for each in fleet))
-        else await _load_begun(connection, begun_by, None if around is None and devices is None else fleet),
+        else await _load_begun(connection, begun_by, units, None if around is None and devices is None else fleet),
     )
 
 
-async def _load_begun(connection: Connection, now: datetime, fleet: Sequence[DeviceRef] | None) -> tuple[Begun, ...]:
+async def _load_begun(
+    connection: Connection, now: datetime, units: UnitHistory, fleet: Sequence[DeviceRef] | None
+) -> tuple[Begun, ...]:
     device_nos = None if fleet is None else [device.device_no for device in fleet]
     return tuple(
         Begun(
             broadcast_id=BroadcastId(row["broadcast_id"]),
             occurrence_at=row["occurrence_at"],
             level=Level[row["level"].upper()],
-            allowed_rules=frozenset(row["allowed_rules"]),
+            allowed_rules=_allowed(row, units),
             begins_at=row["starts_at"],
             ends_at=row["ends_at"],
             devices=frozenset(map(DeviceNo, row["devices"])),
@@ -696,7 +700,21 @@ def problem(row: Record) -> Problem:
     )
 
 
-def _broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record]) -> Broadcast:
+def let_pass(rules: Iterable[str], asked: Iterable[UnitId], units: UnitHistory) -> frozenset[tuple[str, UnitId]]:
+    """What approvers let pass: of the units that were asked, and of those that stand for them after a reform."""
+    found = set(asked)
+    heirs = found
+    while heirs:
+        heirs = {heir.heir_id for heir in units.heirs if heir.unit_id in heirs} - found
+        found = found | heirs
+    return frozenset((rule, unit_id) for rule in rules for unit_id in found)
+
+
+def _allowed(row: Record, units: UnitHistory) -> frozenset[tuple[str, UnitId]]:
+    return let_pass(row["allowed_rules"], map(UnitId, row["allowed_by"]), units)
+
+
+def _broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record], units: UnitHistory) -> Broadcast:
     return Broadcast(
         broadcast_id=BroadcastId(row["broadcast_id"]),
         unit_id=UnitId(row["unit_id"]),
@@ -714,7 +732,7 @@ def _broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record]) 
         fill=Fill(row["fill"]),
         patience=_span(row["patience_ms"]),
         severity=row["severity"],
-        allowed_rules=frozenset(row["allowed_rules"]),
+        allowed_rules=_allowed(row, units),
     )
 
 

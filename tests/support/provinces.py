@@ -218,7 +218,7 @@ def some_broadcast(draw: st.DrawFn, n: int) -> Broadcast:
         fill=draw(st.sampled_from(Fill)),
         patience=draw(st.one_of(st.none(), seconds)),
         severity=draw(st.integers(0, 4)),
-        allowed_rules=draw(st.sampled_from([frozenset(), frozenset(), frozenset({"quiet_hours", "outside_session"})])),
+        allowed_rules=draw(st.sampled_from([frozenset(), frozenset(), SOME_ALLOWED])),
     )
 
 
@@ -251,6 +251,9 @@ def some_requisition(draw: st.DrawFn) -> Requisition:
     return Requisition(device_no=DeviceNo(draw(st.sampled_from(DEVICES))), valid_from=begin, expires_at=end)
 
 
+SOME_ALLOWED = frozenset(
+    (rule, unit_id(each)) for rule in ("quiet_hours", "outside_session") for each in (1, 10, 11, 12)
+)
 BROADCASTS = range(4)
 
 

@@ -226,7 +226,7 @@ class Broadcast:
 
     It says when something begins and nothing else: what holds then is read in the zone of policies (`Snapshot.zone`).
     `length` is how long one occurrence is to last (None: as long as its items), `patience` how late an item may begin
-    (None: half its length). `allowed_rules` are rules of policies that an approver let it pass.
+    (None: half its length). `allowed_rules` are rules of units' policies that an approver let it pass.
     """
 
     broadcast_id: BroadcastId
@@ -245,7 +245,7 @@ class Broadcast:
     fill: Fill = Fill.NONE
     patience: timedelta | None = None
     severity: int = 0
-    allowed_rules: frozenset[str] = frozenset()
+    allowed_rules: frozenset[tuple[str, UnitId]] = frozenset()
 
     def __post_init__(self) -> None:
         numbers = [item.number for item in self.items]
@@ -297,7 +297,7 @@ class Begun:
     broadcast_id: BroadcastId
     occurrence_at: datetime
     level: Level
-    allowed_rules: frozenset[str] = frozenset()
+    allowed_rules: frozenset[tuple[str, UnitId]] = frozenset()
     begins_at: datetime
     ends_at: datetime
     devices: frozenset[DeviceNo]

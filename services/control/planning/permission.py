@@ -43,6 +43,10 @@ class Rule(enum.StrEnum):
     UNKNOWN_SESSION = "unknown_session"
 
 
+# What an approver has let pass: rules, each of the unit whose it is. Who was not asked, or set a limit only later, has not.
+Allowed = frozenset[tuple[str, UnitId]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breach:
     """A rule of a unit's policy that stands against a broadcast.
@@ -85,11 +89,11 @@ def check(
     *,
     level: Level,
     has_direct_relay: bool = False,
-    allowed: frozenset[str] = frozenset(),
+    allowed: Allowed = frozenset(),
 ) -> tuple[Breach, ...]:
     """Return what stands against one occurrence that sounds in `pieces`, by units from the root and by `Rule`.
 
-    That is when it sounds, and what; how long is `excesses`. `allowed` names the rules an approver has let pass.
+    That is when it sounds, and what; how long is `excesses`. `allowed` is what an approver has let pass.
     """
     if level is Level.EMERGENCY:
         return ()
@@ -98,11 +102,11 @@ def check(
         found.extend(_refusals(limits, pieces))
         if has_direct_relay and limits.policy.allows_direct_relays is False:
             found.append(_breach(limits, Rule.RELAY_NOT_ALLOWED))
-    return tuple(breach for breach in found if breach.rule not in allowed)
+    return tuple(breach for breach in found if (breach.rule, breach.unit_id) not in allowed)
 
 
 def excesses(
-    policy: EffectivePolicy, pieces: Sequence[Piece], *, level: Level, allowed: frozenset[str] = frozenset()
+    policy: EffectivePolicy, pieces: Sequence[Piece], *, level: Level, allowed: Allowed = frozenset()
 ) -> tuple[Breach, ...]:
     """Return what stands against an occurrence that puts out `pieces` on a device, because by itself it is too long.
 
@@ -114,11 +118,11 @@ def excesses(
     if policy.tightest is None or total <= policy.tightest:
         return ()
     found = (breach for limits in policy.limits for breach in _excesses(limits, pieces, total))
-    return tuple(breach for breach in found if breach.rule not in allowed)
+    return tuple(breach for breach in found if (breach.rule, breach.unit_id) not in allowed)
 
 
 def budgets(
-    policy: EffectivePolicy, pieces: Sequence[Piece], *, level: Level, allowed: frozenset[str] = frozenset()
+    policy: EffectivePolicy, pieces: Sequence[Piece], *, level: Level, allowed: Allowed = frozenset()
 ) -> tuple[Budget, ...]:
     """Return every grant of time that an occurrence draws on, and how much; in a fixed order."""
     if level is Level.EMERGENCY or not pieces:
@@ -133,7 +137,7 @@ def budgets(
                 _budget(Rule.SESSION_TOO_LONG, own, own.max_session, key, wanted)
                 for key, wanted in _by_sessions(pieces, grid)
             )
-    return tuple(budget for budget in found if budget.rule not in allowed)
+    return tuple(budget for budget in found if (budget.rule, budget.unit_id) not in allowed)
 
 
 def is_quiet(policy: EffectivePolicy, pieces: Iterable[Piece]) -> bool:

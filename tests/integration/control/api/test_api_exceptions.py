@@ -65,7 +65,7 @@ async def test_what_breaks_quiet_hours_waits_for_the_approver_of_the_unit_and_is
         snapshot = await programme_store.load_snapshot(
             connection, window, zone=ZONE, there_after=api.clock.now, played_before=api.clock.now
         )
-    assert [each.allowed_rules for each in snapshot.broadcasts] == [frozenset({"quiet_hours"})]
+    assert [each.allowed_rules for each in snapshot.broadcasts] == [frozenset({("quiet_hours", api.units["11"])})]
     audited = await api.fetchval(
         "SELECT after FROM control.audit WHERE action = 'broadcast_approved' AND before ->> 'state' = $1",
         "awaiting_approval",

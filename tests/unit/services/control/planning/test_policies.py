@@ -177,8 +177,14 @@ def test_a_breach_says_whose_limit_it_is_and_what_an_approver_allowed_is_none() 
         (unit_id(11), Rule.OUTSIDE_SESSION),
         (unit_id(11), Rule.QUIET_HOURS),
     ]
-    left = permission.check(held, heard(("04:00", "04:10")), level=Level.PRIORITY, allowed=frozenset({"quiet_hours"}))
-    assert [breach.rule for breach in left] == [Rule.OUTSIDE_SESSION]
+    left = permission.check(
+        held, heard(("04:00", "04:10")), level=Level.PRIORITY, allowed=frozenset({("quiet_hours", unit_id(1))})
+    )
+    # What one unit lets pass, another has not been asked about.
+    assert [(breach.unit_id, breach.rule) for breach in left] == [
+        (unit_id(11), Rule.OUTSIDE_SESSION),
+        (unit_id(11), Rule.QUIET_HOURS),
+    ]
 
 
 def test_direct_relays_need_the_word_of_every_unit() -> None:
@@ -263,7 +269,10 @@ def test_budgets_count_by_day_and_by_session() -> None:
         ("session_too_long", 11, "sau", 15, 15),
     ]
     assert {each.day for each in found} == {MONDAY}
-    assert permission.budgets(held, heard(("06:50", "07:10")), level=Level.NORMAL, allowed=frozenset(Rule)) == ()
+    for asked, left in (((1, 11), []), ((1,), [11]), ((11,), [1])):
+        allowed = frozenset((rule, unit_id(each)) for rule in Rule for each in asked)
+        found = permission.budgets(held, heard(("06:50", "07:10")), level=Level.NORMAL, allowed=allowed)
+        assert {each.unit_id for each in found} == {unit_id(each) for each in left}
 
 
 def test_what_sounds_over_midnight_draws_on_both_days() -> None:

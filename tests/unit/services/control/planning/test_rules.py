@@ -275,8 +275,21 @@ def test_what_a_policy_refuses_is_named(at: str, says: Any, expected: list[str],
 
 def test_a_rule_that_an_approver_let_pass_is_no_rule() -> None:
     asked = a_broadcast(1, once("07:30"), unit_id=unit_id(11), targets=to_units(11))
-    allowed = replace(asked, allowed_rules=frozenset({"outside_session"}))
+    allowed = replace(asked, allowed_rules=frozenset({("outside_session", unit_id(11))}))
     assert wrong(plan(province(allowed, says={11: HELD}), days(1))) == []
+
+
+def test_what_a_unit_lets_pass_breaks_no_rule_of_another() -> None:
+    """The province says something later, or the targets grow: nobody there has been asked."""
+    allowed = frozenset({("quiet_hours", unit_id(11))})
+    asked = a_broadcast(1, once("03:15"), unit_id=unit_id(10), targets=to_units(10), level=Level.PRIORITY)
+    says: dict[int, Any] = {each: {"quiet": (Quiet(begin=time(22), end=time(5)),)} for each in (1, 11, 12)}
+    planned = [
+        plan(province(replace(asked, allowed_rules=allowed), says=dict(some)), days(1))
+        for some in ([(11, says[11])], [(11, says[11]), (12, says[12])], says.items())
+    ]
+    assert [wrong(each) for each in planned] == [[], ["quiet_hours 12"], ["quiet_hours 1", "quiet_hours 12"]]
+    assert [[no for no in (1, 2, 3) if each.programmes[DeviceNo(no)]] for each in planned] == [[1, 2, 3], [1, 3], []]
 
 
 def test_a_session_begins_when_its_policy_says_and_on_its_days() -> None:
@@ -544,7 +557,7 @@ def test_what_an_approver_let_pass_draws_on_nothing() -> None:
     asked = [
         a_broadcast(n, once(at), unit_id=unit_id(11), targets=to_units(11), severity=4 - n, **changes)
         for n, at, changes in (
-            (1, "05:00", {"allowed_rules": frozenset({"day_full"})}),
+            (1, "05:00", {"allowed_rules": frozenset({("day_full", unit_id(11))})}),
             (2, "06:00", {}),
             (3, "07:00", {"level": Level.EMERGENCY}),
         )
