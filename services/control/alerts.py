@@ -59,6 +59,7 @@ PERMISSIONS: Mapping[Purpose, Permission] = {
 class By:
     """Who speaks. Without `rights` it is the platform itself, by what somebody has set (a test by the calendar).
 
+    A messenger has an account, and no rights: what it may bring has been asked, it proposes, and nothing is signed for it.
     `second` is the other person where one was asked for; `note` is why, where somebody had to say so (break-glass).
     """
 
@@ -68,6 +69,12 @@ class By:
     origin: str | None = None
     second: Actor | None = None
     note: str | None = None
+    is_messenger: bool = False
+
+    def __post_init__(self) -> None:
+        has_account, has_rights = self.actor is not None, self.rights is not None
+        assert has_account is (has_rights or self.is_messenger), "who has no rights passes for the platform"
+        assert not (has_rights and self.is_messenger), "a messenger has none"
 
     @property
     def account_id(self) -> uuid.UUID | None:
@@ -399,6 +406,7 @@ def _signed(
     now: datetime,
     until: datetime | None = None,
 ) -> AlertVersion:
+    assert not by.is_messenger, "what a messenger brings is proposed"
     draft = alert.draft
     valid_until = until or draft.valid_until
     is_end = purpose in (Purpose.CANCEL, Purpose.RELEASE)

@@ -179,8 +179,13 @@ async def deliver_cap(
                 unit_id=where,
                 tone=tones[Tone.WARNING],
                 unit_codes=services.policy.cap_unit_codes,
-                # Without rights: what it may do has been asked, and no more than a proposal comes of it.
-                by=By(tree=caller.rights.tree, actor=caller.actor, origin=caller.origin, note="cap"),
+                by=By(
+                    tree=caller.rights.tree,
+                    actor=caller.actor,
+                    origin=caller.origin,
+                    note="cap",
+                    is_messenger=True,
+                ),
                 now=caller.now,
             )
             delivered = await cap_deliveries.deliver(connection, taking, all_clear=tones[Tone.NOTICE])
