@@ -46,6 +46,11 @@ class Content:
     expires_at: datetime | None = None
     max_plays: int | None = None
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether it comes to an end: it goes stale, or is used up."""
+        return self.expires_at is not None or self.max_plays is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bulletin(Content):

@@ -232,8 +232,9 @@ async def load_addressees(
 
 
 async def load_sounds(connection: Connection, bulletin_ids: Iterable[BulletinId]) -> dict[BulletinId, Media]:
-    """The sound of the bulletins among these that are approved and have one."""
-    rows = await connection.fetch(_BULLETINS + " AND b.state = 'approved'", list(bulletin_ids))
+    """The sound of the bulletins among these that may sound whenever a plan has run out: approved, and without an end."""
+    lasting = " AND b.state = 'approved' AND b.expires_at IS NULL AND b.max_plays IS NULL"
+    rows = await connection.fetch(_BULLETINS + lasting, list(bulletin_ids))
     sounds = {BulletinId(row["bulletin_id"]): programme_store.media(row) for row in rows}
     return {bulletin_id: sound for bulletin_id, sound in sounds.items() if sound is not None}
 

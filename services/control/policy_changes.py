@@ -126,6 +126,8 @@ async def _faults_of_fallback(connection: Connection, wanted: Policy, rights: Ri
         return [Fault(field, "unknown_bulletin", {"id": str(bulletin_id)})]
     if bulletin.state != "approved":
         return [Fault(field, "bulletin_not_approved", {"title": bulletin.title, "state": bulletin.state})]
+    if bulletin.is_passing:
+        return [Fault(field, "fallback_ends", {"title": bulletin.title})]
     if bulletin.media_sha256 is None:
         return [Fault(field, "fallback_without_sound", {"title": bulletin.title})]
     return []

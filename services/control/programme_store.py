@@ -181,10 +181,12 @@ SELECT e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.allowed_by, 
  GROUP BY e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.allowed_by, e.starts_at, e.ends_at
 """
 
+# A bulletin that ends some day is no fallback: who falls back asks nobody whether it still holds.
 _SOURCES = """
 SELECT s.source_id, s.name, s.url, s.is_direct, m.sha256 AS media_sha256, m.size, m.mime, m.duration_ms
   FROM control.relay_sources s
   LEFT JOIN control.bulletins b ON b.bulletin_id = s.fallback_bulletin_id AND b.state = 'approved'
+         AND b.expires_at IS NULL AND b.max_plays IS NULL
   LEFT JOIN control.media m ON m.sha256 = b.media_sha256
  WHERE s.source_id = ANY ($1)
    AND ($2 OR s.retired_at IS NULL)

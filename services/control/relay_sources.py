@@ -120,12 +120,14 @@ async def _check(connection: Connection, source: StoredSource, *, rules: Rules) 
 
 
 async def _fallback_fault(connection: Connection, bulletin_id: BulletinId) -> Fault | None:
-    """A fallback sounds when nobody is there to look, so it is approved, and there is something to hear in it."""
+    """A fallback sounds when nobody is there to look, so it is approved and lasts, and there is something to hear in it."""
     bulletin = (await bulletin_store.bulletins_by_id(connection, [bulletin_id])).get(bulletin_id)
     if bulletin is None:
         return Fault("fallback_bulletin_id", "unknown_bulletin", {"id": str(bulletin_id)})
     if bulletin.state != APPROVED:
         return Fault("fallback_bulletin_id", "fallback_not_approved", {"title": bulletin.title})
+    if bulletin.is_passing:
+        return Fault("fallback_bulletin_id", "fallback_ends", {"title": bulletin.title})
     if bulletin.media_sha256 is None or bulletin.is_silent:
         return Fault("fallback_bulletin_id", "fallback_without_sound", {"title": bulletin.title})
     return None

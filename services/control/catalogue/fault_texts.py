@@ -1003,6 +1003,13 @@ FAULTS: dict[str, Parts] = {
         ("Bản tin dự phòng “{title}” chưa được duyệt.", "The fallback “{title}” is not approved."),
         ("Chọn bản tin đã duyệt.", "Choose a bulletin that is approved."),
     ),
+    "fallback_ends": _fault(
+        (
+            "Bản tin dự phòng “{title}” có hạn dùng hoặc giới hạn số lần phát.",
+            "The fallback “{title}” expires, or may only be played so often.",
+        ),
+        ("Chọn bản tin không có hạn.", "Choose a bulletin without an end: nobody looks when it sounds."),
+    ),
     "fallback_without_sound": _fault(
         ("Bản tin dự phòng “{title}” không có âm thanh.", "There is nothing to hear in the fallback “{title}”."),
         ("Chọn bản tin có tệp âm thanh.", "Choose a bulletin with a sound file."),

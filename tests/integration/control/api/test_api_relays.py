@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from schemas.identifiers import BulletinId
+from services.control import issue_store, programme_store
 from services.control.permissions import Role
+from services.control.planning.model import SourceId
 from tests.support.control_api import Api, add_bulletin, add_device, broadcast_body
 
 pytestmark = pytest.mark.integration
@@ -101,6 +104,31 @@ async def test_a_fallback_is_approved_and_can_be_heard(api: Api) -> None:
         body = a_source(api, fallback_bulletin_id=bulletin)
         response = await api.client.post(SOURCES, json=body, headers=operator)
         assert [each["code"] for each in response.json()["errors"]] == [code]
+
+
+@pytest.mark.parametrize("end", ["expires_at = '2030-01-01'", "max_plays = 3"])
+async def test_what_ends_some_day_is_no_fallback(api: Api, end: str) -> None:
+    """Refused, and what stands there from before sounds no more: who falls back asks nobody whether it still holds."""
+    bulletin = await add_bulletin(api, "24")
+    made = await entered(api, fallback_bulletin_id=bulletin)
+    source, named = uuid.UUID(made["relay_source_id"]), BulletinId(uuid.UUID(bulletin))
+
+    async def standing() -> tuple[bool, bool]:
+        async with api.database.connection() as connection:
+            sources = await programme_store.load_sources(connection, [source])
+            sounds = await issue_store.load_sounds(connection, [named])
+        return sources[SourceId(source)].fallback is not None, named in sounds
+
+    assert await standing() == (True, True)
+    await api.fetchval(f"UPDATE control.bulletins SET {end} WHERE bulletin_id = $1", named)
+    assert await standing() == (False, False)
+    operator = await api.person((Role.OPERATOR, "24"))
+    again = await api.client.post(SOURCES, json=a_source(api, fallback_bulletin_id=bulletin), headers=operator)
+    assert [each["code"] for each in again.json()["errors"]] == ["fallback_ends"]
+    headers = {**await api.person((Role.ADMINISTRATOR, "24")), "If-Match": "*"}
+    body = {"fallback": {"bulletin_id": bulletin, "times": ["06:00"]}}
+    policy = await api.client.put(f"/api/v1/units/{api.units['24']}/policy", json=body, headers=headers)
+    assert [each["code"] for each in policy.json()["errors"]] == ["fallback_ends"]
 
 
 async def test_a_source_is_changed_by_who_has_read_it(api: Api) -> None:
