@@ -170,7 +170,11 @@ class BroadcastBody(Body):
     level: Literal["normal", "priority", "emergency"] = "normal"
     recurrence: Literal["once", "daily", "rule"] = "once"
     rrule: str | None = Field(
-        default=None, min_length=1, max_length=broadcast_requests.MAX_RRULE, examples=["FREQ=WEEKLY;BYDAY=MO,WE,FR"]
+        default=None,
+        min_length=1,
+        max_length=broadcast_requests.MAX_RRULE,
+        description="counted from each of the times and sessions by itself: COUNT=3 at two times begins six times",
+        examples=["FREQ=WEEKLY;BYDAY=MO,WE,FR"],
     )
     rdates: list[LocalDayOrMoment] = Field(default=[], max_length=broadcast_requests.MAX_RDATES)
     exdates: list[LocalDayOrMoment] = Field(default=[], max_length=broadcast_requests.MAX_EXDATES)
