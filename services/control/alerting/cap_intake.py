@@ -74,15 +74,22 @@ def is_for_the_air(message: CapAlert) -> bool:
 
 
 async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> Taken:
-    """Put it in force. Raises `Invalid` with what stands against it, and what `alerts` raises."""
+    """Put it in force. Raises `Invalid` with what stands against it, and what `alerts` raises.
+
+    An update of what was never taken in here says what holds all the same: it is put in force as a new alert would be.
+    """
     message, by, now = taking.message, taking.by, taking.now
     check_public(message)
     if await cap_store.cap_message(connection, taking.own_units, message.reference) is not None:
         raise known_already(message)
+    await _check_not_superseded(connection, taking)
     said = await said_by(connection, taking)
     before = [each for each in await referred_by(connection, taking) if not each.is_over(now=now)]
+    remarks = list(said.remarks)
     if message.message_type is not MessageType.ALERT and not before:
-        raise Invalid(Fault("alert.references", "cap_reference_unknown"))
+        if not said.drafts:
+            raise Invalid(Fault("alert.references", "cap_reference_unknown"))
+        remarks.append(Fault("alert.references", "cap_update_taken_as_new"))
     over = list(before)
     made = []
     for draft, replaced in successors(said.drafts, before):
@@ -93,9 +100,19 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> T
             else await alerts.issue(connection, draft, by=by, keyring=keyring, now=now)
         )
     ended = [await alerts.cancel(connection, each, by=by, keyring=keyring, now=now) for each in over]
-    taken = Taken(alerts=tuple(made or ended), before=tuple(before), remarks=said.remarks)
+    taken = Taken(alerts=tuple(made or ended), before=tuple(before), remarks=tuple(remarks))
     await keep(connection, taking, taken.alerts)
     return taken
+
+
+async def _check_not_superseded(connection: Connection, taking: Taking) -> None:
+    """Raise `Invalid` for a message that comes after its own update, and while that holds."""
+    message = taking.message
+    for each in await alert_store.in_force_of(connection, Origin.CAP, now=taking.now):
+        cap = each.draft.cap
+        is_ours = each.draft.unit_id in taking.own_units and cap is not None and cap.sender == message.sender
+        if is_ours and cap is not None and message.reference in cap.references:
+            raise Invalid(Fault("alert.identifier", "cap_superseded", {"value": cap.identifier}))
 
 
 def check_public(message: CapAlert) -> None:

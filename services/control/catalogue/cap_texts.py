@@ -36,6 +36,20 @@ CAP_FAULTS: dict[str, Parts] = {
         ("Không bản tin nào được nhắc tới còn hiệu lực ở đây.", "None of the messages it refers to is in force here."),
         ("Nhận bản tin gốc trước, hoặc phát bản tin mới.", "Take in the original first, or send a new alert."),
     ),
+    "cap_update_taken_as_new": _fault(
+        (
+            "Bản tin sửa một bản tin chưa nhận hoặc đã hết hiệu lực ở đây; được phát như cảnh báo mới.",
+            "It updates a message that is not in force here, and is put in force as a new alert.",
+        ),
+        ("Không cần làm gì.", "Nothing needs to be done."),
+    ),
+    "cap_superseded": _fault(
+        (
+            "Bản tin {value} đang có hiệu lực đã thay thế bản tin này.",
+            "Message {value}, in force, has replaced this one.",
+        ),
+        ("Không cần gửi bản cũ.", "The earlier one need not be sent."),
+    ),
     "unknown_account": _fault(
         ("Không có tài khoản {id}.", "There is no account {id}."),
         ("Chọn tài khoản có vai trò cap_source.", "Name an account with the role cap_source."),

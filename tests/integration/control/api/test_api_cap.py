@@ -157,6 +157,21 @@ async def test_what_cannot_be_said_here_is_refused_by_name(api: Api, changes: di
     assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
 
 
+async def test_an_update_of_what_never_came_is_put_in_force_and_not_undone_by_the_original(api: Api) -> None:
+    operator = await api.person((Role.OPERATOR, "24"))
+    original, sent = a_message(api), api.clock.now.isoformat(timespec="seconds")
+    api.clock.forward(minutes=1)
+
+    update = await sent_in(api, operator, a_message(api, "E", "Update", references=f"kttv@example.org,A-1,{sent}"))
+    late = await sent_in(api, operator, original)
+
+    assert update.status_code == 200, update.text
+    assert (update.json()["alert"]["state"], update.json()["alert"]["version"]) == ("in_force", 1)
+    assert "cap_update_taken_as_new" in update.json()["remarks"]
+    assert [each["code"] for each in late.json()["errors"]] == ["cap_superseded"]
+    assert await api.fetchval("SELECT count(*) FROM control.alerts") == 1
+
+
 async def test_a_document_may_come_as_the_file_of_a_form(api: Api) -> None:
     """So that people can send one by a page or a command; what is wrong with it is told as of a bare body."""
     operator = await api.person((Role.OPERATOR, "24"))
