@@ -9,9 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from schemas.identifiers import UnitId
-from services.control import audit, broadcast_store, broadcasts, planning_queue, policies, policy_store
+from services.control import (
+    audit,
+    broadcast_requests,
+    broadcast_store,
+    broadcasts,
+    offers,
+    planning_queue,
+    policies,
+    policy_store,
+)
 from services.control.audit import Entry
 from services.control.broadcast_store import StoredBroadcast
 from services.control.errors import Conflict, Forbidden
@@ -28,6 +38,7 @@ async def decide(
     is_allowed: bool,
     note: str | None,
     may_approve_own: bool,
+    zone: ZoneInfo,
     rights: Rights,
     actor: Actor,
     origin: str | None,
@@ -35,8 +46,8 @@ async def decide(
 ) -> StoredBroadcast:
     """Let a broadcast pass, so that it is planned, or reject it.
 
-    `may_approve_own` is the province's setting. Raises `Conflict` when nothing waits for a decision, `Forbidden` without
-    the right over every unit whose policy it is, and for one's own where that is not allowed.
+    `may_approve_own` is the province's setting. Raises `Conflict` when nothing waits for a decision, and when it
+    is to pass and nothing of it is to come any more, `Forbidden` without the right over every unit whose policy it is, and for one's own where that is not allowed.
     """
     exception = await policy_store.open_exception(connection, stored.broadcast_id)
     if exception is None:
@@ -49,6 +60,10 @@ async def decide(
     stated = await policy_store.load_policies(connection)
     if is_barred(exception, stated, actor=actor, rights=rights, may_approve_own=may_approve_own):
         raise Forbidden("own_broadcast")
+    if is_allowed:
+        facts_for_times = await offers.facts_for_times(connection, rights.tree, zone)
+        if broadcast_requests.next_occurrence(stored.wish, facts_for_times, now=now) is None:
+            raise Conflict("broadcast_is_over", facts={"title": stored.wish.title})
     await policy_store.decide_exception(
         connection, exception, is_allowed=is_allowed, note=note, by=actor.account_id, at=now
     )

@@ -628,6 +628,13 @@ PROBLEMS: dict[str, Parts] = {
             "There is nothing to let pass; the broadcast is {state}.",
         ),
     ),
+    "broadcast_is_over": _problem(
+        ("Lịch phát đã qua", "The broadcast is over"),
+        (
+            "“{title}” không còn lần phát nào: cho qua thì cũng không phát. Từ chối, hoặc sửa thời gian rồi gửi lại.",
+            "Nothing of “{title}” is to come any more, so letting it pass would put nothing on. Reject it, or change its times.",
+        ),
+    ),
     "own_broadcast": _problem(
         ("Không được tự duyệt ngoại lệ cho lịch phát của mình", "Own broadcasts are let pass by others"),
         (

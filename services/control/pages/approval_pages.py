@@ -216,6 +216,7 @@ async def decide_broadcast(
                 is_allowed=is_allowed,
                 note=body.note,
                 may_approve_own=services.policy.may_approve_own,
+                zone=services.directory.zone,
                 rights=caller.rights,
                 actor=caller.actor,
                 origin=caller.origin,

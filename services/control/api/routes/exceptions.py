@@ -190,6 +190,7 @@ async def _decide(
             is_allowed=is_allowed,
             note=body.note if body else None,
             may_approve_own=services.policy.may_approve_own,
+            zone=services.directory.zone,
             rights=caller.rights,
             actor=caller.actor,
             origin=caller.origin,

@@ -29,6 +29,23 @@ async def decide(api: Api, broadcast_id: str, verb: str, headers: dict[str, str]
     return await api.client.post(f"/api/v1/broadcasts/{broadcast_id}/{verb}", headers=headers, **send)
 
 
+async def test_what_is_over_is_not_let_pass(api: Api) -> None:
+    """It would be called scheduled, and nothing would ever sound or say why; it can still be rejected."""
+    await set_policy(api, "11", quiet=[{"begin": "21:00", "end": "06:00"}], exceptions_by_approver=True)
+    officer, approver = await api.person((Role.OFFICER, "1")), await api.person((Role.APPROVER, "11"))
+    made = await api.client.post(
+        "/api/v1/broadcasts", json=await broadcast_body(api, "11", level="priority"), headers=officer
+    )
+    broadcast_id = made.json()["broadcast_id"]
+    assert made.json()["state"] == "awaiting_approval"
+    api.clock.forward(days=2)
+    late = await decide(api, broadcast_id, "approve", approver)
+    assert (late.status_code, late.json()["code"]) == (409, "broadcast_is_over"), late.text
+    assert await state_of(api, broadcast_id) == "awaiting_approval"
+    assert (await decide(api, broadcast_id, "reject", approver)).status_code == 200
+    assert await state_of(api, broadcast_id) == "rejected"
+
+
 async def state_of(api: Api, broadcast_id: str) -> str:
     state: str = await api.fetchval(
         "SELECT state FROM control.broadcasts WHERE broadcast_id = $1", uuid.UUID(broadcast_id)
