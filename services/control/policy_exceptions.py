@@ -46,8 +46,9 @@ async def decide(
 ) -> StoredBroadcast:
     """Let a broadcast pass, so that it is planned, or reject it.
 
-    `may_approve_own` is the province's setting. Raises `Conflict` when nothing waits for a decision, and when it
-    is to pass and nothing of it is to come any more, `Forbidden` without the right over every unit whose policy it is, and for one's own where that is not allowed.
+    `may_approve_own` is the province's setting. Raises `Conflict` when nothing waits for a decision, and when it is to
+    pass although nothing of it is to come any more; `Forbidden` without the right over every unit whose policy it is, and
+    for one's own where that is not allowed.
     """
     exception = await policy_store.open_exception(connection, stored.broadcast_id)
     if exception is None:
