@@ -26,7 +26,7 @@ from services.control.broadcast_requests import (
 )
 from services.control.errors import NotFound
 from services.control.planning.model import DeviceNo
-from services.control.programme_store import parse_local
+from services.control.snapshot_rows import parse_local
 from services.shared.database.pool import Connection
 
 

@@ -24,8 +24,8 @@ from services.control import (
     planning_queue,
     policy_store,
     policy_trial,
-    programme_store,
     relay_store,
+    snapshot_store,
     unit_store,
     versions,
 )
@@ -264,7 +264,7 @@ async def _facts(
         reach=rights.reach(Permission.MAKE_BROADCASTS),
         readable=rights.reach(Permission.SEE_BULLETINS),
         devices={str(device_id): device for device_id, device in devices.items()},
-        fleet=await programme_store.load_fleet(
+        fleet=await snapshot_store.load_fleet(
             connection, _units_of(wish, rights.tree), [*named, *members], there_after=now
         ),
         bulletins=await bulletin_store.bulletins_by_id(

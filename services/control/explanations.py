@@ -18,7 +18,7 @@ from services.control import (
     device_media_store,
     emission_store,
     issue_store,
-    programme_store,
+    snapshot_store,
     unit_store,
 )
 from services.control.device_store import Device
@@ -99,7 +99,7 @@ async def _foreseen(
     """The programme of one device around an instant beyond the horizon, and what is wrong with what means it."""
     day = local_day(at, zone)
     window = Window(first=day - 2 * _DAY, end=day + 2 * _DAY)
-    snapshot = await programme_store.load_snapshot(
+    snapshot = await snapshot_store.load_snapshot(
         connection,
         window,
         zone=zone,

@@ -15,7 +15,7 @@ from schemas.identifiers import BroadcastId, BulletinId, DeviceId, UnitId
 from schemas.orders import Rank
 from schemas.plans import ContentKind
 from schemas.topics import format_topic
-from services.control import programme_store
+from services.control import snapshot_rows, snapshot_store
 from services.control.issuing import PLAN, Issue, PlannedSlot, Standing
 from services.control.orders import Addressee
 from services.control.planning.model import (
@@ -235,7 +235,7 @@ async def load_sounds(connection: Connection, bulletin_ids: Iterable[BulletinId]
     """The sound of the bulletins among these that may sound whenever a plan has run out: approved, and without an end."""
     lasting = " AND b.state = 'approved' AND b.expires_at IS NULL AND b.max_plays IS NULL"
     rows = await connection.fetch(_BULLETINS + lasting, list(bulletin_ids))
-    sounds = {BulletinId(row["bulletin_id"]): programme_store.media(row) for row in rows}
+    sounds = {BulletinId(row["bulletin_id"]): snapshot_rows.media(row) for row in rows}
     return {bulletin_id: sound for bulletin_id, sound in sounds.items() if sound is not None}
 
 
@@ -346,13 +346,13 @@ async def _named(connection: Connection, rows: Sequence[Record]) -> _Named:
     return _Named(
         broadcasts={row["broadcast_id"]: row for row in await connection.fetch(_BROADCASTS, list(old))},
         bulletins={row["bulletin_id"]: row for row in await connection.fetch(_BULLETINS, list(bulletins))},
-        sources=await programme_store.load_sources(connection, sources, with_retired=True),
+        sources=await snapshot_store.load_sources(connection, sources, with_retired=True),
     )
 
 
 def _slot(row: Record, named: _Named) -> Slot:
     terms = row if row["issued_at"] is not None else named.broadcasts[row["broadcast_id"]]
-    kind = programme_store.content(row["content"])
+    kind = snapshot_rows.content(row["content"])
     bulletin = named.bulletins.get(row["bulletin_id"])
     source = named.sources.get(row["relay_source_id"])
     return Slot(
@@ -386,5 +386,5 @@ _TEXTS = frozenset({ContentKind.TEXT, ContentKind.TICKER})
 def _media(bulletin: Record, kind: ContentKind) -> Media | None:
     """The file of a bulletin that an emission of this kind puts out."""
     if kind is ContentKind.AUDIO:
-        return programme_store.media(bulletin)
-    return None if kind in _TEXTS else programme_store.board_media(bulletin)
+        return snapshot_rows.media(bulletin)
+    return None if kind in _TEXTS else snapshot_rows.board_media(bulletin)

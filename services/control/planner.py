@@ -28,6 +28,7 @@ from services.control import (
     planning_queue,
     policy_store,
     programme_store,
+    snapshot_store,
     unit_store,
 )
 from services.control.alerting import alert_store, template_store
@@ -182,7 +183,7 @@ class Planner:
         self, connection: Connection, scope: Scope, window: Window, *, now: datetime
     ) -> tuple[Decision, ...]:
         if not scope.is_everything:
-            is_granted = await programme_store.is_time_granted(connection)
+            is_granted = await snapshot_store.is_time_granted(connection)
             if scope.units or is_granted:
                 return (await self._decide_within(connection, scope, window, is_granted=is_granted, now=now),)
         parts = await self._parts(connection, scope, window, now=now)
@@ -201,7 +202,7 @@ class Planner:
         there_after = start_of(window.first, self._zone) - LOOK_AHEAD
         if scope.is_everything:
             reach = Reach(is_everything=True)
-            snapshot = await programme_store.load_snapshot(
+            snapshot = await snapshot_store.load_snapshot(
                 connection, window, zone=self._zone, there_after=there_after, played_before=ends_after, begun_by=now
             )
             recorded = await programme_store.load_recorded(connection, reach, ends_after=ends_after)
@@ -211,7 +212,7 @@ class Planner:
         broadcasts = set(scope.broadcasts)
         parts: list[Part] = []
         if scope.devices:
-            devices = await programme_store.load_snapshot(
+            devices = await snapshot_store.load_snapshot(
                 connection,
                 window,
                 zone=self._zone,
@@ -237,7 +238,7 @@ class Planner:
             )
         if broadcasts:
             reach = Reach(is_everything=False, broadcasts=sorted(broadcasts))
-            snapshot = await programme_store.load_snapshot(
+            snapshot = await snapshot_store.load_snapshot(
                 connection,
                 window,
                 zone=self._zone,
@@ -267,7 +268,7 @@ class Planner:
         broadcasts = set(scope.broadcasts)
         of_broadcasts = Reach(is_everything=False, broadcasts=sorted(broadcasts))
         recorded = await programme_store.load_recorded(connection, of_broadcasts, ends_after=ends_after)
-        snapshot = await programme_store.load_snapshot(
+        snapshot = await snapshot_store.load_snapshot(
             connection,
             window,
             zone=self._zone,
@@ -401,7 +402,7 @@ async def _ground(
         return Ground(devices=frozenset(), issuers=frozenset())
     history = await unit_store.load_units(connection)
     issuers, grounds = surroundings(unit_ids, history, window)
-    fleet = await programme_store.load_fleet(connection, grounds, (), there_after=there_after)
+    fleet = await snapshot_store.load_fleet(connection, grounds, (), there_after=there_after)
     return Ground(devices=frozenset(device.device_no for device in fleet), issuers=issuers)
 
 

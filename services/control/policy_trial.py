@@ -16,7 +16,7 @@ from datetime import date, datetime, timedelta
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import broadcast_store, programme_store
+from services.control import broadcast_store, snapshot_store
 from services.control.broadcast_store import PolicyException, StoredBroadcast
 from services.control.errors import Fault, Invalid
 from services.control.planning import impact
@@ -77,7 +77,7 @@ async def hold(
     every rule and whose it is, when one of them nobody may let pass, and when all it reaches are boards of others (R-15).
     """
     window = Window(first=first_day, end=first_day + TRIAL)
-    snapshot = await programme_store.load_snapshot(
+    snapshot = await snapshot_store.load_snapshot(
         connection,
         window,
         zone=ground.zone,
@@ -150,7 +150,7 @@ def _has_order(device: DeviceRef, snapshot: Snapshot, day: date) -> bool:
 
 async def _company(connection: Connection, stored: StoredBroadcast) -> list[BroadcastId] | None:
     """The broadcasts it is planned together with: by itself, unless they share what is granted."""
-    return None if await programme_store.is_time_granted(connection) else [stored.broadcast_id]
+    return None if await snapshot_store.is_time_granted(connection) else [stored.broadcast_id]
 
 
 def _breaches(stored: StoredBroadcast, problems: Iterable[Problem], snapshot: Snapshot) -> list[Breach]:

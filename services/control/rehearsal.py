@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 from schemas.identifiers import BroadcastId, UnitId
-from services.control import device_media_store, programme_store
+from services.control import device_media_store, programme_store, snapshot_store
 from services.control.broadcast_requests import MAX_AHEAD
 from services.control.planning import impact, programme
 from services.control.planning.changes import fingerprinter
@@ -130,7 +130,7 @@ async def _carried_out(
     everything = Window(first=today - _LOOK_BACK, end=today + MAX_AHEAD)
 
     async def look(connection: Connection, ground: Snapshot | None = None) -> Snapshot:
-        return await programme_store.load_snapshot(
+        return await snapshot_store.load_snapshot(
             connection,
             everything,
             zone=stage.zone,

@@ -24,7 +24,7 @@ from services.control.planning import permission
 from services.control.planning.permission import Breach
 from services.control.planning.policies import Policies
 from services.control.planning.recurrence import local_day, moment_of
-from services.control.planning.wall_clock import Piece
+from services.control.planning.wall_clock import Stretch
 from services.control.policies import LocalTime, Weekday
 from services.control.units import UnitTree
 
@@ -177,10 +177,10 @@ def breaches(unit_id: UnitId, tree: UnitTree, said: Policies, day: date, at: tim
     """What the policies of a unit have against a test that sounds then."""
     begin_ms = ((at.hour * 60 + at.minute) * 60 + at.second) * 1000
     end_ms = begin_ms + AUDIBLE_LENGTH_MS
-    pieces = [Piece(day, begin_ms, min(end_ms, _DAY_MS))]
+    stretches = [Stretch(day, begin_ms, min(end_ms, _DAY_MS))]
     if end_ms > _DAY_MS:
-        pieces.append(Piece(day + timedelta(days=1), 0, end_ms - _DAY_MS))
-    return permission.check(said.at(unit_id, tree), pieces, level=Level.PRIORITY)
+        stretches.append(Stretch(day + timedelta(days=1), 0, end_ms - _DAY_MS))
+    return permission.check(said.at(unit_id, tree), stretches, level=Level.PRIORITY)
 
 
 def objecting(each: Due, tree: UnitTree, said: Policies, zone: ZoneInfo) -> tuple[UnitId, ...]:

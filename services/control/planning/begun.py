@@ -69,9 +69,9 @@ def _spent(dated: Sequence[tuple[Begun, date]], device: DeviceRef, ground: Groun
 def _draws(begun: Begun, day: date, device: DeviceRef, ground: Ground) -> Iterator[tuple[GrantKey, timedelta]]:
     """What something draws on the grants of policies and owners, as it did when it was planned (`Hearing.grants`)."""
     tree = ground.units.on(day)
-    pieces = wall_clock.local_pieces([(begun.begins_at, begun.ends_at)], ground.zone)
+    sounded = wall_clock.stretches([(begun.begins_at, begun.ends_at)], ground.zone)
     policy = ground.policies.at(device.unit_id, tree)
-    for budget in permission.budgets(policy, pieces, level=begun.level, allowed=begun.allowed_rules):
+    for budget in permission.budgets(policy, sounded, level=begun.level, allowed=begun.allowed_rules):
         yield (budget.unit_id, day, budget.session), budget.wanted
     if _is_shared(device) and not ground.is_requisitioned(device, tree, begun.occurrence_at, begun.ends_at):
         yield (None, day, None), begun.ends_at - begun.begins_at

@@ -6,7 +6,7 @@ asked once, and what is the same for all of them is found out once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -43,14 +43,14 @@ class Hearing:
         self._broadcast = staging.broadcast
         self._occurrence = occurrence
         self._left_out = left_out
-        self._shown: tuple[wall_clock.Piece, ...] | None = None
+        self._shown: tuple[wall_clock.Stretch, ...] | None = None
         # By the id of a policy: `Policies` keeps them, and hands out the same one for the same path.
         self._rulings: dict[int, Ruling] = {}
         # By the ids of a policy and of the pieces that a kind of device puts out; the staging keeps these.
         self._grants: dict[tuple[int, int], tuple[Grant, ...] | None] = {}
         # By the id of pieces: what is the same for all policies.
-        self._local: dict[int, tuple[wall_clock.Piece, ...]] = {}
-        self._pieces: dict[int, tuple[tuple[wall_clock.Piece, ...], ...]] = {}
+        self._local: dict[int, tuple[wall_clock.Stretch, ...]] = {}
+        self._pieces: dict[int, tuple[tuple[wall_clock.Stretch, ...], ...]] = {}
         self._caps: dict[tuple[int, ...], Caps | None] = {}
 
     @property
@@ -86,12 +86,12 @@ class Hearing:
         budgets = permission.budgets(policy, local, level=broadcast.level, allowed=broadcast.allowed_rules)
         return _as_grants(budgets, self._occurrence)
 
-    def _local_of(self, pieces: tuple[Piece, ...]) -> tuple[wall_clock.Piece, ...]:
+    def _local_of(self, pieces: tuple[Piece, ...]) -> tuple[wall_clock.Stretch, ...]:
         """When pieces that the staging keeps sound, in local time."""
         local = self._local.get(id(pieces))
         if local is None:
             spans = _spans(self._occurrence.at, pieces)
-            local = self._local[id(pieces)] = self._staging.local_pieces(spans)
+            local = self._local[id(pieces)] = self._staging.stretches(spans)
         return local
 
     def _rule(self, policy: EffectivePolicy) -> Ruling:
@@ -143,7 +143,7 @@ class Hearing:
         return min((each for each in known if each[0] > _NOTHING), key=lambda each: each[0], default=None)
 
     @property
-    def _wall(self) -> tuple[wall_clock.Piece, ...]:
+    def _wall(self) -> tuple[wall_clock.Stretch, ...]:
         """What the clock on the wall shows from the beginning of the occurrence on."""
         if self._shown is None:
             self._shown = self._staging.wall(self._occurrence.at)
@@ -164,7 +164,7 @@ class Hearing:
             self._caps[key] = caps if any(cap is not None for cap in caps) else None
         return self._caps[key]
 
-    def _local_by_piece(self, lineup: Lineup) -> tuple[tuple[wall_clock.Piece, ...], ...]:
+    def _local_by_piece(self, lineup: Lineup) -> tuple[tuple[wall_clock.Stretch, ...], ...]:
         local, at = self._local_of(lineup.pieces), self._occurrence.at
         if len(local) == 1 and len(lineup.pieces) > 1:
             # All of it without a break on one day: the clock on the wall runs evenly through it.
@@ -175,19 +175,13 @@ class Hearing:
                 for each in lineup.pieces
             ]
             if spans[-1][1] == local[0].end_ms:
-                return tuple((wall_clock.Piece(day, begin, end),) for begin, end in spans)
-        return tuple(self._staging.local_pieces(_spans(at, [piece])) for piece in lineup.pieces)
+                return tuple((wall_clock.Stretch(day, begin, end),) for begin, end in spans)
+        return tuple(self._staging.stretches(_spans(at, [piece])) for piece in lineup.pieces)
 
 
-def _spans(at: datetime, pieces: Sequence[Piece]) -> list[tuple[datetime, datetime]]:
-    """When something sounds, in spans without a break."""
-    spans: list[tuple[datetime, datetime]] = []
-    for piece in pieces:
-        begin, end = at + piece.offset, at + piece.offset + piece.length
-        if spans and spans[-1][1] == begin:
-            begin = spans.pop()[0]
-        spans.append((begin, end))
-    return spans
+def _spans(at: datetime, pieces: Iterable[Piece]) -> Iterable[tuple[datetime, datetime]]:
+    """When pieces of an occurrence sound."""
+    return ((at + each.offset, at + each.offset + each.length) for each in pieces)
 
 
 def _as_grants(budgets: Iterable[permission.Budget], occurrence: Occurrence) -> tuple[Grant, ...]:

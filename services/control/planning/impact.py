@@ -26,7 +26,7 @@ from services.control.planning.explanation import NOTES, OFFERS
 from services.control.planning.model import DeviceNo, Plan, Problem, ProblemKind, Programme, Slot
 from services.control.planning.policies import EffectivePolicy
 from services.control.planning.timeline import Fate, Sounding
-from services.control.planning.wall_clock import Piece
+from services.control.planning.wall_clock import Stretch
 
 _GRACE = timedelta(milliseconds=timeline.START_GRACE_MS)
 _MS = timedelta(milliseconds=1)
@@ -185,7 +185,7 @@ class _Comparison:
         self._zone = zone
         self._ranks = timeline.Ranks()
         self._stretches: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Change, ...]] = {}
-        self._pieces: dict[tuple[datetime, datetime], tuple[Piece, ...]] = {}
+        self._by_clock: dict[tuple[datetime, datetime], tuple[Stretch, ...]] = {}
         # By the id of a slot, which the plans keep: thousands of programmes share it.
         self._reaches: dict[int, datetime] = {}
         self._reasons = _reasons(_new(after.problems, before.problems))
@@ -328,11 +328,11 @@ class _Comparison:
                     after=new.get(key, timedelta(0)),
                 )
 
-    def _local(self, interval: tuple[datetime, datetime]) -> tuple[Piece, ...]:
-        pieces = self._pieces.get(interval)
-        if pieces is None:
-            pieces = self._pieces[interval] = wall_clock.local_pieces([interval], self._zone)
-        return pieces
+    def _local(self, interval: tuple[datetime, datetime]) -> tuple[Stretch, ...]:
+        found = self._by_clock.get(interval)
+        if found is None:
+            found = self._by_clock[interval] = wall_clock.stretches([interval], self._zone)
+        return found
 
 
 # --- where two programmes differ -------------------------------------------------------------------------------------

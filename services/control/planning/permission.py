@@ -26,7 +26,7 @@ from services.control.planning.day_spans import (
     time_of_day,
 )
 from services.control.planning.policies import EffectivePolicy, Limits, Policy, SessionSlot
-from services.control.planning.wall_clock import Piece
+from services.control.planning.wall_clock import Stretch
 
 _MS = timedelta(milliseconds=1)
 
@@ -85,13 +85,13 @@ class Held:
 
 def check(
     policy: EffectivePolicy,
-    pieces: Sequence[Piece],
+    stretches: Sequence[Stretch],
     *,
     level: Level,
     has_direct_relay: bool = False,
     allowed: Allowed = frozenset(),
 ) -> tuple[Breach, ...]:
-    """Return what stands against one occurrence that sounds in `pieces`, by units from the root and by `Rule`.
+    """Return what stands against one occurrence that sounds in `stretches`, by units from the root and by `Rule`.
 
     That is when it sounds, and what; how long is `excesses`. `allowed` is what an approver has let pass.
     """
@@ -99,63 +99,63 @@ def check(
         return ()
     found: list[Breach] = []
     for limits in policy.limits:
-        found.extend(_refusals(limits, pieces))
+        found.extend(_refusals(limits, stretches))
         if has_direct_relay and limits.policy.allows_direct_relays is False:
             found.append(_breach(limits, Rule.RELAY_NOT_ALLOWED))
     return tuple(breach for breach in found if (breach.rule, breach.unit_id) not in allowed)
 
 
 def excesses(
-    policy: EffectivePolicy, pieces: Sequence[Piece], *, level: Level, allowed: Allowed = frozenset()
+    policy: EffectivePolicy, stretches: Sequence[Stretch], *, level: Level, allowed: Allowed = frozenset()
 ) -> tuple[Breach, ...]:
-    """Return what stands against an occurrence that puts out `pieces` on a device, because by itself it is too long.
+    """Return what stands against an occurrence that puts out `stretches` on a device, because by itself it is too long.
 
     What it shares a day or a session with is `budgets`.
     """
     if level is Level.EMERGENCY:
         return ()
-    total = sum(piece.end_ms - piece.begin_ms for piece in pieces) * _MS
+    total = sum(stretch.end_ms - stretch.begin_ms for stretch in stretches) * _MS
     if policy.tightest is None or total <= policy.tightest:
         return ()
-    found = (breach for limits in policy.limits for breach in _excesses(limits, pieces, total))
+    found = (breach for limits in policy.limits for breach in _excesses(limits, stretches, total))
     return tuple(breach for breach in found if (breach.rule, breach.unit_id) not in allowed)
 
 
 def budgets(
-    policy: EffectivePolicy, pieces: Sequence[Piece], *, level: Level, allowed: Allowed = frozenset()
+    policy: EffectivePolicy, stretches: Sequence[Stretch], *, level: Level, allowed: Allowed = frozenset()
 ) -> tuple[Budget, ...]:
     """Return every grant of time that an occurrence draws on, and how much; in a fixed order."""
-    if level is Level.EMERGENCY or not pieces:
+    if level is Level.EMERGENCY or not stretches:
         return ()
     found: list[Budget] = []
     for place, own in enumerate(policy.policies):
         if own.max_day is not None:
-            found.extend(_budget(Rule.DAY_FULL, own, own.max_day, key, wanted) for key, wanted in _by_days(pieces))
+            found.extend(_budget(Rule.DAY_FULL, own, own.max_day, key, wanted) for key, wanted in _by_days(stretches))
         if own.max_session is not None:
             grid = _grid(policy.limits, place)
             found.extend(
                 _budget(Rule.SESSION_TOO_LONG, own, own.max_session, key, wanted)
-                for key, wanted in _by_sessions(pieces, grid)
+                for key, wanted in _by_sessions(stretches, grid)
             )
     return tuple(budget for budget in found if (budget.rule, budget.unit_id) not in allowed)
 
 
-def is_quiet(policy: EffectivePolicy, pieces: Iterable[Piece]) -> bool:
-    """Whether any of `pieces` lies in somebody's quiet hours: an emergency passes them, and people should know."""
-    return any(_first_common(limits.quiet, piece) is not None for piece in pieces for limits in policy.limits)
+def is_quiet(policy: EffectivePolicy, stretches: Iterable[Stretch]) -> bool:
+    """Whether any of `stretches` lies in somebody's quiet hours: an emergency passes them, and people should know."""
+    return any(_first_common(limits.quiet, stretch) is not None for stretch in stretches for limits in policy.limits)
 
 
-def volume_cap(policy: EffectivePolicy, pieces: Iterable[Piece], *, level: Level) -> int | None:
-    """The loudest that something that sounds in `pieces` may be at any time of it; None where nothing is said."""
+def volume_cap(policy: EffectivePolicy, stretches: Iterable[Stretch], *, level: Level) -> int | None:
+    """The loudest that something that sounds in `stretches` may be at any time of it; None where nothing is said."""
     if level is Level.EMERGENCY:
         return None
     caps = [
         percent
         for limits in policy.limits
         if limits.caps
-        for piece in pieces
+        for stretch in stretches
         for begin, end, percent in limits.caps
-        if begin < piece.end_ms and piece.begin_ms < end
+        if begin < stretch.end_ms and stretch.begin_ms < end
     ]
     return min(caps, default=None)
 
@@ -232,43 +232,44 @@ def _breach(limits: Limits, rule: Rule, detail: str = "") -> Breach:
     return Breach(rule=rule, unit_id=limits.policy.unit_id, detail=detail)
 
 
-def _refusals(limits: Limits, pieces: Sequence[Piece]) -> Iterator[Breach]:
-    """What one policy has against when `pieces` sound: each rule once, with the first place or the limit."""
-    weekday = next((day for piece in pieces if (day := piece.day.isoweekday()) not in limits.weekdays), None)
+def _refusals(limits: Limits, stretches: Sequence[Stretch]) -> Iterator[Breach]:
+    """What one policy has against when `stretches` sound: each rule once, with the first place or the limit."""
+    weekday = next((day for stretch in stretches if (day := stretch.day.isoweekday()) not in limits.weekdays), None)
     if weekday is not None:
         yield _breach(limits, Rule.WEEKDAY_NOT_ALLOWED, str(weekday))
     if limits.windows is not None:
-        outside = next((at for piece in pieces if (at := _outside(limits.windows, piece)) is not None), None)
+        outside = next((at for stretch in stretches if (at := _outside(limits.windows, stretch)) is not None), None)
         if outside is not None:
             yield _breach(limits, Rule.OUTSIDE_SESSION, clock_text(outside))
-    quiet = next((at for piece in pieces if (at := _first_common(limits.quiet, piece)) is not None), None)
+    quiet = next((at for stretch in stretches if (at := _first_common(limits.quiet, stretch)) is not None), None)
     if quiet is not None:
         yield _breach(limits, Rule.QUIET_HOURS, clock_text(quiet))
 
 
-def _excesses(limits: Limits, pieces: Sequence[Piece], total: timedelta) -> Iterator[Breach]:
-    """Which limits of one policy `pieces` go beyond by themselves, each once, with the limit."""
+def _excesses(limits: Limits, stretches: Sequence[Stretch], total: timedelta) -> Iterator[Breach]:
+    """Which limits of one policy `stretches` go beyond by themselves, each once, with the limit."""
     own = limits.policy
     if own.max_session is not None and total > own.max_session:
         # Longer than any session may be, however the day is divided.
         yield _breach(limits, Rule.SESSION_TOO_LONG, minutes_text(own.max_session))
-    if own.max_day is not None and any(wanted * _MS > own.max_day for _, wanted in _by_days(pieces)):
+    if own.max_day is not None and any(wanted * _MS > own.max_day for _, wanted in _by_days(stretches)):
         yield _breach(limits, Rule.DAY_FULL, minutes_text(own.max_day))
 
 
-def _outside(windows: Sequence[Sequence[Span]], piece: Piece) -> int | None:
-    """The first moment of a piece in no session of its weekday."""
-    sessions = windows[piece.day.isoweekday() - 1]
-    place = bisect_right(sessions, (piece.begin_ms, DAY_MS + 1)) - 1
+def _outside(windows: Sequence[Sequence[Span]], stretch: Stretch) -> int | None:
+    """The first moment of a stretch in no session of its weekday."""
+    sessions = windows[stretch.day.isoweekday() - 1]
+    place = bisect_right(sessions, (stretch.begin_ms, DAY_MS + 1)) - 1
     end = sessions[place][1] if place >= 0 else 0
-    if end <= piece.begin_ms:
-        return piece.begin_ms
-    return None if piece.end_ms <= end else end
+    if end <= stretch.begin_ms:
+        return stretch.begin_ms
+    return None if stretch.end_ms <= end else end
 
 
-def _first_common(spans: Sequence[Span], piece: Piece) -> int | None:
+def _first_common(spans: Sequence[Span], stretch: Stretch) -> int | None:
     return next(
-        (max(begin, piece.begin_ms) for begin, end in spans if begin < piece.end_ms and piece.begin_ms < end), None
+        (max(begin, stretch.begin_ms) for begin, end in spans if begin < stretch.end_ms and stretch.begin_ms < end),
+        None,
     )
 
 
@@ -287,20 +288,20 @@ def _budget(rule: Rule, own: Policy, limit: timedelta, share: _Share, wanted_ms:
     )
 
 
-def _by_days(pieces: Iterable[Piece]) -> Iterable[tuple[_Share, int]]:
+def _by_days(stretches: Iterable[Stretch]) -> Iterable[tuple[_Share, int]]:
     shares: dict[_Share, int] = defaultdict(int)
-    for piece in pieces:
-        shares[piece.day, None] += piece.end_ms - piece.begin_ms
+    for stretch in stretches:
+        shares[stretch.day, None] += stretch.end_ms - stretch.begin_ms
     return shares.items()
 
 
-def _by_sessions(pieces: Iterable[Piece], grid: Sequence[SessionSlot]) -> Iterable[tuple[_Share, int]]:
+def _by_sessions(stretches: Iterable[Stretch], grid: Sequence[SessionSlot]) -> Iterable[tuple[_Share, int]]:
     shares: dict[_Share, int] = defaultdict(int)
-    for piece in pieces:
+    for stretch in stretches:
         for code, begin, end, weekdays in grid:
-            common = min(piece.end_ms, end) - max(piece.begin_ms, begin)
-            if common > 0 and piece.day.isoweekday() in weekdays:
-                shares[piece.day, code] += common
+            common = min(stretch.end_ms, end) - max(stretch.begin_ms, begin)
+            if common > 0 and stretch.day.isoweekday() in weekdays:
+                shares[stretch.day, code] += common
     return shares.items()
 
 

@@ -149,13 +149,13 @@ class Staging:
         held = permission.session(self.ground.policies.at(self.broadcast.unit_id, tree), code, day)
         return held if isinstance(held, permission.Held) else ProblemKind.UNKNOWN_SESSION
 
-    def local_pieces(self, spans: Iterable[tuple[datetime, datetime]]) -> tuple[wall_clock.Piece, ...]:
+    def stretches(self, spans: Iterable[tuple[datetime, datetime]]) -> tuple[wall_clock.Stretch, ...]:
         """What sounds in `spans`, in local days and times of the zone of policies."""
-        return wall_clock.local_pieces(spans, self.ground.zone)
+        return wall_clock.stretches(spans, self.ground.zone)
 
-    def wall(self, at: datetime) -> tuple[wall_clock.Piece, ...]:
+    def wall(self, at: datetime) -> tuple[wall_clock.Stretch, ...]:
         """What the clock on the wall shows from an instant on, for a day at least."""
-        return self.local_pieces([(at, at + LONGEST_DAY)])
+        return self.stretches([(at, at + LONGEST_DAY)])
 
     def _session_begins(self, code: str, day: date) -> time | ProblemKind:
         held = self.held(code, day)

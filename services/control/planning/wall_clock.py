@@ -11,7 +11,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Stretch:
     """What sounds on one local day without a break, in milliseconds of that day by the clock on the wall."""
 
     day: date
@@ -19,22 +19,22 @@ class Piece:
     end_ms: int
 
 
-def local_pieces(spans: Iterable[tuple[datetime, datetime]], zone: tzinfo) -> tuple[Piece, ...]:
+def stretches(spans: Iterable[tuple[datetime, datetime]], zone: tzinfo) -> tuple[Stretch, ...]:
     """What sounds in `spans` of instants, as local days and times. Made once for all policies that it is held against."""
-    pieces: list[Piece] = []
+    found: list[Stretch] = []
     for begin, end in _joined(spans):
         for wall in _walls(begin, end, zone):
-            pieces.extend(_by_day(*wall))
-    return tuple(pieces)
+            found.extend(_by_day(*wall))
+    return tuple(found)
 
 
-def until(wall: Iterable[Piece], day: date, at_ms: int) -> timedelta:
+def until(wall: Iterable[Stretch], day: date, at_ms: int) -> timedelta:
     """How long it takes until the clock on the wall shows a local time, or has jumped over it; `wall` follows it."""
     passed_ms = 0
-    for piece in wall:
-        if piece.day > day or (piece.day == day and piece.end_ms > at_ms):
-            return (passed_ms + (max(at_ms - piece.begin_ms, 0) if piece.day == day else 0)) * _MS
-        passed_ms += piece.end_ms - piece.begin_ms
+    for stretch in wall:
+        if stretch.day > day or (stretch.day == day and stretch.end_ms > at_ms):
+            return (passed_ms + (max(at_ms - stretch.begin_ms, 0) if stretch.day == day else 0)) * _MS
+        passed_ms += stretch.end_ms - stretch.begin_ms
     return passed_ms * _MS
 
 
@@ -77,9 +77,9 @@ def _offset(at: datetime, zone: tzinfo) -> timedelta | None:
     return at.astimezone(zone).utcoffset()
 
 
-def _by_day(begin: datetime, end: datetime) -> Iterator[Piece]:
+def _by_day(begin: datetime, end: datetime) -> Iterator[Stretch]:
     while begin < end:
         midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0)
         until = min(end, midnight + _DAY)
-        yield Piece(begin.date(), (begin - midnight) // _MS, -((midnight - until) // _MS))
+        yield Stretch(begin.date(), (begin - midnight) // _MS, -((midnight - until) // _MS))
         begin = until

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.control import programme_store
+from services.control import snapshot_store
 from services.control.permissions import Role
 from services.control.planning.model import Window
 from tests.support.control_api import ZONE, Api, a_policy, add_awaiting_broadcast, add_device, an_api, broadcast_body
@@ -79,7 +79,7 @@ async def test_what_breaks_quiet_hours_waits_for_the_approver_of_the_unit_and_is
     tomorrow = api.clock.now.date() + timedelta(days=1)
     async with api.database.connection() as connection:
         window = Window(first=tomorrow, end=tomorrow + timedelta(days=1))
-        snapshot = await programme_store.load_snapshot(
+        snapshot = await snapshot_store.load_snapshot(
             connection, window, zone=ZONE, there_after=api.clock.now, played_before=api.clock.now
         )
     assert [each.allowed_rules for each in snapshot.broadcasts] == [frozenset({("quiet_hours", api.units["11"])})]

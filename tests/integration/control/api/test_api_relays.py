@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.identifiers import BulletinId
-from services.control import issue_store, programme_store
+from services.control import issue_store, snapshot_store
 from services.control.permissions import Role
 from services.control.planning.model import SourceId
 from tests.support.control_api import Api, add_bulletin, add_device, broadcast_body
@@ -115,7 +115,7 @@ async def test_what_ends_some_day_is_no_fallback(api: Api, end: str) -> None:
 
     async def standing() -> tuple[bool, bool]:
         async with api.database.connection() as connection:
-            sources = await programme_store.load_sources(connection, [source])
+            sources = await snapshot_store.load_sources(connection, [source])
             sounds = await issue_store.load_sounds(connection, [named])
         return sources[SourceId(source)].fallback is not None, named in sounds
 

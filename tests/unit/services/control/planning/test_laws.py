@@ -582,7 +582,7 @@ def test_nobody_hears_what_a_unit_or_an_owner_did_not_let_in(snapshot: Snapshot)
             if broadcast.level is Level.EMERGENCY:
                 continue
             policy = known.at(device.unit_id, tree)
-            pieces = wall_clock.local_pieces([(slot.starts_at, slot.ends_at)], snapshot.zone)
+            pieces = wall_clock.stretches([(slot.starts_at, slot.ends_at)], snapshot.zone)
             assert not permission.check(policy, pieces, level=broadcast.level, allowed=broadcast.allowed_rules)
             cap = permission.volume_cap(policy, pieces, level=broadcast.level)
             loud = slot.volume_percent if slot.volume_percent is not None else device.volume_percent

@@ -30,7 +30,7 @@ from services.control.planning.policies import (
     effective,
 )
 from services.control.planning.policy_faults import Fault, FaultCode
-from services.control.planning.wall_clock import Piece
+from services.control.planning.wall_clock import Stretch
 from tests.support.planning import PROVINCE, bulletin_id, local, unit_id
 
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -58,16 +58,16 @@ def a_policy(unit: int = 1, /, **says: object) -> Policy:
     return Policy(unit_id=unit_id(unit), **says)  # type: ignore[arg-type]
 
 
-def heard(*spans: tuple[str, str], day: str = "2026-09-07") -> tuple[Piece, ...]:
+def heard(*spans: tuple[str, str], day: str = "2026-09-07") -> tuple[Stretch, ...]:
     """What sounds at these local times of a day (of the day after, when the end does not lie after the beginning)."""
     instants = []
     for begin, end in spans:
         first, last = local(f"{day} {begin}"), local(f"{day} {end}")
         instants.append((first, last if first < last else last + timedelta(days=1)))
-    return wall_clock.local_pieces(instants, ZONE)
+    return wall_clock.stretches(instants, ZONE)
 
 
-def rules(policy: Policy | EffectivePolicy, pieces: tuple[Piece, ...], level: Level = Level.NORMAL) -> list[str]:
+def rules(policy: Policy | EffectivePolicy, pieces: tuple[Stretch, ...], level: Level = Level.NORMAL) -> list[str]:
     held = policy if isinstance(policy, EffectivePolicy) else effective([policy])
     found = (*permission.check(held, pieces, level=level), *permission.excesses(held, pieces, level=level))
     return [f"{breach.rule} {breach.detail}".strip() for breach in found]
@@ -227,7 +227,7 @@ def test_approval_is_asked_for_by_every_unit_that_wants_it_but_emergencies_do_no
 def test_pieces_show_what_the_clock_on_the_wall_shows(begin: str, end: str, expected: list[tuple[str, str]]) -> None:
     first, last = (datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (begin, end))
 
-    pieces = wall_clock.local_pieces([(first, last)], ZoneInfo("Europe/Berlin"))
+    pieces = wall_clock.stretches([(first, last)], ZoneInfo("Europe/Berlin"))
 
     assert [(piece.begin_ms, piece.end_ms) for piece in pieces] == [
         (ms_of_day(at(a)), end_ms(at(b))) for a, b in expected
@@ -646,7 +646,7 @@ some_spans = st.lists(
 )
 
 
-def refused(held: EffectivePolicy, pieces: tuple[Piece, ...], *, relay: bool = False) -> frozenset[permission.Breach]:
+def refused(held: EffectivePolicy, pieces: tuple[Stretch, ...], *, relay: bool = False) -> frozenset[permission.Breach]:
     return frozenset(
         (
             *permission.check(held, pieces, level=Level.PRIORITY, has_direct_relay=relay),
@@ -659,7 +659,7 @@ def refused(held: EffectivePolicy, pieces: tuple[Piece, ...], *, relay: bool = F
 def test_who_comes_below_never_allows_what_is_forbidden_above(
     path: tuple[Policy, ...], spans: list[tuple[datetime, datetime]], relay: bool
 ) -> None:
-    pieces = wall_clock.local_pieces(spans, ZONE)
+    pieces = wall_clock.stretches(spans, ZONE)
     for depth in range(len(path)):
         above, below = effective(path[:depth]), effective(path[: depth + 1])
 
@@ -681,7 +681,7 @@ def test_who_comes_below_never_allows_what_is_forbidden_above(
 def test_the_order_of_units_does_not_matter_and_saying_it_twice_changes_nothing(
     path: tuple[Policy, ...], spans: list[tuple[datetime, datetime]], data: st.DataObject
 ) -> None:
-    pieces = wall_clock.local_pieces(spans, ZONE)
+    pieces = wall_clock.stretches(spans, ZONE)
     held = effective(path)
 
     shuffled = effective(data.draw(st.permutations(path)))
@@ -700,7 +700,7 @@ def test_check_is_what_looking_at_every_minute_finds(
     path: tuple[Policy, ...], spans: list[tuple[datetime, datetime]]
 ) -> None:
     """The windows against brute force: a minute is allowed when every unit allows it, by its words alone."""
-    found = {breach.rule for breach in refused(effective(path), wall_clock.local_pieces(spans, ZONE))}
+    found = {breach.rule for breach in refused(effective(path), wall_clock.stretches(spans, ZONE))}
 
     minutes = {
         (begin + step * MINUTE).astimezone(ZONE) for begin, end in spans for step in range((end - begin) // MINUTE)
@@ -734,7 +734,7 @@ def test_what_loosens_nothing_is_at_least_as_strict_by_itself(
 ) -> None:
     """Where a policy says something and loosens nothing, its own word refuses whatever the word above refuses."""
     faulty = {fault.field for fault in policy_faults.loosens(own, effective([above]))}
-    pieces = wall_clock.local_pieces(spans, ZONE)
+    pieces = wall_clock.stretches(spans, ZONE)
     above_rules = {breach.rule for breach in refused(effective([above]), pieces, relay=True)}
     own_rules = {breach.rule for breach in refused(effective([own]), pieces, relay=True)}
 

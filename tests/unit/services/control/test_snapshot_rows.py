@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from services.control.programme_store import let_pass
+from services.control.snapshot_rows import let_pass
 from services.control.units import UnitHeir, UnitHistory
 from tests.support.planning import unit_id
 
