@@ -72,6 +72,7 @@ def broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record], u
         patience=_span(row["patience_ms"]),
         severity=row["severity"],
         allowed_rules=allowed(row, units),
+        is_awaiting=row["is_awaiting"],
     )
 
 

@@ -45,11 +45,12 @@ SELECT device_no, device_id, kind, unit_id, registered_at, retired_at, ownership
 _BROADCASTS = """
 SELECT b.broadcast_id, b.unit_id, b.title, b.level, b.recurrence, b.time_zone, b.starts_on, b.ends_on, b.local_times,
        b.sessions, b.rrule, b.rdates, b.exdates, b.volume_percent, b.resume, b.length_ms, b.fit, b.fill, b.patience_ms,
-       b.severity, b.issued_at, coalesce(x.rules, '{}') AS allowed_rules, coalesce(x.unit_ids, '{}') AS allowed_by
+       b.severity, b.issued_at, b.state = 'awaiting_approval' AS is_awaiting,
+       coalesce(x.rules, '{}') AS allowed_rules, coalesce(x.unit_ids, '{}') AS allowed_by
   FROM control.broadcasts b
   LEFT JOIN control.policy_exceptions x
          ON x.broadcast_id = b.broadcast_id AND x.version = b.version AND x.is_allowed
- WHERE b.state = 'scheduled'
+ WHERE b.state IN ('scheduled', 'awaiting_approval')
    AND (b.starts_on < $2 OR cardinality(b.rdates) > 0)
    AND (b.active_until IS NULL OR b.active_until > $1)
    AND ($3::uuid[] IS NULL OR b.broadcast_id = ANY ($3))
@@ -214,7 +215,7 @@ async def load_snapshot(
     ground: Snapshot | None = None,
     begun_by: datetime | None = None,
 ) -> Snapshot:
-    """What `plan` looks at: scheduled broadcasts with occurrences on the days of `window`, and devices in service.
+    """What `plan` looks at: broadcasts that are scheduled or wait for an approver, with occurrences on the days of `window`, and devices in service.
 
     `zone` is the one that policies hold in, and whose days the window is made of.
     `broadcasts`, `issuers` and `devices` narrow it down; `around` a unit to the devices that lie below it on one of the

@@ -219,6 +219,7 @@ def some_broadcast(draw: st.DrawFn, n: int) -> Broadcast:
         patience=draw(st.one_of(st.none(), seconds)),
         severity=draw(st.integers(0, 4)),
         allowed_rules=draw(st.sampled_from([frozenset(), frozenset(), SOME_ALLOWED])),
+        is_awaiting=draw(st.sampled_from([False, False, False, True])),
     )
 
 

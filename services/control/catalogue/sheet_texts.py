@@ -134,6 +134,7 @@ SHEETS: dict[str, tuple[str, str]] = {
     "problem_of.same_instant": ("Trùng giờ với lần phát khác", "Same instant as another time"),
     "problem_of.before_issue": ("Trước khi ban hành", "Before it was issued"),
     "problem_of.issuer_closed": ("Đơn vị phát hành không còn", "The issuing unit no longer exists"),
+    "problem_of.awaiting_approval": ("Chờ duyệt ngoại lệ", "Awaiting approval"),
     "problem_of.too_long": ("Quá dài", "Too long"),
     "problem_of.bulletin_missing": ("Không có bản tin", "No such bulletin"),
     "problem_of.bulletin_not_approved": ("Bản tin chưa được duyệt", "The bulletin is not approved"),

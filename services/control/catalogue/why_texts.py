@@ -32,7 +32,7 @@ WHY: dict[str, tuple[str, str]] = {
     "why.lost": ("Thua {title}, xét theo {criterion}", "Lost to {title}, by {criterion}"),
     "why.goes_on": ("phát lúc {time}", "sounds at {time}"),
     "why.refused": ("Không được đưa vào lịch", "Kept out of the programme"),
-    "why.offered": ("Mới gửi cho đơn vị, chưa phát", "Only offered"),
+    "why.offered": ("Chưa được đơn vị nhận hoặc chưa được duyệt", "Not taken by the unit, or not approved yet"),
     "why.noted": ("Có trong lịch, khác yêu cầu", "In the programme, in another form"),
     "why.rule": ("Quy tắc", "Rule"),
     "why.whose": ("Đơn vị", "Unit"),

@@ -113,6 +113,9 @@ class _Drafting:
         if depth is None:
             self._say(ProblemKind.ISSUER_CLOSED, occurrence)
             return
+        if self._broadcast.is_awaiting:
+            self._say(ProblemKind.AWAITING_APPROVAL, occurrence)
+            return
         # One tree object stands for all days between two changes of the tree (UnitHistory.on).
         audience = self._audiences.get(id(tree))
         if audience is None:

@@ -19,6 +19,8 @@ from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Pro
 from services.control.planning.timeline import Sounding
 
 OFFERS = frozenset({ProblemKind.OFFER_PENDING, ProblemKind.OFFER_DECLINED, ProblemKind.OFFER_SCHEDULED})
+# What nobody refused: others have the word, or had it.
+UNDECIDED = OFFERS | {ProblemKind.AWAITING_APPROVAL}
 # What is emitted all the same, and should be looked at.
 NOTES = frozenset(
     {
@@ -75,8 +77,8 @@ class Turn:
 class Explanation:
     """What sounds at an instant and why. Losers in order of precedence, problems in their own order.
 
-    `refused` was kept out of the programme, by a policy or because it is impossible; `offered` waits for the unit's word
-    or was declined; `noted` is in the programme, in another form than was asked for.
+    `refused` was kept out of the programme, by a policy or because it is impossible; `offered` waits for the word
+    of the unit or of an approver, or was declined; `noted` is in the programme, in another form than was asked for.
     """
 
     at: datetime
@@ -120,8 +122,8 @@ def explain(
         losers=tuple(sorted(losers, key=lambda loser: ranks.of(loser.slot))),
         previous=next((turn for turn in reversed(turns) if turn.ends_at <= at), None),
         next=next((turn for turn in turns if turn.begins_at > at), None),
-        refused=_in_order(each for each in concerned if each.kind not in OFFERS | NOTES),
-        offered=_in_order(each for each in concerned if each.kind in OFFERS),
+        refused=_in_order(each for each in concerned if each.kind not in UNDECIDED | NOTES),
+        offered=_in_order(each for each in concerned if each.kind in UNDECIDED),
         noted=_in_order(each for each in concerned if each.kind in NOTES),
     )
 

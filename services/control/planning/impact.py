@@ -22,7 +22,7 @@ from schemas.fields import ResumePolicy
 from schemas.identifiers import BroadcastId, UnitId
 from schemas.plans import ContentKind
 from services.control.planning import permission, policies, timeline, wall_clock
-from services.control.planning.explanation import NOTES, OFFERS
+from services.control.planning.explanation import NOTES, UNDECIDED
 from services.control.planning.model import DeviceNo, Plan, Problem, ProblemKind, Programme, Slot
 from services.control.planning.policies import EffectivePolicy
 from services.control.planning.timeline import Fate, Sounding
@@ -120,8 +120,8 @@ class Finding:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether it keeps something from being emitted: neither an offer nor a note about what is emitted."""
-        return self.kind not in OFFERS | NOTES
+        """Whether it keeps something from being emitted: neither a decision to come nor a note about what is emitted."""
+        return self.kind not in UNDECIDED | NOTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -226,7 +226,8 @@ class Broadcast:
 
     It says when something begins and nothing else: what holds then is read in the zone of policies (`Snapshot.zone`).
     `length` is how long one occurrence is to last (None: as long as its items), `patience` how late an item may begin
-    (None: half its length). `allowed_rules` are rules of units' policies that an approver let it pass.
+    (None: half its length). `allowed_rules` are rules of units' policies that an approver let it pass; while one has yet
+    to decide (`is_awaiting`) nothing of it sounds.
     """
 
     broadcast_id: BroadcastId
@@ -246,6 +247,7 @@ class Broadcast:
     patience: timedelta | None = None
     severity: int = 0
     allowed_rules: frozenset[tuple[str, UnitId]] = frozenset()
+    is_awaiting: bool = False
 
     def __post_init__(self) -> None:
         numbers = [item.number for item in self.items]
@@ -460,6 +462,7 @@ class ProblemKind(enum.StrEnum):
     SAME_INSTANT = "same_instant"  # another local time of this broadcast falls on the same instant
     BEFORE_ISSUE = "before_issue"  # lies before somebody asked for it
     ISSUER_CLOSED = "issuer_closed"  # the issuing unit does not exist on that day
+    AWAITING_APPROVAL = "awaiting_approval"  # an approver has not decided whether units' limits let it pass (R-18)
     TOO_LONG = "too_long"
     BULLETIN_MISSING = "bulletin_missing"
     BULLETIN_NOT_APPROVED = "bulletin_not_approved"

@@ -250,3 +250,41 @@ async def test_a_device_that_a_reform_takes_elsewhere_counts_there_from_that_day
         "loa-1": ["part"] * 3 + ["b1"] * (days - 3),
         "loa-2": ["a1"] * 3 + ["a2"] * (days - 3),
     }
+
+
+async def test_what_passed_before_an_approver_decided_keeps_its_reason(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = in_an_hour()
+    broadcast = await province.broadcast("a1", [await province.bulletin()], at=start, daily=True)
+    await province.change_broadcast(broadcast, at=start - HOUR / 2, state="awaiting_approval")
+    await plan(province, keyring, now=start - HOUR / 2)
+    waiting = await noted(province, broadcast)
+    assert set().union(*waiting.values()) == {"awaiting_approval"}
+    assert (min(waiting), await planned(province, broadcast)) == (start, set())
+
+    approved_at = start + 2 * DAY + HOUR
+    async with province.control.transaction() as connection:
+        await connection.execute("UPDATE control.broadcasts SET state = 'scheduled' WHERE broadcast_id = $1", broadcast)
+        await planning_queue.request_broadcast(connection, broadcast, at=approved_at)
+    await plan(province, keyring, now=approved_at)
+    days = [start + n * DAY for n in range(3)]
+    assert await noted(province, broadcast) == {day: {"awaiting_approval"} for day in days}
+    sounding = await planned(province, broadcast)
+    # Every occurrence of the horizon ends as an emission or as a named problem, and none as both.
+    assert sorted(sounding | set(days)) == [start + n * DAY for n in range(len(sounding) + 3)]
+
+
+async def test_what_is_rejected_is_no_longer_waited_for(province: Province, keyring: Keyring) -> None:
+    await province.device("loa-1", "a1")
+    start = in_an_hour()
+    broadcast = await province.broadcast("a1", [await province.bulletin()], at=start, daily=True)
+    await province.change_broadcast(broadcast, at=start - HOUR / 2, state="awaiting_approval")
+    await plan(province, keyring, now=start - HOUR / 2)
+
+    rejected_at = start + DAY + HOUR
+    async with province.control.transaction() as connection:
+        await connection.execute("UPDATE control.broadcasts SET state = 'rejected' WHERE broadcast_id = $1", broadcast)
+        await planning_queue.request_broadcast(connection, broadcast, at=rejected_at)
+    await plan(province, keyring, now=rejected_at)
+    assert set(await noted(province, broadcast)) == {start, start + DAY}
+    assert await planned(province, broadcast) == set()

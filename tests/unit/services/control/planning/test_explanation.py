@@ -195,14 +195,15 @@ def test_what_never_came_into_the_programme_is_told_where_it_concerns_the_device
 
 
 def test_refused_offered_and_noted_are_told_apart_and_in_order() -> None:
+    awaiting = a_problem(ProblemKind.AWAITING_APPROVAL, 5)
     pending = a_problem(ProblemKind.OFFER_PENDING, 2, unit_id=unit_id(11))
     declined = a_problem(ProblemKind.OFFER_DECLINED, 1, unit_id=unit_id(11))
     quiet = a_problem(ProblemKind.QUIET_HOURS, 3, unit_id=unit_id(1))
     shortened = a_problem(ProblemKind.SHORTENED, 4)
 
-    found = explained(5, problems=[shortened, quiet, pending, declined])
+    found = explained(5, problems=[awaiting, shortened, quiet, pending, declined])
 
-    assert found.offered == (declined, pending)
+    assert found.offered == (declined, pending, awaiting)
     assert found.refused == (quiet,)
     assert found.noted == (shortened,)
 

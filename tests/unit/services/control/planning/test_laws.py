@@ -76,6 +76,7 @@ WHOLE = frozenset(
     {
         ProblemKind.BEFORE_ISSUE,
         ProblemKind.ISSUER_CLOSED,
+        ProblemKind.AWAITING_APPROVAL,
         ProblemKind.TOO_LONG,
         ProblemKind.BULLETIN_MISSING,
         ProblemKind.OFFER_PENDING,

@@ -225,6 +225,26 @@ def test_normal_content_from_above_is_offered(
     assert wrong(planned) == problems
 
 
+def test_what_waits_for_an_approver_is_named_and_takes_nothing_from_anybody() -> None:
+    says = {1: {"max_day": MINUTE}}
+    own = a_broadcast(1, once("05:30"), unit_id=unit_id(11), targets=to_units(11))
+    waiting = a_broadcast(2, daily("05:00"), level=Level.PRIORITY, is_awaiting=True)
+    offered = a_broadcast(3, once("05:10"), is_awaiting=True)
+
+    planned = plan(province(own, waiting, offered, says=says), days(2))
+
+    assert planned.programmes == plan(province(own, says=says), days(2)).programmes
+    assert (heard(planned)[1], planned.offers) == (["1 07 05:30"], ())
+    assert [(each.kind.value, each.local_day.day if each.local_day else None) for each in planned.problems] == [
+        ("awaiting_approval", 7),
+        ("awaiting_approval", 8),
+        ("awaiting_approval", 7),
+    ]
+    # Let pass, the same draws on the minute before anybody else.
+    passed = plan(province(own, replace(waiting, is_awaiting=False), says=says), days(1))
+    assert (heard(passed)[1], wrong(passed)) == (["2 07 05:00"], ["day_full 1"])
+
+
 def test_every_deciding_unit_is_named_whatever_it_said_unless_it_takes_everything() -> None:
     asked = a_broadcast(1, daily("05:30"))
     snapshot = province(asked, says={12: {"accepts_normal": True}}, offers={(broadcast_id(1), unit_id(11)): NO})
