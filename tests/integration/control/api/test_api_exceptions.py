@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from services.control import snapshot_store
+from services.control import programme_store, snapshot_store
 from services.control.permissions import Role
 from services.control.planning.model import Window
+from services.control.planning.programme import plan
+from services.control.programme_store import Reach
 from tests.support.control_api import ZONE, Api, a_policy, add_awaiting_broadcast, add_device, an_api, broadcast_body
 from tests.support.database import TestDatabase
 
@@ -88,6 +90,44 @@ async def test_what_breaks_quiet_hours_waits_for_the_approver_of_the_unit_and_is
         "awaiting_approval",
     )
     assert (audited["state"], audited["rules"], audited["note"]) == ("scheduled", ["quiet_hours"], "Lễ khai mạc sớm")
+
+
+async def test_what_waits_is_told_where_it_would_have_sounded(api: Api) -> None:
+    await set_policy(api, "11", approved_levels=["normal"])
+    device_id = await add_device(api, "11")
+    officer, viewer = await api.person((Role.OFFICER, "11")), await api.person((Role.VIEWER, "24"))
+    made = await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11"), headers=officer)
+    assert made.json()["state"] == "awaiting_approval", made.text
+    broadcast_id = made.json()["broadcast_id"]
+    tomorrow = api.clock.now.astimezone(ZONE).date() + timedelta(days=1)
+    async with api.database.transaction() as connection:
+        window = Window(first=tomorrow, end=tomorrow + timedelta(days=1))
+        snapshot = await snapshot_store.load_snapshot(
+            connection, window, zone=ZONE, there_after=api.clock.now, played_before=api.clock.now
+        )
+        (problem,) = plan(snapshot, window).problems
+        assert problem.occurrence_at is not None
+        await programme_store.replace_problems(
+            connection,
+            Reach(is_everything=True),
+            [problem],
+            asked_at=api.clock.now,
+            asked_on=tomorrow,
+            now=api.clock.now,
+        )
+    found = await api.client.get(
+        f"/api/v1/devices/{device_id}/explanation", params={"at": problem.occurrence_at.isoformat()}, headers=viewer
+    )
+    assert found.status_code == 200, found.text
+    told = [(each["problem"], each["broadcast_id"]) for each in found.json()["offered"]]
+    assert (told, found.json()["refused"]) == ([("awaiting_approval", broadcast_id)], [])
+    sheet = await api.client.get(
+        f"/api/v1/units/{api.units['11']}/proof-sheet",
+        params={"month": f"{tomorrow:%Y-%m}", "format": "csv"},
+        headers={**viewer, "Accept-Language": "en"},
+    )
+    assert sheet.status_code == 200, sheet.text
+    assert "Awaiting approval" in sheet.text
 
 
 async def test_where_no_exception_is_granted_nobody_can_let_it_pass(api: Api) -> None:
