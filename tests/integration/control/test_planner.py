@@ -913,11 +913,12 @@ async def test_what_an_approver_let_pass_is_not_counted_after_a_change_either(
         """
         INSERT INTO control.policy_exceptions
                (broadcast_id, version, rules, unit_ids, asked_at, asked_by, decided_at, decided_by, is_allowed)
-        VALUES ($1, 1, '{day_full}', '{}', $2, $3, $2, $3, true)
+        VALUES ($1, 1, '{day_full}', $4, $2, $3, $2, $3, true)
         """,
         excepted,
         early,
         province.account_id,
+        [province.units["a"]],
     )
     other = await province.broadcast("a1", [bulletin], at=start + HOUR, issued_at=early)
     await settle(province, keyring)
