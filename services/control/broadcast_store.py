@@ -47,10 +47,19 @@ class StoredBroadcast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyException:
-    """Rules that a broadcast breaks and whose policies those are: what an approver may let pass."""
+    """Rules that a broadcast breaks, each with the unit whose policy it is: what an approver may let pass."""
 
-    rules: tuple[str, ...]
-    unit_ids: tuple[UnitId, ...]
+    pairs: tuple[tuple[str, UnitId], ...]
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Each of the rules once."""
+        return tuple(dict.fromkeys(rule for rule, _ in self.pairs))
+
+    @property
+    def unit_ids(self) -> tuple[UnitId, ...]:
+        """Each of the units once."""
+        return tuple(dict.fromkeys(unit_id for _, unit_id in self.pairs))
 
 
 _COLUMNS = """
@@ -220,8 +229,8 @@ async def ask_for_exception(
         """,
         broadcast.broadcast_id,
         broadcast.version,
-        list(exception.rules),
-        list(exception.unit_ids),
+        [rule for rule, _ in exception.pairs],
+        [unit_id for _, unit_id in exception.pairs],
         at,
         by,
     )

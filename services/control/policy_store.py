@@ -30,6 +30,7 @@ class StoredPolicy:
 class StoredException:
     """Rules that a version of a broadcast breaks, whose policies those are, and what became of asking to let it pass.
 
+    Each rule and each unit is there once, whichever belong together.
     `makers` are everybody who made a version of it. `is_open`: it is the broadcast as it stands, and nobody has decided.
     """
 
@@ -242,8 +243,8 @@ def _exception(row: Record) -> StoredException:
     values = dict(row)
     values["broadcast_id"] = BroadcastId(values["broadcast_id"])
     values["unit_id"] = UnitId(values["unit_id"])
-    values["rules"] = tuple(values["rules"])
-    values["unit_ids"] = tuple(map(UnitId, values["unit_ids"]))
+    values["rules"] = tuple(dict.fromkeys(values["rules"]))
+    values["unit_ids"] = tuple(dict.fromkeys(map(UnitId, values["unit_ids"])))
     values["makers"] = frozenset(values["makers"])
     return StoredException(**values)
 

@@ -100,10 +100,9 @@ async def hold(
         raise Invalid(*(_fault(breach, snapshot) for breach in breaches[:_MAX_FAULTS]), code="broadcast_against_policy")
     approvers = _approvers(stored, snapshot, first_day)
     if breaches or approvers:
-        rules = {breach.rule.value for breach in breaches} | ({APPROVAL_REQUIRED} if approvers else set())
-        units = {breach.unit_id for breach in breaches} | set(approvers)
-        exception = PolicyException(rules=tuple(sorted(rules)), unit_ids=tuple(sorted(units)))
-        return Trial(exception=exception, findings=_findings(stored, planned))
+        pairs = {(breach.rule.value, breach.unit_id) for breach in breaches}
+        pairs |= {(APPROVAL_REQUIRED, unit_id) for unit_id in approvers}
+        return Trial(exception=PolicyException(pairs=tuple(sorted(pairs))), findings=_findings(stored, planned))
     await broadcast_store.offer(connection, (each for each in planned.offers if each[0] == stored.broadcast_id), at=now)
     return Trial(exception=None, findings=_findings(stored, planned))
 

@@ -37,19 +37,21 @@ from services.control.planning.model import (
 from services.control.units import UnitHistory
 
 
-def let_pass(rules: Iterable[str], asked: Iterable[UnitId], units: UnitHistory) -> frozenset[tuple[str, UnitId]]:
-    """What approvers let pass: of the units that were asked, and of those that stand for them after a reform."""
-    found = set(asked)
-    heirs = found
-    while heirs:
-        heirs = {heir.heir_id for heir in units.heirs if heir.unit_id in heirs} - found
-        found = found | heirs
-    return frozenset((rule, unit_id) for rule in rules for unit_id in found)
+def let_pass(pairs: Iterable[tuple[str, UnitId]], units: UnitHistory) -> frozenset[tuple[str, UnitId]]:
+    """What approvers let pass: rules of the units that were asked, and of those that stand for them after a reform."""
+    found = set(pairs)
+    news = found
+    while news:
+        news = {
+            (rule, heir.heir_id) for heir in units.heirs for rule, unit_id in news if heir.unit_id == unit_id
+        } - found
+        found = found | news
+    return frozenset(found)
 
 
 def allowed(row: Record, units: UnitHistory) -> frozenset[tuple[str, UnitId]]:
     """The rules that approvers let pass for a broadcast, each with whose rule it is."""
-    return let_pass(row["allowed_rules"], map(UnitId, row["allowed_by"]), units)
+    return let_pass(zip(row["allowed_rules"], map(UnitId, row["allowed_by"]), strict=True), units)
 
 
 def broadcast(row: Record, items: Sequence[Record], targets: Sequence[Record], units: UnitHistory) -> Broadcast:

@@ -393,7 +393,7 @@ async def add_awaiting_broadcast(api: Api, unit: str, *, against: tuple[str, ...
     await api.execute(
         """
         INSERT INTO control.policy_exceptions (broadcast_id, version, rules, unit_ids, asked_at, asked_by)
-        SELECT broadcast_id, version, '{quiet_hours}', $2, $3, created_by
+        SELECT broadcast_id, version, array_fill('quiet_hours'::text, ARRAY[cardinality($2::uuid[])]), $2, $3, created_by
           FROM control.broadcasts
          WHERE broadcast_id = $1
         """,

@@ -130,6 +130,33 @@ async def test_what_waits_is_told_where_it_would_have_sounded(api: Api) -> None:
     assert "Awaiting approval" in sheet.text
 
 
+async def test_a_rule_is_let_pass_for_the_unit_whose_it_is_and_the_others_keep_theirs(api: Api) -> None:
+    """A commune's quiet hours and a province's day were let pass; the quiet hours that the province sets later were not."""
+    await set_policy(api, "11", quiet=[{"begin": "21:00", "end": "06:00"}], exceptions_by_approver=True)
+    await set_policy(api, "1", max_day_s=20, exceptions_by_approver=True)
+    officer = await api.person((Role.OFFICER, "1"))
+    approver = await api.person((Role.APPROVER, "1"))
+    body = await broadcast_body(api, "11", level="priority", local_times=["05:30", "17:00"])
+    made = await api.client.post("/api/v1/broadcasts", json=body, headers=officer)
+    assert made.json()["exception"]["rules"] == ["day_full", "quiet_hours"], made.text
+    allowed = await decide(api, made.json()["broadcast_id"], "approve", approver)
+    assert (allowed.status_code, allowed.json()["rules"]) == (200, ["day_full", "quiet_hours"]), allowed.text
+    tomorrow = api.clock.now.astimezone(ZONE).date() + timedelta(days=1)
+    window = Window(first=tomorrow, end=tomorrow + timedelta(days=1))
+
+    async def planned() -> tuple[int, list[tuple[str, Any]]]:
+        async with api.database.connection() as connection:
+            snapshot = await snapshot_store.load_snapshot(
+                connection, window, zone=ZONE, there_after=api.clock.now, played_before=api.clock.now
+            )
+        found = plan(snapshot, window)
+        return sum(map(len, found.programmes.values())), [(each.kind.value, each.unit_id) for each in found.problems]
+
+    assert await planned() == (2, [])
+    await set_policy(api, "1", max_day_s=20, quiet=[{"begin": "04:00", "end": "06:00"}])
+    assert await planned() == (1, [("quiet_hours", api.units["1"])])
+
+
 async def test_where_no_exception_is_granted_nobody_can_let_it_pass(api: Api) -> None:
     await set_policy(api, "11", quiet=[{"begin": "21:00", "end": "06:00"}])
     officer = await api.person((Role.OFFICER, "11"))
