@@ -16,6 +16,7 @@ from services.ingest.quota import QuarantineQuota
 from services.ingest.store import StoreLimits, open_store
 from services.local.broker import Broker
 from services.local.directories import temporary_directory
+from services.local.platform import free_port
 from services.local.postgres import EmbeddedPostgres, embedded_postgres
 from services.shared.database.migrate import MigrateSettings, migrate
 from services.shared.database.pool import connect
@@ -279,8 +280,13 @@ async def test_a_replica_that_freezes_in_mid_transaction_does_not_hold_up_the_ot
 
 async def test_a_terminated_process_commits_what_it_has_and_ends_well(bench: Bench, tmp_path: Path) -> None:
     client = await bench.device(CLUSTER)
-    async with bench.ingest_process(tmp_path / "ingest.log", INGEST_BATCH__AGE="60s") as process:
+    port = free_port()
+    async with bench.ingest_process(
+        tmp_path / "ingest.log", INGEST_BATCH__AGE="60s", INGEST_HEALTH__PORT=str(port)
+    ) as process:
         await publish_heartbeats(client, now_ms() - 60_000, 10)
+        # What the broker has acknowledged need not have come here yet.
+        await RunningIngest(port).until("ingest_messages_received_total", 10)
         assert await process.stop(grace=timedelta(seconds=20)) == 0
     assert len(await bench.rows("SELECT * FROM telemetry.heartbeat_log")) == 10
 
