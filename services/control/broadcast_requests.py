@@ -1,7 +1,7 @@
 """Whether what somebody asks for can be a broadcast: every fault named by its field. Pure.
 
 The same functions that will plan it (`services.control.planning`) answer here, so that what is accepted is what can be
-model. What policies have against it is asked of planning itself, once it is stored (`services.control.rehearsal`).
+planned. What policies have against it is asked of planning itself, once it is stored (`services.control.policy_trial`).
 """
 
 from __future__ import annotations

@@ -237,14 +237,24 @@ async def ask_for_exception(
 
 
 async def offer(connection: Connection, offers: Iterable[tuple[BroadcastId, UnitId]], *, at: datetime) -> None:
-    """Offer broadcasts to units; what is offered already stays as it is."""
+    """Offer broadcasts to units, as they stand at an instant; what is offered already stays as it is.
+
+    What was changed since is left out: whom it means now is found out anew, and nobody would take back an offer of before.
+    """
     pairs = list(offers)
     await connection.execute(
         """
         INSERT INTO control.offers (broadcast_id, unit_id, offered_at)
-        SELECT broadcast_id, unit_id, $3
+        SELECT o.broadcast_id, o.unit_id, $3
           FROM unnest($1::uuid[], $2::uuid[]) AS o (broadcast_id, unit_id)
-         ORDER BY broadcast_id, unit_id
+          JOIN control.broadcasts b USING (broadcast_id)
+         WHERE b.issued_at <= $3
+           AND NOT EXISTS (SELECT
+                             FROM control.offers f
+                            WHERE f.broadcast_id = o.broadcast_id
+                              AND f.unit_id = o.unit_id)
+         ORDER BY o.broadcast_id, o.unit_id
+           FOR SHARE OF b
             ON CONFLICT (broadcast_id, unit_id) DO NOTHING
         """,
         [broadcast_id for broadcast_id, _ in pairs],

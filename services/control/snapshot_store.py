@@ -117,7 +117,7 @@ SELECT i.broadcast_id, i.bulletin_id, p.so_far
          FROM begun) p
 """
 
-# What has begun by now and still counts for a day on which something can begin. What was withdrawn ended then, at the
+# What has begun by now and still counts for a day on which something can begin; no device had what was planned too late. What was withdrawn ended then, at the
 # latest; of what was only changed the occurrence goes on to its end. Devices are told times in milliseconds.
 _BEGUN = """
 SELECT e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.allowed_by, e.starts_at, e.ends_at,
@@ -131,6 +131,7 @@ SELECT e.broadcast_id, e.occurrence_at, e.level, e.allowed_rules, e.allowed_by, 
            AND e.occurrence_at > $1::timestamptz - $2::interval
            AND e.occurrence_at <= $1::timestamptz
            AND e.withdrawn_at IS NULL
+           AND e.reason IS DISTINCT FROM 'planned_too_late'
           LEFT JOIN control.policy_exceptions x
                  ON x.broadcast_id = b.broadcast_id
                 AND x.is_allowed
@@ -276,6 +277,7 @@ async def load_snapshot(
             (BroadcastId(row["broadcast_id"]), BulletinId(row["bulletin_id"])): Plays(row["so_far"], played_before)
             for row in await connection.fetch(_PLAYS, ids, played_before)
         },
+        asked_at=played_before,
         begun=()
         if begun_by is None or not (limits_time(stated.values()) or any(each.public_share for each in fleet))
         else await _load_begun(connection, begun_by, units, None if around is None and devices is None else fleet),

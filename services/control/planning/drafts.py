@@ -83,6 +83,8 @@ class _Drafting:
     def news(self, since: date) -> Iterable[Occurrence]:
         first: dict[Hashable, Occurrence] = {}
         for occurrence in self._staging.expand(self._ground.window).occurrences:
+            if occurrence.at < self._broadcast.issued_at:
+                continue  # it was held against nothing
             first.setdefault(self._staging.likeness(occurrence), occurrence)
         return [each for each in first.values() if each.day >= since]
 

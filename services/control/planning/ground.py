@@ -85,6 +85,7 @@ class Ground:
             and ours.groups == snapshot.groups
             and ours.policies == snapshot.policies
             and ours.requisitions == snapshot.requisitions
+            and ours.asked_at == snapshot.asked_at
         )
 
     def crowds(self, unit_id: UnitId, tree: UnitTree) -> tuple[Crowd, ...]:

@@ -330,9 +330,10 @@ class Snapshot:
 
     `zone` is where the devices hang: days of units and policies, hours, minutes of a day and sessions are those of its
     clocks, whichever zone a broadcast counts its own times in.
-    `offers` holds what units decided about normal broadcasts from above (True: accepted), `places` the order a unit
+    `offers` holds what units decided about normal broadcasts from above, `places` the order a unit
     gives its priority broadcasts (R-17). `plays` need not name broadcasts in which nothing was played before they were
-    issued, nor `begun` what draws on no time that is granted.
+    issued, nor `begun` what draws on no time that is granted. What would have begun before `asked_at` and is not in `begun`
+    did not sound, so it takes no time; None: nothing of that is known.
     """
 
     broadcasts: tuple[Broadcast, ...]
@@ -348,6 +349,7 @@ class Snapshot:
     requisitions: tuple[Requisition, ...] = ()
     plays: Mapping[tuple[BroadcastId, BulletinId], Plays] = field(default_factory=dict)
     begun: tuple[Begun, ...] = ()
+    asked_at: datetime | None = None
 
     def __post_init__(self) -> None:
         for name, ids in (

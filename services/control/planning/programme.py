@@ -106,7 +106,7 @@ def begin(snapshot: Snapshot, window: Window) -> Planning:
                 given[device_no].append(share)
     shares = {device_no: tuple(theirs) for device_no, theirs in given.items()}
     gone = spent(snapshot.begun, ground)
-    return _planning(snapshot, ground, made, shares, gone, _settled(shares, gone))
+    return _planning(snapshot, ground, made, shares, gone, _settled(shares, gone, snapshot.asked_at))
 
 
 def replan(planning: Planning, snapshot: Snapshot, touched: Collection[BroadcastId]) -> Planning:
@@ -134,7 +134,7 @@ def replan(planning: Planning, snapshot: Snapshot, touched: Collection[Broadcast
         device_no: (*(each for each in planning.shares[device_no] if each not in gone), *added.get(device_no, ()))
         for device_no in affected
     }
-    settled = _settled(changed, now_spent)
+    settled = _settled(changed, now_spent, snapshot.asked_at)
     return _planning(
         snapshot,
         ground,
@@ -210,7 +210,9 @@ class _Settled(NamedTuple):
     refusals: dict[DeviceNo, tuple[_Refusal, ...]]
 
 
-def _settled(shares: Mapping[DeviceNo, tuple[Share, ...]], gone: Mapping[DeviceNo, Spent]) -> _Settled:
+def _settled(
+    shares: Mapping[DeviceNo, tuple[Share, ...]], gone: Mapping[DeviceNo, Spent], asked_at: datetime | None
+) -> _Settled:
     """What comes of the shares of each device, in the order given; equal ones come to the same programme."""
     known: dict[tuple[tuple[Share, ...], Spent | None], _Outcome] = {}
     settled = _Settled({}, {}, {})
@@ -218,7 +220,7 @@ def _settled(shares: Mapping[DeviceNo, tuple[Share, ...]], gone: Mapping[DeviceN
         key = (theirs, gone.get(device_no))
         outcome = known.get(key)
         if outcome is None:
-            outcome = known[key] = _settle(*key)
+            outcome = known[key] = _settle(*key, asked_at)
         settled.programmes[device_no] = outcome.programme
         if outcome.used:
             settled.used[device_no] = outcome.used
@@ -227,8 +229,11 @@ def _settled(shares: Mapping[DeviceNo, tuple[Share, ...]], gone: Mapping[DeviceN
     return settled
 
 
-def _settle(shares: Sequence[Share], gone: Spent | None) -> _Outcome:
-    """Put together what every share holds, without what time is not granted for."""
+def _settle(shares: Sequence[Share], gone: Spent | None, asked_at: datetime | None) -> _Outcome:
+    """Put together what every share holds, without what time is not granted for.
+
+    What would have begun before anybody asked for it, and is not on record, did not sound and takes no time.
+    """
     wanted = _wanted(shares) if gone is None else None
     if wanted is not None:
         slots = [slot for share in shares for slot in share.slots]
@@ -238,10 +243,10 @@ def _settle(shares: Sequence[Share], gone: Spent | None) -> _Outcome:
     used: dict[GrantKey, timedelta] = defaultdict(timedelta, {} if gone is None else gone.used)
     slots, drawing = [], []
     for part in (part for share in shares for part in share.parts):
-        if part.grants and (part.occurrence.broadcast_id, part.occurrence.at) not in begun:
-            drawing.append(part)
-        else:
+        if not part.grants or (part.occurrence.broadcast_id, part.occurrence.at) in begun:
             slots.extend(part.slots)
+        elif asked_at is None or part.slots[-1].starts_at >= asked_at:
+            drawing.append(part)
     drawing.sort(key=_PRECEDENCE)
     refusals: list[_Refusal] = []
     for part in drawing:

@@ -360,13 +360,14 @@ ALONE = frozenset(
 
 
 @FEW
-@given(snapshot=some_snapshot(), near=st.integers(1, 8))
+@given(snapshot=some_snapshot(), near=st.integers(1, 8), issued=st.one_of(st.none(), some_instants))
 def test_what_only_later_stands_against_a_broadcast_is_found_among_occurrences_unlike_those_before(
-    snapshot: Snapshot, near: int
+    snapshot: Snapshot, near: int, issued: datetime | None
 ) -> None:
     """As if each of them were planned, with the first of them named, and nothing that is not so."""
     long, since = window(0, 45), FIRST + timedelta(days=near)
-    for broadcast in snapshot.broadcasts:
+    for each in snapshot.broadcasts:
+        broadcast = each if issued is None else replace(each, issued_at=issued)
         alone = replace(snapshot, broadcasts=(broadcast,), begun=())
 
         found = later_problems(alone, broadcast.broadcast_id, long, since=since)

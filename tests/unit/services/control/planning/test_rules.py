@@ -531,6 +531,23 @@ def test_minutes_of_a_day_go_to_who_outranks_the_others() -> None:
     assert wrong(planned) == ["day_full 11"]
 
 
+@pytest.mark.parametrize(
+    ("asked_at", "expected"),
+    [
+        pytest.param("2026-09-07 05:00", ["2 07 05:00"], id="asked_just_in_time"),
+        pytest.param("2026-09-07 10:00", ["1 07 18:00"], id="asked_too_late"),
+    ],
+)
+def test_what_was_asked_for_too_late_takes_no_minutes_of_what_is_to_come(asked_at: str, expected: list[str]) -> None:
+    """As when an approver lets it pass, or a unit accepts it, after it would have begun: nobody heard it."""
+    asked = [
+        a_broadcast(1, once("18:00"), unit_id=unit_id(11), targets=to_units(11)),
+        a_broadcast(2, once("05:00"), unit_id=unit_id(10), targets=to_units(11), level=Level.PRIORITY),
+    ]
+    snapshot = province(*asked, says={11: {"max_day": MINUTE}}, asked_at=local(asked_at))
+    assert heard(plan(snapshot, days(1)))[1] == expected
+
+
 def test_a_day_that_is_full_on_some_devices_only_is_said_of_them() -> None:
     asked = [
         a_broadcast(1, once("05:00"), unit_id=unit_id(11), targets=to_units(11), severity=1),
