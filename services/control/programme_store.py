@@ -23,6 +23,8 @@ from services.shared.database.pool import Connection
 
 # Rows written by one statement: large enough to be quick, small enough for the statement's time limit.
 CHUNK = 10_000
+# Devices whose future is gone through by one statement: each has dozens of rows ahead.
+DEVICES_AT_ONCE = 200
 
 # One planner at a time: programmes are made of all broadcasts, so two planners would each miss what the other adds.
 # Taken without waiting; any number, as long as nobody else uses it.
@@ -106,17 +108,13 @@ UPDATE control.emissions e
           JOIN control.devices d USING (device_no)
           LEFT JOIN control.unit_heirs h
                  ON h.unit_id = d.unit_id AND e.starts_at >= h.begins_at AND (h.ends_at IS NULL OR e.starts_at < h.ends_at)
-         WHERE {which}
+         WHERE e.device_no = ANY ($2)
            AND e.starts_at > $1
            AND e.withdrawn_at IS NULL
            AND e.unit_id <> coalesce(h.heir_id, d.unit_id)) filed
  WHERE (e.broadcast_id, e.occurrence_at, e.item, e.device_no)
      = (filed.broadcast_id, filed.occurrence_at, filed.item, filed.device_no)
 """
-
-_REFILE_ALL = _REFILE.replace("{which}", "e.ends_at > $1")  # the index of ends holds what is to come
-
-_REFILE_DEVICES = _REFILE.replace("{which}", "e.device_no = ANY ($2)")
 
 _WITHDRAW = """
 UPDATE control.emissions e
@@ -288,9 +286,9 @@ async def _record(
 async def refile(connection: Connection, device_nos: Sequence[DeviceNo] | None, *, now: datetime) -> None:
     """File what has not begun under the units that devices lie in on its day; of all of them if none are named."""
     if device_nos is None:
-        await connection.execute(_REFILE_ALL, now)
-    else:
-        await connection.execute(_REFILE_DEVICES, now, list(device_nos))
+        device_nos = [row["device_no"] for row in await connection.fetch("SELECT device_no FROM control.devices")]
+    for part in _chunks(sorted(device_nos), DEVICES_AT_ONCE):
+        await connection.execute(_REFILE, now, list(part))
 
 
 async def replace_problems(
@@ -353,5 +351,5 @@ def problem(row: Record) -> Problem:
     )
 
 
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+def _chunks(values: Sequence[Any], size: int = CHUNK) -> Iterator[Sequence[Any]]:
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 import pytest
+from asyncpg.connection import LoggedQuery
 
 from schemas.identifiers import BroadcastId
-from services.control import airing_store, planning_queue
+from services.control import airing_store, planning_queue, programme_store
 from services.control.trust.keyring import Keyring
 from services.shared.clock import utc_now
 from tests.support.control import Province, a_planner, local_day
@@ -250,6 +251,37 @@ async def test_a_device_that_a_reform_takes_elsewhere_counts_there_from_that_day
         "loa-1": ["part"] * 3 + ["b1"] * (days - 3),
         "loa-2": ["a1"] * 3 + ["a2"] * (days - 3),
     }
+
+
+async def test_a_fleet_is_filed_anew_some_devices_at_a_time(province: Province, keyring: Keyring) -> None:
+    """Everything ahead of a province in one statement would take longer than a statement may."""
+    first = await province.device("loa-1", "a1")
+    broadcast = await province.broadcast("p", [await province.bulletin()], at=in_an_hour())
+    await plan(province, keyring, now=utc_now())
+    fleet = 2 * programme_store.DEVICES_AT_ONCE + 50
+    async with province.control.transaction() as connection:
+        await connection.execute(
+            """
+            WITH others AS (
+                 INSERT INTO control.devices (device_id, kind, unit_id, name, registered_at, latitude, longitude)
+                 SELECT 'many-' || n, 'cluster', unit_id, 'many', registered_at, latitude, longitude
+                   FROM control.devices, generate_series(2, $2) AS n
+                  WHERE device_no = $1
+              RETURNING device_no)
+            INSERT INTO control.emissions
+            SELECT (jsonb_populate_record(e, jsonb_build_object('device_no', others.device_no))).*
+              FROM control.emissions e, others
+             WHERE e.device_no = $1
+            """,
+            first,
+            fleet,
+        )
+        await connection.execute("UPDATE control.devices SET unit_id = $1", province.units["b1"])
+        asked: list[LoggedQuery] = []
+        with connection.query_logger(asked.append):
+            await programme_store.refile(connection, None, now=utc_now())
+    assert await units_of(province, broadcast) == ["b1"] * fleet
+    assert sorted(len(each.args[1]) for each in asked if "UPDATE control.emissions" in each.query) == [50, 200, 200]
 
 
 async def test_what_passed_before_an_approver_decided_keeps_its_reason(province: Province, keyring: Keyring) -> None:
