@@ -105,6 +105,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], Refusal | None]] = {
     "mp4_and_nothing": (lambda: b"\x00\x00\x00\x18ftypM4A " + bytes(200), None),
     "archive_at_the_end": (lambda: sounds.tone("mp3") + archive(), Refusal.FOREIGN_BYTES),
     "archive_at_the_end_of_a_recording": (lambda: sounds.tone("wav") + archive(), Refusal.FOREIGN_BYTES),
+    "archive_on_another_disk": (lambda: sounds.tone("mp3") + on_another_disk(archive()), Refusal.FOREIGN_BYTES),
     "archive_in_a_tag": (lambda: _tag(archive()) + sounds.tone("mp3", seconds=1), Refusal.FOREIGN_BYTES),
     "document_in_a_tag": (lambda: _tag(b"%PDF-1.7\n") + sounds.tone("mp3"), Refusal.FOREIGN_BYTES),
     "wav_with_a_second_sound": (lambda: _wav(more=_part(b"data", PCM)), Refusal.FOREIGN_BYTES),
@@ -159,6 +160,14 @@ def _flac(place: int, flipped: int) -> bytes:
 
 def _tag(body: bytes) -> bytes:
     return b"ID3\x04\0\0\0\0" + bytes([len(body) >> 7, len(body) & 0x7F]) + body
+
+
+def on_another_disk(archived: bytes) -> bytes:
+    """The same archive, which says that it ends on a second disk; readers that know no disks open it all the same."""
+    at = archived.rindex(b"PK\x05\x06") + 4
+    said = archived[:at] + b"\1\0\1\0" + archived[at + 4 :]
+    assert zipfile.is_zipfile(io.BytesIO(said))
+    return said
 
 
 def archive() -> bytes:
