@@ -289,6 +289,11 @@ async def demand_ground(connection: Connection, draft: AlertDraft, *, by: By) ->
     _demand(draft.purpose, draft, await _known(connection, draft, by.tree), by)
 
 
+async def check(connection: Connection, draft: AlertDraft, *, tree: UnitTree, now: datetime) -> None:
+    """Raise `Invalid` with every fault that would stand against issuing the draft now."""
+    _check(draft, await _known(connection, draft, tree), now=now)
+
+
 # --- what stands against it ------------------------------------------------------------------------------------------
 
 

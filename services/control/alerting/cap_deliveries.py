@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from schemas.identifiers import AlertId
+from services.control import alerts
 from services.control.alerting import alert_store, cap_intake, cap_store, proposal_store, proposals
 from services.control.alerting.cap import CapAlert
 from services.control.alerting.cap_intake import Taking
@@ -109,6 +110,7 @@ async def _propose(
     sender = taking.message.sender
     if await cap_store.waiting(connection, taking.own_units, sender) >= MOST_WAITING:
         raise Conflict("cap_too_many_waiting", facts={"sender": sender[:80], "limit": MOST_WAITING})
+    await alerts.check(connection, draft, tree=taking.by.tree, now=taking.now)  # nobody could release it
     proposal = await proposals.propose(
         connection, draft, why, by=taking.by, validity=validity, expires_at=draft.valid_until, now=taking.now
     )

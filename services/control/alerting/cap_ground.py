@@ -15,25 +15,15 @@ from dataclasses import dataclass, field
 from asyncpg import Record
 
 from schemas.identifiers import UnitId
-from services.control.alerting import alert_store, shapes
+from services.control.alerting import alert_store, cap_areas, shapes
 from services.control.alerting.cap import CapArea, CapCircle, CapInfo
-from services.control.alerting.model import (
-    MAX_CORNERS,
-    MAX_RADIUS_M,
-    MAX_SHAPES,
-    AreaWish,
-    Circle,
-    Point,
-    Polygon,
-)
+from services.control.alerting.cap_areas import MOST_SHAPES
+from services.control.alerting.model import MAX_RADIUS_M, AreaWish, Circle, Point, Polygon
 from services.control.errors import Fault, Invalid
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 MAX_PLACES = 10_000  # areas, shapes and codes of a message; the largest feeds send some hundred
-MOST_SHAPES = 4 * MAX_SHAPES  # of one info block: more become the hulls of neighbours
-_MOST_CORNERS = 2_000  # of all of these, so that the message that devices get stays small
-_FEWEST_CORNERS = 16
 _METRES_A_DEGREE = 110_000  # of latitude, at least
 _MOST_TOLD = 40
 
@@ -84,16 +74,14 @@ class Ground:
                 seen.add(unit)
                 yield unit
 
-    def inside(self, polygons: Sequence[Polygon], circles: Sequence[Circle]) -> AreaWish | None:
-        """The units of which somebody is known to stand in any of the shapes, as an area; None where nobody does."""
+    def units_inside(self, polygons: Sequence[Polygon], circles: Sequence[Circle]) -> tuple[UnitId, ...]:
+        """The units of which somebody is known to stand in any of the shapes, and the blank ones; none where nobody does."""
         units: dict[UnitId, None] = {}
         for polygon in polygons:
             units.update(dict.fromkeys(self.units_in_polygon(polygon, but=units)))
         for circle in circles:
             units.update(dict.fromkeys(self.units_in_circle(circle, but=units)))
-        if not units:
-            return None
-        return AreaWish(units=(*units, *self.blank), polygons=tuple(polygons), circles=tuple(circles))
+        return (*units, *self.blank) if units else ()
 
     def _within_bounds(self, polygon: Polygon) -> Iterator[tuple[Point, UnitId]]:
         west, east = min(p.longitude for p in polygon), max(p.longitude for p in polygon)
@@ -139,8 +127,14 @@ def places(infos: Sequence[CapInfo], ground: Ground) -> list[Place]:
         if info.areas and where not in known:
             known[where] = _Search(ground).place(info.areas, f"alert.info[{number}]")
         found.append(known.get(where))
-    everywhere = tuple(dict.fromkeys(wish for place in known.values() for wish in place.wishes))
+    everywhere = _everywhere(list(known.values())) if None in found else ()
     return [each if each is not None else Place(wishes=everywhere, left_out=()) for each in found]
+
+
+def _everywhere(several: Sequence[Place]) -> tuple[AreaWish, ...]:
+    if len(several) == 1:
+        return several[0].wishes
+    return cap_areas.united(wish for place in several for wish in place.wishes)
 
 
 @dataclass(slots=True)
@@ -195,17 +189,9 @@ class _Search:
         return bool(units)
 
     def _shaped(self) -> tuple[AreaWish, ...]:
-        circles = list(self.circles)
-        polygons: tuple[Polygon, ...] = ()
-        if self.polygons:
-            limit = max(_FEWEST_CORNERS, min(MAX_CORNERS, _MOST_CORNERS // len(self.polygons)))
-            polygons = shapes.cover_all(list(self.polygons), most=MOST_SHAPES, limit=limit)
-        starts = range(0, max(len(polygons), len(circles)), MAX_SHAPES)
-        found = (
-            self.ground.inside(polygons[start : start + MAX_SHAPES], circles[start : start + MAX_SHAPES])
-            for start in starts
-        )
-        return tuple(each for each in found if each is not None)
+        polygons, circles = cap_areas.covered(list(self.polygons)), list(self.circles)
+        units = self.ground.units_inside(polygons, circles)
+        return tuple(cap_areas.packed(units, polygons, circles)) if units else ()
 
     def _left_out(self) -> Iterator[Fault]:
         if self.unknown:

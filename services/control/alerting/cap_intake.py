@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from schemas.identifiers import UnitId
 from services.control import alerts
-from services.control.alerting import alert_store, cap_ground, cap_sayings, cap_store
+from services.control.alerting import alert_store, cap_areas, cap_ground, cap_sayings, cap_store
 from services.control.alerting.cap import CapAlert, CapInfo, MessageType, Scope, Status
 from services.control.alerting.cap_sayings import Saying
 from services.control.alerting.model import LONGEST, Alert, AlertDraft, AudienceWish, CapOrigin, Origin
@@ -218,7 +218,7 @@ def _draft(said: Saying, taking: Taking) -> AlertDraft:
         severity=main.severity,
         certainty=main.certainty,
         texts=said.texts(taking.tone),
-        audience=AudienceWish(areas=said.areas),
+        audience=AudienceWish(areas=cap_areas.of_few_units(said.areas, taking.by.tree)),
         repeat_interval=REPEAT_INTERVAL,
         valid_until=min(said.expires or taking.now + UNSAID_VALIDITY, taking.now + LONGEST),
         origin=Origin.CAP,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from services.control.alerting import cap_areas
 from services.control.alerting.cap import CapInfo, ResponseType
 from services.control.alerting.model import MAX_TEXTS, AlertText, AreaWish, Certainty, Severity, Urgency
 
@@ -94,17 +95,10 @@ def _same_words_together(told: Iterable[Told]) -> Iterator[Told]:
         )
         if key in found:
             first, others = found[key]
-            found[key] = replace(first, areas=first.areas + info.areas), _united((*others, *areas))
+            found[key] = replace(first, areas=first.areas + info.areas), cap_areas.united((*others, *areas))
         else:
             found[key] = info, areas
     return iter(found.values())
-
-
-def _united(areas: Sequence[AreaWish]) -> tuple[AreaWish, ...]:
-    """The same ground in fewer areas: those without shapes are one."""
-    shaped = [each for each in areas if each.polygons or each.circles]
-    units = dict.fromkeys(unit for each in areas if each not in shaped for unit in each.units)
-    return tuple(dict.fromkeys([*([AreaWish(units=tuple(units))] if units else []), *shaped]))
 
 
 def _as_one_or_apart(infos: Sequence[CapInfo]) -> Iterable[Sequence[CapInfo]]:

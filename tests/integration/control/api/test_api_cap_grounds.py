@@ -4,6 +4,7 @@ out is told.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -145,6 +146,32 @@ async def test_of_a_warning_for_many_provinces_ours_is_taken_and_the_rest_is_tol
     assert "01, 79" in found["notes"][0]["message"]
     none = await sent_in(api, operator, message(api, "A-2", info("01", "79", extra=circle)))
     assert [each["code"] for each in none.json()["errors"]] == ["cap_area_unknown", "cap_area_outside"]
+
+
+async def test_the_same_words_for_many_shapes_can_be_taken_and_be_released(api: Api) -> None:
+    """An alert has at most sixteen areas; a feed sends a block for each of its cells."""
+    source, operator = await Source.of(api), await api.person((Role.OPERATOR, "24"))
+    cells = []
+    for number in range(20):
+        west = 106.4 + number / 50
+        await add_device(api, "11", latitude=21.305, longitude=west + 0.005)
+        ring = f"21.3,{west} 21.3,{west + 0.01} 21.31,{west + 0.01} 21.31,{west} 21.3,{west}"
+        cells.append(info(extra=f"<area><areaDesc>Ô {number}</areaDesc><polygon>{ring}</polygon></area>"))
+    proposed = await source.delivered(message(api, "A-1", *cells))
+    released = await decide(api, operator, proposed["alert_id"], "release", {})
+    assert heard(api, released)[1:] == ({"11"}, "in_force")
+    assert [len(each["polygons"]) for each in released["content"]["audience"]["areas"]] == [16, 4]
+    found = taken(await sent_in(api, operator, message(api, "A-2", *cells)))
+    assert found["alert"]["content"]["audience"] == released["content"]["audience"]
+
+
+async def test_what_nobody_could_release_is_not_laid_before_anybody(api: Api) -> None:
+    source = await Source.of(api)
+    soon = (api.clock.now + timedelta(seconds=1)).isoformat()
+    short = info("11").replace("<headline>", f"<expires>{soon}</expires><headline>")
+    answer = await source.deliver(message(api, "A-1", short))
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "alert_over_at_once")
+    assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
 
 
 async def test_proposals_follow_each_ground_and_say_what_is_not_here(api: Api) -> None:

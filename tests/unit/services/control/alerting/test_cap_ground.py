@@ -12,8 +12,9 @@ import pytest
 from schemas.identifiers import UnitId
 from services.control.alerting import shapes
 from services.control.alerting.cap import CapArea, CapCircle, CapInfo, Named
-from services.control.alerting.cap_ground import MAX_PLACES, MOST_SHAPES, Ground, Place, places
-from services.control.alerting.model import Category, Certainty, Circle, Point, Severity, Urgency
+from services.control.alerting.cap_areas import MOST_SHAPES
+from services.control.alerting.cap_ground import MAX_PLACES, Ground, Place, places
+from services.control.alerting.model import AreaWish, Category, Certainty, Circle, Point, Severity, Urgency
 from services.control.errors import Invalid
 from services.control.units import UnitTree, UnitVersion
 
@@ -129,7 +130,8 @@ def test_circles_find_who_stands_in_them() -> None:
 
 def test_an_info_without_areas_means_where_the_others_do() -> None:
     vietnamese, english, bare = places([info(area("02")), info(area("03")), info()], GROUND)
-    assert bare.wishes == vietnamese.wishes + english.wishes
+    assert (vietnamese.wishes, english.wishes) == ((AreaWish(units=(NORTH,)),), (AreaWish(units=(SOUTH,)),))
+    assert bare.wishes == (AreaWish(units=(NORTH, SOUTH)),)
 
 
 def test_a_unit_s_code_beside_a_shape_of_another_country_counts_by_the_code() -> None:
