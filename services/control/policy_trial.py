@@ -3,7 +3,8 @@
 What planning would refuse is refused here, by the same function over the same rows: a broadcast is planned from its
 first occurrence on, for as long as a horizon is, and whatever rule of a policy stands against it then is named. Rules
 ask for weekday and time of day, so of a year's occurrences those of which there was none alike before are held against
-them as well: nobody is told months later that the thirty-first is a Sunday.
+them as well: nobody is told months later that the thirty-first is a Sunday. Of hundreds of such times that all differ
+the first ones are (`MAX_FORESEEN`), and planning names the others when their days come near: whoever saves waits for it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ time that a policy or an owner grants, is noted as grants and settled in `progra
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import date, timedelta
@@ -38,6 +39,8 @@ from services.control.planning.staging import Staging
 
 # Who is ready later than half-way through an item leaves it: the rest of a notice tells nobody anything.
 JOINABLE_PARTS = 2
+# Occurrences that are looked at ahead of their planning: each is held against every policy of the audience.
+MAX_FORESEEN = 200
 
 _NOTHING = timedelta(0)
 _MS = timedelta(milliseconds=1)
@@ -55,7 +58,8 @@ def draft(broadcast: Broadcast, ground: Ground, snapshot: Snapshot, stock: Stock
 def draft_of_news(broadcast: Broadcast, ground: Ground, snapshot: Snapshot, stock: Stock, *, since: date) -> Draft:
     """Return what `broadcast` asks for on the days from `since` on that units and policies were not asked about before.
 
-    Of occurrences that are alike to them only the first is looked at, and none where there was one before `since`.
+    Of occurrences that are alike to them only the first is looked at, and none where there was one before `since`; of
+    more than `MAX_FORESEEN` unlike ones, those that come first.
     """
     drafting = _Drafting(broadcast, ground, snapshot, stock)
     return drafting.draft(drafting.news(since))
@@ -86,7 +90,8 @@ class _Drafting:
             if occurrence.at < self._broadcast.issued_at:
                 continue  # it was held against nothing
             first.setdefault(self._staging.likeness(occurrence), occurrence)
-        return [each for each in first.values() if each.day >= since]
+        later = (each for each in first.values() if each.day >= since)
+        return itertools.islice(later, MAX_FORESEEN)
 
     def draft(self, occurrences: Iterable[Occurrence]) -> Draft:
         for occurrence in occurrences:

@@ -57,7 +57,8 @@ def later_problems(
 ) -> tuple[Problem, ...]:
     """Return what stands against one broadcast by itself from `since` on, and not before, to the end of a long window.
 
-    Each is named with the first occurrence it stands against. What is granted together with others is not looked at.
+    Each is named with the first occurrence it stands against. What is granted together with others is not looked at, nor
+    is what comes after very many occurrences that are all unlike one another: planning names it when its day comes near.
     """
     (broadcast,) = (each for each in snapshot.broadcasts if each.broadcast_id == broadcast_id)
     return draft_of_news(broadcast, Ground(snapshot, window), snapshot, _stock(snapshot), since=since).problems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ import pytest
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level
 from schemas.plans import ContentKind
+from services.control.planning.drafts import MAX_FORESEEN
 from services.control.planning.model import (
     Answer,
     Broadcast,
@@ -33,7 +34,7 @@ from services.control.planning.model import (
     UnitTarget,
 )
 from services.control.planning.policies import Policy, Quiet, Session, VolumeCap
-from services.control.planning.programme import plan
+from services.control.planning.programme import later_problems, plan
 from services.control.units import UnitHeir, UnitHistory
 from tests.support.planning import (
     DAY,
@@ -291,6 +292,24 @@ def test_what_a_policy_refuses_is_named(at: str, says: Any, expected: list[str],
         expected = []
     assert wrong(planned) == expected
     assert [bool(planned.programmes[DeviceNo(no)]) for no in (1, 2, 3)] == [not expected, False, not expected]
+
+
+@pytest.mark.parametrize(("before", "expected"), [(MAX_FORESEEN - 1, 1), (MAX_FORESEEN, 0)])
+def test_of_what_comes_later_so_many_unlike_occurrences_are_looked_at(before: int, expected: int) -> None:
+    """In the order of days: the rest is named by planning when it comes."""
+    later = datetime.combine(DAY + timedelta(days=20), time(6))
+    rdates = (
+        *(later + n * timedelta(days=1, minutes=1) for n in range(before)),
+        later + timedelta(days=250, hours=16.5),
+    )
+    asked = a_broadcast(
+        1, replace(once("05:30"), rdates=tuple(reversed(rdates))), unit_id=unit_id(11), targets=to_units(11)
+    )
+    snapshot = province(asked, says={11: {"quiet": (Quiet(begin=time(22), end=time(5)),)}})
+
+    found = later_problems(snapshot, broadcast_id(1), days(300), since=DAY + timedelta(days=8))
+
+    assert [each.kind.value for each in found] == ["quiet_hours"] * expected
 
 
 def test_a_rule_that_an_approver_let_pass_is_no_rule() -> None:
