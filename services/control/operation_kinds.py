@@ -159,10 +159,11 @@ def taking_cap(unit_id: UnitId, document: bytes, *, summary: str, unit_codes: tu
     )
 
 
-def leaving_out(operation: Operation, remarks: Iterable[Fault]) -> Operation:
-    """A CAP message to be taken in, with what was left out of it, for a second person to read."""
+def as_read(operation: Operation, drafts: Iterable[AlertDraft], remarks: Iterable[Fault]) -> Operation:
+    """A CAP message to be taken in, with the alerts it becomes and what was left out of it, for a second person to read."""
     told = [{"field": each.field, "code": each.code, "facts": dict(each.facts)} for each in remarks]
-    return replace(operation, document={**operation.document, "left_out": told})
+    said = [document_of(each) for each in drafts]
+    return replace(operation, document={**operation.document, "drafts": said, "left_out": told})
 
 
 def left_out(document: Mapping[str, Any]) -> tuple[Fault, ...]:

@@ -198,8 +198,13 @@ async def open_counts(connection: Connection) -> tuple[int, int]:
 async def note_done(
     connection: Connection, account_id: uuid.UUID, danger: Danger, devices: Collection[DeviceNo], *, at: datetime
 ) -> None:
-    """Note what one person did without a second one; what no policy asks about any more is forgotten."""
-    await connection.execute("DELETE FROM control.operations_done WHERE done_at <= $1", at - LONGEST_WITHIN)
+    """Note what one person did without a second one; what no policy asks of it about any more is forgotten.
+
+    What others did is left alone: two who act at the same time would wait for one another.
+    """
+    await connection.execute(
+        "DELETE FROM control.operations_done WHERE account_id = $1 AND done_at <= $2", account_id, at - LONGEST_WITHIN
+    )
     await connection.execute(
         "INSERT INTO control.operations_done (account_id, danger, done_at, devices) VALUES ($1, $2, $3, $4)",
         account_id,

@@ -24,7 +24,7 @@ from services.control.alerting.proposal import Outcome
 from services.control.alerts import By
 from services.control.audit import Entry
 from services.control.errors import Conflict, Forbidden
-from services.control.operation_kinds import DANGERS, PERMISSIONS, Kind, Means, Operation, leaving_out
+from services.control.operation_kinds import DANGERS, PERMISSIONS, Kind, Means, Operation, as_read
 from services.control.operation_performing import Done, perform, touched
 from services.control.operation_sizes import Reached, reached
 from services.control.operation_store import Request, RequestState
@@ -210,7 +210,7 @@ async def _keep(
             await alert_store.change(connection, waiting)
         operation = replace(operation, document={**operation.document, "alert_id": str(waiting.alert_id)})
     if operation.kind is Kind.CAP:
-        operation = leaving_out(operation, done.answer)
+        operation = as_read(operation, [each.draft for each in done.alerts], done.answer)
     # What makes an alert of its own once it is confirmed has none that stands for it until then.
     alert_id = None if operation.kind in (Kind.CAP, Kind.AUDIBLE_TEST) else _alert_id(done)
     request = _request(operation, alert_id, devices, size, by=by, waits=means.waits, now=now)

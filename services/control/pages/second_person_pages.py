@@ -100,7 +100,7 @@ async def _request_page(
         http_status=HTTPStatus.OK if sent is None else sent.back.status,
         units=caller.rights.tree,
         found=found,
-        draft=_draft(found),
+        drafts=_drafts(found),
         wish=wish,
         contents=contents,
         targets=targets,
@@ -122,7 +122,7 @@ def _left_out(found: RequestView, language: Language) -> list[str]:
     return [text(f"fault.{each.code}.message", language, each.facts) for each in left_out(found.content)]
 
 
-def _draft(found: RequestView) -> AlertDraft | None:
-    """What would be said; None of what is no alert in words yet."""
-    document = found.content.get("draft")
-    return None if document is None else draft_of(document)
+def _drafts(found: RequestView) -> list[AlertDraft]:
+    """What would be said: of a CAP message to each of its grounds; nothing of what is no alert in words."""
+    alone = found.content.get("draft")
+    return [draft_of(each) for each in ([alone] if alone is not None else found.content.get("drafts", ()))]

@@ -225,3 +225,21 @@ async def test_a_second_person_is_asked_by_what_a_message_meant_and_means(api: A
     await log_in(api, (Role.OPERATOR, "24"))
     page = await get(api, f"/alerts/requests/{answer.json()['request']['request_id']}")
     assert "Không rõ khu vực: 98." in page.text, "whoever confirms reads it too"
+
+
+async def test_who_confirms_reads_what_would_be_said_on_each_ground(api: Api) -> None:
+    await policy(api, "24", alerts=1)
+    people = await two(api, unit="24")
+    for code in ("11", "21"):
+        await add_device(api, code)
+    both = message(api, "B-1", info("11", headline="Lũ lên nhanh"), info("21", headline="Sạt lở đất"))
+
+    answer = await sent_in(api, people.first, both)
+
+    assert answer.status_code == 202, answer.text
+    request_id = answer.json()["request"]["request_id"]
+    kept = (await api.client.get(f"/api/v1/operation-requests/{request_id}", headers=people.second)).json()
+    assert [each["texts"][0]["headline"] for each in kept["content"]["drafts"]] == ["Lũ lên nhanh", "Sạt lở đất"]
+    await log_in(api, (Role.OPERATOR, "24"))
+    page = (await get(api, f"/alerts/requests/{request_id}")).text
+    assert page.index("Lũ lên nhanh") < page.index("Sạt lở đất")
