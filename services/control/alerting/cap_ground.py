@@ -9,6 +9,7 @@ of a whole country name its provinces by the dozen.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,8 +25,12 @@ from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 MAX_PLACES = 10_000  # areas, shapes and codes of a message; the largest feeds send some hundred
+MOST_WORK = 5_000_000  # devices looked at and corners held against them: some seconds
+_A_CIRCLE = 4  # is as much work as so many corners
 _METRES_A_DEGREE = 110_000  # of latitude, at least
 _MOST_TOLD = 40
+
+_Bounds = tuple[float, float, float, float]  # south, north, west, east
 
 
 class Ground:
@@ -46,6 +51,10 @@ class Ground:
             key=lambda each: each[0].latitude,
         )
         self._latitudes = [point.latitude for point, _ in self._known]
+        longitudes = [point.longitude for point, _ in self._known]
+        self._west, self._east = (min(longitudes), max(longitudes)) if longitudes else (math.inf, -math.inf)
+        self._around: dict[Circle, tuple[UnitId, ...]] = {}
+        self.work = 0  # what has been looked at for the message
         # Units in which nobody has a place are warned with the others: they may well lie inside.
         self.blank = [unit for unit, points in devices.items() if all(point is None for point in points)]
 
@@ -55,22 +64,32 @@ class Ground:
 
     def is_near(self, polygon: Polygon) -> bool:
         """Whether anybody of ours stands within its bounds: quick, and never wrong about one inside."""
-        return any(True for _ in self._within_bounds(polygon))
+        return any(True for _ in self._within(_bounds_of_polygon(polygon)))
 
     def units_in_polygon(self, polygon: Polygon, *, but: Iterable[UnitId] = ()) -> Iterator[UnitId]:
         """Units of which a device is known to stand inside; `but` are known already."""
         seen = set(but)
-        for point, unit in self._within_bounds(polygon):
-            if unit not in seen and shapes.is_in_polygon(polygon, point):
+        for point, unit in self._within(_bounds_of_polygon(polygon)):
+            if unit in seen:
+                continue
+            self.work += len(polygon)
+            if shapes.is_in_polygon(polygon, point):
                 seen.add(unit)
                 yield unit
 
-    def units_in_circle(self, circle: Circle, *, but: Iterable[UnitId] = ()) -> Iterator[UnitId]:
-        """The same of a circle."""
-        seen = set(but)
-        reach, middle = circle.radius_m / _METRES_A_DEGREE, circle.centre.latitude
-        for point, unit in self._between(middle - reach, middle + reach):
-            if unit not in seen and shapes.is_in_circle(circle, point):
+    def units_around(self, circle: Circle) -> tuple[UnitId, ...]:
+        """Units of which a device is known to stand in the circle; looked up once, as translations repeat it."""
+        if circle not in self._around:
+            self._around[circle] = tuple(self._units_in_circle(circle))
+        return self._around[circle]
+
+    def _units_in_circle(self, circle: Circle) -> Iterator[UnitId]:
+        seen: set[UnitId] = set()
+        for point, unit in self._within(_bounds_of_circle(circle)):
+            if unit in seen:
+                continue
+            self.work += _A_CIRCLE
+            if shapes.is_in_circle(circle, point):
                 seen.add(unit)
                 yield unit
 
@@ -80,17 +99,37 @@ class Ground:
         for polygon in polygons:
             units.update(dict.fromkeys(self.units_in_polygon(polygon, but=units)))
         for circle in circles:
-            units.update(dict.fromkeys(self.units_in_circle(circle, but=units)))
+            units.update(dict.fromkeys(self.units_around(circle)))
         return (*units, *self.blank) if units else ()
 
-    def _within_bounds(self, polygon: Polygon) -> Iterator[tuple[Point, UnitId]]:
-        west, east = min(p.longitude for p in polygon), max(p.longitude for p in polygon)
-        between = self._between(min(p.latitude for p in polygon), max(p.latitude for p in polygon))
-        return (each for each in between if west <= each[0].longitude <= east)
-
-    def _between(self, south: float, north: float) -> Iterator[tuple[Point, UnitId]]:
+    def _within(self, bounds: _Bounds) -> Iterator[tuple[Point, UnitId]]:
+        """Who stands between them. Raises `Invalid` where a message has asked for too much."""
+        south, north, west, east = bounds
+        if east < self._west or self._east < west:
+            return
+        if self.work > MOST_WORK:
+            raise Invalid(Fault("alert.info.area", "cap_too_many", {"limit": MAX_PLACES, "name": "area"}))
         first, last = bisect.bisect_left(self._latitudes, south), bisect.bisect_right(self._latitudes, north)
-        return (self._known[place] for place in range(first, last))
+        for place in range(first, last):
+            self.work += 1
+            if west <= self._known[place][0].longitude <= east:
+                yield self._known[place]
+
+
+def _bounds_of_polygon(polygon: Polygon) -> _Bounds:
+    latitudes, longitudes = [each.latitude for each in polygon], [each.longitude for each in polygon]
+    return min(latitudes), max(latitudes), min(longitudes), max(longitudes)
+
+
+def _bounds_of_circle(circle: Circle) -> _Bounds:
+    reach, centre = circle.radius_m / _METRES_A_DEGREE, circle.centre
+    south, north = centre.latitude - reach, centre.latitude + reach
+    if south <= -90 or north >= 90:
+        return south, north, -180, 180
+    # Where the meridians that touch it do so; both are a little too far, as a degree is taken a little too short.
+    across = math.degrees(math.asin(min(1, math.sin(math.radians(reach)) / math.cos(math.radians(centre.latitude)))))
+    west, east = centre.longitude - across, centre.longitude + across
+    return (south, north, west, east) if west >= -180 and east <= 180 else (south, north, -180, 180)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +146,7 @@ async def ground_of(connection: Connection, tree: UnitTree, unit_id: UnitId, nam
     devices: dict[UnitId, list[Point | None]] = {}
     for row in rows:
         point = Point(latitude=row["latitude"], longitude=row["longitude"]) if row["latitude"] is not None else None
-        devices.setdefault(UnitId(row["unit_id"]), []).append(point)
+        devices.setdefault(tree.standing(UnitId(row["unit_id"])) or UnitId(row["unit_id"]), []).append(point)
     return Ground(tree, unit_id, names, devices)
 
 
@@ -174,14 +213,14 @@ class _Search:
             (self.near if is_near else self.outside).append((path, area.description))
 
     def _take_polygon(self, polygon: Polygon) -> bool:
-        is_near = self.ground.is_near(polygon)
+        is_near = polygon in self.polygons or self.ground.is_near(polygon)
         if is_near:
             self.polygons[polygon] = None
         return is_near
 
     def _take_circle(self, given: CapCircle) -> bool:
         circle = Circle(centre=given.centre, radius_m=max(1, round(given.radius_km * 1_000)))
-        units = tuple(self.ground.units_in_circle(circle))
+        units = self.ground.units_around(circle)
         if units and circle.radius_m <= MAX_RADIUS_M and len(self.circles) < MOST_SHAPES:
             self.circles[circle] = None
         else:  # larger than devices take it, or one too many: the whole units

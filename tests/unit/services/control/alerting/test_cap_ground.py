@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -13,7 +15,7 @@ from schemas.identifiers import UnitId
 from services.control.alerting import shapes
 from services.control.alerting.cap import CapArea, CapCircle, CapInfo, Named
 from services.control.alerting.cap_areas import MOST_SHAPES
-from services.control.alerting.cap_ground import MAX_PLACES, Ground, Place, places
+from services.control.alerting.cap_ground import MAX_PLACES, MOST_WORK, Ground, Place, places
 from services.control.alerting.model import AreaWish, Category, Certainty, Circle, Point, Severity, Urgency
 from services.control.errors import Invalid
 from services.control.units import UnitTree, UnitVersion
@@ -162,3 +164,69 @@ def test_as_many_areas_as_are_taken_cost_little_and_more_are_refused(monkeypatch
     with pytest.raises(Invalid) as refused:
         places([info(*areas), info(area("02"))], ground)
     assert refused.value.faults[0].code == "cap_too_many"
+
+
+def of_a_province() -> Ground:
+    """Ten thousand devices of as many places, as a whole province or more has them."""
+    spread = [at(20 + step // 100 / 50, 105 + step % 100 / 50) for step in range(10_000)]
+    return Ground(TREE, PROVINCE, ("DVHC",), {NORTH: spread})
+
+
+def test_shapes_of_our_latitude_far_away_cost_nothing() -> None:
+    """Each of 10,000 circles was held against each of 10,000 devices: two minutes within a transaction."""
+    ground = of_a_province()
+    far = [CapCircle(centre=at(21 + step / 1e5, 150), radius_km=300) for step in range(MAX_PLACES // 4)]
+    rings = [square(20.5 + step / 1e5, -60) for step in range(MAX_PLACES // 4)]
+    (found,) = places(
+        [info(*(area(circles=[one], polygons=[two]) for one, two in zip(far, rings, strict=True)))], ground
+    )
+    assert (found.wishes, ground.work) == ((), 0)
+
+
+def test_the_same_circle_is_looked_up_once() -> None:
+    ground = of_a_province()
+    near = CapCircle(centre=at(21.011, 106.011), radius_km=1.3)  # between the devices
+    places([info(area(circles=[near]))], ground)
+    once = ground.work
+    assert 0 < once < 1_000
+    places([info(area(circles=[near] * 500)), info(area(circles=[near]), area(circles=[near]))], ground)
+    assert ground.work == once
+
+
+def test_a_message_that_means_to_keep_us_busy_is_refused_by_name() -> None:
+    ground = of_a_province()
+    holes = [CapCircle(centre=at(21.011 + step / 1e6, 106.011), radius_km=1) for step in range(5)]
+    rings = [
+        (at(19, 104), at(19, 108), at(23, 108), at(23, 107.99 + step / 1e6), at(19.01, 107.99), at(19.01, 104))
+        for step in range(MAX_PLACES // 4)
+    ]
+    infos = [replace(info(area(polygons=rings[step : step + 60])), event=str(step)) for step in range(0, 2_400, 60)]
+    with pytest.raises(Invalid) as refused:
+        places([info(area(circles=holes)), *infos], ground)
+    assert refused.value.faults[0].code == "cap_too_many"
+    assert ground.work < MOST_WORK + 10_000 * 10
+
+
+@pytest.mark.parametrize("centre", [at(21, 106), at(-60, 20), at(84, -179.9), at(89.9, 5), at(0, 180), at(66, -30)])
+@pytest.mark.parametrize("radius_km", [0.001, 3, 250, 990, 4_000])
+def test_bounds_of_a_circle_leave_nobody_out(centre: Point, radius_km: float) -> None:
+    """Held against every degree of the world, and against the edge of the circle all around."""
+    radius_m = max(1, round(radius_km * 1_000))
+    world = [at(latitude, longitude) for latitude in range(-90, 91, 3) for longitude in range(-180, 181, 5)]
+    edge = [on_the_edge(centre, radius_m * 0.999_999, turn) for turn in range(0, 360, 5)]
+    circle = Circle(centre=centre, radius_m=radius_m)
+    points = [*world, *edge]
+    units = {UnitId(uuid.UUID(int=100 + number)): [point] for number, point in enumerate(points)}
+    found = Ground(TREE, PROVINCE, ("DVHC",), units).units_around(circle)
+    assert set(found) == {unit for unit, (point,) in units.items() if shapes.is_in_circle(circle, point)}
+    assert len(found) >= len(edge)
+
+
+def on_the_edge(centre: Point, metres: float, bearing: float) -> Point:
+    """Where one comes to who goes so far that way (great circle)."""
+    turn, angle, latitude = math.radians(bearing), metres / shapes.EARTH_RADIUS_M, math.radians(centre.latitude)
+    end = math.asin(math.sin(latitude) * math.cos(angle) + math.cos(latitude) * math.sin(angle) * math.cos(turn))
+    across = math.atan2(
+        math.sin(turn) * math.sin(angle) * math.cos(latitude), math.cos(angle) - math.sin(latitude) * math.sin(end)
+    )
+    return at(math.degrees(end), (centre.longitude + math.degrees(across) + 540) % 360 - 180)
