@@ -264,12 +264,22 @@ async def offer(connection: Connection, offers: Iterable[tuple[BroadcastId, Unit
 
 
 async def take_back_offers(connection: Connection, broadcast_id: BroadcastId) -> None:
-    """Forget whom a broadcast was offered to, and what they said, but for what they scheduled themselves.
+    """Ask nobody any more whom a broadcast was offered to, but for who scheduled it; what they said is kept as said.
 
     It is another one now: who is still asked is planned anew, and what they said was about something else.
     """
     await connection.execute(
-        "DELETE FROM control.offers WHERE broadcast_id = $1 AND state <> 'scheduled'",
+        """
+        WITH gone AS (
+             DELETE FROM control.offers
+              WHERE broadcast_id = $1
+                AND state <> 'scheduled'
+          RETURNING broadcast_id, unit_id, state, offered_at, decided_at)
+        INSERT INTO control.past_offers (broadcast_id, unit_id, state, offered_at, decided_at)
+        SELECT broadcast_id, unit_id, state, offered_at, decided_at
+          FROM gone
+         WHERE state <> 'offered'
+        """,
         broadcast_id,
     )
 

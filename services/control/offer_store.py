@@ -230,7 +230,7 @@ async def uptake(
                count(*) FILTER (WHERE state = 'accepted') AS accepted,
                count(*) FILTER (WHERE state = 'declined') AS declined,
                count(*) FILTER (WHERE state = 'scheduled') AS scheduled
-          FROM control.offers
+          FROM control.uptake
          WHERE unit_id = ANY ($1)
            AND offered_at >= $2
            AND offered_at < $3

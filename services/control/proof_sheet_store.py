@@ -114,7 +114,7 @@ SELECT count(*) AS offered,
        count(*) FILTER (WHERE state = 'accepted') AS accepted,
        count(*) FILTER (WHERE state = 'declined') AS declined,
        count(*) FILTER (WHERE state = 'scheduled') AS scheduled
-  FROM control.offers
+  FROM control.uptake
  WHERE unit_id = ANY ($1)
    AND offered_at >= $2
    AND offered_at < $3

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from services.control import proof_sheet_store
 from services.control.permissions import Role
-from tests.support.control_api import Api, add_bulletin, add_device, add_offer, broadcast_body
+from services.control.proof_sheets import Uptake
+from tests.support.control_api import ZONE, Api, add_bulletin, add_device, add_offer, broadcast_body
 
 pytestmark = pytest.mark.integration
 
@@ -299,3 +301,35 @@ async def test_a_changed_broadcast_is_offered_to_whom_it_now_means_and_to_nobody
     assert [(each["unit"]["code"], each["state"]) for each in listed] == [(code, stands) for code in left]
     refused = await ask(api, broadcast_id, "12", "decline", await officer_of(api, "12"))
     assert (refused.status_code, refused.json()["code"]) == (404, "offer_not_found")
+
+
+async def test_what_a_unit_said_in_a_month_stays_said_when_the_broadcast_is_changed_later(api: Api) -> None:
+    issuer, officer = await api.person((Role.OFFICER, "24")), await officer_of(api, "11")
+    body = await broadcast_body(api, "24", targets=[{"unit_id": str(api.units["11"])}], recurrence="daily")
+    await add_device(api, "11")
+    made = await api.client.post("/api/v1/broadcasts", json=body, headers=issuer)
+    broadcast_id = made.json()["broadcast_id"]
+    assert (await ask(api, broadcast_id, "11", "accept", officer)).status_code == 200
+
+    async def march() -> tuple[dict[str, int], Any]:
+        counted = await api.client.get("/api/v1/offers/counts", params={"month": "2026-03"}, headers=officer)
+        async with api.database.connection() as connection:
+            begins_at = datetime(2026, 3, 1, tzinfo=ZONE)
+            printed = await proof_sheet_store.uptake(
+                connection, [api.units["11"]], begins_at=begins_at, ends_at=begins_at + timedelta(days=31)
+            )
+        (row,) = counted.json()
+        return {name: row[name] for name in ("offered", "accepted", "undecided")}, printed
+
+    said = await march()
+    assert said == ({"offered": 1, "accepted": 1, "undecided": 0}, Uptake(offered=1, accepted=1))
+    api.clock.forward(days=30)
+    changed = await api.client.put(
+        f"/api/v1/broadcasts/{broadcast_id}",
+        json={**body, "title": "Khác"},
+        headers={**issuer, "If-Match": made.headers["etag"]},
+    )
+    assert changed.status_code == 200, changed.text
+    assert await march() == said
+    (asked,) = (await api.client.get("/api/v1/offers/counts", params={"month": "2026-04"}, headers=officer)).json()
+    assert (asked["offered"], asked["undecided"]) == (1, 1)

@@ -34,6 +34,7 @@ TABLES = (
     "broadcast_items",
     "broadcast_targets",
     "offers",
+    "past_offers",
     "policy_exceptions",
     "policies",
     "priority_places",
