@@ -73,8 +73,10 @@ class By:
 
     def __post_init__(self) -> None:
         has_account, has_rights = self.actor is not None, self.rights is not None
-        assert has_account is (has_rights or self.is_messenger), "who has no rights passes for the platform"
-        assert not (has_rights and self.is_messenger), "a messenger has none"
+        if has_account is not (has_rights or self.is_messenger):
+            raise ValueError("who has no rights passes for the platform")
+        if has_rights and self.is_messenger:
+            raise ValueError("a messenger has no rights")
 
     @property
     def account_id(self) -> uuid.UUID | None:
@@ -411,7 +413,8 @@ def _signed(
     now: datetime,
     until: datetime | None = None,
 ) -> AlertVersion:
-    assert not by.is_messenger, "what a messenger brings is proposed"
+    if by.is_messenger:
+        raise ValueError("what a messenger brings is proposed")
     draft = alert.draft
     valid_until = until or draft.valid_until
     is_end = purpose in (Purpose.CANCEL, Purpose.RELEASE)

@@ -17,6 +17,8 @@ DOCUMENT_HEAD = 1_024
 
 # Readers differ in what else of the record they ask for. Chance leaves these bytes in one file of 65,000.
 _END_OF_ARCHIVE = b"PK\x05\x06"
+# Forms of WAV in which a block is one sample of each channel: PCM, floating point, A-law, mu-law, and "see below".
+_SAMPLE_BY_SAMPLE = frozenset({1, 3, 6, 7, 0xFFFE})
 _MOST_PARTS = 1_000  # a walk over millions of empty ones would cost minutes
 _TO_THE_END = frozenset({0, 0xFFFFFFFF})  # of a file that was written while nobody knew how long it would be
 
@@ -84,9 +86,12 @@ def check_wav(file: BinaryIO, size: int) -> None:
 def _check_format(body: bytes) -> None:
     if len(body) < 16:
         raise Dishonest("format")
-    channels, rate, a_second, block, bits = (
-        int.from_bytes(body[begin:end], "little") for begin, end in ((2, 4), (4, 8), (8, 12), (12, 14), (14, 16))
+    tag, channels, rate, a_second, block, bits = (
+        int.from_bytes(body[begin:end], "little")
+        for begin, end in ((0, 2), (2, 4), (4, 8), (8, 12), (12, 14), (14, 16))
     )
+    if tag not in _SAMPLE_BY_SAMPLE:
+        return  # packed in blocks of a size of its own
     if block != channels * -(-bits // 8) or a_second != rate * block:
         raise Dishonest(f"{channels} channels of {bits} bits are not {block} bytes, or not {a_second} a second")
 

@@ -17,6 +17,7 @@ FORMATS = {
     "ogg": ("ogg", "libopus"),
     "mp3": ("mp3", "libmp3lame"),
     "m4a": ("mp4", "aac"),
+    "adpcm": ("wav", "adpcm_ima_wav"),
 }
 
 

@@ -7,7 +7,6 @@ CREATE TABLE control.operations_done (
     devices     bigint[] NOT NULL  -- control.devices.device_no of those it touched
 );
 CREATE INDEX operations_done_by_account ON control.operations_done (account_id, danger, done_at);
-CREATE INDEX operations_done_by_time ON control.operations_done (done_at);
 
 ALTER TABLE control.operation_requests
     -- that the same person had touched before, within the policy's period, and that counted along

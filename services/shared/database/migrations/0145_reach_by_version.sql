@@ -10,3 +10,8 @@ UPDATE control.alert_reach r
        given_at = CASE WHEN r.told_version > 1 AND r.told NOT IN ('cancelled', 'released') THEN r.told_at END
   FROM control.alerts a
  WHERE a.alert_id = r.alert_id;
+-- When the first version began says nothing of a later one.
+UPDATE control.alert_reach
+   SET first_start_at = NULL, last_outcome = NULL, start_told_by = NULL
+ WHERE given_version > 1
+   AND first_start_at < given_at;
