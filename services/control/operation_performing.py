@@ -43,7 +43,8 @@ from services.control.alerting.documents import draft_of
 from services.control.alerting.model import Alert, AudienceWish, Origin, State
 from services.control.alerting.tones import Tone
 from services.control.alerts import By
-from services.control.errors import Conflict, Fault, Forbidden, Invalid
+from services.control.errors import Conflict, Fault, Forbidden, Invalid, NotFound
+from services.control.offer_store import Offer
 from services.control.operation_kinds import PERMISSIONS, Kind, Means, Operation
 from services.control.permissions import Actor, Rights
 from services.control.planning.model import DeviceNo
@@ -196,13 +197,9 @@ async def _air(connection: Connection, operation: Operation, *, by: By, means: M
     wish = wish_of(operation.document["wish"])
     taken_up = operation.document.get("offer")
     if taken_up is not None:
-        offer = await offer_store.offer_for_update(connection, uuid.UUID(taken_up["broadcast_id"]), operation.unit_id)
-        offered = await broadcast_store.broadcast(connection, offer.broadcast_id)
-        if offered.version != taken_up["version"]:
-            raise Conflict("request_outdated", facts={"headline": offered.wish.title})
         scheduled = await offers.schedule(
             connection,
-            offer,
+            await _offer_as_read(connection, taken_up, operation.unit_id),
             lambda _: wish,
             note=taken_up["note"],
             zone=means.zone,
@@ -226,6 +223,24 @@ async def _air(connection: Connection, operation: Operation, *, by: By, means: M
             connection, stored, wish, zone=means.zone, rights=rights, actor=actor, origin=by.origin, now=now
         )
     return Done(devices=accepted.device_nos, subject=f"broadcast:{accepted.broadcast.broadcast_id}", answer=accepted)
+
+
+async def _offer_as_read(connection: Connection, taken_up: Mapping[str, Any], unit_id: UnitId) -> Offer:
+    """The offer, locked, if what is offered still is the version that was meant: a change takes offers back."""
+    broadcast_id = uuid.UUID(taken_up["broadcast_id"])
+
+    async def check_version() -> None:
+        offered = await broadcast_store.broadcast(connection, broadcast_id)
+        if offered.version != taken_up["version"]:
+            raise Conflict("request_outdated", facts={"headline": offered.wish.title})
+
+    try:
+        offer = await offer_store.offer_for_update(connection, broadcast_id, unit_id)
+    except NotFound:
+        await check_version()
+        raise
+    await check_version()
+    return offer
 
 
 async def _retune(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:

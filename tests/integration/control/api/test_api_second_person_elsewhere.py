@@ -208,6 +208,24 @@ async def test_what_was_offered_with_something_live_in_it_waits_like_a_broadcast
     assert tuple(made) == ("scheduled", "Giờ của xã", people.account.account_id)
 
 
+async def test_an_offer_that_was_changed_while_it_waited_is_outdated_and_not_unknown(api: Api) -> None:
+    items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
+    offered = await add_offer(api, "11", items=items)
+    await policy(api, "11", live=1)
+    people = await two(api, role=Role.OFFICER, unit="11")
+    path = f"/api/v1/offers/{offered}/{api.units['11']}/schedule"
+    request = await asked(api, people.first, path, body={"starts_on": "2026-03-12", "local_times": ["17:30"]})
+    issuer = await api.person((Role.OFFICER, "24"))
+    await add_device(api, "12")
+    body = await broadcast_body(api, "24", items=items, targets=[{"unit_id": str(api.units["12"])}])
+    changed = await api.client.put(f"/api/v1/broadcasts/{offered}", json=body, headers={**issuer, "If-Match": '"1"'})
+    assert changed.status_code == 200, changed.text
+
+    late = await confirm(api, request, people.second)
+
+    assert (late.status_code, late.json()["code"]) == (409, "request_outdated")
+
+
 async def test_a_live_offer_is_not_put_on_by_the_page_without_a_second_person_either(api: Api) -> None:
     items = [{"relay_source_id": await add_source(api, "24"), "length_s": 300}]
     offered = await add_offer(api, "11", items=items)
