@@ -20,10 +20,13 @@ INSERT INTO control.planning_requests (broadcast_id, unit_id, requested_at)
 VALUES ($1, $2, $3)
 """
 
-_ASK_DEVICES = """
-INSERT INTO control.planning_requests (device_no, requested_at)
-SELECT device_no, $2
+_ASK_FLEET = """
+INSERT INTO control.planning_requests (device_no, unit_id, requested_at)
+SELECT device_no, NULL::uuid, $3::timestamptz
   FROM unnest($1::integer[]) AS device_no
+ UNION ALL
+SELECT DISTINCT NULL::integer, unit_id, $3
+  FROM unnest($2::uuid[]) AS unit_id
 """
 
 _RING = f"SELECT pg_notify('{CHANNEL}', '')"
@@ -56,17 +59,15 @@ async def request_broadcast(connection: Connection, broadcast_id: BroadcastId, *
 
 async def request_devices(connection: Connection, device_nos: Sequence[DeviceNo], *, at: datetime) -> None:
     """Devices are set otherwise, or given to another gateway: plan and sign for them anew."""
-    await connection.execute(_ASK_DEVICES, list(device_nos), at)
-    await ring(connection)
+    await request_fleet(connection, device_nos, (), at=at)
 
 
 async def request_fleet(
     connection: Connection, device_nos: Sequence[DeviceNo], unit_ids: Iterable[UnitId], *, at: datetime
 ) -> None:
     """Devices came to units, left them, or may be used there otherwise: others may be the only ones there, or none be."""
-    await request_devices(connection, device_nos, at=at)
-    for unit_id in set(unit_ids):
-        await request_ground(connection, unit_id, at=at)
+    await connection.execute(_ASK_FLEET, list(device_nos), list(unit_ids), at)
+    await ring(connection)
 
 
 async def request_ground(connection: Connection, unit_id: UnitId, *, at: datetime) -> None:

@@ -253,6 +253,21 @@ async def test_a_device_that_a_reform_takes_elsewhere_counts_there_from_that_day
     }
 
 
+async def test_a_fleet_is_asked_to_be_planned_for_at_once(province: Province) -> None:
+    """However many devices came to however many units, each is named once, by one statement and with one ring."""
+    devices = [await province.device(f"loa-{n}", "a1") for n in range(3)]
+    await province.execute("DELETE FROM control.planning_requests")
+    units = [province.units[name] for name in ("a1", "b1", "a1")]
+    asked: list[LoggedQuery] = []
+    async with province.control.transaction() as connection:
+        with connection.query_logger(asked.append):
+            await planning_queue.request_fleet(connection, devices, units, at=utc_now())
+        scope = await planning_queue.take_all(connection)
+    assert scope is not None
+    assert (scope.devices, scope.units, scope.is_everything) == (tuple(devices), tuple(sorted(set(units))), False)
+    assert ["pg_notify" in each.query for each in asked] == [False, True]
+
+
 async def test_a_fleet_is_filed_anew_some_devices_at_a_time(province: Province, keyring: Keyring) -> None:
     """Everything ahead of a province in one statement would take longer than a statement may."""
     first = await province.device("loa-1", "a1")
