@@ -26,7 +26,7 @@ from services.control.api.faults import FieldFault
 from services.control.api.fields import Answer, Body, Flag, Name
 from services.control.api.requests import MAY_WAIT, RequestView, by, means, waiting
 from services.control.api.step_up import BreakGlass, GivenCode, Operation
-from services.control.api.what_if import AskedWhatIf, OutlookView
+from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, NotFound
 from services.control.operation_performing import Done
@@ -270,7 +270,7 @@ async def replace_source(
         return outcome if isinstance(outcome, Waiting) else _source_of(outcome)
 
     changed, outlook = await what_if.carry_out(
-        services, caller, save, unit_id=await _relaying(services, caller, relay_source_id)
+        services, caller, save, unit_id=await _relaying(services, caller, relay_source_id, what_if)
     )
     if isinstance(changed, Waiting):
         return await waiting(services, response, changed)
@@ -285,8 +285,13 @@ def _source_of(done: Done) -> StoredSource:
     return changed
 
 
-async def _relaying(services: Services, caller: Caller, source_id: uuid.UUID) -> UnitId:
-    """The lowest unit above all that relay a source: what is planned below it is all that a change of it can touch."""
+async def _relaying(services: Services, caller: Caller, source_id: uuid.UUID, what_if: WhatIf) -> UnitId | None:
+    """The lowest unit above all that relay a source: what is planned below it is all that a change of it can touch.
+
+    None for what is saved: only who asks what would be is told of units.
+    """
+    if not what_if.dry_run:
+        return None
     async with services.database.connection() as connection:
         concerned = await relay_store.issuers_with(connection, source_id)
     return caller.rights.tree.common(concerned) or concerned[0]
@@ -311,7 +316,7 @@ async def retire_source(
         return await relay_sources.retire(connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now)
 
     retired, outlook = await what_if.carry_out(
-        services, caller, save, unit_id=await _relaying(services, caller, relay_source_id)
+        services, caller, save, unit_id=await _relaying(services, caller, relay_source_id, what_if)
     )
     if outlook is not None:
         return RehearsedSource(outlook=outlook)
