@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from schemas.alerts import Purpose
 from schemas.identifiers import AlertId, DeviceId, UnitId
-from services.control import alerts, operation_kinds, operations, policies, policy_store, versions
+from services.control import account_store, alerts, operation_kinds, operations, policies, policy_store, versions
 from services.control.alerting import (
     alert_store,
     template_store,
@@ -291,6 +291,8 @@ async def attempted(
         ),
         services.database.transaction() as connection,
     ):
+        # Before any alert: `operations.settle` asks for it too, and two requests of one person must not hold what the other wants.
+        await account_store.lock(connection, caller.actor.account_id)
         yield connection
 
 

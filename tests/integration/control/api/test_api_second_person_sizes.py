@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 import httpx
 import pytest
 
-from services.control import accounts, operation_kinds, operations
+from services.control import account_store, accounts, operation_kinds, operations
 from services.control.alerts import By
 from services.control.api.requests import means
 from services.control.operation_performing import Done
@@ -152,6 +153,24 @@ async def test_of_small_ones_at_once_no_more_pass_than_one_after_the_other(api: 
             await until(lambda: is_waiting(api), "the second waits for the first", deadline_s=20)
             assert not late.done()
         assert isinstance(await late, Request)
+
+
+async def test_who_asks_twice_at_once_holds_no_alert_while_waiting_for_the_other(api: Api) -> None:
+    """Else the other, which wants that alert, would wait for it in turn, and one of the two be ended by the database."""
+    await add_device(api, "11")
+    people = await two(api)
+    issued = await api.client.post("/api/v1/alerts", json=alert_body(api), headers=people.first)
+    alert_id = issued.json()["alert_id"]
+    content = {key: value for key, value in alert_body(api).items() if key != "unit_id"}
+
+    async with asyncio.TaskGroup() as group, api.database.transaction() as other:
+        await account_store.lock(other, people.account.account_id)
+        path, headers = f"/api/v1/alerts/{alert_id}/update", {**people.first, "If-Match": '"1"'}
+        update = group.create_task(api.client.post(path, json=content, headers=headers))
+        await until(lambda: is_waiting(api), "the update waits", deadline_s=20)
+        await other.execute("SELECT FROM control.alerts WHERE alert_id = $1 FOR UPDATE NOWAIT", uuid.UUID(alert_id))
+        assert not update.done()
+    assert (await update).status_code == 200
 
 
 async def is_waiting(api: Api) -> bool:
