@@ -159,3 +159,8 @@ class CapAlert:
     def reference(self) -> CapReference:
         """As other messages name this one."""
         return CapReference(sender=self.sender, identifier=self.identifier, sent=self.sent)
+
+    @property
+    def replaced(self) -> tuple[CapReference, ...]:
+        """The messages it takes the place of, or takes back; an alert only mentions others."""
+        return () if self.message_type is MessageType.ALERT else self.references

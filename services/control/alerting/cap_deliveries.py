@@ -15,7 +15,7 @@ from datetime import timedelta
 from schemas.identifiers import AlertId
 from services.control import alerts
 from services.control.alerting import alert_store, cap_intake, cap_store, proposal_store, proposals
-from services.control.alerting.cap import CapAlert
+from services.control.alerting.cap import CapAlert, MessageType
 from services.control.alerting.cap_intake import Taking
 from services.control.alerting.model import (
     MAX_AREAS,
@@ -34,6 +34,7 @@ from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.shared.database.pool import Connection
 
 MOST_WAITING = 50  # proposals of one sender in one unit: more hide the one that matters
+_OPEN = (State.PROPOSED, State.AWAITING_SECOND, State.IN_FORCE)
 _ALL_CLEAR_HOLDS = timedelta(minutes=15)
 
 
@@ -54,6 +55,7 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
     when too many wait.
     """
     message = taking.message
+    await cap_store.one_after_the_other(connection, taking.unit_id, message.sender)
     trusted = await cap_store.sender_for_update(connection, taking.unit_id, message.sender)
     if trusted is None or trusted.account_id != taking.by.account_id:
         raise Forbidden("cap_sender_not_trusted", facts={"sender": message.sender[:80]})
@@ -63,10 +65,14 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
         if known.document != taking.document:
             raise cap_intake.known_already(message)
         return Delivered(alerts=await _as_they_stand(connection, known.alert_ids), is_repeated=True)
+    await cap_intake.check_not_superseded(connection, taking)
     said = await cap_intake.said_by(connection, taking)
     referred = await cap_intake.referred_by(connection, taking)
     if not said.drafts and not referred:
         raise Invalid(Fault("alert.references", "cap_reference_unknown"))
+    remarks = said.remarks
+    if message.message_type is not MessageType.ALERT and not any(each.state in _OPEN for each in referred):
+        remarks = (*remarks, Fault("alert.references", "cap_update_taken_as_new"))
     holding = await _withdraw(connection, taking, referred)
     if said.drafts:
         validity, drafts = None, said.drafts
@@ -77,14 +83,14 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
             connection,
             taking,
             replace(draft, references=tuple(each.alert_id for each in replaced)),
-            _why(message, referred, said.remarks),
+            _why(message, referred, remarks),
             validity,
         )
         for draft, replaced in cap_intake.successors(drafts, holding)
     ]
     became = tuple(made) or await _as_they_stand(connection, [each.alert_id for each in referred])
     await cap_intake.keep(connection, taking, became)
-    return Delivered(alerts=became, remarks=said.remarks)
+    return Delivered(alerts=became, remarks=remarks)
 
 
 async def _as_they_stand(connection: Connection, alert_ids: Sequence[AlertId]) -> tuple[Alert, ...]:
@@ -127,6 +133,7 @@ def _why(message: CapAlert, referred: Sequence[Alert], remarks: Sequence[Fault])
             "identifier": message.identifier,
             "sent": message.sent.isoformat(),
             "replaces": [str(each.alert_id) for each in referred],
+            "is_taken_as_new": any(each.code == "cap_update_taken_as_new" for each in remarks),
             "not_here": "; ".join(str(each.facts["value"]) for each in remarks if "value" in each.facts),
         }
     )

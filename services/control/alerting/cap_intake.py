@@ -80,9 +80,10 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> T
     """
     message, by, now = taking.message, taking.by, taking.now
     check_public(message)
+    await cap_store.one_after_the_other(connection, taking.unit_id, message.sender)
     if await cap_store.cap_message(connection, taking.own_units, message.reference) is not None:
         raise known_already(message)
-    await _check_not_superseded(connection, taking)
+    await check_not_superseded(connection, taking)
     said = await said_by(connection, taking)
     before = [each for each in await referred_by(connection, taking) if not each.is_over(now=now)]
     remarks = list(said.remarks)
@@ -105,14 +106,11 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> T
     return taken
 
 
-async def _check_not_superseded(connection: Connection, taking: Taking) -> None:
-    """Raise `Invalid` for a message that comes after its own update, and while that holds."""
-    message = taking.message
-    for each in await alert_store.in_force_of(connection, Origin.CAP, now=taking.now):
-        cap = each.draft.cap
-        is_ours = each.draft.unit_id in taking.own_units and cap is not None and cap.sender == message.sender
-        if is_ours and cap is not None and message.reference in cap.references:
-            raise Invalid(Fault("alert.identifier", "cap_superseded", {"value": cap.identifier}))
+async def check_not_superseded(connection: Connection, taking: Taking) -> None:
+    """Raise `Invalid` for a message that comes after its own update or cancel."""
+    replacing = await cap_store.replacing(connection, taking.own_units, taking.message.reference)
+    if replacing is not None:
+        raise Invalid(Fault("alert.identifier", "cap_superseded", {"value": replacing}))
 
 
 def check_public(message: CapAlert) -> None:
@@ -232,6 +230,7 @@ async def keep(connection: Connection, taking: Taking, became: Sequence[Alert]) 
         connection,
         taking.message.reference,
         taking.message.message_type.value,
+        taking.message.replaced,
         [each.alert_id for each in became],
         taking.unit_id,
         taking.document,

@@ -109,6 +109,32 @@ async def cap_message(connection: Connection, unit_ids: Collection[UnitId], mess
     return KeptCap(alert_ids=tuple(row["alert_ids"]), document=row["document"]) if row is not None else None
 
 
+async def replacing(connection: Connection, unit_ids: Collection[UnitId], message: CapReference) -> str | None:
+    """The identifier of the newest message that replaces this one or takes it back, if one of the units has taken it in."""
+    found: str | None = await connection.fetchval(
+        """
+        SELECT k.identifier
+          FROM control.cap_messages k
+         WHERE k.unit_id = ANY ($1)
+           AND k.sender = $2
+           AND EXISTS (SELECT FROM unnest(k.replaced_identifiers, k.replaced_sent) AS replaced (identifier, sent)
+                        WHERE replaced.identifier = $3 AND replaced.sent = $4)
+         ORDER BY k.sent DESC
+         LIMIT 1
+        """,
+        list(unit_ids),
+        message.sender,
+        message.identifier,
+        message.sent,
+    )
+    return found
+
+
+async def one_after_the_other(connection: Connection, unit_id: UnitId, sender: str) -> None:
+    """Until the transaction ends nobody else takes in a message of the sender for the unit: which came first is known."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"cap_message:{unit_id}:{sender}")
+
+
 async def alerts_of(
     connection: Connection, unit_ids: Collection[UnitId], sender: str, messages: Sequence[CapReference]
 ) -> set[AlertId]:
@@ -132,6 +158,7 @@ async def keep_cap(
     connection: Connection,
     message: CapReference,
     message_type: str,
+    replaced: Sequence[CapReference],
     alert_ids: Sequence[AlertId],
     unit_id: UnitId,
     document: bytes,
@@ -139,12 +166,13 @@ async def keep_cap(
     by: uuid.UUID | None,
     at: datetime,
 ) -> bool:
-    """Keep a CAP message as it came; False if the unit has it already."""
+    """Keep a CAP message as it came, and which of its sender it replaces; False if the unit has it already."""
     kept = await connection.fetchval(
         """
         INSERT INTO control.cap_messages
-               (sender, identifier, sent, alert_ids, message_type, unit_id, received_at, received_by, document)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+               (sender, identifier, sent, alert_ids, message_type, unit_id, received_at, received_by, document,
+                replaced_identifiers, replaced_sent)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
             ON CONFLICT DO NOTHING
         RETURNING true
         """,
@@ -157,5 +185,7 @@ async def keep_cap(
         at,
         by,
         document,
+        [each.identifier for each in replaced],
+        [each.sent for each in replaced],
     )
     return kept is not None

@@ -45,8 +45,8 @@ CAP_FAULTS: dict[str, Parts] = {
     ),
     "cap_superseded": _fault(
         (
-            "Bản tin {value} đang có hiệu lực đã thay thế bản tin này.",
-            "Message {value}, in force, has replaced this one.",
+            "Bản tin {value} đã thay thế hoặc hủy bản tin này.",
+            "Message {value} has replaced this one or taken it back.",
         ),
         ("Không cần gửi bản cũ.", "The earlier one need not be sent."),
     ),

@@ -169,6 +169,11 @@ async def test_an_update_of_what_never_came_is_put_in_force_and_not_undone_by_th
     assert (update.json()["alert"]["state"], update.json()["alert"]["version"]) == ("in_force", 1)
     assert "cap_update_taken_as_new" in update.json()["remarks"]
     assert [each["code"] for each in late.json()["errors"]] == ["cap_superseded"]
+    before = f"kttv@example.org,E,{api.clock.now.isoformat(timespec='seconds')}"
+    api.clock.forward(minutes=1)
+    assert (await sent_in(api, operator, a_message(api, "F", "Cancel", references=before))).status_code == 200
+    later = await sent_in(api, operator, original)
+    assert [each["code"] for each in later.json()["errors"]] == ["cap_superseded"], "nor when the update is over"
     assert await api.fetchval("SELECT count(*) FROM control.alerts") == 1
 
 

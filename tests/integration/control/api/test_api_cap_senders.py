@@ -183,6 +183,19 @@ async def test_what_grew_worse_after_somebody_refused_it_is_proposed_again(api: 
     assert code_of(nothing) == "cap_reference_unknown"
 
 
+async def test_an_original_that_comes_after_its_update_is_not_laid_before_people_beside_it(api: Api) -> None:
+    source, operator = await Source.of(api), await api.person((Role.OPERATOR, "24"))
+    original, before = a_message(api), reference(api, "A-1")
+    api.clock.forward(minutes=1)
+    update = await source.delivered(a_message(api, "B", "Update", references=before))
+    assert update["remarks"] == ["cap_update_taken_as_new"]
+    page = await api.client.get(f"/api/v1/proposals/{update['alert_id']}", headers=operator)
+    assert page.json()["reason"]["is_taken_as_new"] is True
+    late = await source.deliver(original)
+    assert (late.status_code, code_of(late)) == (422, "cap_superseded")
+    assert await api.fetchval("SELECT count(*) FROM control.alerts") == 1
+
+
 async def test_a_sender_has_its_own_messages_only(api: Api) -> None:
     source, other = await Source.of(api), await Source.of(api, "other@example.org")
     below = await Source.of(api, unit="11")  # a commune trusts somebody else under the same name
