@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
-from schemas.identifiers import AlertId
+from schemas.identifiers import AlertId, UnitId
 from services.control import alerts
 from services.control.alerting import alert_store, cap_intake, cap_store, proposal_store, proposals
 from services.control.alerting.cap import CapAlert, MessageType
@@ -22,6 +23,7 @@ from services.control.alerting.model import (
     Alert,
     AlertDraft,
     AlertText,
+    AreaWish,
     AudienceWish,
     Origin,
     Severity,
@@ -31,9 +33,11 @@ from services.control.alerting.model import (
 from services.control.alerting.proposals import Why
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
+from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 MOST_WAITING = 50  # proposals of one sender in one unit: more hide the one that matters
+_Name = TypeVar("_Name")
 _OPEN = (State.PROPOSED, State.AWAITING_SECOND, State.IN_FORCE)
 _ALL_CLEAR_HOLDS = timedelta(minutes=15)
 
@@ -86,7 +90,7 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
             _why(message, referred, remarks),
             validity,
         )
-        for draft, replaced in cap_intake.successors(drafts, holding)
+        for draft, replaced in cap_intake.successors(drafts, holding, taking.by.tree)
     ]
     became = tuple(made) or await _as_they_stand(connection, [each.alert_id for each in referred])
     await cap_intake.keep(connection, taking, became)
@@ -158,7 +162,7 @@ def _all_clear(taking: Taking, holding: Sequence[Alert], sound: bytes) -> AlertD
             )
             for place, language in enumerate(Language)
         ),
-        audience=first.audience if len(holding) == 1 else _everybody([each.draft.audience for each in holding]),
+        audience=_standing(_everybody([each.draft.audience for each in holding]), taking.by.tree),
         valid_until=max(taking.now + _ALL_CLEAR_HOLDS, *(each.draft.valid_until for each in holding)),
         origin=Origin.CAP,
         cap=cap_intake.origin_of(taking.message),
@@ -171,10 +175,36 @@ def _headline(draft: AlertDraft, language: Language) -> str:
 
 def _everybody(wishes: Sequence[AudienceWish]) -> AudienceWish:
     """Whom any of them means; whole units where there are too many shapes for one alert."""
+    if len(wishes) == 1:
+        return wishes[0]
     areas = tuple(dict.fromkeys(area for wish in wishes for area in wish.areas))
-    devices = tuple(dict.fromkeys(device for wish in wishes for device in wish.devices))
     if len(areas) > MAX_AREAS:
-        return replace(
-            AudienceWish.of_units(*(dict.fromkeys(unit for area in areas for unit in area.units))), devices=devices
-        )
-    return AudienceWish(areas=areas, devices=devices)
+        areas = (AreaWish(units=tuple(dict.fromkeys(unit for area in areas for unit in area.units))),)
+    # Only what all of them leave out is left out, and only where all of them name kinds others are not meant.
+    return AudienceWish(
+        areas=areas,
+        devices=tuple(dict.fromkeys(device for wish in wishes for device in wish.devices)),
+        except_units=_of_all([wish.except_units for wish in wishes]),
+        except_devices=_of_all([wish.except_devices for wish in wishes]),
+        kinds=_of_any([wish.kinds for wish in wishes]),
+        ownerships=_of_any([wish.ownerships for wish in wishes]),
+    )
+
+
+def _of_all(several: Sequence[tuple[_Name, ...]]) -> tuple[_Name, ...]:
+    return tuple(each for each in several[0] if all(each in others for others in several))
+
+
+def _of_any(several: Sequence[tuple[_Name, ...]]) -> tuple[_Name, ...]:
+    return tuple(dict.fromkeys(each for names in several for each in names)) if all(several) else ()
+
+
+def _standing(wish: AudienceWish, tree: UnitTree) -> AudienceWish:
+    """The same ground by the units of today: what was said before a reform names units that stand no more."""
+
+    def today(units: Sequence[UnitId]) -> tuple[UnitId, ...]:
+        return tuple(dict.fromkeys(tree.standing(each) or each for each in units))
+
+    areas = tuple(replace(each, units=today(each.units)) for each in wish.areas)
+    spared = tuple(each for each in wish.except_units if tree.stands(each))  # its heir is more than was spared
+    return replace(wish, areas=areas, except_units=spared)

@@ -22,6 +22,7 @@ from services.control.alerting.model import Status as Earnest
 from services.control.alerts import By
 from services.control.errors import Fault, Invalid
 from services.control.trust.keyring import Keyring
+from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 UNSAID_VALIDITY = timedelta(hours=1)  # of a message that does not say when it ends
@@ -93,7 +94,7 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> T
         remarks.append(Fault("alert.references", "cap_update_taken_as_new"))
     over = list(before)
     made = []
-    for draft, replaced in successors(said.drafts, before):
+    for draft, replaced in successors(said.drafts, before, by.tree):
         over = [each for each in over if each not in replaced[:1]]
         made.append(
             await alerts.update(connection, replaced[0], draft, by=by, keyring=keyring, now=now)
@@ -142,14 +143,16 @@ async def referred_by(connection: Connection, taking: Taking) -> list[Alert]:
     return list((await alert_store.lock_all(connection, known)).values())
 
 
-def successors(drafts: Sequence[AlertDraft], before: Sequence[Alert]) -> list[tuple[AlertDraft, tuple[Alert, ...]]]:
+def successors(
+    drafts: Sequence[AlertDraft], before: Sequence[Alert], tree: UnitTree
+) -> list[tuple[AlertDraft, tuple[Alert, ...]]]:
     """Each draft with the alerts it takes the place of: of each alert the draft that shares most of its ground.
 
     Those that share most come first.
     """
     found: list[list[tuple[int, Alert]]] = [[] for _ in drafts]
     for each in before if drafts else ():
-        had = set(each.draft.audience.units)
+        had = {tree.standing(unit) for unit in each.draft.audience.units}
         shared = [len(had & set(draft.audience.units)) for draft in drafts]
         found[shared.index(max(shared))].append((max(shared), each))
     return [

@@ -102,6 +102,11 @@ async def test_a_sender_goes_on_delivering_and_ends_what_it_began_before_the_ref
     assert (again.status_code, again.json()["state"]) == (200, "proposed"), again.text
     assert (ended.status_code, ended.json()["state"]) == (200, "proposed"), ended.text
     new = (await codes(api, REFORM))["51"]
+    operator = await api.person((Role.OPERATOR, "24"))
+    told = await decide(api, operator, ended.json()["alert_id"], "release", {})
+    assert told["content"]["audience"]["areas"] == [{"units": [new], "polygons": [], "circles": []}], (
+        "of units of today"
+    )
     units = await api.fetchval("SELECT array_agg(DISTINCT unit_id::text) FROM control.cap_messages")
     assert set(units) == {str(api.units["11"]), new}
 
