@@ -291,6 +291,12 @@ async def demand_ground(connection: Connection, draft: AlertDraft, *, by: By) ->
     _demand(draft.purpose, draft, await _known(connection, draft, by.tree), by)
 
 
+def demand_word(unit_id: UnitId, *, by: By) -> None:
+    """Raise `Forbidden` unless the speaker may release alerts in the unit."""
+    if by.rights is not None and not by.rights.may(Permission.RELEASE_ALERTS, unit_id):
+        raise _not_here("unit_id", unit_id, by)
+
+
 async def check(connection: Connection, draft: AlertDraft, *, tree: UnitTree, now: datetime) -> None:
     """Raise `Invalid` with every fault that would stand against issuing the draft now."""
     _check(draft, await _known(connection, draft, tree), now=now)

@@ -8,14 +8,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from schemas.alerts import Purpose
 from schemas.identifiers import AlertId, BroadcastId, DeviceId, UnitId
+from services.control.alerting.cap import CapAlert
 from services.control.alerting.documents import document_of
-from services.control.alerting.model import Alert, AlertDraft
+from services.control.alerting.model import Alert, AlertDraft, CapReference
 from services.control.broadcast_requests import Wish
 from services.control.errors import Fault
 from services.control.permissions import Permission
@@ -149,14 +150,25 @@ def releasing(silence: Alert, *, units: tuple[UnitId, ...], devices: tuple[Devic
     )
 
 
-def taking_cap(unit_id: UnitId, document: bytes, *, summary: str, unit_codes: tuple[str, ...]) -> Operation:
+def taking_cap(unit_id: UnitId, document: bytes, message: CapAlert, *, unit_codes: tuple[str, ...]) -> Operation:
     """A CAP message to be taken in as the word of a unit; `unit_codes` as `cap_intake.Taking` has them."""
     return Operation(
         kind=Kind.CAP,
         unit_id=unit_id,
-        summary=summary,
-        document={"cap": base64.b64encode(document).decode("ascii"), "unit_codes": list(unit_codes)},
+        summary=message.identifier[:120],
+        document={
+            "cap": base64.b64encode(document).decode("ascii"),
+            "unit_codes": list(unit_codes),
+            "message": named_cap(message.reference),
+            "replaced": [named_cap(each) for each in message.replaced],
+        },
     )
+
+
+def named_cap(message: CapReference) -> dict[str, str]:
+    """A CAP message as documents of operations name it: one instant is always written in the same way."""
+    sent = message.sent.astimezone(UTC).isoformat()
+    return {"sender": message.sender, "identifier": message.identifier, "sent": sent}
 
 
 def as_read(operation: Operation, drafts: Iterable[AlertDraft], remarks: Iterable[Fault]) -> Operation:

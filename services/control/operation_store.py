@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -141,6 +141,42 @@ async def waiting_for_update(connection: Connection, alert_ids: Iterable[AlertId
         list(alert_ids),
     )
     return tuple(map(_request, rows))
+
+
+async def waiting_caps_for_update(
+    connection: Connection, unit_ids: Collection[UnitId], messages: Sequence[Mapping[str, str]]
+) -> tuple[Request, ...]:
+    """What waits and would take in one of these CAP messages (`operation_kinds.named_cap`) for one of the units, locked."""
+    if not messages:
+        return ()
+    rows = await connection.fetch(
+        _REQUESTS
+        + """
+         WHERE state = 'waiting' AND kind = 'cap' AND unit_id = ANY ($1) AND document->'message' = ANY ($2::jsonb[])
+         ORDER BY request_id
+           FOR UPDATE
+        """,
+        list(unit_ids),
+        list(messages),
+    )
+    return tuple(map(_request, rows))
+
+
+async def waits_for_cap(
+    connection: Connection, unit_ids: Collection[UnitId], messages: Sequence[Mapping[str, str]]
+) -> bool:
+    """Whether any such request waits."""
+    found: bool = await connection.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM control.operation_requests
+             WHERE state = 'waiting' AND kind = 'cap' AND unit_id = ANY ($1) AND document->'message' = ANY ($2::jsonb[])
+        )
+        """,
+        list(unit_ids),
+        list(messages),
+    )
+    return found
 
 
 async def requests_on(

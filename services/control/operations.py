@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 
 from schemas.identifiers import AlertId
 from services.control import account_store, accounts, audit, operation_store, policy_store
-from services.control.alerting import alert_store, proposal_store
-from services.control.alerting.model import State
+from services.control.alerting import alert_store, cap_store, proposal_store
+from services.control.alerting.model import CapReference, State
 from services.control.alerting.proposal import Outcome
 from services.control.alerts import By
 from services.control.audit import Entry
@@ -54,6 +54,9 @@ async def settle(
     await savepoint.start()
     try:
         done = await _carry_out(connection, operation, by=by, means=means, now=now)
+        if operation.kind is Kind.CAP and all(each.state is State.CANCELLED for each in done.alerts):
+            await savepoint.commit()  # what only ends something waits for nobody
+            return done
         devices = await touched(connection, operation, done, by.tree)
         size = await reached(connection, asking, danger, devices, account_id=by.account_id, tree=by.tree, now=now)
     except BaseException:
@@ -173,12 +176,11 @@ def check_waits(request: Request, *, now: datetime) -> None:
 
 async def _carry_out(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
     """Carry it out. What it ends ends also where that waits for a second person still: nobody can confirm it any more."""
-    named = operation.document.get("draft", {}).get("references", ())
     # Before any alert, as whoever confirms one locks it: two who decide at once wait for one another in one order.
-    waiting = await operation_store.waiting_for_update(connection, [AlertId(uuid.UUID(each)) for each in named])
+    waiting = await _waiting_for(connection, operation, by.tree)
     done = await perform(connection, operation, by=by, means=means, now=now)
     for request in waiting:
-        if request.alert_id != _alert_id(done):
+        if request.alert_id is None or request.alert_id != _alert_id(done):
             over = replace(
                 request,
                 state=RequestState.REFUSED,
@@ -188,6 +190,20 @@ async def _carry_out(connection: Connection, operation: Operation, *, by: By, me
             )
             await _end(connection, over, "second_person_refused", by=by, now=now)
     return done
+
+
+async def _waiting_for(connection: Connection, operation: Operation, tree: UnitTree) -> tuple[Request, ...]:
+    """What waits about the alerts that the operation ends, and about CAP messages that it replaces or takes back; locked."""
+    document = operation.document
+    named = {AlertId(uuid.UUID(each)) for each in document.get("draft", {}).get("references", ())}
+    replaced, units = document.get("replaced", ()), tree.followed_by(operation.unit_id)
+    if replaced:
+        references = [CapReference(**{**each, "sent": datetime.fromisoformat(each["sent"])}) for each in replaced]
+        named |= await cap_store.alerts_of(connection, units, document["message"]["sender"], references)
+    return (
+        *await operation_store.waiting_for_update(connection, named),
+        *await operation_store.waiting_caps_for_update(connection, units, replaced),
+    )
 
 
 async def _keep(

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from schemas.identifiers import AlertId, UnitId
 from services.control import alerts
-from services.control.alerting import alert_store, cap_intake, cap_store, proposal_store, proposals
+from services.control.alerting import alert_store, cap_intake, cap_store, proposals
 from services.control.alerting.cap import CapAlert, MessageType
 from services.control.alerting.cap_intake import Taking
 from services.control.alerting.model import (
@@ -72,12 +72,14 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
     await cap_intake.check_not_superseded(connection, taking)
     said = await cap_intake.said_by(connection, taking)
     referred = await cap_intake.referred_by(connection, taking)
-    if not said.drafts and not referred:
-        raise Invalid(Fault("alert.references", "cap_reference_unknown"))
+    if not said.drafts and not referred and not await cap_intake.waits(connection, taking):
+        raise Invalid(*said.against or [Fault("alert.references", "cap_reference_unknown")])
     remarks = said.remarks
     if message.message_type is not MessageType.ALERT and not any(each.state in _OPEN for each in referred):
         remarks = (*remarks, Fault("alert.references", "cap_update_taken_as_new"))
-    holding = await _withdraw(connection, taking, referred)
+    await cap_intake.withdraw(connection, taking, referred)
+    released = [each for each in referred if each.state in (State.IN_FORCE, State.AWAITING_SECOND)]
+    holding = [each for each in released if taking.now < each.draft.valid_until]
     if said.drafts:
         validity, drafts = None, said.drafts
     else:
@@ -99,19 +101,6 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
 
 async def _as_they_stand(connection: Connection, alert_ids: Sequence[AlertId]) -> tuple[Alert, ...]:
     return tuple([await alert_store.alert(connection, each) for each in alert_ids])
-
-
-async def _withdraw(connection: Connection, taking: Taking, referred: Sequence[Alert]) -> list[Alert]:
-    """Take back those that nobody has decided about; returns those that people have released and that still hold."""
-    holding = []
-    for each in referred:
-        if each.state is State.PROPOSED:
-            proposal = await proposal_store.proposal(connection, each.alert_id)
-            if proposal.is_waiting(now=taking.now):
-                await proposals.withdraw(connection, proposal, by=taking.by, now=taking.now)
-        elif each.state in (State.IN_FORCE, State.AWAITING_SECOND) and taking.now < each.draft.valid_until:
-            holding.append(each)
-    return holding
 
 
 async def _propose(

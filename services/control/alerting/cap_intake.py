@@ -13,14 +13,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schemas.identifiers import UnitId
-from services.control import alerts
-from services.control.alerting import alert_store, cap_areas, cap_ground, cap_sayings, cap_store
+from services.control import alerts, operation_store
+from services.control.alerting import (
+    alert_store,
+    cap_areas,
+    cap_ground,
+    cap_sayings,
+    cap_store,
+    proposal_store,
+    proposals,
+)
 from services.control.alerting.cap import CapAlert, CapInfo, MessageType, Scope, Status
 from services.control.alerting.cap_sayings import Saying
-from services.control.alerting.model import LONGEST, Alert, AlertDraft, AudienceWish, CapOrigin, Origin
+from services.control.alerting.model import LONGEST, Alert, AlertDraft, AudienceWish, CapOrigin, Origin, State
 from services.control.alerting.model import Status as Earnest
 from services.control.alerts import By
 from services.control.errors import Fault, Invalid
+from services.control.operation_kinds import named_cap
 from services.control.trust.keyring import Keyring
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
@@ -54,9 +63,13 @@ class Taking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What a message says here: alerts to be, none where it says only that something is over; and what was left out."""
+    """What a message says here: alerts to be, none where it says only that something is over; and what was left out.
+
+    `against` is why an update says nothing here any more: it has left our ground, or is over.
+    """
 
     drafts: tuple[AlertDraft, ...] = ()
+    against: tuple[Fault, ...] = ()
     remarks: tuple[Fault, ...] = ()
 
 
@@ -81,17 +94,22 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> T
     """
     message, by, now = taking.message, taking.by, taking.now
     check_public(message)
+    alerts.demand_word(taking.unit_id, by=by)
     await cap_store.one_after_the_other(connection, taking.unit_id, message.sender)
     if await cap_store.cap_message(connection, taking.own_units, message.reference) is not None:
         raise known_already(message)
     await check_not_superseded(connection, taking)
     said = await said_by(connection, taking)
-    before = [each for each in await referred_by(connection, taking) if not each.is_over(now=now)]
+    referred = await referred_by(connection, taking)
+    before = [each for each in referred if not each.is_over(now=now)]
+    withdrawn = await withdraw(connection, taking, referred)
     remarks = list(said.remarks)
-    if message.message_type is not MessageType.ALERT and not before:
-        if not said.drafts:
-            raise Invalid(Fault("alert.references", "cap_reference_unknown"))
-        remarks.append(Fault("alert.references", "cap_update_taken_as_new"))
+    if message.message_type is not MessageType.ALERT and not before and not withdrawn:
+        is_awaited = any(each.state is State.AWAITING_SECOND for each in referred) or await waits(connection, taking)
+        if not said.drafts and not is_awaited:
+            raise Invalid(*said.against or [Fault("alert.references", "cap_reference_unknown")])
+        if said.drafts and not is_awaited:
+            remarks.append(Fault("alert.references", "cap_update_taken_as_new"))
     over = list(before)
     made = []
     for draft, replaced in successors(said.drafts, before, by.tree):
@@ -102,9 +120,27 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> T
             else await alerts.issue(connection, draft, by=by, keyring=keyring, now=now)
         )
     ended = [await alerts.cancel(connection, each, by=by, keyring=keyring, now=now) for each in over]
-    taken = Taken(alerts=tuple(made or ended), before=tuple(before), remarks=tuple(remarks))
+    taken = Taken(alerts=tuple(made or ended or withdrawn), before=tuple(before), remarks=tuple(remarks))
     await keep(connection, taking, taken.alerts)
     return taken
+
+
+async def withdraw(connection: Connection, taking: Taking, referred: Sequence[Alert]) -> tuple[Alert, ...]:
+    """Take back those of the alerts that are proposed and that nobody has decided about; returns them as they stand."""
+    found = []
+    for each in referred:
+        if each.state is State.PROPOSED:
+            proposal = await proposal_store.proposal(connection, each.alert_id)
+            if proposal.is_waiting(now=taking.now):
+                ended = await proposals.withdraw(connection, proposal, by=taking.by, now=taking.now)
+                found.append(ended.alert)
+    return tuple(found)
+
+
+async def waits(connection: Connection, taking: Taking) -> bool:
+    """Whether what it replaces or takes back waits for a second person still."""
+    named = [named_cap(each) for each in taking.message.replaced]
+    return await operation_store.waits_for_cap(connection, taking.own_units, named)
 
 
 async def check_not_superseded(connection: Connection, taking: Taking) -> None:
@@ -174,7 +210,8 @@ async def said_by(connection: Connection, taking: Taking) -> Said:
     remarks = {(each.code, str(each.facts)): each for place in places for each in place.left_out}
     ours = [(info, place.wishes) for info, place in zip(message.infos, places, strict=True) if place.wishes]
     if not ours:
-        raise Invalid(*list(remarks.values())[:_MOST_TOLD] or [Fault("alert.info.area", "cap_area_without_place")])
+        against = list(remarks.values())[:_MOST_TOLD] or [Fault("alert.info.area", "cap_area_without_place")]
+        return _nothing(message, against)
     warnings = [(info, wishes) for info, wishes in ours if not cap_sayings.is_all_clear(info)]
     if not warnings and message.message_type is MessageType.ALERT:
         raise Invalid(Fault("alert.info", "cap_all_clear_only"))
@@ -182,9 +219,18 @@ async def said_by(connection: Connection, taking: Taking) -> Said:
     if len(warnings) < len(ours):
         found.append(Fault("alert.info", "cap_all_clear_left"))
     said, over = _holding(cap_sayings.sayings(warnings), now=taking.now)
+    if over is not None and not said:
+        return _nothing(message, [over])
     return Said(
         drafts=tuple(_draft(each, taking) for each in said), remarks=(*found[:_MOST_TOLD], *([over] if over else []))
     )
+
+
+def _nothing(message: CapAlert, against: Sequence[Fault]) -> Said:
+    """It says nothing here: an update may end what was said before. Raises `Invalid` for an alert."""
+    if message.message_type is MessageType.ALERT:
+        raise Invalid(*against)
+    return Said(remarks=tuple(against), against=tuple(against))
 
 
 def origin_of(message: CapAlert) -> CapOrigin:
@@ -195,14 +241,12 @@ def origin_of(message: CapAlert) -> CapOrigin:
 
 
 def _holding(said: Sequence[Saying], *, now: datetime) -> tuple[list[Saying], Fault | None]:
-    """Those that are not over, and when the last of the others was. Raises `Invalid` where all are, or too many hold."""
+    """Those that are not over, and when the last of the others was. Raises `Invalid` where too many hold."""
     holding = [each for each in said if each.expires is None or each.expires > now]
     ends = [each.expires for each in said if each.expires is not None and each.expires <= now]
     over = (
         Fault("alert.info.expires", "cap_expired", {"value": max(ends).isoformat(timespec="seconds")}) if ends else None
     )
-    if over is not None and not holding:
-        raise Invalid(over)
     if len(holding) > MAX_ALERTS:
         raise Invalid(Fault("alert.info", "cap_infos_differ", {"count": len(holding), "limit": MAX_ALERTS}))
     return holding, over

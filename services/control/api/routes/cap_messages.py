@@ -12,7 +12,7 @@ from pydantic import Field
 
 from schemas.alerts import Purpose
 from schemas.identifiers import UnitId
-from services.control import operation_kinds, operation_performing, operations
+from services.control import operation_kinds, operations
 from services.control.alerting import (
     alert_store,
     atom,
@@ -186,16 +186,17 @@ async def take_cap(
         facts={"identifier": message.identifier[:200], "sender": message.sender[:200]},
     )
     operation = operation_kinds.taking_cap(
-        UnitId(unit_id), document, summary=message.identifier[:120], unit_codes=services.policy.cap_unit_codes
+        UnitId(unit_id), document, message, unit_codes=services.policy.cap_unit_codes
     )
-    # What only ends something waits for nobody.
-    settle = operation_performing.perform if ending else operations.settle
     async with attempted(services, caller, metrics, attempt) as connection:
-        outcome = await settle(connection, operation, by=by(caller), means=means(services, break_glass), now=caller.now)
+        outcome = await operations.settle(
+            connection, operation, by=by(caller), means=means(services, break_glass), now=caller.now
+        )
     if isinstance(outcome, Waiting):
         notes = noted((*reading.remarks, *left_out(outcome.document)), language)
         view = await waiting(services, response, outcome)
         return CapTakenView(taken=False, **notes, alert=None, alerts=[], request=view)
-    first = told_of(services, metrics, response, "cap", outcome)
+    # A cancel of what waited for a second person becomes no alert.
+    first = told_of(services, metrics, response, "cap", outcome) if outcome.alerts else None
     notes = noted((*reading.remarks, *outcome.answer), language)
     return CapTakenView(taken=True, **notes, alert=first, alerts=list(map(alert_view, outcome.alerts)), request=None)

@@ -192,12 +192,13 @@ async def deliver_cap(
     if not delivered.is_repeated:
         proposed = sum(each.state is State.PROPOSED for each in delivered.alerts)
         metrics.alerts_proposed.labels("cap").inc(proposed)
-    first = delivered.alerts[0]
+    # A cancel of what waits for a second person becomes no alert; what waits cannot be confirmed any more.
+    first = delivered.alerts[0] if delivered.alerts else None
     return CapDeliveryView(
         taken=True,
         **noted((*reading.remarks, *delivered.remarks), language),
-        alert_id=first.alert_id,
-        state=first.state,
+        alert_id=first.alert_id if first is not None else None,
+        state=first.state if first is not None else None,
         alerts=[CapAlertView(alert_id=each.alert_id, state=each.state) for each in delivered.alerts],
     )
 
