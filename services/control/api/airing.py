@@ -5,7 +5,15 @@ from __future__ import annotations
 import uuid
 
 from schemas.identifiers import UnitId
-from services.control import broadcast_store, broadcasts, offer_store, offers, operation_kinds, operations
+from services.control import (
+    account_store,
+    broadcast_store,
+    broadcasts,
+    offer_store,
+    offers,
+    operation_kinds,
+    operations,
+)
 from services.control.api.context import Caller, Services
 from services.control.api.requests import by, means
 from services.control.api.step_up import is_live
@@ -60,6 +68,14 @@ async def try_out_offer(
         origin=caller.origin,
         now=caller.now,
     )
+
+
+async def take_turn(connection: Connection, caller: Caller, wish: Wish) -> None:
+    """Lock who asks, when it may wait for a second person: `operations.settle` does too, and whoever had locked what is to
+    be changed by then could hold what another request of the same person wants.
+    """
+    if is_live(wish):
+        await account_store.lock(connection, caller.actor.account_id)
 
 
 async def save(

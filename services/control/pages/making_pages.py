@@ -298,6 +298,7 @@ class _Draft:
         async with self._services.database.transaction() as connection:
 
             async def carry_out() -> str:
+                await airing.take_turn(connection, self._caller, self._wish)
                 saved = await airing.save(
                     connection,
                     self._services,

@@ -193,6 +193,8 @@ async def _decide(
         code = given(form, "code").get("code")
         await step_up.demand_live(services, caller, read.wish, code=code, alone=alone)
     async with services.database.transaction() as connection:
+        if own is not None:
+            await airing.take_turn(connection, caller, read.wish)
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
         await _check_shown(connection, offer, form)
         if own is not None:

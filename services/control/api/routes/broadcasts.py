@@ -597,6 +597,8 @@ async def replace_broadcast(
         await step_up.demand_live(services, caller, wish, code=second_factor, alone=break_glass)
 
     async def save(connection: Connection) -> Accepted | Waiting:
+        if not what_if.dry_run:
+            await airing.take_turn(connection, caller, wish)
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         _check_version(stored, if_match, given=body.model_dump(mode="json"))
         if what_if.dry_run:

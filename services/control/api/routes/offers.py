@@ -375,6 +375,8 @@ async def schedule_offer(
         await step_up.demand_live(services, caller, read.wish, code=second_factor, alone=break_glass)
 
     async def save(connection: Connection) -> Scheduled | Waiting:
+        if not what_if.dry_run:
+            await airing.take_turn(connection, caller, read.wish)
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
         if what_if.dry_run:
             return await airing.try_out_offer(connection, services, caller, offer, body.own, note=body.note)

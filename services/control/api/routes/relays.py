@@ -17,7 +17,16 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field, model_validator
 
 from schemas.identifiers import BulletinId, UnitId
-from services.control import operation_kinds, operations, ranges, relay_addresses, relay_sources, relay_store, versions
+from services.control import (
+    account_store,
+    operation_kinds,
+    operations,
+    ranges,
+    relay_addresses,
+    relay_sources,
+    relay_store,
+    versions,
+)
 from services.control.api import step_up
 from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
@@ -247,6 +256,9 @@ async def replace_source(
         await step_up.demand(services, caller, Operation.LIVE, code=second_factor, alone=break_glass)
 
     async def save(connection: Connection) -> StoredSource | Waiting:
+        if not what_if.dry_run:
+            # Before the source, as `operations.settle` does: another request of the same person may want it by then.
+            await account_store.lock(connection, caller.actor.account_id)
         stored = await relay_store.source_for_update(connection, relay_source_id)
         present = _view(stored, language).model_dump(mode="json")
         versions.check(stored.version, if_match, present, given=body.model_dump(mode="json"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from typing import Any
 
 import httpx
 import pytest
 
+from services.control import account_store
 from services.control.permissions import Role
 from services.control.trust.certificates import new_key
 from tests.integration.control.api.test_api_enrolment import enrol, pem, request_of
@@ -21,9 +24,11 @@ from tests.integration.control.api.test_api_second_person import (
     policy,
     two,
 )
+from tests.integration.control.api.test_api_second_person_sizes import is_waiting
 from tests.integration.control.api.test_deciding_pages import hidden, inbox, post
 from tests.support.control_api import PASSWORD, Api, add_device, add_media, add_offer, add_source, broadcast_body
 from tests.support.people import somebody
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -272,6 +277,34 @@ async def test_another_address_for_what_devices_are_to_sound_waits_and_another_n
     assert (await api.client.get(path, headers=people.first)).json()["url"] == "https://vov.test/vov1"
     assert (await confirm(api, waiting.json(), people.second)).status_code == 200
     assert (await api.client.get(path, headers=people.first)).json()["url"] == "https://khac.test/dai"
+
+
+@pytest.mark.parametrize("what", ["source", "broadcast"])
+async def test_who_changes_something_live_holds_it_not_while_another_request_of_theirs_is_judged(
+    api: Api, what: str
+) -> None:
+    await policy(api, "24", live=100)
+    people = await two(api, role=Role.OFFICER, unit="24") if what == "broadcast" else await two(api, unit="24")
+    source_id = await add_source(api, "24")
+    if what == "source":
+        path, row = f"/api/v1/relay-sources/{source_id}", "control.relay_sources WHERE source_id = $1"
+        body = {"unit_id": str(api.units["24"]), "name": "Đài", "kind": "stream", "url": "https://vov.test/vov1"}
+        changed = source_id
+    else:
+        live = {"items": [{"relay_source_id": source_id, "length_s": 300}]}
+        body = await broadcast_body(api, "11", **live)
+        made = await api.client.post("/api/v1/broadcasts", json=body, headers=people.first)
+        assert made.status_code == 201, made.text
+        changed = made.json()["broadcast_id"]
+        path, row = f"/api/v1/broadcasts/{changed}", "control.broadcasts WHERE broadcast_id = $1"
+
+    async with asyncio.TaskGroup() as group, api.database.transaction() as other:
+        await account_store.lock(other, people.account.account_id)
+        put = group.create_task(api.client.put(path, json=body, headers={**people.first, "If-Match": '"1"'}))
+        await until(lambda: is_waiting(api), "the change waits", deadline_s=20)
+        await other.execute(f"SELECT FROM {row} FOR UPDATE NOWAIT", uuid.UUID(changed))
+        assert not put.done()
+    assert (await put).status_code == 200, (await put).text
 
 
 async def test_what_is_not_planned_yet_counts_too_when_a_source_becomes_another(api: Api) -> None:
