@@ -17,7 +17,7 @@ from schemas.identifiers import UnitId
 from services.control import operation_store
 from services.control.operation_store import Earlier
 from services.control.planning.model import DeviceNo
-from services.control.planning.policies import LONGEST_WITHIN, Danger, SecondPerson
+from services.control.planning.policies import Danger, SecondPerson
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
@@ -41,10 +41,11 @@ async def reached(
     now: datetime,
 ) -> Reached | None:
     """The strictest of the policies of `asking` that is reached; None: one person may do it."""
+    if not asking:
+        return None
+    since = now - max(policy.within for policy in asking.values())
     earlier = (
-        await operation_store.done_since(connection, account_id, danger, since=now - LONGEST_WITHIN)
-        if account_id is not None
-        else ()
+        await operation_store.done_since(connection, account_id, danger, since=since) if account_id is not None else ()
     )
     known = frozenset(devices).union(*(each.devices for each in earlier))
     units = await operation_store.units_of(connection, known)
