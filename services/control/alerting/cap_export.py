@@ -73,7 +73,7 @@ def _info(draft: AlertDraft, said: AlertText, issued_at: datetime, tree: UnitTre
 
 
 def _areas(audience: AudienceWish, tree: UnitTree, unit_code: str, language: Language) -> Iterator[CapArea]:
-    """No more ground than sounds: what an area of CAP cannot leave out is said in its words."""
+    """What an area of CAP cannot leave out is said in its words, as are the units that a shape reaches beyond."""
     limits = "; ".join(_limits(audience, tree, language))
     said = f" ({limits})" if limits else ""
     excepted = frozenset(audience.except_units)
