@@ -99,7 +99,7 @@ async def issue(
     every fault, `Forbidden` when any of the ground it touches is not the speaker's, and `Conflict` when what stands on
     record has been decided.
     """
-    known = await _known(connection, draft, by.tree)
+    known = await known_of(connection, draft, by.tree)
     _demand(draft.purpose, draft, known, by)
     _check(draft, known, now=now)
     waiting = await _waiting(connection, alert_id) if alert_id is not None else None
@@ -139,7 +139,7 @@ async def update(
     """
     _check_holds(alert, now=now)
     draft = replace(draft, unit_id=alert.draft.unit_id, purpose=alert.draft.purpose)
-    known = await _known(connection, draft, by.tree)
+    known = await known_of(connection, draft, by.tree)
     _demand_over(alert, by)
     _demand(draft.purpose, draft, known, by)
     _check(draft, known, now=now)
@@ -216,7 +216,7 @@ async def sign_anew(connection: Connection, alert: Alert, *, tree: UnitTree, key
     spared = distinct((*draft.audience.except_units, *alert.stopped_in))[:MOST_EXCEPTED]
     audience = replace(draft.audience, except_units=spared)
     by = By(tree=tree)
-    known = await _known(connection, draft, tree)
+    known = await known_of(connection, draft, tree)
     renewed = replace(alert, version=_next(alert))
     version = _signed(renewed, purpose, audience, known, by, keyring, alert.topics, until=until, now=now)
     await alert_store.change(connection, renewed)
@@ -288,18 +288,7 @@ async def _end(connection: Connection, alert: Alert, state: State, *, by: By, ke
 
 async def demand_ground(connection: Connection, draft: AlertDraft, *, by: By) -> None:
     """Raise `Forbidden` unless the speaker has the right over all the ground the draft touches."""
-    _demand(draft.purpose, draft, await _known(connection, draft, by.tree), by)
-
-
-def demand_word(unit_id: UnitId, *, by: By) -> None:
-    """Raise `Forbidden` unless the speaker may release alerts in the unit."""
-    if by.rights is not None and not by.rights.may(Permission.RELEASE_ALERTS, unit_id):
-        raise _not_here("unit_id", unit_id, by)
-
-
-async def check(connection: Connection, draft: AlertDraft, *, tree: UnitTree, now: datetime) -> None:
-    """Raise `Invalid` with every fault that would stand against issuing the draft now."""
-    _check(draft, await _known(connection, draft, tree), now=now)
+    _demand(draft.purpose, draft, await known_of(connection, draft, by.tree), by)
 
 
 # --- what stands against it ------------------------------------------------------------------------------------------
@@ -387,7 +376,7 @@ async def _referenced(connection: Connection, draft: AlertDraft, by: By) -> list
 # --- looking up, signing, sending ------------------------------------------------------------------------------------
 
 
-async def _known(connection: Connection, draft: AlertDraft, tree: UnitTree) -> Known:
+async def known_of(connection: Connection, draft: AlertDraft, tree: UnitTree) -> Known:
     """What the draft names: nothing is asked that it does not name."""
     audience = draft.audience
     devices: Mapping[DeviceId, NamedDevice] = {}

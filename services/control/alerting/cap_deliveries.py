@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from schemas.identifiers import AlertId, UnitId
 from services.control import alerts
-from services.control.alerting import alert_store, cap_intake, cap_store, proposals
+from services.control.alerting import alert_store, cap_intake, cap_store, proposals, requests
 from services.control.alerting.cap import CapAlert, MessageType
 from services.control.alerting.cap_intake import Taking
 from services.control.alerting.model import (
@@ -36,7 +36,7 @@ from services.control.errors import Conflict, Fault, Forbidden, Invalid
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
-MOST_WAITING = 50  # proposals of one sender in one unit: more hide the one that matters
+MOST_WAITING = 50  # messages of one sender in one unit: more hide the one that matters
 _Name = TypeVar("_Name")
 _OPEN = (State.PROPOSED, State.AWAITING_SECOND, State.IN_FORCE)
 _ALL_CLEAR_HOLDS = timedelta(minutes=15)
@@ -84,6 +84,8 @@ async def deliver(connection: Connection, taking: Taking, *, all_clear: bytes) -
         validity, drafts = None, said.drafts
     else:
         validity, drafts = _ALL_CLEAR_HOLDS, (_all_clear(taking, holding, all_clear),) if holding else ()
+    if drafts and await cap_store.waiting(connection, taking.own_units, message.sender) >= MOST_WAITING:
+        raise Conflict("cap_too_many_waiting", facts={"sender": message.sender[:80], "limit": MOST_WAITING})
     made = [
         await _propose(
             connection,
@@ -106,10 +108,9 @@ async def _as_they_stand(connection: Connection, alert_ids: Sequence[AlertId]) -
 async def _propose(
     connection: Connection, taking: Taking, draft: AlertDraft, why: Why, validity: timedelta | None
 ) -> Alert:
-    sender = taking.message.sender
-    if await cap_store.waiting(connection, taking.own_units, sender) >= MOST_WAITING:
-        raise Conflict("cap_too_many_waiting", facts={"sender": sender[:80], "limit": MOST_WAITING})
-    await alerts.check(connection, draft, tree=taking.by.tree, now=taking.now)  # nobody could release it
+    faults = requests.faults_of(draft, await alerts.known_of(connection, draft, taking.by.tree), now=taking.now)
+    if faults:  # nobody could release it
+        raise Invalid(*faults)
     proposal = await proposals.propose(
         connection, draft, why, by=taking.by, validity=validity, expires_at=draft.valid_until, now=taking.now
     )

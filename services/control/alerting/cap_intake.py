@@ -28,8 +28,9 @@ from services.control.alerting.cap_sayings import Saying
 from services.control.alerting.model import LONGEST, Alert, AlertDraft, AudienceWish, CapOrigin, Origin, State
 from services.control.alerting.model import Status as Earnest
 from services.control.alerts import By
-from services.control.errors import Fault, Invalid
+from services.control.errors import Fault, Forbidden, Invalid
 from services.control.operation_kinds import named_cap
+from services.control.permissions import Permission
 from services.control.trust.keyring import Keyring
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
@@ -94,7 +95,7 @@ async def take(connection: Connection, taking: Taking, *, keyring: Keyring) -> T
     """
     message, by, now = taking.message, taking.by, taking.now
     check_public(message)
-    alerts.demand_word(taking.unit_id, by=by)
+    _demand_word(taking)
     await cap_store.one_after_the_other(connection, taking.unit_id, message.sender)
     if await cap_store.cap_message(connection, taking.own_units, message.reference) is not None:
         raise known_already(message)
@@ -141,6 +142,14 @@ async def waits(connection: Connection, taking: Taking) -> bool:
     """Whether what it replaces or takes back waits for a second person still."""
     named = [named_cap(each) for each in taking.message.replaced]
     return await operation_store.waits_for_cap(connection, taking.own_units, named)
+
+
+def _demand_word(taking: Taking) -> None:
+    """Raise `Forbidden` unless the speaker may release alerts in the unit: also who only takes back what waits."""
+    rights = taking.by.rights
+    if rights is not None and not rights.may(Permission.RELEASE_ALERTS, taking.unit_id):
+        unit = taking.by.tree.get(taking.unit_id)
+        raise Forbidden("not_permitted_here", facts={"unit": unit.name if unit is not None else str(taking.unit_id)})
 
 
 async def check_not_superseded(connection: Connection, taking: Taking) -> None:

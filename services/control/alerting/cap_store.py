@@ -67,15 +67,16 @@ async def remove(connection: Connection, unit_id: UnitId, name: str) -> None:
 
 
 async def waiting(connection: Connection, unit_ids: Collection[UnitId], name: str) -> int:
-    """How many proposals of a sender wait for somebody in these units."""
+    """How many messages of a sender wait for somebody in these units, whole or in part."""
     found: int = await connection.fetchval(
         """
         SELECT count(*)
-          FROM control.alert_proposals p
-          JOIN control.alerts a USING (alert_id)
-         WHERE p.outcome IS NULL
-           AND a.state = 'proposed'
-           AND alert_id IN (SELECT unnest(alert_ids) FROM control.cap_messages WHERE unit_id = ANY ($1) AND sender = $2)
+          FROM control.cap_messages k
+         WHERE k.unit_id = ANY ($1)
+           AND k.sender = $2
+           AND EXISTS (SELECT FROM control.alert_proposals p
+                         JOIN control.alerts a USING (alert_id)
+                        WHERE alert_id = ANY (k.alert_ids) AND p.outcome IS NULL AND a.state = 'proposed')
         """,
         list(unit_ids),
         name,

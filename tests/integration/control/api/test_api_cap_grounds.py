@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.control.alerting.cap_deliveries import MOST_WAITING
 from services.control.permissions import Role
 from tests.integration.control.api.test_api_cap import sent_in
 from tests.integration.control.api.test_api_cap_senders import Source, decide, reference
@@ -172,6 +173,13 @@ async def test_what_nobody_could_release_is_not_laid_before_anybody(api: Api) ->
     answer = await source.deliver(message(api, "A-1", short))
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "alert_over_at_once")
     assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
+
+
+async def test_what_waits_is_counted_by_messages_and_not_by_their_alerts(api: Api) -> None:
+    source = await Source.of(api)
+    for number in range(MOST_WAITING // 2 + 1):
+        found = await source.delivered(message(api, f"A-{number}", info("11", **LEAVE), info("21")))
+        assert [each["state"] for each in found["alerts"]] == ["proposed", "proposed"]
 
 
 async def test_proposals_follow_each_ground_and_say_what_is_not_here(api: Api) -> None:
