@@ -62,6 +62,8 @@ async def settle(
     except BaseException:
         await savepoint.rollback()
         raise
+    if operation.kind is Kind.CAP:
+        operation = as_read(operation, [each.draft for each in done.alerts], done.answer)
     if size is not None and means.alone is None:
         await savepoint.rollback()
         return await _keep(connection, operation, done, len(devices), size, by=by, means=means, now=now)
@@ -225,8 +227,6 @@ async def _keep(
         else:
             await alert_store.change(connection, waiting)
         operation = replace(operation, document={**operation.document, "alert_id": str(waiting.alert_id)})
-    if operation.kind is Kind.CAP:
-        operation = as_read(operation, [each.draft for each in done.alerts], done.answer)
     # What makes an alert of its own once it is confirmed has none that stands for it until then.
     alert_id = None if operation.kind in (Kind.CAP, Kind.AUDIBLE_TEST) else _alert_id(done)
     request = _request(operation, alert_id, devices, size, by=by, waits=means.waits, now=now)

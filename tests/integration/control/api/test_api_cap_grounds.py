@@ -15,8 +15,9 @@ from services.control.permissions import Role
 from tests.integration.control.api.test_api_cap import sent_in
 from tests.integration.control.api.test_api_cap_senders import Source, decide, reference
 from tests.integration.control.api.test_api_pages import get, log_in
-from tests.integration.control.api.test_api_second_person import policy, two
+from tests.integration.control.api.test_api_second_person import WHY, policy, two
 from tests.support.control_api import Api, add_device
+from tests.support.people import somebody
 
 pytestmark = pytest.mark.integration
 
@@ -251,3 +252,22 @@ async def test_who_confirms_reads_what_would_be_said_on_each_ground(api: Api) ->
     await log_in(api, (Role.OPERATOR, "24"))
     page = (await get(api, f"/alerts/requests/{request_id}")).text
     assert page.index("Lũ lên nhanh") < page.index("Sạt lở đất")
+
+
+async def test_who_acknowledges_what_one_did_alone_reads_what_was_said(api: Api) -> None:
+    await policy(api, "24", alerts=1)
+    await add_device(api, "11")
+    person = await somebody(api, unit="24")
+    await person.enrol()
+    api.clock.forward(minutes=1)
+
+    answer = await api.client.post(
+        "/api/v1/cap",
+        params={"unit_id": str(api.units["24"]), "break_glass": WHY},
+        content=message(api, "B-2", info("11", headline="Lũ lên nhanh")),
+        headers={**person.csrf, "Loa-Second-Factor": person.code()},
+    )
+
+    assert answer.status_code == 200, answer.text
+    document = await api.fetchval("SELECT document FROM control.operation_requests WHERE state = 'alone'")
+    assert [each["texts"][0]["headline"] for each in document["drafts"]] == ["Lũ lên nhanh"]
