@@ -550,6 +550,14 @@ def test_minutes_of_a_day_go_to_who_outranks_the_others() -> None:
     assert wrong(planned) == ["day_full 11"]
 
 
+def test_what_lay_before_the_issue_on_its_first_day_is_held_against_policies_when_it_comes_again() -> None:
+    fortnightly = by_rule("FREQ=WEEKLY;INTERVAL=2", "04:00", "18:00")
+    asked = a_broadcast(1, fortnightly, unit_id=unit_id(11), targets=to_units(11), issued_at=local("2026-09-07 10:00"))
+    snapshot = province(asked, says={11: {"quiet": (Quiet(begin=time(22), end=time(5)),)}})
+    (problem,) = later_problems(snapshot, broadcast_id(1), days(60), since=DAY + timedelta(days=8))
+    assert (problem.kind.value, problem.occurrence_at) == ("quiet_hours", local("2026-09-21 04:00"))
+
+
 @pytest.mark.parametrize(
     ("asked_at", "expected"),
     [
