@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Header, Query
 
-from services.control import second_factor_store, second_factors
+from services.control import accounts, second_factor_store, second_factors
 from services.control.account_store import Account
 from services.control.api.context import Caller, Services
 from services.control.api.fields import Reason
@@ -77,6 +77,18 @@ async def should_enrol(services: Services, account: Account, *, now: datetime) -
     async with services.database.connection() as connection:
         factor = await second_factor_store.factor(connection, account.account_id)
     return factor is None or factor.confirmed_at is None
+
+
+async def prove_password(services: Services, caller: Caller, password: str) -> None:
+    """Whoever is there is whose session it is. Raises as logging in does."""
+    await accounts.prove_password(
+        services.database,
+        services.passwords,
+        actor=caller.actor,
+        password=password,
+        origin=caller.origin,
+        now=caller.now,
+    )
 
 
 async def demand(

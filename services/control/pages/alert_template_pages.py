@@ -24,6 +24,7 @@ from services.control.pages import alert_template_forms as forms
 from services.control.pages.alert_template_forms import TypedTemplate
 from services.control.pages.emergencies import is_mendable
 from services.control.pages.forms import Returned, checked, form_of, given, only, returned
+from services.control.pages.lookups import unit_here
 from services.control.pages.pages import page, trail_of, wording_of
 from services.control.permissions import Permission
 from services.control.versions import etag
@@ -105,13 +106,13 @@ async def _template_page(
 @router.get("/units/{unit_id}/alert-templates/new", response_class=HTMLResponse)
 async def new_page(unit_id: uuid.UUID, request: Request, caller: MakerHere, services: Parts) -> Response:
     """An empty form."""
-    return _form_page(Sheet(unit_id=_here(caller, unit_id), typed=TypedTemplate()), request, caller, services)
+    return _form_page(Sheet(unit_id=unit_here(caller, unit_id), typed=TypedTemplate()), request, caller, services)
 
 
 @router.post("/units/{unit_id}/alert-templates/new", response_class=HTMLResponse)
 async def make(unit_id: uuid.UUID, request: Request, caller: MakerHere, services: Parts) -> Response:
     """Have it spoken, and keep it."""
-    return await _answer(_here(caller, unit_id), None, request, caller, services)
+    return await _answer(unit_here(caller, unit_id), None, request, caller, services)
 
 
 @router.get("/alert-templates/{template_id}/edit", response_class=HTMLResponse)
@@ -143,10 +144,6 @@ async def retire(template_id: uuid.UUID, request: Request, caller: Keeper, servi
         back = returned(error, wording_of(request, services).language, place_of=only())
         return await _template_page(template_id, request, caller, services, back=back)
     return RedirectResponse(f"/alert-templates/{template_id}", status_code=HTTPStatus.SEE_OTHER)
-
-
-def _here(caller: Caller, unit_id: uuid.UUID) -> UnitId:
-    return caller.rights.tree.standing(UnitId(unit_id)) or UnitId(unit_id)
 
 
 async def _stored(template_id: uuid.UUID, services: Services) -> Template:

@@ -1,4 +1,4 @@
-"""What several pages look up: content of broadcasts, sessions of a unit, whether a form asks for a second factor."""
+"""What several pages look up: units, content of broadcasts, sessions of a unit, whether a form asks for a second factor."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from services.control.pages.contents import Part, parts_of
 from services.control.planning.policies import Policies, Policy
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
+
+
+def unit_here(caller: Caller, unit_id: uuid.UUID) -> UnitId:
+    """The unit that stands for one since a reform; that one itself where none does, or it is not known."""
+    return caller.rights.tree.standing(UnitId(unit_id)) or UnitId(unit_id)
 
 
 async def contents_of(

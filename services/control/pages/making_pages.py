@@ -47,7 +47,7 @@ from services.control.pages.broadcast_forms import KEPT, Typed
 from services.control.pages.broadcast_pages import targets_of
 from services.control.pages.emergencies import alone_of, asks_second, is_mendable
 from services.control.pages.forms import MENDABLE, Returned, Sent, checked, form_of, given, only, returned
-from services.control.pages.lookups import code_asked, sessions_of
+from services.control.pages.lookups import code_asked, sessions_of, unit_here
 from services.control.pages.pages import page, trail_of, wording_of
 from services.control.permissions import Permission
 from services.control.planning.policies import Danger
@@ -103,7 +103,7 @@ class Foreseen:
 async def new_page(unit_id: uuid.UUID, request: Request, caller: Maker, services: Parts) -> Response:
     """An empty form."""
     typed = Typed(starts_on=services.directory.today(now=caller.now).isoformat())
-    sheet = Sheet(unit_id=_here(caller, unit_id), typed=typed, key=str(uuid.uuid4()))
+    sheet = Sheet(unit_id=unit_here(caller, unit_id), typed=typed, key=str(uuid.uuid4()))
     return await _form_page(sheet, request, caller, services)
 
 
@@ -111,7 +111,7 @@ async def new_page(unit_id: uuid.UUID, request: Request, caller: Maker, services
 async def make(unit_id: uuid.UUID, request: Request, caller: Maker, services: Parts) -> Response:
     """Show what it would do, or save it."""
     form = await form_of(request)
-    return await _answer(_sheet(form, _here(caller, unit_id), None), form, request, caller, services)
+    return await _answer(_sheet(form, unit_here(caller, unit_id), None), form, request, caller, services)
 
 
 @router.get("/broadcasts/{broadcast_id}/edit", response_class=HTMLResponse)
@@ -138,10 +138,6 @@ async def change(broadcast_id: uuid.UUID, request: Request, caller: Changer, ser
     async with services.database.connection() as connection:
         stored = await broadcast_store.broadcast(connection, broadcast_id)
     return await _answer(_sheet(form, stored.wish.unit_id, stored), form, request, caller, services)
-
-
-def _here(caller: Caller, unit_id: uuid.UUID) -> UnitId:
-    return caller.rights.tree.standing(UnitId(unit_id)) or UnitId(unit_id)
 
 
 def _sheet(form: FormData, unit_id: UnitId, stored: StoredBroadcast | None) -> Sheet:

@@ -28,7 +28,7 @@ from services.control.api.routes import alerts as alert_routes
 from services.control.errors import Conflict, Fault, Invalid, NotFound
 from services.control.pages.emergencies import aim_of_units, alone_of, asks_second, key_of, once
 from services.control.pages.forms import Sent, all_given, checked, form_of, given
-from services.control.pages.lookups import code_asked
+from services.control.pages.lookups import code_asked, unit_here
 from services.control.pages.pages import page, wording_of
 from services.control.permissions import Permission
 from services.control.planning.policies import Danger
@@ -348,7 +348,7 @@ def _speaker(caller: Caller, permission: Permission, unit: uuid.UUID | None, *, 
     if unit is not None:
         if not is_judged:
             caller.demand(permission, UnitId(unit), field="unit")
-        return caller.rights.tree.standing(UnitId(unit)) or UnitId(unit)
+        return unit_here(caller, unit)
     own = caller.rights.tree.standing(caller.actor.unit_id)
     return own if own is not None and caller.rights.may(permission, own) else caller.rights.units(permission)[0]
 

@@ -26,7 +26,7 @@ from services.control.errors import Conflict, Fault, Invalid, Refusal
 from services.control.pages import sensor_rule_forms
 from services.control.pages.emergencies import is_mendable
 from services.control.pages.forms import Returned, checked, form_of, given, only, returned
-from services.control.pages.lookups import code_asked
+from services.control.pages.lookups import code_asked, unit_here
 from services.control.pages.pages import page, trail_of, wording_of
 from services.control.pages.sensor_rule_forms import TypedRule
 from services.control.permissions import Permission
@@ -150,13 +150,13 @@ async def _rule_page(
 @router.get("/units/{unit_id}/sensor-rules/new", response_class=HTMLResponse)
 async def new_page(unit_id: uuid.UUID, request: Request, caller: MakerHere, services: Parts) -> Response:
     """An empty form."""
-    return await _form_page(Sheet(unit_id=_here(caller, unit_id), typed=TypedRule()), request, caller, services)
+    return await _form_page(Sheet(unit_id=unit_here(caller, unit_id), typed=TypedRule()), request, caller, services)
 
 
 @router.post("/units/{unit_id}/sensor-rules/new", response_class=HTMLResponse)
 async def make(unit_id: uuid.UUID, request: Request, caller: MakerHere, services: Parts) -> Response:
     """Show what it would have done in the last days; or make it."""
-    return await _answer(_here(caller, unit_id), None, request, caller, services)
+    return await _answer(unit_here(caller, unit_id), None, request, caller, services)
 
 
 @router.get("/sensor-rules/{sensor_rule_id}/edit", response_class=HTMLResponse)
@@ -189,10 +189,6 @@ async def retire(sensor_rule_id: uuid.UUID, request: Request, caller: Keeper, se
         back = returned(error, wording_of(request, services).language, place_of=only())
         return await _rule_page(sensor_rule_id, request, caller, services, back=back)
     return RedirectResponse(f"/sensor-rules/{sensor_rule_id}", status_code=HTTPStatus.SEE_OTHER)
-
-
-def _here(caller: Caller, unit_id: uuid.UUID) -> UnitId:
-    return caller.rights.tree.standing(UnitId(unit_id)) or UnitId(unit_id)
 
 
 async def _stored(rule_id: uuid.UUID, services: Services) -> Rule:

@@ -39,7 +39,7 @@ from services.control.pages import day_chart
 from services.control.pages.broadcast_forms import Typed, day_after, place_of
 from services.control.pages.emergencies import alone_of, is_mendable
 from services.control.pages.forms import Sent, all_given, checked, form_of, given, returned
-from services.control.pages.lookups import code_asked, contents_of, sessions_of
+from services.control.pages.lookups import code_asked, contents_of, sessions_of, unit_here
 from services.control.pages.pages import own_units, page, trail_of, wording_of
 from services.control.permissions import Permission
 from services.control.planning.policies import Danger, Policies
@@ -246,7 +246,7 @@ def _own_times(form: FormData) -> dict[str, object]:
 @router.get("/units/{unit_id}/order", response_class=HTMLResponse)
 async def order_page(unit_id: uuid.UUID, request: Request, caller: Reader, services: Parts) -> Response:
     """In which order priority broadcasts win over one another in a unit."""
-    here = caller.rights.tree.standing(UnitId(unit_id)) or UnitId(unit_id)
+    here = unit_here(caller, unit_id)
     async with services.database.connection() as connection:
         order = await _order(connection, here, caller, services)
     return _order_page(here, order, request, caller, services)
@@ -255,7 +255,7 @@ async def order_page(unit_id: uuid.UUID, request: Request, caller: Reader, servi
 @router.post("/units/{unit_id}/order", response_class=HTMLResponse)
 async def move_priority(unit_id: uuid.UUID, request: Request, caller: Decider, services: Parts) -> Response:
     """Move one broadcast up or down by one. When the order is not the one that was shown, it is shown as it is now."""
-    here = caller.rights.tree.standing(UnitId(unit_id)) or UnitId(unit_id)
+    here = unit_here(caller, unit_id)
     form = await form_of(request)
     async with services.database.transaction() as connection:
         await priority_store.lock(connection, here)

@@ -69,14 +69,7 @@ async def own_factor(caller: Own, services: Parts) -> FactorView:
 async def begin(body: Proof, caller: Own, services: Parts) -> EnrolmentView:
     """Begin to enrol a second factor; asking again gives a new secret until one is confirmed."""
     _refuse_programs(caller)
-    await accounts.prove_password(
-        services.database,
-        services.passwords,
-        actor=caller.actor,
-        password=body.password,
-        origin=caller.origin,
-        now=caller.now,
-    )
+    await step_up.prove_password(services, caller, body.password)
     async with services.database.transaction() as connection:
         enrolment = await second_factors.begin(
             connection, services.secret_box, actor=caller.actor, origin=caller.origin, now=caller.now

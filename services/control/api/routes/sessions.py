@@ -275,14 +275,7 @@ async def _prove(body: NewToken, caller: Caller, services: Services, code: str |
     """Whoever is there is whose session it is. Raises as logging in and showing the second factor do."""
     if body.password is None:
         raise Invalid(Fault("password", "field_missing"))
-    await accounts.prove_password(
-        services.database,
-        services.passwords,
-        actor=caller.actor,
-        password=body.password,
-        origin=caller.origin,
-        now=caller.now,
-    )
+    await step_up.prove_password(services, caller, body.password)
     await step_up.demand(services, caller, Operation.MAKE_TOKEN, code=code)
 
 
