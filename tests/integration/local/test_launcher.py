@@ -33,6 +33,14 @@ def test_help_lists_exactly_the_verbs_there_are() -> None:
     assert set(re.findall(r"^  \./loa (\w+)", shown.stdout, re.M)) == {*verbs.PARTS, *verbs.TOOLS}
 
 
+@pytest.mark.parametrize("verb", sorted({*verbs.PARTS, *verbs.TOOLS}))
+def test_every_verb_is_handed_over_and_tells_of_itself(verb: str) -> None:
+    shown = run(verb, "--help")
+
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout
+
+
 @pytest.mark.parametrize(("arguments", "complaint"), [((), "./loa demo"), (("fly",), "no such verb: fly")])
 def test_anything_else_is_a_usage_error(arguments: tuple[str, ...], complaint: str) -> None:
     shown = run(*arguments)
