@@ -17,7 +17,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -33,6 +32,7 @@ import asyncpg
 from services.local import processes
 from services.local.directories import is_reachable, make_passable, state_directory
 from services.local.processes import ManagedProcess, ProcessFailed
+from services.local.system_user import NoSystemUser, system_user
 
 OWNER = "loa_owner"
 SYSTEM_USER = "loa-db"
@@ -174,24 +174,12 @@ class _Place:
 def _system_user() -> tuple[int, int]:
     """User and group id the server runs as when we are root; the user is made when missing."""
     try:
-        entry = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        made = subprocess.run(
-            ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
-             "--shell", "/usr/sbin/nologin", SYSTEM_USER],
-            capture_output=True,
-            text=True,
-            check=False,
-        )  # fmt: skip
-        try:
-            # Also when useradd failed: somebody else may have made the user in the meantime.
-            entry = pwd.getpwnam(SYSTEM_USER)
-        except KeyError:
-            raise PostgresFailed(
-                f"PostgreSQL does not run as root, and the user {SYSTEM_USER} could not be made:"
-                f" {made.stderr.strip() or made.returncode}. Make it, or run as an ordinary user."
-            ) from None
-    return entry.pw_uid, entry.pw_gid
+        return system_user(SYSTEM_USER)
+    except NoSystemUser as error:
+        raise PostgresFailed(
+            f"PostgreSQL does not run as root, and the user {SYSTEM_USER} could not be made: {error}."
+            " Make it, or run as an ordinary user."
+        ) from error
 
 
 def _binaries(user: tuple[int, int] | None) -> Path:
