@@ -2,7 +2,10 @@
 
 import functools
 import http.server
+import os
+import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -42,6 +45,55 @@ def a_list(ca: Authority, number: int, *, now: datetime) -> bytes:
 def place(path: Path, content: bytes) -> None:
     path.with_suffix(".new").write_bytes(content)
     path.with_suffix(".new").replace(path)
+
+
+def path_with(folder: Path, *programs: str) -> str:
+    """A PATH with what the script is written with, and these programs."""
+    folder.mkdir()
+    for name in ("cat", "cmp", "cp", "head", "ln", "mkdir", "mv", "rm", "sleep", "tail", *programs):
+        found = os.path.realpath(sys.executable) if name == "python3" else shutil.which(name)
+        if found is None:
+            pytest.skip(f"no {name} on this machine")
+        (folder / name).symlink_to(found)
+    return str(folder)
+
+
+@pytest.mark.parametrize("program", ["curl", "wget", "python3"])
+def test_any_of_these_programs_fetches_the_list(tmp_path: Path, served: tuple[Path, str], program: str) -> None:
+    now = utc_now()
+    given, address = served
+    site, state = tmp_path / "site", tmp_path / "state"
+    site.mkdir()
+    state.mkdir()
+    factory, enrolled = a_list(make_device_ca(now=now), 1, now=now), a_list(make_issuing_ca(now=now), 1, now=now)
+    place(site / "device-ca.crl", factory)
+    place(given, enrolled)
+    environment = {"PATH": path_with(tmp_path / "programs", program)}
+
+    ran = subprocess.run(
+        ["/bin/sh", str(SCRIPT), address, str(site)],
+        cwd=state, env=environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert (state / "certificates/device-ca.crl").read_bytes() == factory + enrolled
+    assert ran.stderr == ""
+
+
+def test_without_any_it_says_so_and_goes_by_what_it_has(tmp_path: Path, served: tuple[Path, str]) -> None:
+    _, address = served
+    site, state = tmp_path / "site", tmp_path / "state"
+    site.mkdir()
+    state.mkdir()
+    factory = a_list(make_device_ca(now=utc_now()), 1, now=utc_now())
+    place(site / "device-ca.crl", factory)
+
+    ran = subprocess.run(
+        ["/bin/sh", str(SCRIPT), address, str(site)],
+        cwd=state, env={"PATH": path_with(tmp_path / "programs")}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert "install curl, wget or python3" in ran.stderr
+    assert (state / "certificates/device-ca.crl").read_bytes() == factory
 
 
 def test_lists_are_followed_and_half_ones_left_alone(tmp_path: Path, served: tuple[Path, str]) -> None:
