@@ -111,13 +111,13 @@ async def unit_of(connection: Connection, group_id: uuid.UUID) -> UnitId:
 
 
 async def broadcasts_to(connection: Connection, group_id: uuid.UUID) -> Sequence[BroadcastId]:
-    """The scheduled broadcasts that address the group."""
+    """The broadcasts that address the group and stand, or wait for an approver's word to."""
     rows = await connection.fetch(
         """
         SELECT DISTINCT t.broadcast_id
           FROM control.broadcast_targets t
           JOIN control.broadcasts b USING (broadcast_id)
-         WHERE t.group_id = $1 AND b.state = 'scheduled'
+         WHERE t.group_id = $1 AND b.state IN ('scheduled', 'awaiting_approval')
          ORDER BY t.broadcast_id
         """,
         group_id,

@@ -77,7 +77,7 @@ async def change(
 
 
 async def close(connection: Connection, stored: Group, *, actor: Actor, origin: str | None, now: datetime) -> Group:
-    """Nobody can address it any more. Raises `Conflict` while a scheduled broadcast does."""
+    """Nobody can address it any more. Raises `Conflict` while a broadcast does that stands, or waits to."""
     _check_open(stored)
     used_by = await group_store.broadcasts_to(connection, stored.group_id)
     if used_by:

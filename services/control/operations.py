@@ -13,7 +13,7 @@ the same right has acknowledged it. Works inside the caller's transaction.
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from schemas.identifiers import AlertId
@@ -31,6 +31,15 @@ from services.control.operation_store import Request, RequestState
 from services.control.permissions import Permission, Rights
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """A request that another person has confirmed, and what was carried out."""
+
+    request: Request
+    done: Done
+
 
 # --- carried out, or kept --------------------------------------------------------------------------------------------
 
@@ -80,7 +89,7 @@ async def settle(
 
 async def confirm(
     connection: Connection, request: Request, digest: bytes, *, by: By, means: Means, now: datetime
-) -> Request:
+) -> Confirmed:
     """Carry out what another person asked for; the request has been locked.
 
     Raises `Forbidden` when it is one's own or not all of the ground is one's own, `Conflict` when it is decided or over,
@@ -118,7 +127,7 @@ async def confirm(
     )
     await operation_store.change(connection, decided)
     await record(connection, "second_person_confirmed", decided, done, by=by, now=now)
-    return decided
+    return Confirmed(request=decided, done=done)
 
 
 async def refuse(connection: Connection, request: Request, *, note: str, by: By, now: datetime) -> Request:

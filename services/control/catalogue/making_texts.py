@@ -123,6 +123,7 @@ MAKING: dict[str, tuple[str, str]] = {
     # --- what a change would do
     "outlook.title": ("Kết quả nếu lưu", "What saving it does"),
     "outlook.title_withdraw": ("Kết quả nếu rút", "What withdrawing it does"),
+    "outlook.title_confirm": ("Kết quả nếu xác nhận", "What confirming it does"),
     "outlook.first": ("Lần phát đầu", "First occurrence"),
     "outlook.reaches": ("Tới", "Reaches"),
     "outlook.devices": ("{count} thiết bị", "{count} devices"),

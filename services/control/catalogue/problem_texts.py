@@ -83,6 +83,15 @@ PROBLEMS: dict[str, Parts] = {
             "“{headline}” is not the version any more that was read by who asked; it has to be asked for again.",
         ),
     ),
+    "request_plans_nothing": _problem(
+        ("Không có gì trong lịch thay đổi", "Nothing that is planned changes"),
+        (
+            "Việc này phát ngoài mọi lịch của thiết bị, hoặc không phát gì: không thể thử trước. Nội dung và số thiết bị có"
+            " trong chính yêu cầu.",
+            "It sounds beside every plan, or not at all, so there is nothing to try out. What it says, and how many devices"
+            " it touches, stands in the request.",
+        ),
+    ),
     "request_expired": _problem(
         ("Yêu cầu đã hết hạn", "The request has run out"),
         ("Không ai xác nhận trước {ended}; hãy yêu cầu lại.", "Nobody confirmed it until {ended}; ask again."),
@@ -532,8 +541,8 @@ PROBLEMS: dict[str, Parts] = {
     "group_in_use": _problem(
         ("Nhóm đang được dùng", "The group is in use"),
         (
-            "{count} lịch phát còn hiệu lực đang phát tới nhóm này; hãy sửa hoặc rút các lịch đó trước.",
-            "{count} scheduled broadcasts address this group; change or withdraw them first.",
+            "{count} lịch phát còn hiệu lực hoặc đang chờ duyệt nhắm tới nhóm này; hãy sửa hoặc rút các lịch đó trước.",
+            "{count} broadcasts that are scheduled or wait for approval address this group; change or withdraw them first.",
         ),
     ),
     "group_closed": _problem(

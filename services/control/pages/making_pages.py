@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from http import HTTPStatus
@@ -35,7 +35,7 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Parts, Services
 from services.control.api.fields import uuid_of
 from services.control.api.routes.broadcasts import BroadcastBody
-from services.control.api.what_if import OutlookView, WhatIf
+from services.control.api.what_if import WhatIf
 from services.control.broadcast_requests import Wish
 from services.control.broadcast_store import StoredBroadcast
 from services.control.broadcasts import Accepted
@@ -46,6 +46,7 @@ from services.control.pages import broadcast_forms
 from services.control.pages.broadcast_forms import KEPT, Typed
 from services.control.pages.broadcast_pages import targets_of
 from services.control.pages.emergencies import alone_of, asks_second, is_mendable
+from services.control.pages.foresight import DEVICES_SHOWN, Foreseen, titles_in
 from services.control.pages.forms import MENDABLE, Returned, Sent, checked, form_of, given, only, returned
 from services.control.pages.lookups import code_asked, sessions_of, unit_here
 from services.control.pages.pages import page, trail_of, wording_of
@@ -61,7 +62,6 @@ Maker = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.UNIT)]
 Changer = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.BROADCAST)]
 
 _CHOICES = 300  # bulletins and groups to choose from
-_DEVICES_SHOWN = 50
 _SAVE = "save"
 
 
@@ -85,15 +85,6 @@ class Live:
 
     code: str
     asks_second: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foreseen:
-    """What saving would come to. `accepted` is None where nothing is asked for any more."""
-
-    outlook: OutlookView
-    titles: Mapping[uuid.UUID, str]
-    accepted: Accepted | None = None
 
 
 # --- making and changing ---------------------------------------------------------------------------------------------
@@ -263,14 +254,14 @@ class _Draft:
             dry_run=True,
             detail_unit=uuid_of(unit_text, field="detail") if unit_text else None,
             detail_after=after[:48],
-            detail_limit=_DEVICES_SHOWN,
+            detail_limit=DEVICES_SHOWN,
         )
         accepted, outlook = await what_if.carry_out(
             self._services, self._caller, self._try_out, unit_id=self._wish.unit_id, first_day=_first_day
         )
         assert outlook is not None
         own: dict[uuid.UUID, str] = {accepted.broadcast.broadcast_id: self._wish.title}
-        return Foreseen(outlook=outlook, titles=await _titles(self._services, outlook, own), accepted=accepted)
+        return Foreseen(outlook=outlook, titles=await titles_in(self._services, outlook, own), accepted=accepted)
 
     async def live(self, foreseen: Foreseen) -> Live | None:
         """What saving asks for besides, with something live in it."""
@@ -329,17 +320,6 @@ async def _as_shown(connection: Connection, broadcast_id: uuid.UUID, version: st
     return stored
 
 
-async def _titles(services: Services, outlook: OutlookView, own: Mapping[uuid.UUID, str]) -> Mapping[uuid.UUID, str]:
-    """The titles of all broadcasts that something happens to."""
-    changes = [change for device in outlook.detail.devices for change in device.changes] if outlook.detail else []
-    named = {each.broadcast_id for each in changes} | {each.broadcast_id for each in outlook.findings}
-    named |= {each.broadcast_id for each in outlook.settled}
-    named |= {each.by for each in changes if each.by is not None}
-    async with services.database.connection() as connection:
-        found = await broadcast_store.broadcasts_by_id(connection, named - own.keys())
-    return {**{broadcast_id: each.wish.title for broadcast_id, each in found.items()}, **own}
-
-
 def _digest(body: BroadcastBody | None, foreseen: Foreseen) -> str:
     """What was asked for and what it would do to people, as one word; which files devices have already is not in it."""
     outlook, accepted = foreseen.outlook, foreseen.accepted
@@ -392,10 +372,10 @@ async def _withdrawal_page(
         found = await broadcast_store.broadcast_for_update(connection, stored.broadcast_id)
         return await broadcasts.withdraw(connection, found, actor=caller.actor, origin=caller.origin, now=caller.now)
 
-    what_if = WhatIf(dry_run=True, detail_unit=None, detail_after="", detail_limit=_DEVICES_SHOWN)
+    what_if = WhatIf(dry_run=True, detail_unit=None, detail_after="", detail_limit=DEVICES_SHOWN)
     _, outlook = await what_if.carry_out(services, caller, carry_out, unit_id=stored.wish.unit_id)
     assert outlook is not None
-    titles = await _titles(services, outlook, {stored.broadcast_id: stored.wish.title})
+    titles = await titles_in(services, outlook, {stored.broadcast_id: stored.wish.title})
     unit_id = stored.wish.unit_id
     return page(
         request,

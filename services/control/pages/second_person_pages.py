@@ -16,12 +16,14 @@ from services.control.api.access import Scope, requires
 from services.control.api.context import Caller, Metered, Parts, Services
 from services.control.api.requests import RequestView
 from services.control.api.routes import operation_requests as request_routes
+from services.control.api.what_if import WhatIf
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Fault, Invalid, Refusal
 from services.control.operation_kinds import PERMISSIONS, Kind, left_out
 from services.control.operation_store import RequestState
 from services.control.pages.broadcast_pages import targets_of
 from services.control.pages.emergencies import is_mendable
+from services.control.pages.foresight import Foreseen, titles_in
 from services.control.pages.forms import Sent, checked, form_of, given, only, returned
 from services.control.pages.lookups import code_asked, contents_of_wishes
 from services.control.pages.pages import page, wording_of
@@ -34,6 +36,8 @@ Seer = Annotated[Caller, requires(Permission.SEE_ALERTS, Scope.ANYWHERE)]
 # The right that is needed depends on what is asked for: `operations.permission_of` knows.
 Decider = Annotated[Caller, requires(Permission.SEE_ALERTS, Scope.BODY)]
 
+# What changes something that is planned, so that one can be told what.
+_PLANNED = frozenset({Kind.LIVE, Kind.LIVE_CHANGE, Kind.RELAY_CHANGE, Kind.VOLUME})
 _DECISIONS = ("confirm", "refuse", "acknowledge")
 
 
@@ -54,7 +58,7 @@ async def decide(
         match values.get("do"):
             case "confirm":
                 body = checked(request_routes.Confirmation, given(form, "digest"))
-                answer = await request_routes.confirm_request(
+                answer = await request_routes.confirm(
                     request_id, body, caller, services, metrics, second_factor=values.get("code")
                 )
             case "refuse":
@@ -89,6 +93,13 @@ async def _request_page(
     may = caller.rights.may(permission, UnitId(found.unit_id))
     is_waiting = found.state is RequestState.WAITING and caller.now < found.expires_at
     wish = wish_of(found.content["wish"]) if found.kind in (Kind.LIVE, Kind.LIVE_CHANGE) else None
+    may_confirm = is_waiting and may and not is_own
+    foreseen, hindrance = None, None
+    if may_confirm and found.kind in _PLANNED:
+        try:
+            foreseen = await _foreseen(found, caller, services)
+        except Refusal as error:
+            hindrance = returned(error, wording_of(request, services).language)
     async with services.database.connection() as connection:
         contents = () if wish is None else (await contents_of_wishes(connection, [wish]))[0]
         targets = () if wish is None else await targets_of(connection, wish, caller)
@@ -109,12 +120,25 @@ async def _request_page(
         left_out=_left_out(found, wording_of(request, services).language),
         is_own=is_own,
         is_waiting=is_waiting,
-        may_confirm=is_waiting and may and not is_own,
+        foreseen=foreseen,
+        hindrance=hindrance,
+        may_confirm=may_confirm,
         may_refuse=is_waiting and may,
         may_acknowledge=may and not is_own and found.state is RequestState.ALONE and found.acknowledged_at is None,
         code=await code_asked(services, caller) if is_waiting else "",
         sent=sent,
     )
+
+
+async def _foreseen(found: RequestView, caller: Caller, services: Services) -> Foreseen:
+    """What confirming it would do. Raises what confirming it would raise."""
+    body = request_routes.Confirmation(digest=found.digest)
+    what_if = WhatIf(dry_run=True)
+    tried = await request_routes.rehearse(found.request_id, body, caller, services, what_if)
+    # A broadcast that is not stored yet is called as it asks to be.
+    titles = await titles_in(services, tried.outlook, {})
+    named = {each.broadcast_id for each in (*tried.outlook.findings, *tried.outlook.settled)}
+    return Foreseen(outlook=tried.outlook, titles={**dict.fromkeys(named - titles.keys(), found.summary), **titles})
 
 
 def _left_out(found: RequestView, language: Language) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from schemas.identifiers import DeviceId, UnitId
@@ -115,9 +116,14 @@ class DeviceListView(Answer):
 
 
 class RehearsedDevice(Answer):
-    """What changing a device, moving it or taking it out of service would do to what people hear."""
+    """What registering devices, changing one, moving it or taking it out of service would do to what people hear."""
 
     outlook: OutlookView
+
+
+_REHEARSED: dict[int | str, dict[str, Any]] = {
+    200: {"model": RehearsedDevice, "description": "of a dry run: what it would do; nothing was stored"}
+}
 
 
 class DeviceChange(Body):
@@ -209,39 +215,53 @@ async def list_devices(
     return DeviceListView(devices=[device_status_view(each) for each in found], more_after=more_after)
 
 
-@router.post("", status_code=201)
-async def register_device(body: DeviceBody, caller: Registrar, services: Parts) -> DeviceView:
+@router.post("", status_code=201, responses=_REHEARSED)
+async def register_device(
+    body: DeviceBody, caller: Registrar, response: Response, services: Parts, what_if: AskedWhatIf
+) -> DeviceView | RehearsedDevice:
     """Register one device."""
-    async with services.database.transaction() as connection:
-        await devices.register(
-            connection,
-            [_new(body)],
-            field="",
-            zone=services.directory.zone,
-            rights=caller.rights,
-            actor=caller.actor,
-            origin=caller.origin,
-            now=caller.now,
-        )
-        device = await device_store.device(connection, body.device_id, now=caller.now)
-    return device_view(device)
+
+    async def save(connection: Connection) -> Device:
+        await _register(connection, [_new(body)], "", caller, services)
+        return await device_store.device(connection, body.device_id, now=caller.now)
+
+    registered, outlook = await what_if.carry_out(services, caller, save, unit_id=None)
+    if outlook is None:
+        return device_view(registered)
+    response.status_code = HTTPStatus.OK
+    return RehearsedDevice(outlook=outlook)
 
 
-@router.post("/batch", status_code=201)
-async def register_devices(body: DevicesBody, caller: Registrar, services: Parts) -> RegisteredView:
+@router.post("/batch", status_code=201, responses=_REHEARSED)
+async def register_devices(
+    body: DevicesBody, caller: Registrar, response: Response, services: Parts, what_if: AskedWhatIf
+) -> RegisteredView | RehearsedDevice:
     """Register many devices: all of them, or none and a list of what is wrong with which."""
-    async with services.database.transaction() as connection:
-        numbers = await devices.register(
-            connection,
-            [_new(each) for each in body.devices],
-            field="devices[{}]",
-            zone=services.directory.zone,
-            rights=caller.rights,
-            actor=caller.actor,
-            origin=caller.origin,
-            now=caller.now,
-        )
-    return RegisteredView(registered=len(numbers))
+
+    async def save(connection: Connection) -> int:
+        return await _register(connection, [_new(each) for each in body.devices], "devices[{}]", caller, services)
+
+    registered, outlook = await what_if.carry_out(services, caller, save, unit_id=None)
+    if outlook is None:
+        return RegisteredView(registered=registered)
+    response.status_code = HTTPStatus.OK
+    return RehearsedDevice(outlook=outlook)
+
+
+async def _register(
+    connection: Connection, wanted: Sequence[NewDevice], field: str, caller: Caller, services: Services
+) -> int:
+    numbers = await devices.register(
+        connection,
+        wanted,
+        field=field,
+        zone=services.directory.zone,
+        rights=caller.rights,
+        actor=caller.actor,
+        origin=caller.origin,
+        now=caller.now,
+    )
+    return len(numbers)
 
 
 @router.get("/{device_id}")
@@ -343,13 +363,20 @@ async def move_device(
 
 @router.put("/{device_id}/gateway")
 async def assign_gateway(
-    device_id: str, body: GatewayAssignment, caller: Keeper, services: Parts, second_factor: GivenCode = None
-) -> DeviceView:
+    device_id: str,
+    body: GatewayAssignment,
+    caller: Keeper,
+    services: Parts,
+    what_if: AskedWhatIf,
+    second_factor: GivenCode = None,
+) -> DeviceView | RehearsedDevice:
     """Say which gateway speaks for the device from now on: what it is told goes that way, and what it says comes."""
-    await step_up.demand(services, caller, Operation.MOVE_DEVICES, code=second_factor)
-    async with services.database.transaction() as connection:
+    if not what_if.dry_run:
+        await step_up.demand(services, caller, Operation.MOVE_DEVICES, code=second_factor)
+
+    async def save(connection: Connection) -> Device:
         device = await device_store.device_for_update(connection, device_id, now=caller.now)
-        assigned = await devices.assign_gateway(
+        return await devices.assign_gateway(
             connection,
             device,
             DeviceId(body.gateway_id) if body.gateway_id is not None else None,
@@ -358,7 +385,8 @@ async def assign_gateway(
             origin=caller.origin,
             now=caller.now,
         )
-    return device_view(assigned)
+
+    return await _carried_out(services, caller, what_if, save)
 
 
 @router.post("/{device_id}/retire")

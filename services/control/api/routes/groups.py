@@ -56,7 +56,7 @@ class GroupView(Answer):
 
 
 class RehearsedGroup(Answer):
-    """What saving a group would do to what people hear."""
+    """What saving a group, or closing it, would do to what people hear."""
 
     outlook: OutlookView
 
@@ -150,14 +150,26 @@ async def replace_group(
 
 @router.delete("/{group_id}")
 async def close_group(
-    group_id: uuid.UUID, caller: Changer, response: Response, services: Parts, if_match: IfMatch = None
-) -> GroupView:
-    """Close a group. 409 while a scheduled broadcast addresses it. If-Match is looked at when it is there."""
-    async with services.database.transaction() as connection:
+    group_id: uuid.UUID,
+    caller: Changer,
+    response: Response,
+    services: Parts,
+    what_if: AskedWhatIf,
+    if_match: IfMatch = None,
+) -> GroupView | RehearsedGroup:
+    """Close a group. 409 while a broadcast addresses it that stands, or waits to. If-Match is looked at when it is there."""
+
+    async def save(connection: Connection) -> Group:
         stored = await group_store.group_for_update(connection, group_id)
         if if_match is not None:
             versions.check(
                 stored.version, if_match, group_view(stored).model_dump(mode="json"), given={"closed_at": "now"}
             )
-        closed = await groups.close(connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now)
+        return await groups.close(connection, stored, actor=caller.actor, origin=caller.origin, now=caller.now)
+
+    async with services.database.connection() as connection:
+        unit_id = await group_store.unit_of(connection, group_id)
+    closed, outlook = await what_if.carry_out(services, caller, save, unit_id=unit_id)
+    if outlook is not None:
+        return RehearsedGroup(outlook=outlook)
     return _answer(response, closed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -384,7 +384,7 @@ async def schedule_offer(
             connection, services, caller, offer, body.own, read=read, note=body.note, alone=break_glass
         )
 
-    scheduled, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(unit_id))
+    scheduled, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(unit_id), first_day=_first_day)
     if isinstance(scheduled, Waiting):
         return await waiting(services, response, scheduled)
     return ScheduledView(
@@ -393,6 +393,10 @@ async def schedule_offer(
         starts_at=scheduled.accepted.first,
         outlook=outlook,
     )
+
+
+def _first_day(scheduled: Scheduled | Waiting) -> date | None:
+    return scheduled.accepted.first_day if isinstance(scheduled, Scheduled) else None
 
 
 def _decided(offer: Offer) -> dict[str, Any]:

@@ -102,3 +102,17 @@ async def test_a_group_that_is_in_use_stays_open_and_its_change_is_planned(api: 
     again = await api.client.delete(path, headers=officer)
     assert (again.status_code, again.json()["code"]) == (409, "group_closed")
     assert (await api.client.get("/api/v1/groups", headers=officer)).json() == []
+
+
+async def test_a_group_that_something_waits_to_be_let_pass_for_stays_open(api: Api) -> None:
+    """Let pass afterwards it would sound nowhere, and nobody would have said so."""
+    officer = await api.person((Role.OFFICER, "11"))
+    group = await add_group(api, "11")
+    path = f"/api/v1/groups/{group['group_id']}"
+    broadcast = await add_broadcast(api, "11", targets=[{"group_id": group["group_id"]}])
+    await api.execute("UPDATE control.broadcasts SET state = 'awaiting_approval'")
+    used = await api.client.delete(path, headers=officer)
+    assert (used.status_code, used.json()["code"]) == (409, "group_in_use")
+    assert used.json()["broadcasts"] == [broadcast["broadcast_id"]]
+    await api.execute("UPDATE control.broadcasts SET state = 'rejected'")
+    assert (await api.client.delete(path, headers=officer)).status_code == 200

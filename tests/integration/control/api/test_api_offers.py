@@ -146,6 +146,16 @@ async def test_a_dry_run_tells_what_a_decision_would_do_and_decides_nothing(api:
     assert (accepted.json()["state"], accepted.json()["outlook"]) == ("accepted", None)
 
 
+async def test_times_of_one_s_own_beyond_the_days_that_are_planned_are_looked_at_there(api: Api) -> None:
+    offered = await add_offer(api, "11")
+    path = f"/api/v1/offers/{offered}/{api.units['11']}/schedule"
+    times = {"starts_on": "2026-05-11", "local_times": ["17:30"]}
+    officer = await api.person((Role.OFFICER, "11"))
+    tried = await api.client.post(path, params={"dry_run": "true"}, json=times, headers=officer)
+    outlook = tried.json()["outlook"]
+    assert (tried.status_code, outlook["first"], outlook["counts"]) == (200, "2026-05-11", {"added": 1}), tried.text
+
+
 async def test_a_withdrawn_broadcast_is_no_offer_any_more(api: Api) -> None:
     broadcast_id = await add_offer(api, "11")
     await api.client.post(f"/api/v1/broadcasts/{broadcast_id}/withdraw", headers=await officer_of(api, "24"))

@@ -26,6 +26,7 @@ from tests.integration.control.api.test_api_second_person import (
 )
 from tests.integration.control.api.test_api_second_person_sizes import is_waiting
 from tests.integration.control.api.test_deciding_pages import hidden, inbox, post
+from tests.support.control import a_keyring, a_planner
 from tests.support.control_api import PASSWORD, Api, add_device, add_media, add_offer, add_source, broadcast_body
 from tests.support.people import somebody
 from tests.support.waiting import until
@@ -336,6 +337,98 @@ async def test_what_is_not_planned_yet_counts_too_when_a_source_becomes_another(
     assert (await api.client.post(f"{broadcast}/withdraw", headers=officer)).status_code == 200
     free = await put("https://khac.test/hai")
     assert free.status_code == 200, "nothing is to sound it any more"
+
+
+async def tried(api: Api, request: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+    path = f"{REQUESTS}/{request['request_id']}/confirm"
+    return await api.client.post(f"{path}?dry_run=true", json={"digest": request["digest"]}, headers=headers)
+
+
+async def test_who_confirms_is_told_before_what_it_would_do(api: Api) -> None:
+    """It is the very confirmation, rolled back: what that refuses is refused, and nobody is asked for a factor."""
+    planner = a_planner(api.database, a_keyring())
+    await policy(api, "24", live=1, volume=1)
+    people = await two(api, role=Role.OFFICER)
+    request = await asked(api, people.first, "/api/v1/broadcasts", body=await live_body(api, starts_on="2026-03-11"))
+    await planner.plan_once(now=api.clock.now)
+    own = await tried(api, request, people.first)
+    assert (own.status_code, own.json()["code"]) == (403, "second_person_is_the_first")
+
+    answer = await tried(api, request, people.second)
+
+    assert answer.status_code == 200, answer.text
+    outlook = answer.json()["outlook"]
+    assert (answer.json()["devices"], outlook["add"], outlook["counts"]) == (1, 1, {"added": 1})
+    assert await stored(api) == 0
+    state = (await api.client.get(f"{REQUESTS}/{request['request_id']}", headers=people.second)).json()["state"]
+    assert state == "waiting"
+    assert (await confirm(api, request, people.second)).status_code == 200
+    changes = await planner.plan_once(now=api.clock.now)
+    assert changes is not None
+    assert (len(changes.add), len(changes.withdraw)) == (1, 0)
+    decided = await tried(api, request, people.second)
+    assert (decided.status_code, decided.json()["code"]) == (409, "request_decided")
+
+
+async def test_what_begins_beyond_the_days_that_are_planned_is_looked_at_there_before_it_is_confirmed(api: Api) -> None:
+    await policy(api, "24", live=1)
+    people = await two(api, role=Role.OFFICER)
+    request = await asked(api, people.first, "/api/v1/broadcasts", body=await live_body(api, starts_on="2026-05-11"))
+    outlook = (await tried(api, request, people.second)).json()["outlook"]
+    assert (outlook["first"], outlook["counts"]) == ("2026-05-11", {"added": 1})
+
+
+async def test_a_volume_and_a_source_that_wait_are_tried_like_what_was_asked_for(api: Api) -> None:
+    await policy(api, "24", live=1, volume=1)
+    people = await two(api, unit="24")
+    source_id = await add_source(api, "24")
+    await planned(api, source_id)
+    path, body = f"/api/v1/relay-sources/{source_id}", {"unit_id": str(api.units["24"]), "name": "Đài"}
+    headers = {**people.first, "If-Match": '"1"'}
+    other = {**body, "kind": "stream", "url": "https://khac.test/dai", "direct": True}
+    retuned = await api.client.put(path, json=other, headers=headers)
+    assert retuned.status_code == 202, retuned.text
+    louder = await asked(api, people.first, f"/api/v1/units/{api.units['24']}/volume", body={"volume_percent": 70})
+
+    answers = [await tried(api, each, people.second) for each in (retuned.json(), louder)]
+
+    assert [each.status_code for each in answers] == [200, 200], [each.text for each in answers]
+    devices = await api.fetchval("SELECT count(*) FROM control.devices")
+    assert [each.json()["devices"] for each in answers] == [2, devices]
+    assert [each.json()["outlook"]["counts"] for each in answers] == [{"changed": 2}, {}]
+    assert set((await volumes(api)).values()) == {30}
+
+
+async def test_what_sounds_beside_every_plan_is_not_tried_out(api: Api) -> None:
+    await policy(api, "24", alerts=1)
+    await add_device(api, "11")
+    people = await two(api)
+    texts = [{"headline": "Lũ khẩn cấp", "media_sha256": await add_media(api)}]
+    request = await asked(api, people.first, texts=texts)
+    refused = await tried(api, request, people.second)
+    assert (refused.status_code, refused.json()["code"]) == (409, "request_plans_nothing")
+    assert await api.fetchval("SELECT count(*) FROM control.outbox WHERE kind = 'alert'") == 0
+
+
+async def test_the_page_shows_who_confirms_what_it_would_do_and_to_nobody_else(api: Api) -> None:
+    await policy(api, "24", live=1)
+    people = await two(api, role=Role.OFFICER)
+    request = await asked(api, people.first, "/api/v1/broadcasts", body=await live_body(api))
+    page = f"/alerts/requests/{request['request_id']}"
+    await log_in(api, (Role.OFFICER, "1"))
+    shown = (await get(api, page)).text
+    assert "Kết quả nếu xác nhận" in shown
+    assert "Xã Đại Sơn 1 1 thêm" in " ".join(shown.split("Kết quả nếu xác nhận")[1].split())
+    api.client.cookies.clear()
+    await log_in(api, (Role.VIEWER, "1"))
+    assert "Kết quả nếu xác nhận" not in (await get(api, page)).text
+    await api.execute(
+        "UPDATE control.accounts SET disabled_at = $1 WHERE account_id = $2", api.clock.now, people.account.account_id
+    )
+    api.client.cookies.clear()
+    await log_in(api, (Role.OFFICER, "1"))
+    barred = await get(api, page)
+    assert people.account.login in barred.text.split("Kết quả nếu xác nhận")[1]
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

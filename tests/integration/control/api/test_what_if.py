@@ -220,6 +220,23 @@ async def test_a_change_of_a_group_can_be_tried_too(api: Api) -> None:
     assert (await api.client.get(path, headers=officer)).json() == group
 
 
+async def test_closing_a_group_can_be_tried_too(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "11"))
+    used, free = await add_group(api, "11"), await add_group(api, "11")
+    await add_broadcast(api, "11", targets=[{"group_id": used["group_id"]}])
+    before = await everything(api)
+    answers = {}
+    for group in (used, free):
+        path = f"/api/v1/groups/{group['group_id']}"
+        answers[group["group_id"]] = await api.client.delete(path, params={"dry_run": "true"}, headers=officer)
+        late = await api.client.delete(path, params={"dry_run": "true"}, headers={**officer, "If-Match": '"7"'})
+        assert late.status_code == 409
+        assert (await api.client.get(path, headers=officer)).json() == group
+    assert (answers[used["group_id"]].status_code, answers[used["group_id"]].json()["code"]) == (409, "group_in_use")
+    assert (answers[free["group_id"]].status_code, answers[free["group_id"]].json()["outlook"]["counts"]) == (200, {})
+    assert await everything(api) == before
+
+
 @pytest.mark.parametrize(("seconds", "days"), [(-1, 3), (0, 3), (1, 2), (600, 2)])
 async def test_what_should_have_begun_already_is_not_promised(api: Api, seconds: int, days: int) -> None:
     """Accepted in the middle of an occurrence, an offer sounds from the next one on, and so says the dry run."""

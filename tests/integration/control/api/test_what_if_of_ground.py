@@ -48,7 +48,7 @@ async def foretold(api: Api, planner: Planner, method: str, path: str, **send: A
 
     done = await api.client.request(method, path, params=query, **send)
 
-    assert done.status_code == 200, done.text
+    assert done.is_success, done.text
     changes = await planner.plan_once(now=api.clock.now)
     assert changes is not None
     assert {name: outlook[name] for name in ("add", "withdraw", "stop")} == {
@@ -92,6 +92,87 @@ async def test_a_device_that_is_retired_falls_silent_and_that_is_told_before(api
     assert outlook["findings"] == []
 
 
+async def test_devices_to_be_registered_get_what_is_planned_where_they_come(api: Api, planner: Planner) -> None:
+    await add_device(api, "12")
+    await add_broadcast(api, "1", level="priority", targets=[{"unit_id": str(api.units["1"])}])
+    admin = await api.person((Role.ADMINISTRATOR, "1"))
+    new = {"kind": "cluster", "unit_id": str(api.units["11"]), "name": "Cụm loa mới"}
+
+    one = await foretold(api, planner, "POST", "/api/v1/devices", json={**new, "device_id": "moi-1"}, headers=admin)
+    several = await foretold(
+        api,
+        planner,
+        "POST",
+        "/api/v1/devices/batch",
+        json={
+            "devices": [
+                {**new, "device_id": "cong-1", "kind": "gateway"},
+                {**new, "device_id": "moi-2", "gateway_id": "cong-1"},
+                {**new, "device_id": "moi-3"},
+            ]
+        },
+        headers=admin,
+    )
+
+    assert by_unit(one) == {"Xã Đại Sơn": {"added": 1}}
+    (device,) = one["detail"]["devices"]
+    assert (device["device_id"], [each["kind"] for each in device["changes"]]) == ("moi-1", ["added"])
+    assert (one["units"][0]["unknown_devices"], by_unit(several)) == (1, {"Xã Đại Sơn": {"added": 2}})
+
+
+async def test_what_nobody_could_sound_is_settled_by_the_device_that_can(api: Api, planner: Planner) -> None:
+    gone = await add_device(api, "11")
+    await add_broadcast(api, "11", targets=[{"unit_id": str(api.units["11"])}])
+    admin = await api.person((Role.ADMINISTRATOR, "1"))
+    assert (await api.client.post(f"/api/v1/devices/{gone}/retire", headers=admin)).status_code == 200
+    new = {"device_id": "moi-1", "kind": "cluster", "unit_id": str(api.units["11"]), "name": "Cụm loa mới"}
+
+    outlook = await foretold(api, planner, "POST", "/api/v1/devices", json=new, headers=admin)
+
+    assert (outlook["counts"], outlook["findings"]) == ({"added": 1}, [])
+    assert [each["problem"] for each in outlook["settled"]] == ["no_device"]
+
+
+async def test_who_speaks_for_a_device_changes_nothing_that_it_sounds(api: Api, planner: Planner) -> None:
+    device_id, gateway_id = await add_device(api, "11"), await add_device(api, "11", "gateway")
+    await add_broadcast(api, "11", targets=[{"unit_id": str(api.units["11"])}])
+    admin = await api.person((Role.ADMINISTRATOR, "1"))
+
+    outlook = await foretold(
+        api,
+        planner,
+        "PUT",
+        f"/api/v1/devices/{device_id}/gateway",
+        json={"gateway_id": gateway_id},
+        headers=admin,
+    )
+
+    assert (outlook["counts"], outlook["units"], outlook["findings"]) == ({}, [], [])
+
+
+async def test_a_volume_below_the_cap_of_the_hour_is_told_of_the_whole_area(api: Api, planner: Planner) -> None:
+    """At six in the morning nobody is louder than 20 %: who is set to less from now on needs no cap any more."""
+    for unit in ("11", "12"):
+        await add_device(api, unit)
+        await add_broadcast(api, unit, targets=[{"unit_id": str(api.units[unit])}])
+    await api.execute(
+        """
+        INSERT INTO control.policies (unit_id, body, changed_at, changed_by)
+        SELECT $1, $2, $3, account_id FROM control.accounts LIMIT 1
+        """,
+        api.units["11"],
+        {"volume_caps": [{"begin": "05:00", "end": "06:00", "percent": 20}]},
+        api.clock.now,
+    )
+    operator = await api.person((Role.OPERATOR, "1"))
+    path, body = f"/api/v1/units/{api.units['1']}/volume", {"volume_percent": 10}
+
+    tried = (await api.client.post(path, params={"dry_run": 1}, json=body, headers=operator)).json()
+    outlook = await foretold(api, planner, "POST", path, json=body, headers=operator)
+
+    assert (tried["changed"], by_unit(outlook)) == (2, {"Xã Đại Sơn": {"changed": 1}})
+
+
 async def test_a_board_that_is_somebody_s_own_from_now_on_shows_nothing_more(api: Api, planner: Planner) -> None:
     device_id = await add_device(api, "11", "board")
     items = [{"bulletin_id": await add_bulletin(api, "11", board_text="Tiêm chủng")}]
@@ -111,6 +192,13 @@ async def test_what_a_save_refuses_its_dry_run_refuses_in_the_same_words(api: Ap
     district = await api.person((Role.ADMINISTRATOR, "1"))
     root = await api.person((Role.ADMINISTRATOR, "24"))
     asked: list[tuple[str, dict[str, Any]]] = [
+        (
+            "/api/v1/devices",
+            {
+                "json": {"device_id": device_id, "kind": "board", "unit_id": str(api.units["11"]), "name": "X"},
+                "headers": district,
+            },
+        ),
         (f"/api/v1/devices/{device_id}/move", {"json": {"unit_id": str(api.units["2"])}, "headers": district}),
         (
             "/api/v1/units/import",
@@ -126,7 +214,7 @@ async def test_what_a_save_refuses_its_dry_run_refuses_in_the_same_words(api: Ap
         tried = await api.client.post(path, params={**query, "dry_run": "true"}, **send)
         refused = await api.client.post(path, params=query, **send)
         assert (tried.status_code, tried.json()) == (refused.status_code, refused.json())
-        assert refused.status_code in {403, 409}
+        assert refused.status_code in {403, 409, 422}
 
 
 @pytest.mark.parametrize("days", [2, 60])
