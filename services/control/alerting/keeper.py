@@ -208,7 +208,7 @@ class AlertKeeper:
             told = await reach_store.load_told(connection, place, limit=BATCH)
             if told:
                 place = told[-1].place
-                ours = [each for each in told if each.may_speak]
+                ours = [each for each in told if each.counts]
                 words = tuple(_words(ours))
                 plays = [play for each in ours if (play := _play(each)) is not None]
                 await reach_store.note_words(connection, words)

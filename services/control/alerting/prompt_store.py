@@ -38,7 +38,7 @@ SELECT r.alert_id, r.device_no, d.device_id, coalesce(g.principal, d.device_id) 
    AND a.valid_until > $1
    AND a.resolved_at IS NOT NULL
    AND r.is_addressed
-   AND coalesce(r.told_version, 0) < v.alert_version
+   AND greatest(r.told_version, r.ended_version, 0) < v.alert_version
    AND coalesce(r.commanded_version, 0) < v.alert_version
    AND (v.alert_version > 1 OR r.first_start_at IS NULL)
    AND d.retired_at IS NULL

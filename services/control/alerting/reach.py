@@ -4,6 +4,7 @@ Reached is who says itself that it began to sound or show (of a test: that it pa
 gateway's word is a class of its own (R-28). Whoever was not reached has a reason that tells a person what to do.
 
 It is asked of the version that holds: whoever heard what was said before it, and goes on sounding that, has not heard it.
+Once an alert is over it is asked of how it stood until then: that a device confirms the end makes it none the less reached.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Facts:
     told_version: int | None  # what its last word is about
     told_detail: str | None
     told_by: str | None
+    ended_version: int | None  # with which version it said last that it has nothing of it any more
     given_version: int | None  # the newest it had, by its own word
     starts: int  # of all versions
     first_start_at: datetime | None  # of the version it was given last; so are the two below
@@ -88,10 +90,14 @@ class Reach:
     offline_since: datetime | None
 
 
-def judge(facts: Facts, purpose: Purpose, *, version: int, issued_at: datetime, now: datetime) -> Reach:
-    """One word for a device about the version that holds, which was issued at `issued_at`."""
+def judge(
+    facts: Facts, purpose: Purpose, *, version: int, issued_at: datetime, now: datetime, is_over: bool = False
+) -> Reach:
+    """One word for a device about the version that holds or was the last to, which was issued at `issued_at`."""
     since = max(issued_at, facts.addressed_at or issued_at)
     current = facts if (facts.told_version or 0) >= version else replace(facts, told=None, told_detail=None)
+    if not is_over and (facts.ended_version or 0) >= version:
+        current = replace(current, told=None, told_detail=None)  # it says itself that it holds no more
     if (facts.given_version or 1) < version:
         current = replace(current, first_start_at=None, start_told_by=None, last_outcome=None)
     reason = _reason(current, purpose, since=since, now=now)

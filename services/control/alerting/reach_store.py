@@ -81,18 +81,20 @@ DELETE FROM control.alert_topics t
 RETURNING t.alert_id, t.unit_id
 """
 
-# A word about an alert of ours, from whoever may speak for the device. `tx` keeps order across replicas of ingest.
+# A word about an alert of ours counts from whoever may speak for the device, if the device is one that alerts mean: a
+# sensor or gateway hears what is said to its whole area, too. `tx` keeps order across replicas of ingest.
 _EVENTS = """
 SELECT e.tx, e.event_no, e.device_no, e.kind, e.at, e.device_at, e.body, d.unit_id,
        CASE WHEN d.device_id = e.principal THEN 'device' ELSE 'gateway' END AS told_by,
-       d.device_id = e.principal
-       OR EXISTS (SELECT
-                    FROM control.gateway_assignments a
-                    JOIN control.devices g ON g.device_no = a.gateway_no
-                   WHERE a.device_no = e.device_no
-                     AND g.device_id = e.principal
-                     AND a.valid_from <= e.received_at
-                     AND (a.valid_until IS NULL OR a.valid_until > e.at)) AS may_speak
+       d.kind IN ('cluster', 'board')
+       AND (d.device_id = e.principal
+            OR EXISTS (SELECT
+                         FROM control.gateway_assignments a
+                         JOIN control.devices g ON g.device_no = a.gateway_no
+                        WHERE a.device_no = e.device_no
+                          AND g.device_id = e.principal
+                          AND a.valid_from <= e.received_at
+                          AND (a.valid_until IS NULL OR a.valid_until > e.at))) AS counts
   FROM telemetry.event_log e
   JOIN control.devices d ON d.device_no = e.device_no
  WHERE e.tx < pg_snapshot_xmin(pg_current_snapshot())
@@ -111,6 +113,15 @@ SELECT a.alert_id, $2, $3, false, $4, $5, $6, $7, $8
    SET told_version = excluded.told_version, told = excluded.told, told_detail = excluded.told_detail,
        told_at = excluded.told_at, told_by = excluded.told_by
  WHERE r.told_version IS NULL OR r.told_version <= excluded.told_version
+"""
+
+# That a device has nothing of an alert any more is kept beside its last word, which says how it stood until then.
+_NOTE_END = """
+INSERT INTO control.alert_reach AS r (alert_id, device_no, unit_id, is_addressed, ended_version)
+SELECT a.alert_id, $2, $3, false, $4
+  FROM control.alerts a
+ WHERE a.alert_id = $1
+    ON CONFLICT (alert_id, device_no) DO UPDATE SET ended_version = greatest(r.ended_version, excluded.ended_version)
 """
 
 # A play says of which alert it is and not of which version: it is of the newest one that the device had been given by
@@ -163,7 +174,7 @@ SELECT p.alert_id, p.device_no, d.unit_id, false, count(DISTINCT p.occurrence_at
 # Online as the fleet's pages have it (`fleet_store`).
 _REACH = """
 SELECT d.device_id, r.unit_id, r.is_addressed, r.addressed_at, r.told, r.told_detail, r.told_by, r.told_version,
-       r.given_version, r.starts, r.first_start_at, r.start_told_by, r.last_outcome, s.last_heard_at,
+       r.ended_version, r.given_version, r.starts, r.first_start_at, r.start_told_by, r.last_outcome, s.last_heard_at,
        coalesce(s.clock_state <> 'unsynchronised', true) AS is_clock_trusted,
        CASE
            WHEN s.last_heard_at IS NULL THEN 'never'
@@ -245,7 +256,7 @@ class Told:
     device_at: datetime  # by its own clock, whether that is believed or not
     body: dict[str, Any]
     told_by: str
-    may_speak: bool
+    counts: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,7 +323,7 @@ async def load_told(connection: Connection, after: Place, *, limit: int) -> tupl
             device_at=row["device_at"],
             body=row["body"] or {},
             told_by=row["told_by"],
-            may_speak=row["may_speak"],
+            counts=row["counts"],
         )
         for row in rows
     )
@@ -320,18 +331,23 @@ async def load_told(connection: Connection, after: Place, *, limit: int) -> tupl
 
 async def note_words(connection: Connection, words: Sequence[tuple[uuid.UUID, Told, int, str, str | None]]) -> None:
     """Keep the newest word of each device about an alert, and which version it has: (alert, event, version, word, detail)."""
+    said = [each for each in words if each[3] not in _ENDS]
     await connection.executemany(
         _NOTE_WORD,
         [
             (alert_id, told.device_no, told.unit_id, version, word, detail, told.at, told.told_by)
-            for alert_id, told, version, word, detail in words
+            for alert_id, told, version, word, detail in said
         ],
     )
-    given = [
-        (alert_id, told.device_no, version, told.device_at)
-        for alert_id, told, version, word, _ in words
-        if word not in _ENDS
-    ]
+    await connection.executemany(
+        _NOTE_END,
+        [
+            (alert_id, told.device_no, told.unit_id, version)
+            for alert_id, told, version, word, _ in words
+            if word in _ENDS
+        ],
+    )
+    given = [(alert_id, told.device_no, version, told.device_at) for alert_id, told, version, *_ in said]
     await connection.execute(_NOTE_GIVEN, *(map(list, zip(*given, strict=True)) if given else ([], [], [], [])))
 
 
@@ -413,13 +429,14 @@ async def reach(connection: Connection, alert: Alert, unit_ids: Collection[UnitI
     return Reached(
         is_counted=standing is not None and standing["is_counted"],
         published_at=standing["published_at"] if standing is not None else None,
-        end_confirmed=sum(row["told"] in ("cancelled", "released") for row in rows),
+        end_confirmed=sum((row["ended_version"] or 0) >= max(row["told_version"] or 0, 1) for row in rows),
         devices=tuple(
             judge(
                 Facts(**{name: row[name] for name in Facts.__slots__}),
                 alert.draft.purpose,
                 version=version,
                 issued_at=alert.issued_at,
+                is_over=alert.is_over(now=now),
                 now=now,
             )
             for row in rows

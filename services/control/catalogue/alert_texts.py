@@ -1,4 +1,7 @@
-"""What became of an alert on a device, and what a person does about it, (Vietnamese, English)."""
+"""What became of an alert on a device, and what a person does about it, (Vietnamese, English).
+
+Of a silence or a test some of it is said with other words: `reach.silence.…` and `reach.test.…` (`reach_words`).
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ _REACH: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ("Thiết bị đang tải và sẽ phát ngay khi đủ; kiểm tra đường truyền.", "It is fetching it; check its line."),
     ),
     "silenced": (
-        ("Đang bị khóa tiếng", "It has been silenced"),
+        ("Đang bị tắt tiếng", "It has been silenced"),
         (
-            "Gỡ khóa nếu thiết bị an toàn; nếu không, báo bằng cách khác.",
-            "Release it if it is safe, else warn otherwise.",
+            "Cho phát lại nếu thiết bị an toàn; nếu không, báo bằng cách khác.",
+            "Let it sound again if it is safe, else warn otherwise.",
         ),
     ),
     "refused": (
@@ -76,6 +79,76 @@ _REACH: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     ),
 }
 
+_MEANING, _WHAT_TO_DO = "meaning", "what_to_do"
+
+# Nothing of a silence sounds, and whoever is not silent may be in somebody else's hands.
+_OF_SILENCES: dict[str, dict[str, tuple[str, str]]] = {
+    "reached": {_MEANING: ("Đã tắt tiếng", "It is silent")},
+    "reached_by_gateway": {
+        _MEANING: ("Chỉ có cổng kết nối báo đã tắt tiếng", "Only its gateway says that it is silent"),
+    },
+    "offline": {
+        _WHAT_TO_DO: (
+            "Thiết bị sẽ tắt tiếng khi kết nối lại; cần ngay thì cho người ngắt điện tại chỗ.",
+            "It falls silent when it is back; if that cannot wait, have its power cut on the spot.",
+        ),
+    },
+    "never_heard": {
+        _WHAT_TO_DO: (
+            "Nếu thiết bị đang phát, cho người ngắt điện tại chỗ.",
+            "If it sounds, have its power cut on the spot.",
+        ),
+    },
+    "refused": {
+        _WHAT_TO_DO: (
+            "Báo đội an ninh; cho người ngắt điện tại chỗ.",
+            "Tell security; have its power cut on the spot.",
+        ),
+    },
+    "clock_untrusted": {
+        _WHAT_TO_DO: (
+            "Cho người ngắt điện tại chỗ; chỉnh giờ thiết bị.",
+            "Have its power cut on the spot, and its clock set.",
+        ),
+    },
+    "no_answer": {
+        _WHAT_TO_DO: (
+            "Gọi người tại chỗ nghe; nếu vẫn phát thì ngắt điện.",
+            "Have somebody listen; if it still sounds, have its power cut.",
+        ),
+    },
+    "came_too_late": {_WHAT_TO_DO: ("Tắt tiếng lại nếu vẫn cần.", "Silence it again if it is still needed.")},
+    "stopped_here": {_MEANING: ("Không còn bị tắt tiếng", "It is silenced no longer")},
+}
+
+# Nobody has to be warned because of a test: something has to be mended.
+_OF_TESTS: dict[str, dict[str, tuple[str, str]]] = {
+    "reached": {_MEANING: ("Đạt: thiết bị tự xác nhận", "Passed, by its own word")},
+    "reached_late": {_MEANING: ("Đạt, nhưng trễ", "Passed, but late")},
+    "reached_by_gateway": {_MEANING: ("Chỉ có cổng kết nối báo đạt", "Only its gateway says that it passed")},
+    "offline": {_WHAT_TO_DO: ("Kiểm tra nguồn điện và đường truyền.", "Check its power and its line.")},
+    "never_heard": {_WHAT_TO_DO: ("Kiểm tra việc lắp đặt.", "Check its installation.")},
+    "silenced": {_WHAT_TO_DO: ("Cho phát lại nếu thiết bị an toàn.", "Let it sound again if it is safe.")},
+    "clock_untrusted": {_WHAT_TO_DO: ("Chỉnh giờ thiết bị.", "Have its clock set.")},
+    "unsupported": {
+        _WHAT_TO_DO: (
+            "Thêm âm thanh hoặc văn bản phù hợp vào mẫu kiểm tra.",
+            "Give the test's template a sound or text for it.",
+        ),
+    },
+    "came_too_late": {_WHAT_TO_DO: ("Kiểm tra đường truyền.", "Check its line.")},
+    "play_failed": {_WHAT_TO_DO: ("Kiểm tra tăng âm và loa.", "Check amplifier and horns.")},
+    "not_started": {
+        _WHAT_TO_DO: ("Kiểm tra lại; nếu vẫn vậy, cử người đến.", "Test it again; if it stays so, send somebody."),
+    },
+    "no_answer": {
+        _WHAT_TO_DO: (
+            "Kiểm tra lại; nếu vẫn vậy, xem cấu hình đơn vị của thiết bị.",
+            "Test it again; if it stays so, check the unit it is set to.",
+        ),
+    },
+}
+
 # What a test of the platform's own says, and what to do about a device that fails.
 _TESTS: dict[str, tuple[str, str]] = {
     "silent_test.event": ("Kiểm tra không phát tiếng", "Silent test"),
@@ -101,8 +174,17 @@ _TESTS: dict[str, tuple[str, str]] = {
     ),
 }
 
-ALERTS: dict[str, tuple[str, str]] = _TESTS | {
-    key: texts
-    for reason, (meaning, what_to_do) in _REACH.items()
-    for key, texts in ((f"reach.{reason}.meaning", meaning), (f"reach.{reason}.what_to_do", what_to_do))
-}
+ALERTS: dict[str, tuple[str, str]] = (
+    _TESTS
+    | {
+        key: texts
+        for reason, (meaning, what_to_do) in _REACH.items()
+        for key, texts in ((f"reach.{reason}.{_MEANING}", meaning), (f"reach.{reason}.{_WHAT_TO_DO}", what_to_do))
+    }
+    | {
+        f"reach.{of}.{reason}.{part}": texts
+        for of, others in (("silence", _OF_SILENCES), ("test", _OF_TESTS))
+        for reason, parts in others.items()
+        for part, texts in parts.items()
+    }
+)

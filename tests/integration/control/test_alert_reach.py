@@ -379,3 +379,63 @@ async def test_a_stop_elsewhere_and_an_end_ask_nobody_to_hear_it_anew(
     await province.event("o-lai", handled(over, AlertResult.CANCELLED, at=ended_at))
     found = await reached(province, keeper, alert, after=130 * SECOND)
     assert {name: each.reason for name, each in found.items()} == {"o-lai": "reached", "bi-dung": "reached"}
+
+
+async def test_a_silence_that_was_let_go_had_held_all_the_same(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    names = ("im", "khong-tra-loi")
+    for name in names:
+        await province.device(name, "a1", kind="board")
+    silence = await an_alert(province, keyring, Purpose.SILENCE, ago=timedelta(minutes=10))
+    for name in names:
+        await province.heard(name, at=silence.issued_at)
+    await province.event("im", handled(silence, AlertResult.SILENCED, at=silence.issued_at))
+    found = await reached(province, keeper, silence, after=20 * SECOND)
+    assert {name: each.reason for name, each in found.items()} == {"im": "reached", "khong-tra-loi": "no_answer"}
+
+    async with province.control.transaction() as connection:
+        tree = (await unit_store.load_units(connection)).on(local_day(silence.issued_at, LOCAL))
+        locked = await alert_store.alert_for_update(connection, silence.alert_id)
+        at = silence.issued_at + 60 * SECOND
+        over = await alerts.cancel(connection, locked, by=By(tree=tree), keyring=keyring, now=at)
+    for name in names:
+        await province.event(name, handled(over, AlertResult.RELEASED, at=at))
+    # An older word that comes in late is about what held before; it does not unsay the end.
+    await province.event("im", handled(silence, AlertResult.SILENCED, at=silence.issued_at))
+    found = await reached(province, keeper, silence, after=70 * SECOND)
+
+    assert {name: each.reason for name, each in found.items()} == {"im": "reached", "khong-tra-loi": "no_answer"}
+    async with province.control.connection() as connection:
+        stored = await alert_store.alert(connection, silence.alert_id)
+        whole = await reach_store.reach(connection, stored, list(province.units.values()), now=at + 10 * SECOND)
+    assert whole.end_confirmed == 2
+
+
+async def test_who_says_that_a_silence_in_force_has_ended_is_not_silent(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    await province.device("im", "a1", kind="board")
+    silence = await an_alert(province, keyring, Purpose.SILENCE)
+    await province.heard("im", at=silence.issued_at)
+    await province.event("im", handled(silence, AlertResult.SILENCED))
+    await province.event("im", handled(silence, AlertResult.RELEASED))
+
+    found = await reached(province, keeper, silence, after=20 * SECOND)
+
+    assert found["im"].reason == "no_answer"
+
+
+async def test_what_neither_sounds_nor_shows_is_not_counted_whatever_it_says(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    """Sensors and gateways hear what is said to a whole area, and answer."""
+    await province.device("gw", "a1", kind="gateway")
+    await province.device("tram-do", "a1", kind="sensor")
+    await province.device("cam-bien", "a1", kind="sensor", gateway="gw")
+    await province.device("bang", "a1", kind="board")
+    for purpose, result in ((Purpose.ALERT, AlertResult.UNSUPPORTED), (Purpose.SILENCE, AlertResult.SILENCED)):
+        alert = await an_alert(province, keyring, purpose)
+        for name, principal in (("gw", "gw"), ("tram-do", "tram-do"), ("cam-bien", "gw"), ("bang", "bang")):
+            await province.event(name, handled(alert, result), principal=principal)
+        assert set(await reached(province, keeper, alert)) == {"bang"}

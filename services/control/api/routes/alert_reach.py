@@ -17,7 +17,8 @@ from services.control.alerting.reach import REASONS, Reach
 from services.control.api.context import Parts
 from services.control.api.fields import Answer, Limit
 from services.control.api.routes.alerts import Seer, seen
-from services.control.catalogue.texts import Language, text
+from services.control.catalogue import reach_words
+from services.control.catalogue.texts import Language
 from services.control.permissions import Permission
 
 router = APIRouter(prefix="/api/v1", tags=["alerts"])
@@ -56,6 +57,7 @@ class DeviceReachView(Answer):
     is_late: bool
     starts: int = Field(description="repetitions it began, of all versions")
     offline_since: datetime | None
+    meaning: str
     what_to_do: str
 
 
@@ -111,7 +113,7 @@ def _reach_view(
     after: str | None,
     limit: int,
 ) -> ReachView:
-    everybody = found.devices
+    everybody, purpose = found.devices, alert.draft.purpose.name.lower()
     counts: dict[tuple[bool, str], int] = {}
     for each in everybody:
         counts[each.is_reached, each.reason] = counts.get((each.is_reached, each.reason), 0) + 1
@@ -139,20 +141,20 @@ def _reach_view(
                 reached=is_reached,
                 reason=why,
                 devices=count,
-                meaning=text(f"reach.{why}.meaning", language),
-                what_to_do=text(f"reach.{why}.what_to_do", language),
+                meaning=reach_words.meaning(why, purpose, language),
+                what_to_do=reach_words.what_to_do(why, purpose, language),
             )
             for (is_reached, why), count in sorted(counts.items())
         ],
         repetitions=[
             RepetitionView(number=each.number, started=each.started, completed=each.completed) for each in repetitions
         ],
-        devices=[_device_view(each, language) for each in page],
+        devices=[_device_view(each, purpose, language) for each in page],
         next_after=page[-1].device_id if len(chosen) > limit else None,
     )
 
 
-def _device_view(each: Reach, language: Language) -> DeviceReachView:
+def _device_view(each: Reach, purpose: str, language: Language) -> DeviceReachView:
     return DeviceReachView(
         device_id=each.device_id,
         unit_id=each.unit_id,
@@ -166,5 +168,6 @@ def _device_view(each: Reach, language: Language) -> DeviceReachView:
         is_late=each.is_late,
         starts=each.starts,
         offline_since=each.offline_since,
-        what_to_do=text(f"reach.{each.reason}.what_to_do", language),
+        meaning=reach_words.meaning(each.reason, purpose, language),
+        what_to_do=reach_words.what_to_do(each.reason, purpose, language),
     )

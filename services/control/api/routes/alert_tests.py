@@ -27,6 +27,7 @@ from services.control.api.fields import Answer, Body, Limit, PlannedInstant
 from services.control.api.requests import MAY_WAIT, RequestView, by, means, waiting
 from services.control.api.step_up import BreakGlass, GivenCode, Operation
 from services.control.api.views import UnitRef, unit_ref
+from services.control.catalogue import reach_words
 from services.control.catalogue.texts import Language, text
 from services.control.errors import NotFound
 from services.control.operation_performing import Done
@@ -45,6 +46,7 @@ Words = Annotated[Language | None, Query(description="of the texts; default: Vie
 After = Annotated[str | None, Query(max_length=48, pattern="^[a-z0-9-]*$", description="the last device id seen")]
 
 _RUNS_SHOWN = 20
+_ANY_TEST = "silent_test"  # the words are the same for both kinds, and a row of failures may hold both
 
 
 class TimetableBody(Body):
@@ -355,9 +357,11 @@ async def list_failing(
                 last_at=each.last_at,
                 reason=each.reason,
                 detail=each.detail,
-                meaning=text(f"reach.{each.reason}.meaning", words),
+                meaning=reach_words.meaning(each.reason, _ANY_TEST, words),
                 what_to_do=text(
-                    "test_failing.what_to_do", words, {"what_to_do": text(f"reach.{each.reason}.what_to_do", words)}
+                    "test_failing.what_to_do",
+                    words,
+                    {"what_to_do": reach_words.what_to_do(each.reason, _ANY_TEST, words)},
                 ),
             )
             for each in page
@@ -438,6 +442,6 @@ def _result_view(each: DeviceResult, words: Language) -> TestResultView:
         outcome=each.outcome,
         reason=each.reason,
         detail=each.detail,
-        meaning=text(f"reach.{each.reason}.meaning", words),
-        what_to_do=text(f"reach.{each.reason}.what_to_do", words),
+        meaning=reach_words.meaning(each.reason, each.purpose, words),
+        what_to_do=reach_words.what_to_do(each.reason, each.purpose, words),
     )

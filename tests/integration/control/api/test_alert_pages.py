@@ -369,6 +369,19 @@ async def test_devices_are_silenced_and_let_go_unit_by_unit(api: Api) -> None:
     path = done.headers["location"]
     page = await get(api, path)
     assert f"{path}/release" in page.links
+    await api.execute("UPDATE control.alerts SET resolved_at = now()")
+    await api.execute(
+        """
+        INSERT INTO control.alert_reach (alert_id, device_no, unit_id, told_version, told, told_by)
+        SELECT a.alert_id, d.device_no, d.unit_id, 1, 'silenced', CASE row_number() OVER () WHEN 1 THEN 'device' ELSE 'gateway' END
+          FROM control.alerts a CROSS JOIN control.devices d
+        """
+    )
+    # Of a silence it is said that something is silent, not that it sounded.
+    text = (await get(api, path)).text
+    for words in ("Đã tắt tiếng", "Chỉ có cổng kết nối báo đã tắt tiếng", "Thiết bị chưa tắt tiếng"):
+        assert words in text, words
+    assert "Đã phát đúng lúc" not in text
     html = await html_of(api, f"{path}/release")
     none = await send(api, f"{path}/release", html, do="some", note="Đã kiểm tra")
     assert none.status_code == 422

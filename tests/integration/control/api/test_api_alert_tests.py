@@ -259,7 +259,7 @@ async def test_results_trend_and_who_fails_are_those_of_one_s_own_ground(api: Ap
     of_all = (await api.client.get(f"/api/v1/alerts/{worse}/test-results?outcome=failed", headers=everywhere)).json()
 
     assert [(each["device_id"], each["failures"], each["reason"]) for each in failing] == [(there, 3, "offline")]
-    assert "Warn people another way" in failing[0]["what_to_do"]
+    assert "Check its power and its line." in failing[0]["what_to_do"]
     assert of_north == []
     assert [(each["passed"], each["failed"], each["share"]) for each in trend if each["devices"]] == [
         (1, 0, 1.0),
