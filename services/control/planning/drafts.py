@@ -15,16 +15,15 @@ from datetime import date, timedelta
 
 from schemas.arbitration import Contender, Precedence, precedence
 from schemas.configuration import Ownership
-from schemas.fields import PlayReference, PlaySource
+from schemas.fields import PlayReference, PlaySource, ResumePolicy
 from schemas.identifiers import UnitId
 from schemas.orders import Rank
 from services.control.planning.audiences import Audience, Class, Members, audience_of
 from services.control.planning.ground import Ground
-from services.control.planning.hearings import Caps, Hearing
+from services.control.planning.hearings import Caps, Hearing, Ruling
 from services.control.planning.lineup import Form, Lineup, Piece, Stock
 from services.control.planning.model import (
     Broadcast,
-    Bulletin,
     DeviceNo,
     Occurrence,
     Problem,
@@ -37,13 +36,10 @@ from services.control.planning.model import (
 from services.control.planning.shares import Draft, Grant, Part, Share
 from services.control.planning.staging import Staging
 
-# Who is ready later than half-way through an item leaves it: the rest of a notice tells nobody anything.
-JOINABLE_PARTS = 2
 # Occurrences that are looked at ahead of their planning: each is held against every policy of the audience.
 MAX_FORESEEN = 200
 
 _NOTHING = timedelta(0)
-_MS = timedelta(milliseconds=1)
 
 # Devices that get the same of every occurrence on the days of a tree: an audience, a class in it, and who comes or goes.
 _Key = tuple[int, ...]
@@ -147,7 +143,7 @@ class _Drafting:
             if ruling.lineup is None:
                 reached |= self._staging.cast(hearing.whole, members.of.kind).asked
                 continue
-            slots = airing.slots(ruling.lineup, members.of, ruling.caps)
+            slots = airing.slots(ruling.lineup, members.of, ruling)
             if not slots:
                 continue
             owned: tuple[Grant, ...] | None = ()
@@ -270,15 +266,25 @@ class _Airing:
         # By the id of a rank, which the staging keeps.
         self._served: dict[int, Precedence] = {}
 
-    def slots(self, lineup: Lineup, each: Class, caps: Caps | None) -> tuple[Slot, ...]:
-        """What a class of devices puts out of a line-up, where volumes are capped."""
-        volumes = self._volumes(caps, each.above, len(lineup.pieces))
-        key = (id(lineup), each.kind, each.place, volumes)
+    def slots(self, lineup: Lineup, each: Class, ruling: Ruling) -> tuple[Slot, ...]:
+        """What a class of devices puts out of a line-up, where volumes are capped, and what may begin anew."""
+        volumes = self._volumes(ruling.caps, each.above, len(lineup.pieces))
+        bound = ruling.bound
+        if each.private is not None and self._broadcast.resume is ResumePolicy.RESTART:
+            # An order, or a share, gives the slot on somebody else's board and no time behind it.
+            bound = frozenset(range(len(lineup.pieces)))
+        key = (id(lineup), each.kind, each.place, volumes, bound)
         found = self._slots.get(key)
         if found is None:
             rank = self._staging.rank(self._depth, each.place)
             found = self._slots[key] = tuple(
-                self._slot(piece, form, rank, volumes[position] if volumes else None)
+                self._slot(
+                    piece,
+                    form,
+                    rank,
+                    volumes[position] if volumes else None,
+                    ResumePolicy.RESUME if position in bound else self._broadcast.resume,
+                )
                 for position, piece, form in self._staging.cast(lineup, each.kind).forms
             )
         return found
@@ -293,22 +299,16 @@ class _Airing:
             return tuple(cap if cap is not None and above >= cap else None for cap in caps)
         return tuple(wanted if cap is None else min(cap, wanted) for cap in caps)
 
-    def _slot(self, piece: Piece, form: Form, rank: Rank, volume_percent: int | None) -> Slot:
+    def _slot(self, piece: Piece, form: Form, rank: Rank, volume_percent: int | None, resume: ResumePolicy) -> Slot:
         broadcast, source, at = self._broadcast, piece.source, self._occurrence.at
         starts_at = at + piece.offset
-        patience = (
-            piece.length / JOINABLE_PARTS if broadcast.patience is None else min(broadcast.patience, piece.length)
-        )
-        if isinstance(source, Bulletin) and source.expires_at is not None:
-            # Who is ready only then does not begin with what is stale.
-            patience = max(min(patience, source.expires_at - _MS - starts_at), _NOTHING)
         return Slot(
             broadcast_id=broadcast.broadcast_id,
             occurrence_at=at,
             item=piece.item,
             starts_at=starts_at,
             ends_at=starts_at + piece.length,
-            latest_start_at=starts_at + patience,
+            latest_start_at=starts_at + self._staging.patience(piece, at),
             rank=rank,
             content=form.content,
             bulletin_id=None if isinstance(source, RelaySource) else source.bulletin_id,
@@ -317,7 +317,7 @@ class _Airing:
             text=form.text,
             relay=source if isinstance(source, RelaySource) else None,
             volume_percent=volume_percent,
-            resume=broadcast.resume,
+            resume=resume,
         )
 
     def part(self, slots: tuple[Slot, ...], grants: tuple[Grant, ...], owned: tuple[Grant, ...]) -> Part:

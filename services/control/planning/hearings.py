@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from schemas.fields import DeviceKind, Level
+from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.identifiers import UnitId
 from services.control.planning import permission, wall_clock
 from services.control.planning.day_spans import end_ms
@@ -19,18 +19,25 @@ from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Fill, Fit, Gr
 from services.control.planning.policies import EffectivePolicy
 from services.control.planning.shares import Grant
 from services.control.planning.staging import LeftOut, Staging
+from services.control.planning.timeline import START_GRACE_MS
 
 _NOTHING = timedelta(0)
 _MS = timedelta(milliseconds=1)
+_GRACE = START_GRACE_MS * _MS
 
 Caps = tuple[int | None, ...]
 
 
 class Ruling(NamedTuple):
-    """What holds for an occurrence under one policy. Without a line-up it is refused."""
+    """What holds for an occurrence under one policy. Without a line-up it is refused.
+
+    `bound` are pieces, by position, that may not begin anew: as late as they might, they would sound when the policy is
+    against it, or louder than it lets them.
+    """
 
     lineup: Lineup | None
     caps: Caps | None = None  # of the volume of each piece; None: nobody caps any
+    bound: frozenset[int] = frozenset()
 
 
 class Hearing:
@@ -52,6 +59,8 @@ class Hearing:
         self._local: dict[int, tuple[wall_clock.Stretch, ...]] = {}
         self._pieces: dict[int, tuple[tuple[wall_clock.Stretch, ...], ...]] = {}
         self._caps: dict[tuple[int, ...], Caps | None] = {}
+        # By the id of a line-up.
+        self._anew: dict[int, tuple[tuple[wall_clock.Stretch, ...], ...]] = {}
 
     @property
     def lineups(self) -> list[Lineup]:
@@ -118,7 +127,8 @@ class Hearing:
             self._say(ProblemKind(breach.rule.value), breach.unit_id)
         if breaches:
             return Ruling(None)
-        return Ruling(lineup, self._volume_caps(policy, lineup))
+        caps = self._volume_caps(policy, lineup)
+        return Ruling(lineup, caps, self._bound(policy, lineup, caps))
 
     def _say(self, kind: ProblemKind, unit_id: UnitId | None = None) -> None:
         self.problems.add(Problem.about(self._occurrence, kind, unit_id=unit_id))
@@ -163,6 +173,33 @@ class Hearing:
             caps = tuple(permission.volume_cap(policy, each, level=level) for each in pieces)
             self._caps[key] = caps if any(cap is not None for cap in caps) else None
         return self._caps[key]
+
+    def _bound(self, policy: EffectivePolicy, lineup: Lineup, caps: Caps | None) -> frozenset[int]:
+        """The pieces that have to stay in their slot."""
+        broadcast = self._broadcast
+        if broadcast.resume is not ResumePolicy.RESTART:
+            return frozenset()
+        bound: set[int] = set()
+        for position, reach in enumerate(self._reaches(lineup)):
+            cap = permission.volume_cap(policy, reach, level=broadcast.level)
+            if cap != (None if caps is None else caps[position]) or permission.check(
+                policy, reach, level=broadcast.level, allowed=broadcast.allowed_rules
+            ):
+                bound.add(position)
+        return frozenset(bound)
+
+    def _reaches(self, lineup: Lineup) -> tuple[tuple[wall_clock.Stretch, ...], ...]:
+        """When each piece may sound, also if it begins anew as late as it may, in local time."""
+        reaches = self._anew.get(id(lineup))
+        if reaches is None:
+            at = self._occurrence.at
+            reaches = self._anew[id(lineup)] = tuple(
+                self._staging.stretches(
+                    [(begin := at + each.offset, begin + self._staging.patience(each, at) + _GRACE + each.length)]
+                )
+                for each in lineup.pieces
+            )
+        return reaches
 
     def _local_by_piece(self, lineup: Lineup) -> tuple[tuple[wall_clock.Stretch, ...], ...]:
         local, at = self._local_of(lineup.pieces), self._occurrence.at

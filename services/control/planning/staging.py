@@ -19,6 +19,7 @@ from services.control.planning.model import (
     LONGEST_DAY,
     MAX_OCCURRENCE_LENGTH,
     Broadcast,
+    Bulletin,
     BulletinItem,
     Occurrence,
     Plays,
@@ -31,8 +32,11 @@ from services.control.planning.model import (
 MAX_ISSUER_DEPTH = 15
 # How far ahead the first occurrences of a broadcast are looked for at once.
 _COUNTED_DAYS = 64
+# Who is ready later than half-way through an item leaves it: the rest of a notice tells nobody anything.
+JOINABLE_PARTS = 2
 
 _NOTHING = timedelta(0)
+_MS = timedelta(milliseconds=1)
 
 
 class LeftOut(NamedTuple):
@@ -127,6 +131,15 @@ class Staging:
             found = Cast(forms, pieces, frozenset(piece.asked for piece in pieces))
             self._casts[id(lineup), kind] = found
         return found
+
+    def patience(self, piece: Piece, at: datetime) -> timedelta:
+        """How late a piece may begin in the occurrence that begins at `at`."""
+        asked = self.broadcast.patience
+        patience = piece.length / JOINABLE_PARTS if asked is None else min(asked, piece.length)
+        if isinstance(piece.source, Bulletin) and piece.source.expires_at is not None:
+            # Who is ready only then does not begin with what is stale.
+            patience = max(min(patience, piece.source.expires_at - _MS - (at + piece.offset)), _NOTHING)
+        return patience
 
     def rank(self, depth: int, place: int | None) -> Rank:
         """How the broadcast ranks when its issuer lies `depth` levels below the root and it is given a place."""

@@ -162,7 +162,9 @@ class BroadcastBody(Body):
 
     One occurrence lasts as long as its items, or `length_s`: then `fit` says what becomes of what does not fit in
     (sounds `whole`, is cut: `trim`, or is left out: `drop`), and `fill` whether items are repeated until then.
-    `patience_s` is how late an item may begin (null: half its length).
+    `patience_s` is how late an item may begin (null: half its length). `resume` is how an item goes on that something
+    cut: where it would be by then (`resume`), from its beginning if it still may begin and a policy allows that long
+    (`restart`), or not at all (`drop`).
     """
 
     unit_id: uuid.UUID = Field(description="the unit that issues it; its targets lie in it or below")

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from schemas.configuration import Ownership
-from schemas.fields import DeviceKind, Level
+from schemas.fields import DeviceKind, Level, ResumePolicy
 from schemas.plans import ContentKind
 from services.control.planning.drafts import MAX_FORESEEN
 from services.control.planning.model import (
@@ -35,6 +35,7 @@ from services.control.planning.model import (
 )
 from services.control.planning.policies import Policy, Quiet, Session, VolumeCap
 from services.control.planning.programme import later_problems, plan
+from services.control.planning.timeline import Fate, sounding
 from services.control.units import UnitHeir, UnitHistory
 from tests.support.planning import (
     DAY,
@@ -652,6 +653,82 @@ def test_what_sounds_after_midnight_counts_for_the_day_it_begins_on() -> None:
     assert wrong(planned) == []
 
 
+# --- what begins anew ------------------------------------------------------------------------------------------------
+
+ANEW = {"unit_id": unit_id(11), "targets": to_units(11), "resume": ResumePolicy.RESTART, "items": bulletins(1, 1)}
+
+
+def begin_anew(planned: Plan, device: int = 1) -> list[bool]:
+    """Which slots of a device begin anew when they were cut."""
+    return [slot.resume is ResumePolicy.RESTART for slot in planned.programmes[DeviceNo(device)]]
+
+
+@pytest.mark.parametrize(
+    ("at", "says", "patience", "expected"),
+    [
+        pytest.param("20:56", {}, None, [True, True], id="nothing_limits_it"),
+        pytest.param("20:56", {"quiet": (Quiet(begin=time(21), end=time(5)),)}, None, [True, True], id="long_before"),
+        # Of a minute each, which may begin half a minute late, and a little for the timer.
+        pytest.param("20:57:30", {"quiet": (Quiet(begin=time(21), end=time(5)),)}, None, [True, False], id="late"),
+        pytest.param("20:57:29", {"quiet": (Quiet(begin=time(21), end=time(5)),)}, None, [True, True], id="just_not"),
+        pytest.param("20:57:30", {"quiet": (Quiet(begin=time(21), end=time(5)),)}, 29, [True, True], id="impatient"),
+        pytest.param("23:58", {"weekdays": frozenset({1})}, None, [True, False], id="into_another_day"),
+        pytest.param(
+            "05:58",
+            {"sessions": (Session(code="sang", name="Sáng", begin=time(5), end=time(6)),)},
+            None,
+            [True, False],
+            id="out_of_the_session",
+        ),
+        pytest.param(
+            "20:58",
+            {"volume_caps": (VolumeCap(begin=time(21), end=time(5), percent=20),)},
+            None,
+            [True, False],
+            id="cap",
+        ),
+        pytest.param(
+            "20:58",
+            {"volume_caps": (VolumeCap(begin=time(20), end=time(22), percent=20),)},
+            None,
+            [True, True],
+            id="same",
+        ),
+    ],
+)
+def test_nothing_begins_anew_that_would_then_leave_what_policies_allow(
+    at: str, says: dict[str, Any], patience: int | None, expected: list[bool]
+) -> None:
+    """It goes on within its slot instead: nobody hears it in quiet hours because something came between."""
+    asked = a_broadcast(1, once(at), patience=None if patience is None else timedelta(seconds=patience), **ANEW)
+    assert begin_anew(plan(province(asked, says={1: says}), days(1))) == expected
+
+
+def test_what_an_approver_let_pass_may_begin_anew() -> None:
+    quiet = {"quiet": (Quiet(begin=time(21), end=time(5)),)}
+    asked = a_broadcast(1, once("20:58"), allowed_rules=frozenset({("quiet_hours", unit_id(1))}), **ANEW)
+    assert begin_anew(plan(province(asked, says={1: quiet}), days(1))) == [True, True]
+
+
+def test_what_outranks_it_never_pushes_it_into_quiet_hours() -> None:
+    news = a_broadcast(1, once("20:30", "20:50"), **{**ANEW, "items": bulletins(2)})
+    above = a_broadcast(2, once("20:33", "20:53"), unit_id=unit_id(1), level=Level.PRIORITY)
+    planned = plan(
+        province(
+            news,
+            above,
+            bulletins=[a_bulletin(1, 60), a_bulletin(2, 600)],
+            says={11: {"quiet": (Quiet(begin=time(21), end=time(5)),)}},
+        ),
+        days(1),
+    )
+    told = [each for each in sounding(planned.programmes[DeviceNo(1)]) if each.slot.broadcast_id == broadcast_id(1)]
+    assert [(each.fate, each.parts[-1][1]) for each in told] == [
+        (Fate.MOVED, local("2026-09-07 20:44")),
+        (Fate.CUT, local("2026-09-07 21:00")),
+    ]
+
+
 # --- private boards (R-15) -------------------------------------------------------------------------------------------
 
 TEXT = a_bulletin(1, None, board_text="chữ")
@@ -714,6 +791,16 @@ def test_a_requisition_does_not_use_the_public_share_up() -> None:
         device_no=DeviceNo(3), valid_from=local("2026-09-07 05:00"), expires_at=local("2026-09-07 06:00")
     )
     assert wrong(shown(asked, requisitions=(order,))) == []
+
+
+@pytest.mark.parametrize(("device", "expected"), [(1, [True]), (2, [False]), (3, [False])])
+def test_on_a_board_of_others_nothing_begins_anew(device: int, expected: list[bool]) -> None:
+    """An order, and a share of the day, is for the slot: what comes after it is the owner's."""
+    asked = a_broadcast(1, once("05:30"), **{**ANEW, "items": bulletins(1)})
+    order = Requisition(
+        device_no=DeviceNo(2), valid_from=local("2026-09-07 05:00"), expires_at=local("2026-09-07 05:31")
+    )
+    assert begin_anew(shown(asked, requisitions=(order,)), device) == expected
 
 
 # --- stale news ------------------------------------------------------------------------------------------------------
