@@ -89,7 +89,7 @@ class CapCircle:
 class CapArea:
     """Where: the union of everything named. Polygons are closed: their last corner is their first."""
 
-    description: str
+    description: str  # empty of what is only drawn or coded
     polygons: tuple[tuple[Point, ...], ...] = ()
     circles: tuple[CapCircle, ...] = ()
     geocodes: tuple[Named, ...] = ()

@@ -69,11 +69,12 @@ class Ground:
     def units_in_polygon(self, polygon: Polygon, *, but: Iterable[UnitId] = ()) -> Iterator[UnitId]:
         """Units of which a device is known to stand inside; `but` are known already."""
         seen = set(but)
+        outline = shapes.Outline(polygon)
         for point, unit in self._within(_bounds_of_polygon(polygon)):
             if unit in seen:
                 continue
             self.work += len(polygon)
-            if shapes.is_in_polygon(polygon, point):
+            if outline.holds(point):
                 seen.add(unit)
                 yield unit
 
@@ -204,13 +205,12 @@ class _Search:
         self.unknown += ((f"{path}.geocode", code) for code in codes if code not in self.ground.codes)
         if not area.polygons and not area.circles:
             if not codes:
-                named = ", ".join(f"{each.name}={each.value}" for each in area.geocodes[:10])
-                self.unknown.append((path, named or area.description))
+                self.unknown.append((path, _coded(area) or _called(area)))
             return
         holds_us = any([*map(self._take_circle, area.circles)]) or bool(ours)
         is_near = any([*map(self._take_polygon, area.polygons)])
         if not holds_us:
-            (self.near if is_near else self.outside).append((path, area.description))
+            (self.near if is_near else self.outside).append((path, _called(area)))
 
     def _take_polygon(self, polygon: Polygon) -> bool:
         is_near = polygon in self.polygons or self.ground.is_near(polygon)
@@ -239,6 +239,14 @@ class _Search:
         if self.outside:
             facts = {"value": _listed(name for _, name in self.outside)}
             yield Fault(self.outside[0][0], "cap_area_outside", facts)
+
+
+def _coded(area: CapArea) -> str:
+    return ", ".join(f"{each.name}={each.value}" for each in area.geocodes[:10])
+
+
+def _called(area: CapArea) -> str:
+    return area.description or _coded(area) or "–"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -4,9 +4,11 @@ Held to the standard: mandatory elements, how often each may stand, lists of val
 although the standard words it otherwise, because the meaning is beyond doubt and feeds do it; each is *remarked*:
 
 - elements in another order, and elements of other namespaces, which are passed over (the standard allows signatures);
-- times that end in `Z` or hold fractions of a second; a time without an offset is refused, because nobody knows when it is;
+- times that end in `Z`, hold fractions of a second or no seconds, `+0700`, `24:00:00`; a time without an offset is refused,
+  because nobody knows when it is;
 - words of value lists in other letters (`actual`), `Very Likely`, `vi_VN`; numbers with blanks around the comma;
-- polygons whose last corner is not their first; identifiers and senders with blanks, commas, `<` or `&`;
+- polygons whose last corner is not their first, or that surround nothing, which are left out; identifiers and senders with
+  blanks, commas, `<` or `&`; areas without a name that say by shapes or codes where they are;
 - elements within a text (`<b>`): all words are read, in their order, because one left out may be the *not*;
 - whatever is wrong with parts that nothing here rests on, such as files, parameters, heights: those are left out.
 
@@ -307,7 +309,7 @@ def _resource(reader: _Reader) -> CapResource | None:
 
 
 def _area(reader: _Reader) -> CapArea | None:
-    description = reader.one("areaDesc", cap_values.plain)
+    description = reader.maybe("areaDesc", cap_values.plain)
     polygons = reader.several("polygon", cap_values.polygon)
     circles = reader.several("circle", cap_values.circle)
     geocodes = tuple(each for each in _named(reader, "geocode") if each.value)
@@ -317,9 +319,11 @@ def _area(reader: _Reader) -> CapArea | None:
     if ceiling is not None and altitude is None:
         reader.notes.remark(reader.path("ceiling"), "cap_ceiling_alone")
     if description is None:
-        return None
+        # Some services name no area and draw it: nobody is in doubt who is warned.
+        note = reader.notes.remark if polygons or circles or geocodes else reader.notes.fault
+        note(reader.path("areaDesc"), "cap_missing", name="areaDesc")
     return CapArea(
-        description=description,
+        description=description or "",
         polygons=polygons,
         circles=circles,
         geocodes=geocodes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from services.control.alerting.cap import WRITTEN, CapCircle
@@ -24,9 +24,9 @@ _MAX_NUMBER_TEXT = 1_500  # characters of what is three numbers at most, the sma
 _MAX_QUOTED = 80
 _MAX_NOTES = 1_000  # of either kind; far more than are told
 
-_INSTANT = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,9})?(Z|z|[-+]\d\d:\d\d)?",
-)
+# Day, hour and minute, then what programs leave out or add: seconds, fractions of them, the colon in the offset.
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?(\.\d{1,9})?(?:([Zz])|([-+]\d\d)(:?)(\d\d))?")
+_END_OF_DAY = "24:00"
 _NUMBER = r"[-+]?(?:\d{1,20}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,2})?"
 _CORNER = re.compile(rf"({_NUMBER})\s*,\s*({_NUMBER})(?:\s+|$)")
 _CIRCLE = re.compile(rf"({_NUMBER})\s*,\s*({_NUMBER})\s+({_NUMBER})")
@@ -138,17 +138,19 @@ def instant(notes: Notes, field: str, text: str) -> datetime | None:
     if match is None:
         notes.fault(field, "cap_time_malformed", value=quoted(text))
         return None
-    fraction, offset = match[7], match[8]
-    if offset is None:
+    day, minute, second, fraction, zulu, hours, colon, minutes = match.groups()
+    if zulu is None and hours is None:
         notes.fault(field, "cap_time_without_offset", value=quoted(text))
         return None
-    if fraction or offset in "Zz":
+    if second is None or fraction is not None or zulu is not None or not colon:
         notes.remark(field, "cap_time_other_form", value=quoted(text))
+    # XML has a day end at 24:00, which is the next one's beginning.
+    is_end_of_day = minute == _END_OF_DAY and second in (None, ":00")
+    offset = "+00:00" if zulu is not None or (hours, minutes) == ("-00", "00") else f"{hours}:{minutes}"
     try:
         # Whole seconds, as the standard writes them: what is exported again then names the same instant.
-        return datetime.fromisoformat(text[:19] + ("+00:00" if offset in ("Z", "z", "-00:00") else offset)).astimezone(
-            UTC
-        )
+        at = datetime.fromisoformat(f"{day}T{'00:00' if is_end_of_day else minute}{second or ':00'}{offset}")
+        return (at + timedelta(days=1 if is_end_of_day else 0)).astimezone(UTC)
     except (ValueError, OverflowError):
         notes.fault(field, "cap_time_malformed", value=quoted(text))
         return None
@@ -216,7 +218,7 @@ def number(notes: Notes, field: str, text: str) -> float | None:
 
 
 def polygon(notes: Notes, field: str, text: str) -> tuple[Point, ...] | None:
-    """At least four `latitude,longitude`, the last one the first (3.2.4)."""
+    """At least four `latitude,longitude`, the last one the first (3.2.4); None of what surrounds nothing."""
     corners: list[Point] = []
     end = 0
     while end < len(text):
@@ -236,7 +238,7 @@ def polygon(notes: Notes, field: str, text: str) -> tuple[Point, ...] | None:
         notes.remark(field, "cap_polygon_open")
         corners.append(corners[0])
     if len(set(corners)) < 3:
-        notes.fault(field, "cap_polygon_too_few")
+        notes.remark(field, "cap_polygon_too_few")
         return None
     return tuple(corners)
 

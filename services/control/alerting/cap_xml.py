@@ -8,6 +8,7 @@ its whole name: a signature is nothing to the reader, but a word in bold is part
 
 from __future__ import annotations
 
+import codecs
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -115,7 +116,8 @@ def read(data: bytes, *, namespace: str, root: str) -> Element:
 
 def _without_blank_head(data: bytes) -> bytes:
     """Without white space before the declaration: not well-formed, but common, and it means nothing."""
-    return data.lstrip(b" \t\r\n")
+    mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+    return mark + data.removeprefix(mark).lstrip(b" \t\r\n")
 
 
 class _Builder:

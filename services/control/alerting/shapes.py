@@ -9,16 +9,19 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from services.control.alerting.model import Circle, Point, Polygon
 
 EARTH_RADIUS_M = 6_371_008.8  # mean radius (IUGG)
 _TOLERANCE = 1e-9  # degrees: a tenth of a millimetre
-# Beyond this many corners a ring is made simpler before it is searched for crossings, which costs their square.
-_MAX_SEARCHED = 400
+# Pairs of edges that a ring is searched for crossings by: all of 400 corners, of more so many for each. What is drawn of
+# the world takes a handful for each; what is more tangled counts as crossing itself, so nobody has us try for minutes.
+_LEAST_PAIRS, _PAIRS_A_CORNER = 80_000, 100
 
 _Corner = tuple[float, float]  # longitude, latitude: x, y
+_Ends = tuple[float, float]  # the lower and the higher of two numbers
+_Edge = tuple[_Ends, _Ends, _Corner, _Corner]  # along one axis, along the other, from, to
 
 
 def distance_m(one: Point, other: Point) -> float:
@@ -36,9 +39,33 @@ def is_in_circle(circle: Circle, point: Point) -> bool:
     return distance_m(circle.centre, point) <= circle.radius_m
 
 
+class Outline:
+    """A polygon, made ready to be held against many points."""
+
+    def __init__(self, polygon: Polygon) -> None:
+        ring = [_corner(each) for each in polygon]
+        self._edges = [
+            (min(a[1], b[1]) - _TOLERANCE, max(a[1], b[1]) + _TOLERANCE, a, b)
+            for a, b in zip(ring, [*ring[1:], ring[0]], strict=True)
+        ]
+
+    def holds(self, point: Point) -> bool:
+        """Whether the point lies inside by the even-odd rule, or on an edge."""
+        x, y = corner = _corner(point)
+        is_odd = False
+        for low, high, a, b in self._edges:
+            if not low <= y <= high:
+                continue  # nine edges of ten, and all there is to say of them
+            if _is_on(a, b, corner):
+                return True
+            if (a[1] > y) != (b[1] > y) and x < (b[0] - a[0]) * (y - a[1]) / (b[1] - a[1]) + a[0]:
+                is_odd = not is_odd
+        return is_odd
+
+
 def is_in_polygon(polygon: Polygon, point: Point) -> bool:
     """Whether the point lies inside by the even-odd rule, or on an edge."""
-    return _is_inside([_corner(each) for each in polygon], _corner(point))
+    return Outline(polygon).holds(point)
 
 
 def cover(corners: Sequence[Point], *, limit: int) -> Polygon:
@@ -48,11 +75,9 @@ def cover(corners: Sequence[Point], *, limit: int) -> Polygon:
     its hull is taken.
     """
     ring = _ring(map(_corner, corners))
-    if len(ring) <= limit and not _crosses(ring):
-        return _polygon(ring)
-    if len(ring) > _MAX_SEARCHED or not _crosses(ring):
-        simpler = _grown(ring, limit)
-        if len(simpler) <= limit and not _crosses(simpler) and _holds(simpler, ring):
+    if not _crosses(ring):
+        simpler = ring if len(ring) <= limit else _grown(ring, limit)
+        if simpler is ring or (len(simpler) <= limit and not _crosses(simpler) and _holds(simpler, ring)):
             return _polygon(simpler)
     return _polygon(_grown(_hull(ring), limit))
 
@@ -70,7 +95,7 @@ def cover_all(polygons: Sequence[Polygon], *, most: int, limit: int) -> tuple[Po
 
 
 def crosses_itself(corners: Sequence[Point]) -> bool:
-    """Whether two edges of the ring cross; touching is not crossing. For at most some hundred corners."""
+    """Whether two edges of the ring cross; touching is not crossing. Also where it is too tangled to tell."""
     return _crosses(_ring(map(_corner, corners)))
 
 
@@ -95,17 +120,6 @@ def _turn(a: _Corner, b: _Corner, c: _Corner) -> float:
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
-def _is_inside(ring: Sequence[_Corner], point: _Corner) -> bool:
-    x, y = point
-    is_odd = False
-    for (ax, ay), (bx, by) in zip(ring, [*ring[1:], ring[0]], strict=True):
-        if _is_on((ax, ay), (bx, by), point):
-            return True
-        if (ay > y) != (by > y) and x < (bx - ax) * (y - ay) / (by - ay) + ax:
-            is_odd = not is_odd
-    return is_odd
-
-
 def _is_on(a: _Corner, b: _Corner, point: _Corner) -> bool:
     """Whether the point lies on the edge, within the tolerance."""
     length = math.dist(a, b)
@@ -115,18 +129,38 @@ def _is_on(a: _Corner, b: _Corner, point: _Corner) -> bool:
 
 
 def _holds(ring: Sequence[_Corner], corners: Iterable[_Corner]) -> bool:
-    return all(_is_inside(ring, each) for each in corners)
+    outline = Outline(_polygon(ring))
+    return all(map(outline.holds, _polygon(corners)))
 
 
 def _crosses(ring: Sequence[_Corner]) -> bool:
     edges = list(zip(ring, [*ring[1:], ring[0]], strict=True))
-    return any(_cross(*one, *other) for one, other in itertools.combinations(edges, 2))
+    # Along the axis on which they are shorter, so that few of them stand side by side.
+    along = min((0, 1), key=lambda axis: sum(abs(a[axis] - b[axis]) for a, b in edges))
+    pairs = _side_by_side(sorted((_ends(a, b, along), _ends(a, b, 1 - along), a, b) for a, b in edges))
+    for (_, (low, high), a, b), (_, (other_low, other_high), c, d) in itertools.islice(
+        pairs, max(_LEAST_PAIRS, _PAIRS_A_CORNER * len(ring))
+    ):
+        if other_low <= high and low <= other_high and _cross(a, b, c, d):
+            return True
+    return next(pairs, None) is not None
+
+
+def _side_by_side(edges: Sequence[_Edge]) -> Iterator[tuple[_Edge, _Edge]]:
+    """Of edges in the order in which they begin each with those that begin before it ends."""
+    for place, one in enumerate(edges, start=1):
+        for after in range(place, len(edges)):
+            if edges[after][0][0] > one[0][1]:
+                break
+            yield one, edges[after]
+
+
+def _ends(a: _Corner, b: _Corner, axis: int) -> _Ends:
+    return (a[axis], b[axis]) if a[axis] <= b[axis] else (b[axis], a[axis])
 
 
 def _cross(a: _Corner, b: _Corner, c: _Corner, d: _Corner) -> bool:
     """Whether the edges cross in a point that is an end of neither."""
-    if max(a[0], b[0]) < min(c[0], d[0]) or max(c[0], d[0]) < min(a[0], b[0]):
-        return False
     return _turn(a, b, c) * _turn(a, b, d) < 0 and _turn(c, d, a) * _turn(c, d, b) < 0
 
 

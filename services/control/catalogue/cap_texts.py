@@ -229,17 +229,16 @@ CAP_FAULTS: dict[str, Parts] = {
         ("Đa giác có phần không phải tọa độ: {value}.", "The polygon holds what are no coordinates: {value}."),
         ("Viết vĩ độ,kinh độ cách nhau bằng khoảng trắng.", "Write latitude,longitude pairs between blanks."),
     ),
-    "cap_polygon_too_few": _fault(
-        ("Đa giác cần ít nhất ba đỉnh khác nhau.", "A polygon needs at least three different corners."),
-        _ASK_THE_SENDER,
-    ),
     "cap_circle_malformed": _fault(
         ("{value} không phải hình tròn.", "{value} is no circle."),
         ("Viết vĩ độ,kinh độ rồi bán kính (km).", "Write latitude,longitude and the radius in kilometres."),
     ),
     "cap_point_nowhere": _fault(
         ("Tọa độ {value} không có trên Trái Đất.", "{value} is nowhere on Earth."),
-        ("Vĩ độ đứng trước kinh độ.", "Latitude comes before longitude."),
+        (
+            "Viết vĩ độ (-90 đến 90) trước kinh độ (-180 đến 180).",
+            "Write latitude (-90 to 90) before longitude (-180 to 180).",
+        ),
     ),
     # --- oddities that are taken as meant
     "cap_foreign_element": _fault(
@@ -279,6 +278,13 @@ CAP_FAULTS: dict[str, Parts] = {
     "cap_polygon_open": _fault(
         ("Đa giác chưa khép kín; đã tự khép.", "The polygon was not closed; it was taken as if it were."),
         ("Lặp lại đỉnh đầu ở cuối.", "Repeat the first corner at the end."),
+    ),
+    "cap_polygon_too_few": _fault(
+        (
+            "Đa giác chưa đủ ba đỉnh khác nhau, không bao quanh gì, nên đã bỏ.",
+            "A polygon of fewer than three different corners surrounds nothing and was left out.",
+        ),
+        _ASK_THE_SENDER,
     ),
     "cap_ceiling_alone": _fault(
         ("Có ceiling mà không có altitude.", "There is a ceiling but no altitude."),

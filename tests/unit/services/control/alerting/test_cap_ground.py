@@ -108,6 +108,15 @@ def test_a_shape_means_the_units_known_to_be_inside_and_those_nobody_knows_of() 
     assert told(found) == [("alert.info[0].area[1]", "cap_area_outside", "Kansas")]
 
 
+def test_an_area_without_a_name_is_told_by_its_codes() -> None:
+    found = place_of(
+        area("02"),
+        area(polygons=[square(38, -98)], description=""),
+        area("KSC001", name="SAME", polygons=[square(39, -98)], description=""),
+    )
+    assert told(found) == [("alert.info[0].area[1]", "cap_area_outside", "–, SAME=KSC001")]
+
+
 def test_a_shape_around_us_that_holds_nobody_is_outside() -> None:
     ring = (at(20, 105), at(20, 108), at(22, 108), at(22, 107), at(20.5, 107), at(20.5, 105), at(20, 105))
     found = place_of(area(polygons=[ring], description="Biển"))

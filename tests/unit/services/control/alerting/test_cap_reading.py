@@ -131,6 +131,30 @@ def test_what_is_untidy_but_beyond_doubt_is_taken_and_remarked() -> None:
     assert remarks(data) == {"cap_other_letters", "cap_other_order", "cap_polygon_open"}
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "<polygon>21,106 21,107 22,107 21,106</polygon>",
+        "<circle>21,106 5</circle>",
+        "<geocode><valueName>DVHC</valueName><value>07</value></geocode>",
+    ],
+)
+@pytest.mark.parametrize("name", ["", "<areaDesc/>", "<areaDesc> </areaDesc>"])
+def test_an_area_without_a_name_says_by_shapes_or_codes_where_it_is(name: str, where: str) -> None:
+    data = alert(area=name + where)
+    ((area,),) = (info.areas for info in taken(data).infos)
+    assert (area.description, bool(area.polygons or area.circles or area.geocodes)) == ("", True)
+    assert remarks(data) == {"cap_missing"}
+
+
+@pytest.mark.parametrize("drawn", ["21,106 21,106", "21,106 22,107 21,106", "21,106 22,107 21,106 22,107 21,106"])
+def test_a_polygon_that_surrounds_nothing_is_left_out(drawn: str) -> None:
+    data = alert(area=AREA + f"<polygon>{drawn}</polygon><circle>21,106 5</circle>")
+    ((area,),) = (info.areas for info in taken(data).infos)
+    assert (len(area.polygons), len(area.circles)) == (0, 1)
+    assert remarks(data) == {"cap_polygon_too_few"}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
 def test_encodings(encoding: str) -> None:
     declaration = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>'
@@ -138,8 +162,9 @@ def test_encodings(encoding: str) -> None:
     assert taken(data).infos[0].event == "Lũ"
 
 
-def test_blanks_before_the_declaration_mean_nothing() -> None:
-    assert taken(b'\n\n <?xml version="1.0" encoding="UTF-8"?>' + alert()).identifier == "A-1"
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_blanks_before_the_declaration_mean_nothing(mark: bytes) -> None:
+    assert taken(mark + b'\n\n <?xml version="1.0" encoding="UTF-8"?>' + alert()).identifier == "A-1"
 
 
 @pytest.mark.parametrize(
@@ -149,6 +174,10 @@ def test_blanks_before_the_declaration_mean_nothing() -> None:
         ("2026-11-29T01:00:00-00:00", datetime(2026, 11, 29, 1, 0, tzinfo=UTC)),
         ("2026-11-29T01:00:00Z", datetime(2026, 11, 29, 1, 0, tzinfo=UTC)),
         ("2026-11-28T20:30:00.987-04:30", datetime(2026, 11, 29, 1, 0, tzinfo=UTC)),
+        ("2026-11-29T08:00:00+0700", datetime(2026, 11, 29, 1, 0, tzinfo=UTC)),
+        ("2026-11-29T08:00+07:00", datetime(2026, 11, 29, 1, 0, tzinfo=UTC)),
+        ("2026-11-29T24:00:00+07:00", datetime(2026, 11, 29, 17, 0, tzinfo=UTC)),
+        ("2026-11-29T01:00:00-0000", datetime(2026, 11, 29, 1, 0, tzinfo=UTC)),
     ],
 )
 def test_times(written: str, meant: datetime) -> None:
@@ -353,8 +382,9 @@ def test_each_mandatory_part_of_an_information(name: str) -> None:
         (alert(info=INFO.replace("Lũ", "L" * 100_001)), ("alert.info[0].event", "text_too_long")),
         (alert(info=INFO.replace(">vi<", ">tiếng Việt<")), ("alert.info[0].language", "cap_language_malformed")),
         (alert(area=""), ("alert.info[0].area[0].areaDesc", "cap_missing")),
-        (alert(area=AREA + "<polygon>21,106 22,107</polygon>"), ("alert.info[0].area[0].polygon[0]", "cap_polygon_too_few")),
-        (alert(area=AREA + "<polygon>21,106 22,107 21,106 22,107 21,106</polygon>"), ("alert.info[0].area[0].polygon[0]", "cap_polygon_too_few")),
+        (alert(area="<polygon>21,106 21,106</polygon>"), ("alert.info[0].area[0].areaDesc", "cap_missing")),
+        (alert(HEAD.replace("T08:00:00", "T24:00:01")), ("alert.sent", "cap_time_malformed")),
+        (alert(HEAD.replace("+07:00", "+99:00")), ("alert.sent", "cap_time_malformed")),
         (alert(area=AREA + "<polygon>21 106 22 107 21 107</polygon>"), ("alert.info[0].area[0].polygon[0]", "cap_polygon_malformed")),
         (alert(area=AREA + "<polygon>21,106 22,107 north</polygon>"), ("alert.info[0].area[0].polygon[0]", "cap_polygon_malformed")),
         (alert(area=AREA + "<polygon>NaN,106 22,107 21,107</polygon>"), ("alert.info[0].area[0].polygon[0]", "cap_polygon_malformed")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import time
@@ -80,6 +81,56 @@ def test_touching_is_not_crossing() -> None:
     """Parts joined by a way there and back, as programs write several islands in one ring."""
     islands = (at(0, 0), at(0, 1), at(1, 1), at(1, 0), at(0, 0), at(-1, 0), at(-1, -1), at(-2, 0), at(-1, 0))
     assert not crosses_itself(islands)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=14))
+def test_crossings_are_those_of_any_two_edges(pairs: list[tuple[int, int]]) -> None:
+    def turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
+        return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+    edges = list(zip(pairs, [*pairs[1:], pairs[0]], strict=True))
+    crossing = any(
+        turn(a, b, c) * turn(a, b, d) < 0 and turn(c, d, a) * turn(c, d, b) < 0
+        for (a, b), (c, d) in itertools.combinations(edges, 2)
+    )
+    assert crosses_itself([at(y, x) for x, y in pairs]) is crossing
+
+
+def combs(teeth: int) -> tuple[Point, ...]:
+    """A comb that points north and one that points east, joined: simple, but every tooth stands beside every other."""
+    north = [
+        (x, y) for each in range(teeth) for x, y in ((each, 0), (each, 1_000), (each + 0.5, 1_000), (each + 0.5, 0))
+    ]
+    east = [
+        (x, -y) for each in range(teeth) for x, y in ((0, each), (1_000, each), (1_000, each + 0.5), (0, each + 0.5))
+    ]
+    ring = [
+        *[(x + 10, y) for x, y in north],
+        (teeth + 20, 0),
+        (teeth + 20, -1),
+        *[(x + teeth + 30, y - 2) for x, y in east],
+    ]
+    return tuple(at(20 + y / 1_000, 105 + x / 1_000) for x, y in [*ring, (0, -teeth - 10), (0, 0)])
+
+
+def test_what_nobody_draws_is_not_searched_for_ever_and_leaves_nobody_out() -> None:
+    assert not crosses_itself(combs(50))
+    tangled = combs(250)
+    assert crosses_itself(tangled)
+    covered = cover(tangled, limit=16)
+    assert all(is_in_polygon(covered, each) for each in tangled)
+
+
+def test_a_coast_is_drawn_after_however_many_corners_it_has() -> None:
+    bay = star(3, 4_000)
+    middle = at(21.3, 106.4)
+    reach = max(math.dist((each.latitude, each.longitude), (21.3, 106.4)) for each in bay)
+    around = [
+        at(middle.latitude + reach * 0.99 * math.sin(turn), middle.longitude + reach * 0.99 * math.cos(turn))
+        for turn in (2 * math.pi * each / 360 for each in range(360))
+    ]
+    covered = cover(bay, limit=256)
+    assert not all(is_in_polygon(covered, each) for each in around)  # as its hull would
 
 
 @given(seed=st.integers(0, 2**32), corners=st.integers(4, 120), limit=st.integers(3, 40))
