@@ -9,7 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from asyncpg import Record
@@ -20,6 +20,7 @@ from services.control import programme_store
 from services.control.planning.lineup import TEXT_LENGTH
 from services.control.planning.model import MAX_OCCURRENCE_LENGTH, DeviceNo, Problem, ProblemKind, SlotKey
 from services.control.planning.reconcile import VERDICT_WITHIN, Reason
+from services.control.planning.targets import Naming
 from services.control.planning.timeline import START_GRACE_MS
 from services.control.report_store import OVER_AT
 from services.shared.database.pool import Connection
@@ -111,7 +112,7 @@ SELECT count(*) AS planned,
 
 
 # Problems of broadcasts that mean a device: whose issuer stands above it, and one of whose targets names it, its group,
-# its kind or a unit above it, and none leaves it out.
+# its kind or a unit above it, and none leaves it out. What has no time on a day is said of all of it.
 _PROBLEMS_ON = """
 SELECT p.problem, p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device_no, p.unit_id, p.detail
   FROM control.planning_problems p
@@ -121,11 +122,13 @@ SELECT p.problem, p.broadcast_id, p.local_day, p.occurrence_at, p.item, p.device
          FROM control.broadcast_targets t
          LEFT JOIN control.device_group_members m ON m.group_id = t.group_id AND m.device_no = $1
         WHERE t.broadcast_id = p.broadcast_id
-          AND (t.device_no = $1 OR m.device_no IS NOT NULL OR t.device_kind = $2 OR t.unit_id = ANY ($3))) t
+          AND (t.device_no = $1 OR m.device_no IS NOT NULL OR t.device_kind = $2 OR t.unit_id = ANY ($7))) t
  WHERE c.unit_id = ANY ($3)
    AND t.is_meant
-   AND p.occurrence_at > $4::timestamptz - $5::interval
-   AND p.occurrence_at <= $4
+   AND CASE
+           WHEN p.occurrence_at IS NOT NULL THEN p.occurrence_at > $4::timestamptz - $5::interval AND p.occurrence_at <= $4
+           ELSE coalesce(p.local_day = $8, true)
+       END
    AND (p.device_no IS NULL OR p.device_no = $1)
    AND p.problem <> ALL ($6::text[])
  ORDER BY p.occurrence_at, p.broadcast_id, p.item NULLS FIRST, p.problem, p.unit_id, p.detail
@@ -270,14 +273,22 @@ async def proof_totals(
 
 
 async def problems_on(
-    connection: Connection, device_no: DeviceNo, kind: str, path: Sequence[UnitId], *, at: datetime
+    connection: Connection, device_no: DeviceNo, kind: str, naming: Naming, *, at: datetime, day: date
 ) -> tuple[Problem, ...]:
     """What planning noted about occurrences that may hold an instant, of broadcasts that mean a device.
 
-    `path` leads from the root to the device's unit.
+    `naming` is of its unit on the instant's local day.
     """
     rows = await connection.fetch(
-        _PROBLEMS_ON, device_no, kind, list(path), at, MAX_OCCURRENCE_LENGTH, [each.value for each in SAYS_NOTHING]
+        _PROBLEMS_ON,
+        device_no,
+        kind,
+        list(naming.issuers),
+        at,
+        MAX_OCCURRENCE_LENGTH,
+        [each.value for each in SAYS_NOTHING],
+        list(naming.targets),
+        day,
     )
     return tuple(map(programme_store.problem, rows))
 

@@ -53,7 +53,8 @@ async def explain(
 ) -> Told:
     """Explain what sounds on a device at an instant, or will, or was to."""
     history = await unit_store.load_units(connection)
-    path = history.on(local_day(at, zone)).path(device.unit_id)
+    day = local_day(at, zone)
+    tree = history.on(day)
     is_recorded = at < start_of(local_day(now, zone) + (horizon_days + 1) * _DAY, zone)
     if is_recorded:
         # A day's look-back holds everything that can have cut, or been cut by, what sounds now.
@@ -61,7 +62,14 @@ async def explain(
             connection, {device.device_no: at - 2 * MAX_OCCURRENCE_LENGTH}, starts_before=at + MAX_OCCURRENCE_LENGTH
         )
         programme = recorded[device.device_no]
-        problems = await airing_store.problems_on(connection, device.device_no, device.kind, path, at=at)
+        problems = await airing_store.problems_on(
+            connection,
+            device.device_no,
+            device.kind,
+            targets.naming(device.unit_id, history, tree),
+            at=at,
+            day=day,
+        )
     else:
         planned, problems = await _foreseen(connection, device, at=at, now=now, zone=zone)
         programme = planned.programmes.get(device.device_no, ())
@@ -71,8 +79,9 @@ async def explain(
     told = explanation.explain(
         programme,
         at,
+        day=day,
         device_no=device.device_no,
-        path=path,
+        path=tree.path(device.unit_id),
         problems=problems,
         lengths={each.broadcast_id: each.length for each in details.values() if each.length is not None},
         absent=absent,

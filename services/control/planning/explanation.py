@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import chain
 
 from schemas.identifiers import BroadcastId, UnitId
@@ -95,6 +95,7 @@ def explain(
     programme: Sequence[Slot],
     at: datetime,
     *,
+    day: date,
     device_no: DeviceNo,
     path: Sequence[UnitId],
     problems: Iterable[Problem] = (),
@@ -103,7 +104,7 @@ def explain(
 ) -> Explanation:
     """Explain what sounds on a device at an instant.
 
-    `path` leads from the root to the device's unit on that day. `problems` are those of broadcasts that mean the device;
+    `day` is its local day, and `path` leads from the root to the device's unit on it. `problems` are those of broadcasts that mean the device;
     `lengths` how long an occurrence of each would last. `absent` holds hashes of media that are not on the device.
     """
     ranks = timeline.Ranks()
@@ -115,7 +116,7 @@ def explain(
         for each in told
         if _wants(each, at) and (on_air is None or each.slot is not on_air.slot)
     ]
-    concerned = [each for each in problems if _concerns(each, at, device_no, path, lengths or {})]
+    concerned = [each for each in problems if _concerns(each, at, day, device_no, path, lengths or {})]
     return Explanation(
         at=at,
         on_air=on_air,
@@ -165,6 +166,7 @@ def _loser(told: Sounding, at: datetime, winner: Slot | None, ranks: timeline.Ra
 def _concerns(
     problem: Problem,
     at: datetime,
+    day: date,
     device_no: DeviceNo,
     path: Sequence[UnitId],
     lengths: Mapping[BroadcastId, timedelta],
@@ -175,8 +177,8 @@ def _concerns(
     if problem.unit_id is not None and problem.unit_id not in path:
         return False
     if problem.occurrence_at is None:
-        # About the broadcast as a whole, or about a day without it.
-        return True
+        # About the broadcast as a whole, or about a day on which it has no time.
+        return problem.local_day in (None, day)
     return (
         problem.occurrence_at <= at < problem.occurrence_at + lengths.get(problem.broadcast_id, MAX_OCCURRENCE_LENGTH)
     )

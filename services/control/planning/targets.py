@@ -28,7 +28,7 @@ from services.control.planning.model import (
     Target,
     UnitTarget,
 )
-from services.control.units import UnitTree
+from services.control.units import UnitHistory, UnitTree
 
 # The kinds of device that put something out, by what clusters sound and boards at least show. Sensors and gateways put
 # out nothing.
@@ -77,6 +77,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """Units whose broadcasts can reach a unit's devices, and units that mean those when a target names them."""
+
+    issuers: frozenset[UnitId]
+    targets: frozenset[UnitId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
     """Devices by what they can put out, in order of their numbers; those that were named one by one; and faults."""
 
@@ -100,6 +108,18 @@ def resolve(
         },
         named=choice.named,
         faults=choice.faults,
+    )
+
+
+def naming(unit_id: UnitId, units: UnitHistory, tree: UnitTree) -> Naming:
+    """Return by whom and by what the devices of a unit can be meant in one of the trees of `units`."""
+    path = tree.path(unit_id)
+    known = {version.unit_id for version in units.versions} | {heir.unit_id for heir in units.heirs}
+    # What is asked for by the names of closed units is meant for the ground they went over into.
+    closed = [each for each in known if not tree.stands(each)]
+    return Naming(
+        issuers=frozenset(path).union(each for each in closed if tree.standing(each) in path),
+        targets=frozenset(path).union(each for each in closed if unit_id in tree.ground(each)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from schemas.orders import Rank
 from services.control.planning import timeline
 from services.control.planning.explanation import Explanation, Standing, explain
 from services.control.planning.model import DeviceNo, Problem, ProblemKind, Slot
-from tests.support.planning import broadcast_id, unit_id
+from tests.support.planning import DAY, broadcast_id, unit_id
 from tests.support.programmes import SIX, a_slot, programme, second
 
 PRIORITY, EMERGENCY = Level.PRIORITY, Level.EMERGENCY
@@ -21,7 +21,7 @@ PATH = (unit_id(1), unit_id(10), unit_id(11))
 
 
 def explained(at: float, *slots: Slot, **about: object) -> Explanation:
-    values: dict[str, object] = {"device_no": DeviceNo(1), "path": PATH}
+    values: dict[str, object] = {"day": DAY, "device_no": DeviceNo(1), "path": PATH}
     return explain(programme(*slots), second(at), **(values | about))  # type: ignore[arg-type]
 
 
@@ -164,7 +164,7 @@ def test_what_goes_on_is_next_as_a_resumption() -> None:
 
 
 def a_problem(kind: ProblemKind, n: int = 1, *, at: float | None = 0, **facts: object) -> Problem:
-    values: dict[str, object] = {"local_day": date(2026, 9, 7), "occurrence_at": None if at is None else second(at)}
+    values: dict[str, object] = {"local_day": DAY, "occurrence_at": None if at is None else second(at)}
     return Problem(kind=kind, broadcast_id=broadcast_id(n), **(values | facts))  # type: ignore[arg-type]
 
 
@@ -178,7 +178,15 @@ def a_problem(kind: ProblemKind, n: int = 1, *, at: float | None = 0, **facts: o
         pytest.param(a_problem(ProblemKind.DAY_FULL, at=-61), False, id="would_be_over"),
         pytest.param(a_problem(ProblemKind.DAY_FULL, at=6), False, id="would_not_have_begun"),
         pytest.param(a_problem(ProblemKind.DAY_FULL, 2, at=-3_600), True, id="of_unknown_length"),
-        pytest.param(a_problem(ProblemKind.BAD_RECURRENCE, at=None, detail="FREQ"), True, id="the_whole_broadcast"),
+        pytest.param(
+            a_problem(ProblemKind.BAD_RECURRENCE, at=None, local_day=None, detail="FREQ"),
+            True,
+            id="the_whole_broadcast",
+        ),
+        pytest.param(a_problem(ProblemKind.UNKNOWN_SESSION, at=None, detail="toi"), True, id="all_of_the_day"),
+        pytest.param(
+            a_problem(ProblemKind.UNKNOWN_SESSION, at=None, local_day=DAY + timedelta(days=1)), False, id="another_day"
+        ),
         pytest.param(
             a_problem(ProblemKind.GROUP_CLOSED, detail=str(unit_id(12))), True, id="ids_of_others_are_no_unit"
         ),
