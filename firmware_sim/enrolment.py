@@ -56,6 +56,11 @@ class Identity:
         ).encode()
 
     @property
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        """What the device signs with."""
+        return _key(self.key)
+
+    @property
     def for_tls(self) -> bytes:
         """Key and certificate as a TLS library loads them, from one file."""
         return f"{self.key}{self.certificate}".encode()

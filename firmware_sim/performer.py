@@ -7,11 +7,14 @@ then everything the outside can see.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from firmware_sim import alerts, device, effects, faults, inputs, memory, standing
 from firmware_sim.clock import Moment
@@ -27,7 +30,7 @@ from firmware_sim.session import Taken
 from firmware_sim.state import DeviceState, Rhythm
 from firmware_sim.trust import Trust
 from firmware_sim.workshop import Workshop
-from schemas import codec, events, topics
+from schemas import codec, device_signing, events, topics
 from schemas.errors import DecodeError, EncodeError
 from schemas.events import BootReason, EventEnvelope, Fault
 from schemas.fields import ClockState
@@ -114,6 +117,7 @@ class Performer:
         self._fetching: set[bytes] = set()
         self._booted_at = workshop.loop.time()
         self._state: DeviceState | None = None
+        self._key: EllipticCurvePrivateKey | None = None
         self._looked = Moment(at_ms=0, clock=ClockState.UNSYNCHRONISED, uptime_ms=0)  # when it was last stepped
         self._event_topic = topics.format_topic(Uplink(profile.principal, UplinkKind.EVENT, profile.id))
         self._heartbeat_topic = topics.format_topic(Uplink(profile.principal, UplinkKind.HEARTBEAT, profile.id))
@@ -145,6 +149,10 @@ class Performer:
             self._flash.save(memory.NOTES, memory.dump(replace(notes, serials={})))
             for name in (memory.KEYS, memory.CONFIG, memory.PLAN, memory.ALERTS):
                 self._flash.save(name, None)
+
+    def certify(self, key: EllipticCurvePrivateKey) -> None:
+        """Sign what the device says with this key, the one in its certificate."""
+        self._key = key
 
     def boot(self, reason: BootReason) -> None:
         """Come up from flash."""
@@ -387,7 +395,17 @@ class Performer:
     def _send(self, message: Heartbeat | Reading) -> None:
         is_reading = isinstance(message, Reading)
         self._workshop.tally["readings" if is_reading else "heartbeats"] += 1
-        self._publish(self._reading_topic if is_reading else self._heartbeat_topic, codec.encode(message))
+        if isinstance(message, Reading):
+            self._publish(self._reading_topic, self._spoken(message))
+        else:
+            self._publish(self._heartbeat_topic, codec.encode(message))
+
+    def _spoken(self, message: Reading) -> bytes:
+        """As it goes over the wire: signed, by a device that has enrolled, unless that is more than the broker takes."""
+        if self._key is not None:
+            with contextlib.suppress(EncodeError):
+                return device_signing.sign(message, self.profile.id, self._key)
+        return codec.encode(message)
 
     def _start(self, effect: effects.StartPlayback) -> None:
         if effect.relay is not None:

@@ -130,6 +130,7 @@ class Steward:
         )
         if enroller.identity is not None:
             self._believe(enroller.identity.root_public_key, is_other=False)
+            self._performers[self.station.profile.id].certify(enroller.identity.private_key)
             self._certified.set_result(None)
         return enroller
 
@@ -149,6 +150,7 @@ class Steward:
                 performer.power_off()
         if before is None or is_other:
             self._believe(identity.root_public_key, is_other=is_other)
+        self._own.certify(identity.private_key)
         if is_other and self._has_started:
             self._boot(self.performers, BootReason.COMMAND)
         if not self._certified.done():

@@ -63,6 +63,7 @@ class SignatureReason(enum.StrEnum):
     MALFORMED = "malformed"
     DOWNGRADED_ALGORITHM = "downgraded_algorithm"
     WRONG_TYPE = "wrong_type"
+    FOREIGN_DEVICE = "foreign_device"  # of what devices sign: another device than the topic names
     UNKNOWN_KEY = "unknown_key"
     BAD_SIGNATURE = "bad_signature"
 

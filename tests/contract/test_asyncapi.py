@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import schemas
-from schemas import topics
+from schemas import device_signing, topics
 from schemas.events import RefusalReason
 from schemas.topics import DownlinkKind, UplinkKind
 from services.local.describe import catalogue
@@ -94,6 +94,13 @@ def test_operations_say_who_sends_and_how() -> None:
         assert {message["$ref"].rsplit("/")[-1] for message in operation["messages"]} == set(channel["messages"])
 
 
+def test_what_a_device_may_sign_goes_where_it_goes_unsigned() -> None:
+    for cls in device_signing.MEDIA_TYPES:
+        plain = catalogue.dashed(cls.__name__)
+        ways = [set(each["messages"]) for each in DOCUMENT["channels"].values() if plain in each["messages"]]
+        assert ways == [{plain, f"signed-{plain}"}] * 2  # of the device itself, and through a gateway
+
+
 def test_what_is_not_kept_expires() -> None:
     for name, operation in DOCUMENT["operations"].items():
         expires = "messageExpiryInterval" in operation["bindings"]["mqtt"]
@@ -105,7 +112,9 @@ def test_every_payload_is_described() -> None:
     assert described == {cls.__name__ for entry in (*catalogue.UNSIGNED, *catalogue.SIGNED) for cls in entry.classes}
     for message in DOCUMENT["components"]["messages"].values():
         cls = message["payload"]["$ref"].rsplit("/")[-1]
-        is_signed = cls in {order.__name__ for order in SIGNED.values()}
+        by_device = message["name"].startswith("signed-")
+        assert not by_device or message["x-cose-typ"] in device_signing.MEDIA_TYPES.values()
+        is_signed = by_device or cls in {order.__name__ for order in SIGNED.values()}
         assert ("x-cose-typ" in message) == is_signed
         assert message["contentType"].startswith("application/cose" if is_signed else "application/cbor")
 

@@ -31,7 +31,7 @@ from schemas.shapes import CRITICAL_KEY, Array, Constant, FieldShape, Integer, M
 from services.local.describe import catalogue, documents
 from services.local.describe.catalogue import dashed
 from tests.support import strategies
-from tests.support.vectors.committed import COMMITTED, GOLDEN, MALFORMED, SIGNED, TOLERATED, kind
+from tests.support.vectors.committed import COMMITTED, DEVICE_SIGNED, GOLDEN, MALFORMED, SIGNED, TOLERATED, kind
 
 CONTRACT = (Path(schemas.__file__).parent / "contract.cddl").read_text(encoding="utf-8")
 
@@ -126,8 +126,8 @@ def accepts_signed(message: str, payload: bytes) -> bool:
     protected, _, content, signature = parts
     if not (isinstance(protected, bytes) and isinstance(content, bytes) and isinstance(signature, bytes)):
         return False
-    rule = dashed(SIGNED[message].__name__)
-    return accepts(f"{message}-header", protected) and accepts(rule, content) and len(signature) == 64
+    rule = dashed((SIGNED | DEVICE_SIGNED)[message].__name__)
+    return accepts(f"{dashed(message)}-header", protected) and accepts(rule, content) and len(signature) == 64
 
 
 CLASSES: dict[str, type[Record]] = {
@@ -145,12 +145,13 @@ def test_the_document_is_what_the_generator_makes() -> None:
 
 
 def test_every_payload_has_a_root() -> None:
-    for entry in (*catalogue.UNSIGNED, *catalogue.SIGNED):
+    for entry in (*catalogue.UNSIGNED, *catalogue.DEVICE_SIGNED, *catalogue.SIGNED):
         assert re.search(rf"^{entry.name}-message =", CONTRACT, re.MULTILINE)
 
 
 def test_the_signed_wrapper_is_stated() -> None:
-    for message, cls in SIGNED.items():
+    for name, cls in (SIGNED | DEVICE_SIGNED).items():
+        message = dashed(name)
         wrapper = (
             f"{message}-message = [\n  protected: bstr .cbor {message}-header,\n  unprotected: {{}},\n"
             f"  payload: bstr .cbor {dashed(cls.__name__)},\n  signature: bstr .size 64,\n]\n"
@@ -198,6 +199,13 @@ def test_the_validator_refuses_malformed_vectors(file: str) -> None:
 )
 def test_the_validator_refuses_malformed_signed_messages(case: str) -> None:
     assert not judge("plan", COMMITTED[f"malformed_plan_{case}.cbor"])
+
+
+@pytest.mark.parametrize(
+    "case", ["short_signature", "no_device", "other_type", "eddsa", "no_algorithm", "crit_header", "unprotected_header"]
+)
+def test_the_validator_refuses_what_no_device_signs(case: str) -> None:
+    assert not judge("signed_reading", COMMITTED[f"malformed_signed_reading_{case}.cbor"])
 
 
 # --- agreement on generated messages -----------------------------------------------------------------------------------
@@ -294,8 +302,8 @@ SAMPLES = [file for file in GOLDEN if kind(file) != "event"]
 def plain(file: str) -> tuple[str, type[Message], dict[int, Any]]:
     """Return the rule, the class and the decoded map of a golden vector, without its signature."""
     name, payload = kind(file), COMMITTED[file]
-    if name in SIGNED:
-        cls: type[Message] = SIGNED[name]
+    if name in SIGNED | DEVICE_SIGNED:
+        cls: type[Message] = (SIGNED | DEVICE_SIGNED)[name]
         payload = cbor2.loads(payload)[2]
     else:
         cls = next(cls for cls in strategies.MESSAGES if _reads(cls, payload))

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import schemas
-from schemas import codec, signing, wire
+from schemas import codec, device_signing, signing, wire
 from tests.support.vectors.audiences import DEVICES, audiences
 from tests.support.vectors.contests import contests
+from tests.support.vectors.device_signed import device_signed
 from tests.support.vectors.downlinks import orders, signed
 from tests.support.vectors.edges import malformed, tolerated
 from tests.support.vectors.uplinks import messages
 from tests.support.vectors.world import (
+    DEVICE_KEY,
     NEXT_PLATFORM_KEY,
     PLATFORM_KEY,
     ROOT_KEY,
+    SENSOR,
+    encoded,
     raw,
 )
 
@@ -35,6 +39,9 @@ def files() -> dict[str, bytes]:
     for name, order in orders().items():
         found[f"{name}.cbor"] = signed(order)
         found[f"{name}.json"] = _json(wire.to_json(order))
+    for name, (message, payload) in device_signed().items():
+        found[f"{name}.cbor"] = payload
+        found[f"{name}.json"] = _json(wire.to_json(message))
     for name, example in tolerated().items():
         found[f"{name}.cbor"] = example.payload
     for name, bad in malformed().items():
@@ -53,6 +60,13 @@ def files() -> dict[str, bytes]:
         {
             name: {"kid": signing.key_id(key.public_key()).hex(), "public_key": raw(key).hex()}
             for name, key in (("root", ROOT_KEY), ("platform", PLATFORM_KEY), ("next_platform", NEXT_PLATFORM_KEY))
+        }
+        | {
+            "device": {
+                "kid": device_signing.key_id(DEVICE_KEY.public_key()).hex(),
+                "public_key": encoded(DEVICE_KEY).hex(),
+                "device": SENSOR,
+            }
         }
     )
     found["arbitration_v1.json"] = _json(

@@ -42,7 +42,8 @@ What a loudspeaker cluster, LED board, sensor or gateway sends and receives over
 
 Payloads are CBOR maps with unsigned integer keys (contract.cddl); the schemas here describe their JSON twins. Plans,
 configurations, key sets, commands and alerts are signed: COSE_Sign1 (RFC 9052) with Ed25519 around the CBOR. So is a list
-of segments (`segment-list`), which has no channel: a device reads it over HTTPS. README.md beside this file says what
+of segments (`segment-list`), which has no channel: a device reads it over HTTPS. A device that has enrolled signs its readings, with
+ES256 and the key of its certificate (`signed-reading`). README.md beside this file says what
 neither document can: the promises, the order of checks, how to read a relay, and the rules for clocks.
 """
 
@@ -59,7 +60,7 @@ _PARAMETERS: dict[str, Json] = {
     "alert_id": {"description": "UUID of the alert, in canonical lower-case form."},
 }
 
-_BY_NAME = {entry.name: entry for entry in (*catalogue.UNSIGNED, *catalogue.SIGNED)}
+_BY_NAME = {entry.name: entry for entry in (*catalogue.UNSIGNED, *catalogue.DEVICE_SIGNED, *catalogue.SIGNED)}
 _BY_DOWNLINK = {
     DownlinkKind.PLAN: "plan",
     DownlinkKind.CONFIG: "configuration",
@@ -176,9 +177,7 @@ def _channel(channel: _Channel) -> Json:
         "parameters": {
             name: {"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS if f"{{{name}}}" in address
         },
-        "messages": {
-            name: {"$ref": f"#/components/messages/{name}"} for name in map(_message_name, channel.entry.classes)
-        },
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _message_names(channel.entry)},
     }
 
 
@@ -194,25 +193,30 @@ def _operation(channel: _Channel) -> Json:
         "action": channel.action,
         "channel": {"$ref": f"#/channels/{channel.name}"},
         "title": channel.title,
-        "messages": [
-            {"$ref": f"#/channels/{channel.name}/messages/{name}"} for name in map(_message_name, channel.entry.classes)
-        ],
+        "messages": [{"$ref": f"#/channels/{channel.name}/messages/{name}"} for name in _message_names(channel.entry)],
         "bindings": {"mqtt": {**binding, "bindingVersion": "0.2.0"}},
     }
 
 
-def _message_name(cls: type[Record]) -> str:
-    return dashed(cls.__name__)
+def _message_name(entry: Entry, cls: type[Record]) -> str:
+    return entry.name if entry in catalogue.DEVICE_SIGNED else dashed(cls.__name__)
+
+
+def _message_names(entry: Entry) -> list[str]:
+    """What may come on a channel for this kind: plain, or signed by a device."""
+    signed = _BY_NAME.get(f"signed-{entry.name}")
+    kinds = (entry,) if signed is None else (entry, signed)
+    return [_message_name(each, cls) for each in kinds for cls in each.classes]
 
 
 def _messages() -> Json:
-    return {_message_name(cls): _message(entry, cls) for entry in _BY_NAME.values() for cls in entry.classes}
+    return {_message_name(entry, cls): _message(entry, cls) for entry in _BY_NAME.values() for cls in entry.classes}
 
 
 def _message(entry: Entry, cls: type[Record]) -> Json:
     content = "application/cbor" if entry.media_type is None else 'application/cose; cose-type="cose-sign1"'
     return {
-        "name": _message_name(cls),
+        "name": _message_name(entry, cls),
         "title": catalogue.promise(cls).partition("\n")[0],
         "contentType": content,
         "payload": {"$ref": f"#/components/schemas/{cls.__name__}"},

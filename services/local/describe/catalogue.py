@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from schemas import signing
+from schemas import device_signing, signing
 from schemas.events import EVENTS, EventEnvelope
 from schemas.heartbeats import HEARTBEATS
 from schemas.orders import Order
@@ -18,6 +18,11 @@ from schemas.receipts import Receipt
 from schemas.shapes import Array, Enumeration, Map, Message, Record, WireType, shape_of
 
 
+def dashed(name: str) -> str:
+    """Return a class or field name in the dashed form CDDL and AsyncAPI use: `ClusterHeartbeat` → `cluster-heartbeat`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).replace("_", "-").lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One kind of payload: its name on the wire and the classes it may be; `media_type` stands where it is signed."""
@@ -25,12 +30,12 @@ class Entry:
     name: str
     classes: tuple[type[Message], ...]
     media_type: str | None = None
+    envelope: int = 0  # bytes that a signature may add to the largest message
 
     @property
     def size_limit(self) -> int:
         """Largest payload in bytes."""
-        envelope = signing.OVERHEAD_BYTES if self.media_type else 0
-        return max(cls.SIZE_LIMIT for cls in self.classes) + envelope
+        return max(cls.SIZE_LIMIT for cls in self.classes) + self.envelope
 
 
 UNSIGNED = (
@@ -46,10 +51,18 @@ EVENT_BODIES = Entry("event-body", tuple(EVENTS.values()))
 
 
 def _signed(cls: type[Order], media_type: str) -> Entry:
-    return Entry(media_type.removeprefix("application/loa-").removesuffix("+cbor"), (cls,), media_type)
+    return Entry(
+        media_type.removeprefix("application/loa-").removesuffix("+cbor"), (cls,), media_type, signing.OVERHEAD_BYTES
+    )
 
 
 SIGNED = tuple(_signed(cls, media_type) for cls, media_type in signing.MEDIA_TYPES.items())
+
+# What a device may sign, beside the same message unsigned.
+DEVICE_SIGNED = tuple(
+    Entry(f"signed-{dashed(cls.__name__)}", (cls,), media_type)
+    for cls, media_type in device_signing.MEDIA_TYPES.items()
+)
 
 
 def message_classes() -> tuple[type[Message], ...]:
@@ -78,11 +91,6 @@ def parts() -> tuple[type[Record | enum.IntEnum], ...]:
         for field in shape_of(cls).fields:
             meet(field.type)
     return tuple(found)
-
-
-def dashed(name: str) -> str:
-    """Return a class or field name in the dashed form CDDL and AsyncAPI use: `ClusterHeartbeat` → `cluster-heartbeat`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).replace("_", "-").lower()
 
 
 def promise(cls: type) -> str:

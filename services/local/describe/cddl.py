@@ -72,6 +72,22 @@ def _payloads() -> Iterator[str]:
         yield f"; At most {entry.size_limit} bytes."
         yield from _choice(f"{entry.name}-message", entry)
         yield ""
+    for entry in catalogue.DEVICE_SIGNED:
+        yield f"; In the place of {entry.name.removeprefix('signed-')}-message, by a device that has enrolled. COSE_Sign1 (RFC"
+        yield f"; 9052), untagged, ES256. At most {entry.size_limit} bytes, signature (r and s, 32 bytes each) included."
+        yield f"{entry.name}-message = ["
+        yield f"  protected: bstr .cbor {entry.name}-header,"
+        yield "  unprotected: {},"
+        yield f"  payload: bstr .cbor {dashed(entry.classes[0].__name__)},"
+        yield "  signature: bstr .size 64,"
+        yield "]"
+        yield f"{entry.name}-header = {{"
+        yield "  1: -7,                ; alg: ES256"
+        yield "  4: bstr .size 8,      ; kid: first 8 bytes of SHA-256 over the key's SubjectPublicKeyInfo (DER)"
+        yield "  15: {2: device-name}, ; CWT claims (RFC 9597), sub: the device that says it"
+        yield f'  16: "{entry.media_type}"'
+        yield "}"
+        yield ""
     for entry in catalogue.SIGNED:
         name = f"{entry.name}-message"
         yield f"; COSE_Sign1 (RFC 9052), untagged, Ed25519. At most {entry.size_limit} bytes."

@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from schemas import codec, signing
+from schemas import codec, device_signing, signing
+from schemas.errors import SignatureError, SignatureReason
 from schemas.orders import Order
 from schemas.shapes import Message
 from tests.support.make_vectors import DIRECTORY
@@ -39,12 +42,25 @@ SIGNED: dict[str, type[Order]] = {
     media_type.removeprefix("application/loa-").removesuffix("+cbor"): cls
     for cls, media_type in signing.MEDIA_TYPES.items()
 }
+DEVICE_SIGNED: dict[str, type[Message]] = {
+    f"signed_{media_type.removeprefix('application/loa-').removesuffix('+cbor')}": cls
+    for cls, media_type in device_signing.MEDIA_TYPES.items()
+}
 
 
 def read(message: str, payload: bytes) -> Message:
     """Return `payload` as a vendor's device would read it, knowing only the public keys beside the vectors."""
     if message in UNSIGNED:
         return UNSIGNED[message](payload)
+    if message in DEVICE_SIGNED:
+        cls, who = DEVICE_SIGNED[message], index("keys.json")["device"]
+        sealed = device_signing.unseal(cls, payload, who["device"])
+        if sealed.kid != bytes.fromhex(who["kid"]):
+            raise SignatureError(SignatureReason.UNKNOWN_KEY)
+        public_key = load_der_public_key(bytes.fromhex(who["public_key"]))
+        assert isinstance(public_key, EllipticCurvePublicKey)
+        sealed.verify(public_key)
+        return codec.decode(cls, sealed.payload, deterministic=True)
     kid, public = KEYS["root" if message == "keys" else "platform"]
     return signing.verify(SIGNED[message], payload, {kid: Ed25519PublicKey.from_public_bytes(public)})
 

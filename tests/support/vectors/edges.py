@@ -10,6 +10,7 @@ import cbor2
 from schemas import codec, signing, wire
 from schemas.commands import Command
 from schemas.plans import Plan
+from tests.support.vectors.device_signed import impostors
 from tests.support.vectors.downlinks import KEY_SET, orders, signed
 from tests.support.vectors.uplinks import messages
 from tests.support.vectors.world import (
@@ -76,7 +77,14 @@ class Malformed:
 
 def malformed() -> dict[str, Malformed]:
     """Return what every receiver refuses, with the reason ours gives."""
-    return {**_malformed_bytes(), **_malformed_fields(), **_malformed_orders()}
+    return {**_malformed_bytes(), **_malformed_fields(), **_malformed_orders(), **_impostors()}
+
+
+def _impostors() -> dict[str, Malformed]:
+    return {
+        f"malformed_signed_reading_{name}": Malformed(payload=payload, as_message="signed_reading", reason=reason)
+        for name, (payload, reason) in impostors().items()
+    }
 
 
 def _malformed_bytes() -> dict[str, Malformed]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -22,6 +23,21 @@ NEXT_PLATFORM_KEY = key("next platform key")
 FOREIGN_KEY = key("a key no device knows")
 
 
+def device_key(name: str) -> ec.EllipticCurvePrivateKey:
+    """A P-256 key as a device makes it; its number is below the order of the curve."""
+    return ec.derive_private_key(
+        int.from_bytes(hashlib.sha256(f"Loa golden vectors: {name}".encode()).digest()) >> 8, ec.SECP256R1()
+    )
+
+
+DEVICE_KEY = device_key("device key")
+FOREIGN_DEVICE_KEY = device_key("the key of another device")
+
+
+def encoded(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def raw(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
@@ -29,7 +45,7 @@ def raw(key: Ed25519PrivateKey) -> bytes:
 DAY = 86_400_000
 T = 1_763_589_600_000  # 2025-11-19T22:00:00Z, five in the morning in Bắc Giang
 SYNC = ClockState.SYNCHRONISED
-CLUSTER, BOARD = "cum-loa-0142", "bang-led-07"
+CLUSTER, BOARD, SENSOR = "cum-loa-0142", "bang-led-07", "tram-do-03"
 MEDIA = hashlib.sha256(b"ban tin sang").digest()
 IMAGE = hashlib.sha256(b"ap phich").digest()
 JOURNAL = bytes.fromhex("8f1d2c3b4a596877")
