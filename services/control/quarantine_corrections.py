@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas import codec, limits, topics
-from schemas.errors import DecodeError, InvalidIdentifier, InvalidTopic
+from schemas.errors import DecodeError, InvalidIdentifier, InvalidTopic, SignatureError
 from schemas.identifiers import DeviceId
 from schemas.shapes import VERSION
 from services.control.errors import Fault, Invalid
@@ -58,6 +58,8 @@ def corrected(original: Copy, edit: Edit, *, principal: str, is_cut: bool) -> Co
     except DecodeError as error:
         place = f"{field}.{error.field}" if error.field else field
         raise Invalid(Fault(place, "payload_refused", {"reason": error.reason.value, "detail": error.detail})) from None
+    except SignatureError as error:  # nobody but its device can sign a copy
+        raise Invalid(Fault(field, "payload_refused", {"reason": "bad_signature", "detail": str(error)})) from None
     if _is_event(copy.topic) and _number(original.payload) != _number(copy.payload):
         raise Invalid(Fault(field, "event_number_changed"))
     return copy

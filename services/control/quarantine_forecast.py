@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
-from schemas import codec, topics
-from schemas.errors import DecodeError, InvalidTopic
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from schemas import codec, device_signing, topics
+from schemas.errors import DecodeError, InvalidTopic, SignatureError
 from schemas.events import Event
 from schemas.fields import DeviceKind
 from schemas.heartbeats import Heartbeat
@@ -31,6 +33,8 @@ class Reason(enum.StrEnum):
     RETAINED = "retained"
     MALFORMED_PACKET = "malformed_packet"
     DATABASE_REFUSED = "database_refused"
+    UNKNOWN_KEY = "unknown_key"
+    BAD_SIGNATURE = "bad_signature"
     TOO_LARGE = "too_large"
     TRUNCATED = "truncated"
     NOT_CBOR = "not_cbor"
@@ -56,10 +60,11 @@ Message = Heartbeat | Reading | Event | PresenceReport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A registered device: its kind and who may speak for it now."""
+    """A registered device: its kind, who may speak for it now, and the keys by which it may sign, by their ids."""
 
     kind: DeviceKind
     principals: frozenset[str]
+    keys: Mapping[bytes, EllipticCurvePublicKey] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +102,13 @@ def forecast(topic: str, payload: bytes, *, registry: Mapping[str, Known]) -> Fo
     if stranger is not None:
         return stranger
     try:
-        message = message_of(topic, payload)
+        message = message_of(topic, payload, keys=registry[ids[-1]].keys)
     except DecodeError as error:
         return Forecast(reason=error.reason, field=error.field, detail=error.detail)
+    except UnknownKey as error:
+        return Forecast(reason=Reason.UNKNOWN_KEY, detail=str(error))
+    except SignatureError as error:
+        return Forecast(reason=Reason.BAD_SIGNATURE, detail=str(error))
     kind = registry[ids[-1]].kind
     if isinstance(message, Heartbeat) and message.kind is not kind:
         detail = f"heartbeat of a {message.kind.name.lower()}, registered as a {kind.name.lower()}"
@@ -117,10 +126,15 @@ def _stranger(principal: str, device: str, registry: Mapping[str, Known]) -> For
     return None
 
 
-def message_of(topic: str, payload: bytes) -> Message:
-    """The message on an uplink's topic; of an event, what is in its envelope.
+class UnknownKey(Exception):
+    """A signature by a key that is in no good certificate of its device."""
 
-    Raises `DecodeError`, of a body with its field below `body`; `InvalidTopic` for what is no topic of an uplink.
+
+def message_of(topic: str, payload: bytes, *, keys: Mapping[bytes, EllipticCurvePublicKey] | None = None) -> Message:
+    """The message on an uplink's topic; of an event, what is in its envelope. Without `keys` no signature is checked.
+
+    Raises `DecodeError`, of a body with its field below `body`; `InvalidTopic` for what is no topic of an uplink;
+    `SignatureError` and `UnknownKey` for what is signed and wrongly so.
     """
     parsed = topics.parse_topic(topic)
     match parsed:
@@ -128,6 +142,8 @@ def message_of(topic: str, payload: bytes) -> Message:
             return codec.decode_presence(payload)
         case topics.Uplink(kind=topics.UplinkKind.HEARTBEAT):
             return codec.decode_heartbeat(payload)
+        case topics.Uplink(kind=topics.UplinkKind.READING, device=device) if device_signing.is_signed(payload):
+            return codec.decode(Reading, _opened(payload, device, keys), deterministic=True)
         case topics.Uplink(kind=topics.UplinkKind.READING):
             return codec.decode_reading(payload)
         case topics.Uplink():
@@ -140,3 +156,13 @@ def message_of(topic: str, payload: bytes) -> Message:
             raise InvalidTopic(f"{topic[:200]!r} is no topic of an uplink")
         case _:
             assert_never(parsed)
+
+
+def _opened(payload: bytes, device: str, keys: Mapping[bytes, EllipticCurvePublicKey] | None) -> bytes:
+    """What a signed reading says."""
+    sealed = device_signing.unseal(Reading, payload, device)
+    if keys is not None:
+        if (key := keys.get(sealed.kid)) is None:
+            raise UnknownKey(f"key {sealed.kid.hex()} is in no good certificate of {device}")
+        sealed.verify(key)
+    return sealed.payload

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from asyncpg import Record
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from schemas.fields import DeviceKind
 from schemas.identifiers import UnitId
@@ -240,6 +242,12 @@ SELECT device_id, kind, principal
  WHERE device_id = ANY ($1)
 """
 
+_KEYS = """
+SELECT device_id, kid, certificate
+  FROM control.device_keys
+ WHERE device_id = ANY ($1) AND not_after > now()
+"""
+
 # Ingest forgets inmates after a while; what was decided about them stands in the audit.
 _FORGET_DECIDED = """
 DELETE FROM control.quarantine_decided s
@@ -379,13 +387,21 @@ async def outcomes(connection: Connection, quarantine_id: int) -> tuple[Outcome,
 
 
 async def known(connection: Connection, device_ids: Collection[str]) -> Mapping[str, Known]:
-    """Those of these devices that are registered, and who may speak for them."""
+    """Those of these devices that are registered, who may speak for them, and the keys by which they sign."""
     rows = await connection.fetch(_KNOWN, list(device_ids))
     principals: dict[str, set[str]] = {}
     for row in rows:
         principals.setdefault(row["device_id"], set()).add(row["principal"])
     kinds = {row["device_id"]: DeviceKind[row["kind"].upper()] for row in rows}
-    return {each: Known(kind=kinds[each], principals=frozenset(found)) for each, found in principals.items()}
+    keys: dict[str, dict[bytes, EllipticCurvePublicKey]] = {}
+    for row in await connection.fetch(_KEYS, list(device_ids)):
+        key = x509.load_der_x509_certificate(row["certificate"]).public_key()
+        assert isinstance(key, EllipticCurvePublicKey), "we certify no other keys"
+        keys.setdefault(row["device_id"], {})[row["kid"]] = key
+    return {
+        each: Known(kind=kinds[each], principals=frozenset(found), keys=keys.get(each, {}))
+        for each, found in principals.items()
+    }
 
 
 async def forget(connection: Connection) -> None:

@@ -7,16 +7,20 @@ does not keep a message out: it is stored under the time of receipt and marked (
 
 import enum
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
-from schemas import codec, topics
-from schemas.errors import DecodeError, InvalidTopic
+from schemas import codec, device_signing, readings, topics
+from schemas.errors import DecodeError, InvalidTopic, SignatureError
 from services.ingest.registry import Registered, Registry
-from services.ingest.rows import Row, event_row, heartbeat_row, reading_row
-from services.ingest.stamps import Stamp, TimeWindow, sample_stamp, stamp
+from services.ingest.rows import Row, Signature, Signed, event_row, heartbeat_row, reading_row
+from services.ingest.stamps import Stamp, TimeSource, TimeWindow, sample_stamp, stamp
 
 _PRINCIPAL_LEVEL = 2  # of any topic our subscriptions let through: loa/v1/{principal}/…
+
+# How long after its own time a signed reading may come and still be taken for news: later, whoever has kept it back or
+# recorded it may be saying it again. A device that was offline sends no less, but it fires nothing by itself.
+TIMELY = timedelta(minutes=5)
 
 
 class Reason(enum.StrEnum):
@@ -30,10 +34,14 @@ class Reason(enum.StrEnum):
     RETAINED = "retained"  # an uplink published with the retain flag
     MALFORMED_PACKET = "malformed_packet"
     DATABASE_REFUSED = "database_refused"
+    UNKNOWN_KEY = "unknown_key"  # signed, but by no key in a good certificate of the device
+    BAD_SIGNATURE = "bad_signature"  # signed, but not so, not by that key, not as this, or in another device's name
 
 
 # What a fresher look at the registry may turn into an admission.
-REGISTRY_REASONS = frozenset({Reason.UNKNOWN_PRINCIPAL, Reason.UNKNOWN_DEVICE, Reason.NOT_ALLOWED, Reason.WRONG_KIND})
+REGISTRY_REASONS = frozenset(
+    {Reason.UNKNOWN_PRINCIPAL, Reason.UNKNOWN_DEVICE, Reason.NOT_ALLOWED, Reason.WRONG_KIND, Reason.UNKNOWN_KEY}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +158,7 @@ def _judge_uplink(
             case topics.UplinkKind.HEARTBEAT:
                 return _admit_heartbeat(device, payload, now, window)
             case topics.UplinkKind.READING:
-                return _admit_reading(device, payload, now, window)
+                return _admit_reading(device, payload, registry, now, window)
             case topics.UplinkKind.EVENT:
                 return _admit_event(device, payload, now, window)
             case _:
@@ -176,14 +184,43 @@ def _admit_heartbeat(device: Registered, payload: bytes, now: datetime, window: 
     return Heartbeat(device, when, heartbeat_row(message, device, when))
 
 
-def _admit_reading(device: Registered, payload: bytes, now: datetime, window: TimeWindow) -> Reading:
-    message = codec.decode_reading(payload)
+def _admit_reading(
+    device: Registered, payload: bytes, registry: Registry, now: datetime, window: TimeWindow
+) -> Reading | Quarantined:
+    signer = None
+    if device_signing.is_signed(payload):
+        opened = _opened(device, payload, registry, now)
+        if isinstance(opened, Quarantined):
+            return opened
+        signer, payload = opened
+    message = codec.decode(readings.Reading, payload, deterministic=signer is not None)
     when = stamp(message.device_at_ms, message.clock, now=now, window=window)
     rows = []
     for sample in message.samples:
         of_sample = sample_stamp(when, message.device_at_ms, sample.at_ms, window=window)
-        rows.append((of_sample, reading_row(sample, device, of_sample)))
+        signed = None if signer is None else Signed(signer, _worth(when, of_sample, now))
+        rows.append((of_sample, reading_row(sample, device, of_sample, signed)))
     return Reading(device, when, tuple(rows))
+
+
+def _opened(device: Registered, payload: bytes, registry: Registry, now: datetime) -> tuple[bytes, bytes] | Quarantined:
+    """Return the id of the key that signed a reading, and what it says."""
+    try:
+        sealed = device_signing.unseal(readings.Reading, payload, device.device_id)
+        key = registry.keys.find(device.device_no, sealed.kid, now=now)
+        if key is None:
+            detail = f"key {sealed.kid.hex()} is in no good certificate of {device.device_id}"
+            return Quarantined(Reason.UNKNOWN_KEY, detail, device.principal, device.device_id)
+        sealed.verify(key)
+    except SignatureError as error:
+        return Quarantined(Reason.BAD_SIGNATURE, str(error), device.principal, device.device_id)
+    return sealed.kid, sealed.payload
+
+
+def _worth(message: Stamp, sample: Stamp, now: datetime) -> Signature:
+    """A signature says that this was said once; only a time that is believed, and now, says that it was not long ago."""
+    is_believed = message.source is sample.source is TimeSource.DEVICE
+    return Signature.VERIFIED if is_believed and now - message.at <= TIMELY else Signature.UNTIMELY
 
 
 def _admit_event(device: Registered, payload: bytes, now: datetime, window: TimeWindow) -> Event | Quarantined:

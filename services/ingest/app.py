@@ -26,7 +26,7 @@ from services.ingest.metrics import Metrics
 from services.ingest.mqtt import SessionOptions, Subscription
 from services.ingest.quota import QuarantineQuota
 from services.ingest.registry import Registry
-from services.ingest.registry_loader import CHANNEL, RegistryLoader
+from services.ingest.registry_loader import CHANNEL, KEYS_CHANNEL, RegistryLoader
 from services.ingest.replayer import Replayer
 from services.ingest.replicas import Replicas
 from services.ingest.sensor_roller import SensorRoller
@@ -181,7 +181,12 @@ class Ingest:
                     GhostWatch(self._database, patience=settings.batch.commit_timeout).run(), name="ghost watch"
                 ),
                 tasks.create_task(
-                    listen(settings.database, [CHANNEL], self._loader.wake, application=f"ingest {settings.replica}"),
+                    listen(
+                        settings.database,
+                        [CHANNEL, KEYS_CHANNEL],
+                        self._loader.wake,
+                        application=f"ingest {settings.replica}",
+                    ),
                     name="listener",
                 ),
             ]

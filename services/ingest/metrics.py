@@ -13,6 +13,9 @@ _SIZES = (1, 10, 50, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 # Why an event is neither stored nor receipted; it comes again.
 DEFERRED = ("too_many_journals", "too_many_gaps", "quarantine_full")
 
+# Reasons of quarantine of which a single message is news (LoaUplinkSignatureWrong).
+FORGED = ("bad_signature", "unknown_key")
+
 
 class Metrics:
     """The metrics of one process."""
@@ -33,6 +36,8 @@ class Metrics:
         self.redelivered = counter("messages_redelivered", "Messages the broker sent again (DUP)")
         self.admitted = counter("messages_admitted", "Messages admitted and committed", "kind")
         self.quarantined = counter("messages_quarantined", "Messages not admitted, by reason", "reason")
+        for reason in FORGED:
+            self.quarantined.labels(reason=reason)  # counted from 0, so that the first one shows as an increase
         self.quarantine_rows = counter("quarantine_rows", "Messages kept in quarantine with their bytes")
         self.replays = counter(
             "quarantine_replays", "Quarantined messages judged anew, by what became of them", "result"

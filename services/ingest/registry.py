@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from schemas.fields import DeviceKind
+from services.ingest.device_keys import DeviceKeys
 
 Row: TypeAlias = tuple[bytes, int]
 """A device's name and its entry; once for each who may speak for it."""
@@ -78,11 +79,12 @@ class Registered:
 class Registry:
     """Lookups by principal and device. A principal counts only while it is a registered device itself.
 
-    `entries` is for reading and stays the same object: it may be held on to.
+    `entries` is for reading and stays the same object: it may be held on to. `keys` are those of devices that sign.
     """
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self.entries: dict[bytes, int] = {}
+        self.keys = DeviceKeys()
         self._further: dict[bytes, tuple[int, ...]] = {}  # speakers besides the one in the entry
         self._counts = [0] * len(DeviceKind)
         self.hold(rows)
@@ -97,6 +99,11 @@ class Registry:
     def knows(self, device_id: str) -> bool:
         """Whether a device of this name is registered, whoever speaks for it."""
         return device_id.encode() in self.entries
+
+    def numbers(self, device_ids: Iterable[str]) -> list[int]:
+        """Return the numbers of those of these devices that are registered."""
+        found = (self.entries.get(each.encode()) for each in device_ids)
+        return [number_of(entry) for entry in found if entry is not None]
 
     def find(self, principal: str, device_id: str) -> Registered | None:
         """Return the device if `principal` may speak for it now."""

@@ -17,10 +17,12 @@ from services.ingest import registry_store
 from services.ingest.metrics import Metrics
 from services.ingest.registry import Registry
 from services.ingest.registry_store import SLICE, Version
+from services.shared.clock import utc_now
 from services.shared.database.errors import DatabaseError
 from services.shared.database.pool import Connection, Database
 
 CHANNEL = "registry_changed"
+KEYS_CHANNEL = "device_keys_changed"
 SETTLE = timedelta(milliseconds=200)  # changes come in bursts (an import), and one load serves them all
 RETRY = timedelta(seconds=1)
 WHOLE_EVERY = timedelta(days=1)
@@ -41,9 +43,12 @@ class RegistryLoader:
         self._next_look = refresh
         self._whole_due_at = 0.0
 
-    def wake(self, _channel: str, _payload: str | None) -> None:
-        """Look for changes soon; called by the listener, also whenever it may have missed something."""
-        self._changed.set()
+    def wake(self, channel: str, payload: str | None) -> None:
+        """Look for changes soon; called by the listener, also whenever it may have missed something (None)."""
+        if channel == KEYS_CHANNEL:
+            self._registry.keys.forget(int(payload) if payload else None)
+        else:
+            self._changed.set()
 
     async def run(self) -> None:
         """Look for changes when told and every `refresh`, until cancelled. Outages are outlived on what is held."""
@@ -88,13 +93,14 @@ class RegistryLoader:
             await self.load()
 
     async def recheck(self, device_ids: Collection[str]) -> None:
-        """Look these up at once: one of them may have been registered a second ago.
+        """Look these up at once, with their keys: one of them may have been registered a second ago.
 
         Raises the errors of `services.shared.database.errors`.
         """
         async with self._database.connection() as connection:
-            rows = await registry_store.load_some(connection, device_ids)
-        self._registry.merge(device_ids, rows)
+            self._registry.merge(device_ids, await registry_store.load_some(connection, device_ids))
+            numbers = self._registry.numbers(device_ids)
+            self._registry.keys.hold(numbers, await registry_store.load_keys(connection, numbers), now=utc_now())
         self._metrics.registered.set(len(self._registry))
 
     async def _follow(self, since: Version) -> bool:

@@ -3,11 +3,15 @@
 Everything is read in slices of whole devices, so that whoever takes them can let others run in between.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from services.ingest.device_keys import DeviceKey
 from services.ingest.registry import Row, pack
 from services.shared.database.pool import Connection
 
@@ -84,6 +88,13 @@ SELECT device_id, device_no, kind_no, principal_no
  WHERE device_no = ANY ($1::integer[])
 """
 
+LOAD_KEYS = """
+SELECT device_no, kid, certificate, not_after
+  FROM control.device_keys
+ WHERE device_no = ANY ($1::integer[])
+ ORDER BY not_after DESC
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
@@ -133,6 +144,18 @@ async def load_all(connection: Connection) -> AsyncIterator[list[Row]]:
 async def load_some(connection: Connection, device_ids: Collection[str]) -> list[Row]:
     """Return what is registered under these names."""
     return [_row(record) for record in await connection.fetch(LOAD_SOME, sorted(device_ids))]
+
+
+async def load_keys(connection: Connection, device_nos: Collection[int]) -> Mapping[int, list[DeviceKey]]:
+    """Return the keys by which these devices may sign, by their numbers; of one key the certificate that lasts longest."""
+    found: dict[int, list[DeviceKey]] = {}
+    for record in await connection.fetch(LOAD_KEYS, sorted(device_nos)):
+        key = x509.load_der_x509_certificate(record["certificate"]).public_key()
+        assert isinstance(key, EllipticCurvePublicKey), "control certifies no other keys"
+        found.setdefault(record["device_no"], []).append(
+            DeviceKey(kid=record["kid"], key=key, not_after=record["not_after"])
+        )
+    return found
 
 
 async def is_everything_changed(connection: Connection, since: Version) -> bool:

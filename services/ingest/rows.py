@@ -2,6 +2,7 @@
 
 import enum
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from schemas.events import Event
@@ -31,6 +32,21 @@ class HeardKind(enum.IntEnum):
     PRESENCE = 3
 
 
+class Signature(enum.IntEnum):
+    """What a right signature is worth; the names stand in `telemetry.signature_name`. A wrong one is never stored."""
+
+    VERIFIED = 0
+    UNTIMELY = 1  # its time is not believed, or it came late: it may be an old one said again
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Who signed a message, by the id of the key, and what that is worth."""
+
+    by: bytes
+    signature: Signature
+
+
 HEARTBEAT_COLUMNS = (
     "at", "received_at", "device_at", "device_no", "principal_no", "clock_state", "time_source",
     "kind", "firmware", "uptime_s", "plan_serial", "config_serial", "journal_pending", "last_error",
@@ -56,7 +72,7 @@ SENSOR_TYPES = {
 
 READING_COLUMNS = (
     "at", "received_at", "device_at", "device_no", "principal_no", "clock_state", "time_source",
-    "quantity", "value", "unit", "quality",
+    "quantity", "value", "unit", "quality", "signature", "signer",
 )  # fmt: skip
 
 EVENT_COLUMNS = (
@@ -146,9 +162,10 @@ def _playing(playing: Playing | None) -> Row:
     )
 
 
-def reading_row(sample: Sample, device: Registered, stamp: Stamp) -> Row:
+def reading_row(sample: Sample, device: Registered, stamp: Stamp, signed: Signed | None) -> Row:
     """Return one sample in the order of `READING_COLUMNS`."""
-    return (*_lead(device, stamp), sample.quantity, sample.value, sample.unit, sample.quality)
+    what = (sample.quantity, sample.value, sample.unit, sample.quality)
+    return (*_lead(device, stamp), *what, *((signed.signature, signed.by) if signed else (None, None)))
 
 
 def event_row(event: Event, device: Registered, stamp: Stamp, *, journal: int, sequence: int) -> Row:

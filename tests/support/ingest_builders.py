@@ -1,15 +1,18 @@
 """Values the unit tests of ingest are made of."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from schemas import codec
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from schemas import codec, device_signing
 from schemas.events import EventEnvelope, PlayStarted
 from schemas.fields import ClockState, DeviceKind, PlayReference, PlaySource
 from schemas.heartbeats import ClusterHeartbeat
 from schemas.presence import PresenceReport
 from schemas.readings import Reading, Sample
+from services.ingest.device_keys import DeviceKey
 from services.ingest.registry import Registry, Row, pack
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -43,6 +46,36 @@ def reading(*samples: Sample, **changes: Any) -> bytes:
         "samples": samples or (Sample(quantity="rainfall", value=1.0, unit="mm"),),
     }
     return codec.encode(Reading(**{**fields, **changes}))
+
+
+DEVICE_KEY = ec.derive_private_key(11, ec.SECP256R1())
+GATEWAY_KEY = ec.derive_private_key(12, ec.SECP256R1())
+
+
+def keys_of(
+    *keys: ec.EllipticCurvePrivateKey, device_no: int = 1, not_after: datetime = NOW + timedelta(days=1)
+) -> dict[int, list[DeviceKey]]:
+    """What the database knows of the keys of one device."""
+    public = [each.public_key() for each in keys]
+    return {device_no: [DeviceKey(kid=device_signing.key_id(each), key=each, not_after=not_after) for each in public]}
+
+
+def a_signing_registry() -> Registry:
+    """The registry, with a key of the cluster and another one of the gateway."""
+    registry = a_registry()
+    registry.keys.hold([1], keys_of(DEVICE_KEY), now=NOW)
+    registry.keys.hold([2], keys_of(GATEWAY_KEY, device_no=2), now=NOW)
+    return registry
+
+
+def signed_reading(
+    *samples: Sample,
+    device: str = "cluster-1",
+    key: ec.EllipticCurvePrivateKey = DEVICE_KEY,
+    media_type: str = device_signing.MEDIA_TYPES[Reading],
+    **changes: Any,
+) -> bytes:
+    return device_signing.seal(reading(*samples, **changes), device=device, media_type=media_type, key=key)
 
 
 def event_body(**changes: Any) -> bytes:

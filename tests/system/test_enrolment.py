@@ -18,7 +18,9 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
+from schemas import device_signing
 from services.local import demo, key_sets
 from services.local.platform import DATABASE, Platform, free_port, platform
 from tests.support import waiting
@@ -72,7 +74,7 @@ async def test_a_device_enrols_renews_is_shut_out_and_comes_back_as_itself(passa
         async with demo.person(site, demo.ADMINISTRATOR) as administrator:
             root = next(each for each in await administrator.get("/units/tree") if each["parent_id"] is None)
             rows = [
-                {"device_id": each, "kind": "cluster", "unit_id": root["unit_id"], "name": each}
+                {"device_id": each, "kind": "sensor", "unit_id": root["unit_id"], "name": each}
                 for each in (DEVICE, GUESSER)
             ]
             await administrator.post("/devices/batch", {"devices": rows})
@@ -85,6 +87,7 @@ async def test_a_device_enrols_renews_is_shut_out_and_comes_back_as_itself(passa
             "SIM_BROKER__BACKOFF_BASE": "200ms",
             "SIM_BROKER__BACKOFF_CAP": "1s",
             "SIM_HEARTBEAT_INTERVAL": "1s",
+            "SIM_READING_INTERVAL": "1s",
         }
         await parts.enter_async_context(site.fleet(data / "fleet.json", settings, status_port=fleet_port))
 
@@ -104,6 +107,21 @@ async def test_a_device_enrols_renews_is_shut_out_and_comes_back_as_itself(passa
             )
             return serial is not None and serial >= configuration_at_least
 
+        async def signers() -> set[bytes]:
+            """The keys that what was stored of it in the last seconds was signed with; an empty one: it was not."""
+            rows = await database.fetch(
+                "SELECT DISTINCT coalesce(signer, '') AS signer FROM telemetry.reading_log JOIN control.devices"
+                " USING (device_no) WHERE device_id = $1 AND received_at > now() - interval '3 s'"
+                " AND signature IS NOT DISTINCT FROM 'verified'",
+                DEVICE,
+            )
+            return {row["signer"] for row in rows}
+
+        async def signs_with(certificate: bytes) -> bool:
+            key = x509.load_der_x509_certificate(certificate).public_key()
+            assert isinstance(key, EllipticCurvePublicKey)
+            return await signers() == {device_signing.key_id(key)}
+
         async def is_connected() -> bool:
             return bool((await status_of(fleet_port))["connected"] == 1)
 
@@ -112,6 +130,10 @@ async def test_a_device_enrols_renews_is_shut_out_and_comes_back_as_itself(passa
         assert passed.count(("/api/v1/enrolments", 201)) == 2
         # It obeys what is signed for it: the answer has told it whom to believe.
         await until(lambda: is_heard_with(1), "the device says which configuration it holds")
+
+        # What it measures it signs, and that is found to be right.
+        first = (await held())[0]["certificate"]
+        await until(lambda: signs_with(first), "what it says is signed and verified")
 
         # Somebody who invents codes is refused once and is then quiet.
         async def is_refused() -> bool:
@@ -128,7 +150,9 @@ async def test_a_device_enrols_renews_is_shut_out_and_comes_back_as_itself(passa
         await until(lambda: connections_at_least(fleet_port, 2), "it has connected again")
         await until(is_connected, "it is connected with the new certificate")
         own = (data / "devices" / DEVICE / "identity.pem").read_bytes()
-        assert serial_of(own, is_pem=True) == serial_of((await held())[-1]["certificate"])
+        renewed = (await held())[-1]["certificate"]
+        assert serial_of(own, is_pem=True) == serial_of(renewed)
+        await until(lambda: signs_with(renewed), "it signs with the new key, and that is known")
 
         # Stolen: it is thrown out, and stays out however often it tries; it has no code to ask with.
         asked = len(passed)
@@ -167,7 +191,7 @@ async def connections_at_least(port: int, count: int) -> bool:
 def write_manifest(site: Platform, path: Path, codes: dict[str, str]) -> None:
     """A fleet without certificates. The root key that stands here is not believed by devices that enrol."""
     assert key_sets.root_public_key(site.pki) != bytes(32)
-    devices = [{"id": device, "kind": "cluster", "claim_code": code} for device, code in codes.items()]
+    devices = [{"id": device, "kind": "sensor", "claim_code": code} for device, code in codes.items()]
     path.write_text(json.dumps({"version": 1, "root_public_key": "00" * 32, "devices": devices}))
 
 

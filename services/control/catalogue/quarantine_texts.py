@@ -116,6 +116,24 @@ QUARANTINE: dict[str, tuple[str, str]] = {
         "Báo nhóm phát triển: lẽ ra phải bị chặn từ khâu kiểm tra.",
         "Tell the developers: it should have been refused before.",
     ),
+    "quarantine.reason.unknown_key": (
+        "Bản tin được ký bằng khóa không thuộc chứng thư còn hiệu lực nào của thiết bị.",
+        "It is signed by a key that is in no good certificate of the device.",
+    ),
+    "quarantine.mend.unknown_key": (
+        "Có thể bị giả mạo: kiểm tra thiết bị và broker. Nếu thiết bị dùng chứng thư cũ, hãy cấp mã nhận mới để nó ghi danh "
+        "lại.",
+        "It may be forged: look at the device and at the broker. A device with an old certificate is given a new claim code "
+        "to enrol with.",
+    ),
+    "quarantine.reason.bad_signature": (
+        "Chữ ký của bản tin sai, hoặc được ký dưới tên thiết bị khác.",
+        "Its signature is wrong, or made in another device's name.",
+    ),
+    "quarantine.mend.bad_signature": (
+        "Có thể bị giả mạo: kiểm tra broker và đường truyền. Nếu chỉ một loại thiết bị gặp lỗi này, báo nhà sản xuất.",
+        "It may be forged: look at the broker and the network. Where one make of device alone does it, tell the vendor.",
+    ),
     "quarantine.reason.too_large": ("Bản tin quá lớn.", "The message is too large."),
     "quarantine.mend.too_large": (
         "Báo nhà sản xuất; thiết bị phải chia nhỏ hoặc bỏ bớt.",

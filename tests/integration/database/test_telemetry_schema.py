@@ -12,7 +12,7 @@ from schemas.fields import ClockState, DeviceKind, NetworkType, PlaySource, Powe
 from schemas.readings import Quality
 from services.ingest.maintainer import Maintainer
 from services.ingest.metrics import Metrics
-from services.ingest.rows import HeardKind
+from services.ingest.rows import HeardKind, Signature
 from services.ingest.sensor_roller import SensorRoller
 from services.ingest.settings import RetentionSettings
 from services.ingest.stamps import TimeSource, TimeWindow
@@ -118,6 +118,7 @@ async def insert_event(connection: "Connection", sequence: int, at: datetime) ->
         ("quality_name", Quality),
         ("time_source_name", TimeSource),
         ("heard_kind_name", HeardKind),
+        ("signature_name", Signature),
     ],
 )
 async def test_numbers_have_the_names_of_the_contract(

@@ -1,12 +1,15 @@
 """What becomes of honest and other uplinks, from the broker to the database."""
 
 import asyncio
+import itertools
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from schemas import codec
+from schemas import codec, device_signing
 from schemas.fields import ClockState
+from schemas.identifiers import DeviceId
 from services.control.trust.certificates import ServiceName
 from services.shared.clock import utc_now
 from tests.integration.ingest.support import (
@@ -27,6 +30,7 @@ from tests.integration.ingest.support import (
     register,
 )
 from tests.support.broker import NOT_AUTHORIZED, MqttClient, NotConnected, connect_service
+from tests.support.device_keys import certify, revoke
 
 pytestmark = pytest.mark.integration
 
@@ -317,3 +321,56 @@ async def test_what_the_broker_refuses_is_counted_from_its_log(bench: Bench) -> 
         await ingest.until('ingest_broker_refusals_total{kind="oversized_packet"}', 1)
         assert await bench.rows("SELECT * FROM telemetry.heartbeat_log") == []
         assert await bench.rows("SELECT * FROM telemetry.quarantine_log") == []
+
+
+# --- what a device signs ---------------------------------------------------------------------------------------------
+
+
+async def verified(bench: Bench, count: int) -> list[bytes]:
+    """The key ids by which as many readings of the cluster were signed."""
+    rows = await bench.eventually(
+        "SELECT signer, signature FROM telemetry.reading_log WHERE device_no = $1 ORDER BY received_at",
+        lambda rows: len(rows) == count,
+        bench.numbers[CLUSTER],
+    )
+    assert {row["signature"] for row in rows} == {"verified"}
+    return [row["signer"] for row in rows]
+
+
+async def test_a_signed_reading_is_verified_by_the_certificate_of_now(bench: Bench) -> None:
+    """Enrolled while ingest runs, renewed with both keys good, the old one revoked, another device's key: all by what
+    control's tables say, and at once.
+    """
+    numbers = itertools.count()
+
+    def signed(key: EllipticCurvePrivateKey) -> bytes:
+        reading = a_reading().model_copy(update={"device_at_ms": now_ms() + next(numbers)})
+        reading = reading.model_copy(update={"samples": reading.samples[:1]})
+        return device_signing.sign(reading, DeviceId(CLUSTER), key)
+
+    async with bench.ingest():
+        device, topic = await bench.device(CLUSTER), f"loa/v1/{CLUSTER}/up/reading"
+        first = await certify(bench.owner, CLUSTER)
+        await send(device, topic, signed(first))
+        assert await verified(bench, 1) == [device_signing.key_id(first.public_key())]
+
+        second = await certify(bench.owner, CLUSTER, renews=first)
+        for key in (second, first, second):
+            await send(device, topic, signed(key))
+        kids = [device_signing.key_id(each.public_key()) for each in (first, second)]
+        assert sorted(await verified(bench, 4)) == sorted([kids[0], kids[1], kids[0], kids[1]])
+
+        other = await certify(bench.owner, OTHER_CLUSTER)
+        await send(device, topic, signed(other))
+        assert (await bench.quarantined("unknown_key"))["device"] == CLUSTER
+
+        await revoke(bench.owner, first, reason="superseded")
+
+        async def is_refused() -> bool:
+            await send(device, topic, signed(first))
+            rows = await bench.rows("SELECT sum(messages) FROM telemetry.quarantine WHERE reason = 'unknown_key'")
+            return bool(rows[0][0] > 1)
+
+        await eventually(is_refused, bool, what="the old key refused")
+        await send(device, topic, signed(second).replace(b"loa-reading", b"loa-reasing"))
+        assert "wrong_type" in (await bench.quarantined("bad_signature"))["detail"]

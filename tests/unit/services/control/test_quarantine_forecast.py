@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
+from schemas import device_signing
 from schemas.errors import DecodeReason
 from schemas.fields import DeviceKind
 from services.control.quarantine_forecast import Known, Reason, forecast
@@ -18,8 +19,14 @@ from services.ingest.stamps import TimeWindow
 from tests.support import ingest_builders as build
 
 WINDOW = TimeWindow()
+REGISTRY = build.a_registry()
+REGISTRY.keys.hold([1], build.keys_of(build.DEVICE_KEY), now=build.NOW)
 KNOWN = {
-    "cluster-1": Known(kind=DeviceKind.CLUSTER, principals=frozenset({"cluster-1"})),
+    "cluster-1": Known(
+        kind=DeviceKind.CLUSTER,
+        principals=frozenset({"cluster-1"}),
+        keys={device_signing.key_id(build.DEVICE_KEY.public_key()): build.DEVICE_KEY.public_key()},
+    ),
     "gateway-1": Known(kind=DeviceKind.GATEWAY, principals=frozenset({"gateway-1"})),
     "sensor-1": Known(kind=DeviceKind.SENSOR, principals=frozenset({"gateway-1"})),
 }
@@ -34,12 +41,24 @@ TOPICS = [
     "loa/v1/area/0198f3c2-5e00-7000-8000-000000000001/alert/0198f3c2-5e00-7000-8000-000000000002",
 ]
 VECTORS = [path.read_bytes() for path in sorted((Path(schemas.__file__).parent / "vectors").glob("*.cbor"))]
-HONEST = [build.heartbeat(), build.reading(), build.event(), build.presence(), build.event(body=b"\xa1\x00\x02")]
+HONEST = [
+    build.heartbeat(),
+    build.reading(),
+    build.event(),
+    build.presence(),
+    build.event(body=b"\xa1\x00\x02"),
+    build.signed_reading(),
+    build.signed_reading(key=build.GATEWAY_KEY),
+    build.signed_reading(device="sensor-1"),
+    device_signing.seal(
+        b"\xa1\x00\x02", device="cluster-1", media_type="application/loa-reading+cbor", key=build.DEVICE_KEY
+    ),
+]
 
 
 def agree(topic: str, payload: bytes) -> None:
     said = forecast(topic, payload, registry=KNOWN)
-    done = judge(topic, payload, is_retained=False, registry=build.a_registry(), now=build.NOW, window=WINDOW)
+    done = judge(topic, payload, is_retained=False, registry=REGISTRY, now=build.NOW, window=WINDOW)
     if isinstance(done, Cleared):
         return  # an empty presence: nothing that quarantine would hold
     assert said.reason == (done.reason if isinstance(done, Quarantined) else None), (topic, payload.hex(), said, done)

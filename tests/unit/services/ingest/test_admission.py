@@ -1,24 +1,36 @@
 """Admission as a table: topic and bytes in, verdict out."""
 
+from typing import Any
+
+import cbor2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.fields import DeviceKind
+from schemas import codec, device_signing, readings
+from schemas.fields import ClockState, DeviceKind
+from schemas.readings import Sample
 from services.ingest import admission
 from services.ingest.admission import Cleared, Quarantined, Verdict, judge
 from services.ingest.registry import Registry, Row, pack
-from services.ingest.rows import EVENT_COLUMNS, HEARTBEAT_COLUMNS, READING_COLUMNS
+from services.ingest.rows import EVENT_COLUMNS, HEARTBEAT_COLUMNS, READING_COLUMNS, Signature
 from services.ingest.stamps import TimeWindow
 from tests.support.ingest_builders import (
     BEHIND,
+    DEVICE_KEY,
+    GATEWAY_KEY,
     NOW,
+    NOW_MS,
     a_registry,
+    a_signing_registry,
     event,
     event_body,
     heartbeat,
+    keys_of,
     presence,
     reading,
+    signed_reading,
 )
 
 OWN = "loa/v1/cluster-1"
@@ -202,3 +214,123 @@ def test_two_gateways_may_speak_for_one_device_while_it_is_handed_over() -> None
     found = registry.find("cluster-1", "sensor-1")
     assert found is not None
     assert found.principal_no == 1
+
+
+# --- what a device signs ---------------------------------------------------------------------------------------------
+
+MINUTE_MS = 60_000
+
+
+def signed_verdict(payload: bytes, *, topic: str = f"{OWN}/up/reading", registry: Registry | None = None) -> Verdict:
+    return verdict_on(topic, payload, registry=registry or a_signing_registry())
+
+
+def signatures(verdict: Verdict) -> list[Signature | None]:
+    assert isinstance(verdict, admission.Reading)
+    rows = [dict(zip(READING_COLUMNS, row, strict=True)) for _, row in verdict.rows]
+    kids = {row["signer"] for row in rows}
+    assert kids == {None if rows[0]["signature"] is None else device_signing.key_id(DEVICE_KEY.public_key())}
+    return [row["signature"] for row in rows]
+
+
+def test_what_its_device_has_signed_is_verified_and_what_nobody_has_is_admitted() -> None:
+    assert signatures(signed_verdict(signed_reading())) == [Signature.VERIFIED]
+    assert signatures(signed_verdict(reading())) == [None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({"device_at_ms": NOW_MS - 5 * MINUTE_MS}, Signature.VERIFIED, id="as_late_as_may_be"),
+        pytest.param({"device_at_ms": NOW_MS - 5 * MINUTE_MS - 1}, Signature.UNTIMELY, id="later"),
+        pytest.param({"device_at_ms": NOW_MS - 24 * 60 * MINUTE_MS}, Signature.UNTIMELY, id="recorded_yesterday"),
+        pytest.param({"device_at_ms": NOW_MS + 5 * MINUTE_MS}, Signature.VERIFIED, id="a_clock_a_little_ahead"),
+        pytest.param({"device_at_ms": NOW_MS + 6 * MINUTE_MS}, Signature.UNTIMELY, id="a_clock_far_ahead"),
+        pytest.param({"device_at_ms": NOW_MS - 400 * 24 * 60 * MINUTE_MS}, Signature.UNTIMELY, id="last_year"),
+        pytest.param({"clock": ClockState.HOLDOVER}, Signature.VERIFIED, id="a_clock_that_runs_on"),
+        pytest.param({"clock": ClockState.UNSYNCHRONISED}, Signature.UNTIMELY, id="a_clock_it_does_not_believe"),
+    ],
+)
+def test_a_right_signature_says_that_it_was_said_and_only_a_fresh_time_that_it_is_so_now(
+    changes: dict[str, Any], expected: Signature
+) -> None:
+    assert signatures(signed_verdict(signed_reading(**changes))) == [expected]
+
+
+def test_samples_are_as_good_as_their_message_unless_their_own_time_is_absurd() -> None:
+    def sample(at_ms: int) -> Sample:
+        return Sample(quantity="rainfall", value=1.0, unit="mm", at_ms=at_ms)
+
+    verdict = signed_verdict(signed_reading(sample(NOW_MS - 30 * MINUTE_MS), sample(NOW_MS + 9 * MINUTE_MS)))
+    assert signatures(verdict) == [Signature.VERIFIED, Signature.UNTIMELY]
+
+
+OTHER_KEY = ec.derive_private_key(13, ec.SECP256R1())
+UNORDERED = cbor2.dumps(dict(reversed(cbor2.loads(reading()).items())))
+TYP = device_signing.MEDIA_TYPES[readings.Reading]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason", "detail"),
+    [
+        pytest.param(signed_reading(key=OTHER_KEY), "unknown_key", "is in no good certificate", id="a_stranger_s_key"),
+        pytest.param(signed_reading(key=GATEWAY_KEY), "unknown_key", "no good certificate", id="another_device_s_key"),
+        pytest.param(
+            signed_reading(device="gateway-1", key=GATEWAY_KEY), "bad_signature", "foreign_device", id="another_s_word"
+        ),
+        pytest.param(
+            signed_reading().replace(b"rainfall", b"rainfalk"), "bad_signature", "bad_signature", id="altered"
+        ),
+        pytest.param(
+            signed_reading(media_type="application/loa-event+cbor"), "bad_signature", "wrong_type", id="another_kind"
+        ),
+        pytest.param(b"\x98\x04" + signed_reading()[1:], "bad_signature", "malformed", id="not_deterministic_outside"),
+        pytest.param(
+            device_signing.seal(UNORDERED, device="cluster-1", media_type=TYP, key=DEVICE_KEY),
+            "not_deterministic",
+            "",
+            id="not_deterministic_inside",
+        ),
+        pytest.param(
+            device_signing.seal(b"\xa1\x00\x02", device="cluster-1", media_type=TYP, key=DEVICE_KEY),
+            "unsupported_version",
+            "",
+            id="signed_nonsense",
+        ),
+        pytest.param(codec.dumps([1, 2, 3, 4]), "bad_signature", "malformed", id="no_signature_at_all"),
+        pytest.param(codec.dumps([b"", {}, bytes(4_096), b""]), "bad_signature", "too_large", id="too_large"),
+    ],
+)
+def test_what_claims_to_be_signed_and_is_not_is_quarantined(payload: bytes, reason: str, detail: str) -> None:
+    verdict = signed_verdict(payload)
+    assert isinstance(verdict, Quarantined)
+    assert (verdict.reason, verdict.device_id) == (reason, "cluster-1")
+    assert detail in verdict.detail
+
+
+def test_a_signature_holds_for_one_device_on_whatever_way_it_comes() -> None:
+    behind = signed_reading(device="sensor-1")
+    through = f"{GATEWAYS}/up/reading/sensor-1"
+    verdict = signed_verdict(behind, topic=through)
+    assert isinstance(verdict, Quarantined)
+    assert verdict.reason == "unknown_key"  # what stands behind a gateway has no key, and the gateway's is not its own
+    registry = a_signing_registry()
+    registry.keys.hold(
+        [3], keys_of(DEVICE_KEY, device_no=3), now=NOW
+    )  # unless it enrolled before it came to stand there
+    assert signatures(signed_verdict(behind, topic=through, registry=registry)) == [Signature.VERIFIED]
+
+
+def test_a_key_counts_until_its_certificate_runs_out() -> None:
+    registry = a_registry()
+    registry.keys.hold([1], keys_of(DEVICE_KEY, not_after=NOW), now=NOW)
+    verdict = signed_verdict(signed_reading(), registry=registry)
+    assert isinstance(verdict, Quarantined)
+    assert verdict.reason == "unknown_key"
+
+
+def test_heartbeats_and_events_are_not_signed() -> None:
+    for kind in ("heartbeat", "event"):
+        verdict = signed_verdict(signed_reading(), topic=f"{OWN}/up/{kind}")
+        assert isinstance(verdict, Quarantined)
+        assert verdict.reason == "wrong_type"
