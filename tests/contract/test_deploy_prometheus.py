@@ -12,8 +12,9 @@ from services.control.alerting.timetable import RUN_OUTCOMES
 from services.control.metrics import AUTOMATIC_RELEASE, ControlMetrics
 from services.control.planning.reconcile import Outcome
 from services.control.sensing.rule import BLIND, THRESHOLD
+from services.ingest.admission import Reason
 from services.ingest.brokerlog import RefusalKind
-from services.ingest.metrics import DEFERRED
+from services.ingest.metrics import DEFERRED, FORGED
 from services.ingest.metrics import Metrics as IngestMetrics
 from tests.support.site import DEPLOY, TOP
 
@@ -33,6 +34,7 @@ _MATCHER = re.compile(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"")
 VALUES: Mapping[tuple[str, str], set[str]] = {
     ("ingest_broker_refusals_total", "kind"): {kind.value for kind in RefusalKind},
     ("ingest_events_deferred_total", "reason"): set(DEFERRED),
+    ("ingest_messages_quarantined_total", "reason"): set(FORGED) & set(Reason),
     ("control_issued_alerts_total", "purpose"): {AUTOMATIC_RELEASE},
     ("control_sensor_alarms", "kind"): {THRESHOLD, BLIND},
     ("control_verdicts_total", "outcome"): {outcome.value for outcome in Outcome},

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from schemas import device_signing
 from schemas.readings import UNITS, Quality
 from services.control.alerting import proposals
 from services.control.alerting.model import AlertDraft, AlertText, AudienceWish, Origin
@@ -14,8 +17,10 @@ from services.control.engine_settings import SensingSettings
 from services.control.metrics import ControlMetrics
 from services.control.permissions import Role
 from services.control.sensing.watcher import SensorWatcher
+from services.ingest.rows import Signature
 from tests.support.control import some_metrics
 from tests.support.control_api import ZONE, Api, add_device, add_media
+from tests.support.device_keys import certify
 from tests.support.people import Person, somebody
 
 
@@ -26,21 +31,25 @@ async def add_readings(
     ending: datetime | None = None,
     quantity: str = "water_level",
     quality: Quality = Quality.GOOD,
+    key: EllipticCurvePrivateKey | None = None,
+    signature: Signature = Signature.VERIFIED,
 ) -> None:
-    """Readings a minute apart, the last one at `ending` (default: now)."""
+    """Readings a minute apart, the last one at `ending` (default: now); as signed with `key`, where there is one."""
     last = ending or api.clock.now
     instants = [last - timedelta(minutes=len(values) - 1 - place) for place in range(len(values))]
     device_no = await api.fetchval("SELECT device_no FROM control.devices WHERE device_id = $1", device_id)
+    signed = (None, None) if key is None else (int(signature), device_signing.key_id(key.public_key()))
     async with api.telemetry.connection() as connection:
         await connection.execute("SELECT telemetry.ensure_partitions($1, $2)", instants[0], last + timedelta(days=1))
         await connection.executemany(
             """
             INSERT INTO telemetry.readings
-                   (at, received_at, value, device_no, quality, clock_state, time_source, quantity, unit)
-            VALUES ($1, $1, $2, $3, $4, 0, 0, $5, $6)
+                   (at, received_at, value, device_no, quality, clock_state, time_source, quantity, unit, signature,
+                    signer)
+            VALUES ($1, $1, $2, $3, $4, 0, 0, $5, $6, $7, $8)
             """,
             [
-                (at, value, device_no, int(quality), quantity, UNITS[quantity])
+                (at, value, device_no, int(quality), quantity, UNITS[quantity], *signed)
                 for at, value in zip(instants, values, strict=True)
             ],
         )
@@ -154,38 +163,52 @@ async def an_officer(api: Api, unit: str = "11", role: Role = Role.OPERATOR) -> 
 class Case:
     """A rule on a sensor with a template, its address, and officers who let what it proposes out without asking."""
 
-    def __init__(self, api: Api, sensor: str, template: dict[str, Any], rule: dict[str, Any]) -> None:
-        self.api, self.sensor, self.template, self.rule = api, sensor, template, rule
+    def __init__(
+        self, api: Api, sensor: str, template: dict[str, Any], rule: dict[str, Any], key: EllipticCurvePrivateKey
+    ) -> None:
+        self.api, self.sensor, self.template, self.rule, self.key = api, sensor, template, rule, key
         self.address = f"/api/v1/sensor-rules/{rule['sensor_rule_id']}"
 
     @classmethod
-    async def of(cls, api: Api) -> Case:
+    async def of(cls, api: Api, **changes: Any) -> Case:
         sensor, template = await add_device(api, "11", "sensor"), await add_template(api, "11")
-        return cls(api, sensor, template, await add_rule(api, "11", sensor=sensor, template_id=template["template_id"]))
+        async with api.database.connection() as connection:
+            key = await certify(connection, sensor, now=api.clock.now)
+        rule = await add_rule(api, "11", sensor=sensor, template_id=template["template_id"], **changes)
+        return cls(api, sensor, template, rule, key)
 
-    async def ask(self, officer: Person, *, days: float = 30) -> Any:
+    async def ask(self, officer: Person, *, days: float = 30, version: int = 1) -> Any:
         body = {"expires_at": (self.api.clock.now + timedelta(days=days)).isoformat()}
-        code = {"Loa-Second-Factor": officer.code(), "If-Match": '"1"'}
+        code = {"Loa-Second-Factor": officer.code(), "If-Match": f'"{version}"'}
         return await officer.post(f"{self.address}/authorisation", body, **code)
 
-    async def confirm(self, officer: Person) -> Any:
-        code = {"Loa-Second-Factor": officer.code(), "If-Match": '"1"'}
+    async def confirm(self, officer: Person, *, version: int = 1) -> Any:
+        code = {"Loa-Second-Factor": officer.code(), "If-Match": f'"{version}"'}
         return await officer.post(f"{self.address}/authorisation/confirm", **code)
 
-    async def authorised(self) -> tuple[Person, Person]:
+    async def authorised(self, *, version: int = 1) -> tuple[Person, Person]:
         first = await an_officer(self.api)
-        asked = await self.ask(first)
+        asked = await self.ask(first, version=version)
         assert asked.status_code == 201, asked.text
         assert asked.json()["authorisation"]["void_because"] == "not_confirmed"
         second = await an_officer(self.api)
-        confirmed = await self.confirm(second)
+        confirmed = await self.confirm(second, version=version)
         assert confirmed.status_code == 200, confirmed.text
         assert confirmed.json()["authorisation"]["void_because"] is None
         return first, second
 
-    async def flood(self) -> str:
-        """The state of the alert that the rule laid down."""
+    async def flood(self, *, key: EllipticCurvePrivateKey | None = None, **changes: Any) -> str:
+        """The state of the alert that the rule laid down, by readings that the sensor has signed, or by others."""
+        await add_readings(self.api, self.sensor, 4.5, 4.5, 4.5, key=key or self.key, **changes)
+        return await self.state()
+
+    async def unsigned_flood(self) -> str:
+        """The state of the alert that the rule laid down, by readings that nobody signed."""
         await add_readings(self.api, self.sensor, 4.5, 4.5, 4.5)
+        return await self.state()
+
+    async def state(self) -> str:
+        """The state of the alert after the watcher's next turns."""
         await watched(self.api, a_watcher(self.api))
         state: str = await self.api.fetchval("SELECT state FROM control.alerts")
         return state

@@ -43,6 +43,9 @@ SENSOR_PAGES: dict[str, tuple[str, str]] = {
     "rules.alarm_only": ("Chỉ báo động, không đề xuất", "Nothing: an alarm only"),
     "rules.cool_down": ("Giữa hai đề xuất ít nhất", "From one proposal to the next"),
     "rules.open_for": ("Đề xuất chờ tối đa", "A proposal waits at most"),
+    "rules.signs": ("Chữ ký", "Signature"),
+    "rules.signed": ("Có ký", "Signed"),
+    "rules.unsigned": ("Không ký", "Unsigned"),
     "rules.no_sensors": (
         "Chưa có cảm biến nào; danh sách được xem lại mỗi phút.",
         "None yet; they are looked up once a minute.",
@@ -104,12 +107,21 @@ SENSOR_PAGES: dict[str, tuple[str, str]] = {
         "template changes, it has to be allowed anew.",
     ),
     "authorisation.risk": (
-        "Số đo của cảm biến không được ký: ai chiếm được máy chủ môi giới (broker), hoặc lấy cắp khóa của đủ số cảm biến, "
-        "có thể giả số đo và làm loa phát khi chưa ai được hỏi. Chỉ cho phép ở nơi chờ một người quyết định còn nguy hiểm "
-        "hơn một lần báo động giả.",
-        "What sensors say is not signed: whoever holds the broker, or stole the keys of as many sensors as have to agree, "
-        "can forge it and make this sound with nobody asked. Allow it only where waiting for a person is worse than a "
-        "false alarm.",
+        "Chỉ số đo có chữ ký hợp lệ của cảm biến mới được tính; cảm biến sau cổng (gateway) không có khóa nên không được "
+        "tính. Ai chiếm được máy chủ môi giới (broker) không giả được số đo, nhưng có thể giữ lại một phần; ai lấy cắp khóa "
+        "của đủ số cảm biến thì làm loa phát được khi chưa ai được hỏi. Chỉ cho phép ở nơi chờ một người quyết định còn "
+        "nguy hiểm hơn một lần báo động giả.",
+        "Only readings that a sensor has signed count; sensors behind a gateway have no key and do not. Whoever holds the "
+        "broker cannot forge them, but can keep some back; whoever stole the keys of as many sensors as have to agree can "
+        "make this sound with nobody asked. Allow it only where waiting for a person is worse than a false alarm.",
+    ),
+    "authorisation.signing": (
+        "Cảm biến đang ký số đo: {signing} trên {sensors}; cần {quorum}.",
+        "Sensors that sign what they say: {signing} of {sensors}; {quorum} must.",
+    ),
+    "authorisation.too_few_sign": (
+        "Chưa đủ: dù được cho phép, cảnh báo vẫn chờ người quyết định.",
+        "Too few: even where it is allowed, what is proposed waits for a person.",
     ),
     "authorisation.none": ("Chưa ai cho phép: mọi đề xuất đều chờ người quyết định.", "Nobody has: proposals wait."),
     "authorisation.holds": ("ĐANG CHO PHÉP TỰ PHÁT", "IT IS RELEASED AT ONCE"),

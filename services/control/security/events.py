@@ -1,7 +1,7 @@
 """Which happenings are security events, what they are called, how grave they are, and what they tell. Pure.
 
 Three sources: entries of the audit, once sealed (`AUDITED`); refusals of requests, as they are answered (`REFUSED`);
-what devices refused, and certificates used twice, as ingest has committed it. A new action of the audit becomes an
+what devices refused, certificates used twice, and uplinks whose signature is wrong, as ingest has committed it. A new action of the audit becomes an
 event by a line in `AUDITED`; every action that ends in `_refused` is one without.
 """
 
@@ -212,6 +212,20 @@ def of_twin(*, at: datetime, device: str | None, proof: str, detail: str) -> Sec
     """The event that a certificate is which two devices use."""
     facts = _short({"device": device, "proof": proof, "detail": detail})
     return SecurityEvent(at=at, name="CERTIFICATE_SHARED", severity=Severity.ALERT, facts=facts)
+
+
+def of_signature(
+    *, at: datetime, device: str | None, principal: str, reason: str, detail: str, quarantine_id: int
+) -> SecurityEvent:
+    """The event that an uplink is which claims to be signed by a device and is not: somebody speaks in its place."""
+    facts = {
+        "device": device,
+        "principal": principal,
+        "reason": reason,
+        "detail": detail,
+        "quarantine_id": quarantine_id,
+    }
+    return SecurityEvent(at=at, name="UPLINK_SIGNATURE_WRONG", severity=Severity.WARNING, facts=_short(facts))
 
 
 def of_loss(count: int, *, at: datetime) -> SecurityEvent:

@@ -15,8 +15,8 @@ from services.shared.database.pool import Connection
 SETTLING = timedelta(seconds=10)
 
 _OPEN = """
-INSERT INTO control.security_positions (sink, audit_number, tx, event_no, twins_at)
-SELECT $1, coalesce(max(number), 0), pg_snapshot_xmin(pg_current_snapshot()), 0, $2
+INSERT INTO control.security_positions (sink, audit_number, tx, event_no, twins_at, signatures_at)
+SELECT $1, coalesce(max(number), 0), pg_snapshot_xmin(pg_current_snapshot()), 0, $2, $2
   FROM control.audit_chain
     ON CONFLICT (sink) DO NOTHING
 """
@@ -27,14 +27,14 @@ SELECT least(audit_number, (SELECT coalesce(max(number), 0) FROM control.audit_c
        CASE WHEN tx > pg_snapshot_xmax(pg_current_snapshot()) THEN pg_snapshot_xmin(pg_current_snapshot())
             ELSE tx
        END AS tx,
-       event_no, twins_at
+       event_no, twins_at, signatures_at
   FROM control.security_positions
  WHERE sink = $1
 """
 
 _MOVE = """
 UPDATE control.security_positions
-   SET audit_number = $2, tx = $3, event_no = $4, twins_at = $5
+   SET audit_number = $2, tx = $3, event_no = $4, twins_at = $5, signatures_at = $6
  WHERE sink = $1
 """
 
@@ -69,6 +69,19 @@ SELECT s.first_seen_at, s.proof, s.detail, d.device_id
  ORDER BY s.first_seen_at
 """
 
+# The same bytes that come again are one row, and what is beyond the quota of its sender is counted only: who floods tells
+# us no more by it.
+_SIGNATURES = """
+SELECT q.first_seen_at, q.device, q.principal, q.reason, q.detail, q.quarantine_id
+  FROM telemetry.quarantine_log q
+ WHERE q.last_seen_at > $1
+   AND q.first_seen_at > $1
+   AND q.first_seen_at <= $2
+   AND q.reason IN ('bad_signature', 'unknown_key')
+ ORDER BY q.first_seen_at
+ LIMIT $3
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
@@ -78,6 +91,7 @@ class Position:
     tx: int
     event_no: int
     twins_at: datetime
+    signatures_at: datetime
 
 
 async def try_lock(connection: Connection, sink: str) -> bool:
@@ -101,7 +115,7 @@ async def position(connection: Connection, sink: str, *, now: datetime) -> Posit
 
 async def move(connection: Connection, sink: str, to: Position) -> None:
     """Everything up to there was handed over."""
-    await connection.execute(_MOVE, sink, to.audit_number, to.tx, to.event_no, to.twins_at)
+    await connection.execute(_MOVE, sink, to.audit_number, to.tx, to.event_no, to.twins_at, to.signatures_at)
 
 
 async def since(
@@ -130,7 +144,12 @@ async def since(
         twin = {"device": row["device_id"], "proof": row["proof"], "detail": row["detail"]}
         found.append(events.of_twin(at=row["first_seen_at"], **twin))
         place = replace(place, twins_at=row["first_seen_at"])
-    return found, place, limit in (len(entries), len(told))
+    wrong = await connection.fetch(_SIGNATURES, place.signatures_at, now - SETTLING, limit)
+    for row in wrong:
+        facts = {name: row[name] for name in ("device", "principal", "reason", "detail", "quarantine_id")}
+        found.append(events.of_signature(at=row["first_seen_at"], **facts))
+        place = replace(place, signatures_at=row["first_seen_at"])
+    return found, place, limit in (len(entries), len(told), len(wrong))
 
 
 def _of_entry(row: dict[str, Any]) -> SecurityEvent | None:

@@ -20,6 +20,18 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """Two officers let what the rule proposes be released at once, since `since`: by readings that are signed.
+
+    `signed` are the newest of these, of each sensor, settled or not: signed by the device with a key that is still good,
+    and received when they were made.
+    """
+
+    since: datetime
+    signed: Mapping[DeviceNo, Sequence[Sample]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
     """A rule as stored, with the readings that are not settled; `is_whole` is false while there are more of them."""
 
@@ -30,6 +42,7 @@ class Watched:
     is_raised: bool
     is_blind: bool
     proposed: Proposed
+    allowed: Allowed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +65,15 @@ class Steps:
     goes_blind: bool = False
     sees_again: bool = False
     proposes: bool = False
+    releases: bool = (
+        False  # what it proposes now, or what still waits, may go out: readings that are signed say the same
+    )
 
     @property
     def is_nothing(self) -> bool:
         """Whether nothing is to be written."""
-        return not (self.settled or self.raises or self.clears or self.goes_blind or self.sees_again or self.proposes)
+        does = (self.raises, self.clears, self.goes_blind, self.sees_again, self.proposes, self.releases)
+        return not (self.settled or any(does))
 
 
 def decide(watched: Watched, *, now: datetime) -> Steps:
@@ -74,6 +91,7 @@ def decide(watched: Watched, *, now: datetime) -> Steps:
     standing = stand(sensors, rule.limits, rule.quorum, is_raised=watched.is_raised, now=now)
     raises = standing.is_raised and not watched.is_raised
     clears = watched.is_raised and not standing.is_raised
+    proposes = standing.is_raised and _may_propose(rule, watched.proposed, is_new=raises, now=now)
     return Steps(
         settled=tuple(_settled_whole(sensors) if raises or clears else _settled_old(watched, now=now)),
         standing=standing,
@@ -81,7 +99,8 @@ def decide(watched: Watched, *, now: datetime) -> Steps:
         clears=clears,
         goes_blind=standing.is_blind and not watched.is_blind,
         sees_again=watched.is_blind and not standing.is_blind,
-        proposes=standing.is_raised and _may_propose(rule, watched.proposed, is_new=raises, now=now),
+        proposes=proposes,
+        releases=standing.is_raised and _may_release(watched, proposes=proposes, now=now),
     )
 
 
@@ -90,6 +109,24 @@ def _may_propose(rule: Rule, proposed: Proposed, *, is_new: bool, now: datetime)
     if rule.template_id is None or proposed.is_open or (proposed.is_answered and not is_new):
         return False
     return proposed.newest_at is None or now >= proposed.newest_at + rule.cool_down
+
+
+def _may_release(watched: Watched, *, proposes: bool, now: datetime) -> bool:
+    """Whether signed readings alone raise the rule, and what it proposes is proposed since it was allowed.
+
+    Sensors begin anew for this, with the readings that still count: what unsigned ones made of them says nothing here.
+    """
+    allowed, proposed, limits = watched.allowed, watched.proposed, watched.rule.limits
+    if allowed is None:
+        return False
+    is_waiting = proposed.is_open and proposed.newest_at is not None and proposed.newest_at >= allowed.since
+    if not (proposes or is_waiting):
+        return False
+    sensors = []
+    for each in watched.sensors:
+        state = follow(SensorState(), allowed.signed.get(each.device_no, ()), limits)
+        sensors.append(replace(each, state=state, joined_at=state.last_at or each.joined_at))
+    return stand(sensors, limits, watched.rule.quorum, is_raised=False, now=now).is_raised
 
 
 def _settled_whole(sensors: Sequence[Sensor]) -> list[Settled]:

@@ -15,7 +15,7 @@ from schemas.identifiers import DeviceId, UnitId
 from services.control.alerting.model import Severity
 from services.control.errors import NotFound
 from services.control.planning.model import DeviceNo
-from services.control.sensing.decision import Proposed, Settled, Watched
+from services.control.sensing.decision import Allowed, Proposed, Settled, Watched
 from services.control.sensing.rule import (
     BLIND,
     MAX_SENSORS,
@@ -78,6 +78,49 @@ SELECT s.rule_id, s.device_no, r.at, r.value
                       ORDER BY l.at
                       LIMIT $2) r
  WHERE s.rule_id = ANY ($1)
+"""
+
+# Rules that two officers let release what they propose, since the second of them said so.
+_ALLOWED = """
+SELECT rule_id, confirmed_at
+  FROM control.release_authorisations
+ WHERE rule_id = ANY ($1) AND confirmed_at IS NOT NULL AND ended_at IS NULL AND expires_at > $2
+"""
+
+# What counts for them, newest first: signed by the device, in time, and with a key that has not been called bad since. One
+# that gave way to the next when its certificate was renewed was good when it signed.
+_SIGNED_SAMPLES = """
+SELECT s.rule_id, s.device_no, r.at, r.value
+  FROM control.sensor_states s
+  JOIN control.sensor_rules u USING (rule_id)
+ CROSS JOIN LATERAL (SELECT l.at, l.value
+                       FROM telemetry.reading_log l
+                      WHERE l.device_no = s.device_no
+                        AND l.quantity = u.quantity
+                        AND l.at > $2::timestamptz - make_interval(secs => u.hold_s + 2 * u.silent_after_s)
+                        AND l.quality <> 'bad'
+                        AND l.signature = 'verified'
+                        AND EXISTS (SELECT
+                                      FROM control.device_certificates c
+                                     WHERE c.device_no = s.device_no
+                                       AND substring(c.public_key FROM 1 FOR 8) = l.signer
+                                       AND (c.revoked_at IS NULL OR c.reason = 'superseded'))
+                      ORDER BY l.at DESC
+                      LIMIT $3) r
+ WHERE s.rule_id = ANY ($1)
+"""
+
+_SIGNING = """
+SELECT s.device_no
+  FROM control.sensor_states s
+  JOIN control.sensor_rules u USING (rule_id)
+ WHERE s.rule_id = $1
+   AND EXISTS (SELECT
+                 FROM telemetry.reading_log l
+                WHERE l.device_no = s.device_no
+                  AND l.quantity = u.quantity
+                  AND l.at > $2::timestamptz - make_interval(secs => u.silent_after_s)
+                  AND l.signature = 'verified')
 """
 
 _OPEN_ALARMS = "SELECT rule_id, kind FROM control.sensor_alarms WHERE rule_id = ANY ($1) AND cleared_at IS NULL"
@@ -290,6 +333,11 @@ async def sensors(connection: Connection, rule_id: uuid.UUID) -> tuple[Sensor, .
     return tuple(map(_sensor, await connection.fetch(_SENSORS, [rule_id])))
 
 
+async def signing(connection: Connection, rule_id: uuid.UUID, *, now: datetime) -> frozenset[DeviceNo]:
+    """The sensors of a rule that have not been silent and sign what they say, so that they count for a release."""
+    return frozenset(DeviceNo(row["device_no"]) for row in await connection.fetch(_SIGNING, rule_id, now))
+
+
 async def settle(connection: Connection, rule_id: uuid.UUID, settled: Iterable[Settled]) -> None:
     """Keep what readings made of sensors."""
     await connection.executemany(
@@ -320,6 +368,7 @@ async def watched(connection: Connection, rules: Collection[Rule], *, now: datet
     for row in await connection.fetch(_SAMPLES, ids, MOST_SAMPLES):
         samples[row["rule_id"]][DeviceNo(row["device_no"])].append(Sample(row["at"], row["value"]))
     alarms = {(row["rule_id"], row["kind"]) for row in await connection.fetch(_OPEN_ALARMS, ids)}
+    allowed = await _allowed(connection, ids, now=now)
     proposed = {
         row["rule_id"]: Proposed(is_open=row["is_open"], is_answered=row["is_answered"], newest_at=row["newest_at"])
         for row in await connection.fetch(_PROPOSED, ids, now - LONGEST_COOL_DOWN)
@@ -333,9 +382,20 @@ async def watched(connection: Connection, rules: Collection[Rule], *, now: datet
             is_raised=(each.rule_id, THRESHOLD) in alarms,
             is_blind=(each.rule_id, BLIND) in alarms,
             proposed=proposed.get(each.rule_id, Proposed()),
+            allowed=allowed.get(each.rule_id),
         )
         for each in rules
     )
+
+
+async def _allowed(connection: Connection, ids: Collection[uuid.UUID], *, now: datetime) -> dict[uuid.UUID, Allowed]:
+    since = {row["rule_id"]: row["confirmed_at"] for row in await connection.fetch(_ALLOWED, ids, now)}
+    if not since:
+        return {}
+    signed: dict[uuid.UUID, dict[DeviceNo, list[Sample]]] = defaultdict(lambda: defaultdict(list))
+    for row in await connection.fetch(_SIGNED_SAMPLES, list(since), now, MOST_SAMPLES):
+        signed[row["rule_id"]][DeviceNo(row["device_no"])].append(Sample(row["at"], row["value"]))
+    return {rule_id: Allowed(since=at, signed=signed[rule_id]) for rule_id, at in since.items()}
 
 
 async def history(

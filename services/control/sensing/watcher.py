@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -46,6 +47,8 @@ CHANNEL = "telemetry_committed"
 LOOK_UP_EVERY = timedelta(minutes=1)  # sensors come, move and go
 PAUSE = timedelta(milliseconds=500)  # between two turns: a province commits many batches a second
 _SHOWN = 20  # sensors told of in facts
+_REFUSALS_KEPT = 1_000
+READINGS_NOT_SIGNED = "readings_not_signed"  # why what two officers allowed waits for a person all the same
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +112,7 @@ class SensorWatcher:
         self._settings = settings
         self._directory = UnitDirectory(time_zone)
         self._metrics = metrics
+        self._unreleasable: set[uuid.UUID] = set()  # what was refused once, and need not be tried at every turn
 
     async def watch_once(self, *, now: datetime) -> bool:
         """Hold every rule against its readings; returns whether there are more than one turn takes."""
@@ -145,7 +149,10 @@ class SensorWatcher:
             return True
         await self._alarms(connection, rule, steps, steps.standing, now=now)
         if steps.proposes:
-            await self._propose(connection, rule, steps.standing, tree, now=now)
+            proposal = await self._propose(connection, rule, steps.standing, tree, now=now)
+            await self._release(connection, rule, proposal, tree, is_signed=steps.releases, now=now)
+        elif steps.releases:
+            await self._release_waiting(connection, rule, tree, now=now)
         return False
 
     async def _alarms(
@@ -171,7 +178,7 @@ class SensorWatcher:
 
     async def _propose(
         self, connection: Connection, rule: Rule, standing: Standing, tree: UnitTree, *, now: datetime
-    ) -> None:
+    ) -> Proposal:
         alarm = await rule_store.open_alarm(connection, rule.rule_id, THRESHOLD)
         assert alarm is not None, "a rule proposes while its alarm lasts"
         assert rule.template_id is not None, "a rule proposes a template"
@@ -198,13 +205,22 @@ class SensorWatcher:
             now=now,
         )
         self._metrics.alerts_proposed.labels(Origin.RULE.value).inc()
-        await self._release(connection, rule, proposal, tree, now=now)
         log.warning("alert_proposed", extra={"alert_id": str(proposal.alert.alert_id), "rule_id": str(rule.rule_id)})
+        return proposal
+
+    async def _release_waiting(self, connection: Connection, rule: Rule, tree: UnitTree, *, now: datetime) -> None:
+        """Release what waits for a person, now that signed readings say it too. Where it could not be, it waits on."""
+        alert_id = await proposal_store.open_of(connection, rule.rule_id)
+        if alert_id is None or alert_id in self._unreleasable:
+            return
+        proposal = await proposal_store.proposal_for_update(connection, alert_id)
+        if proposal.is_waiting(now=now):
+            await self._release(connection, rule, proposal, tree, is_signed=True, now=now)
 
     async def _release(
-        self, connection: Connection, rule: Rule, proposal: Proposal, tree: UnitTree, *, now: datetime
+        self, connection: Connection, rule: Rule, proposal: Proposal, tree: UnitTree, *, is_signed: bool, now: datetime
     ) -> None:
-        """Release it at once where two officers have allowed that; otherwise, and where it cannot be, it waits."""
+        """Release it at once where two officers have allowed that and signed readings say it; otherwise it waits."""
         by = By(tree=tree)
         held = await authorisations.holding(connection, rule, by=by, now=now)
         if held is None:
@@ -215,6 +231,11 @@ class SensorWatcher:
             "authorisation_id": str(held.authorisation.authorisation_id),
             "officers": [first.login, second.login],
         }
+        if not is_signed:
+            unsigned = {**facts, "code": READINGS_NOT_SIGNED}
+            log.warning("alert_not_released_automatically", extra=unsigned)
+            await authorisations.record(connection, "alert_not_released_automatically", rule, unsigned, by=by, now=now)
+            return
         try:
             async with connection.transaction():
                 await alerts.issue(
@@ -229,6 +250,9 @@ class SensorWatcher:
             refused = {**facts, "code": refusal.code}
             log.warning("alert_not_released_automatically", extra=refused)
             await authorisations.record(connection, "alert_not_released_automatically", rule, refused, by=by, now=now)
+            if len(self._unreleasable) >= _REFUSALS_KEPT:
+                self._unreleasable.clear()
+            self._unreleasable.add(proposal.alert.alert_id)
             return
         self._metrics.alerts_issued.labels(AUTOMATIC_RELEASE).inc()
         await authorisations.record(connection, "alert_released_automatically", rule, facts, by=by, now=now)

@@ -290,6 +290,36 @@ async def test_a_certificate_that_two_devices_use_is_told(province: Province, tm
     assert told.items() >= {"event": "CERTIFICATE_SHARED", "severity": "alert", "device": "cum-1"}.items()
 
 
+async def test_an_uplink_whose_signature_is_wrong_is_told_once(province: Province, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    (channel,) = SecurityLog([FileSink(path)])._channels
+    now = utc_now()
+    await channel.follow_once(province.control, now=now - timedelta(hours=1))
+    rows = (("bad_signature", 50), ("unknown_key", 40), ("not_cbor", 30), ("bad_signature", 1))  # reason, seconds ago
+    async with province.ingest.connection() as connection:
+        for number, (reason, ago) in enumerate(rows):
+            await connection.execute(
+                "INSERT INTO telemetry.quarantine (messages, first_seen_at, last_seen_at, size, is_receipted, principal,"
+                " device, topic, reason, detail, sha256, payload)"
+                " VALUES (7, $1, $2, 1, false, 'gateway-1', 'tram-do-1', 't', $3, 'why', $4, 'x')",
+                now - timedelta(seconds=ago),
+                now,
+                reason,
+                bytes([number]),
+            )
+    for _ in range(2):
+        await channel.follow_once(province.control, now=now)
+    told = lines_of(path)
+    assert [each["reason"] for each in told] == [
+        "bad_signature",
+        "unknown_key",
+    ]  # the last one may not be committed yet
+    wanted = {"event": "UPLINK_SIGNATURE_WRONG", "severity": "warning", "device": "tram-do-1", "principal": "gateway-1"}
+    assert told[0].items() >= {**wanted, "detail": "why"}.items()
+    await channel.follow_once(province.control, now=now + timedelta(seconds=30))
+    assert len(lines_of(path)) == 3
+
+
 # --- from requests ---------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -122,6 +122,10 @@ class SensorView(Answer):
     last_at: datetime | None
     last_value: float | None
     waited_for_since: datetime
+    signs: bool = Field(
+        description="what it said within silent_after_s was signed with the key of its certificate, and rightly so: only "
+        "such sensors count for a release without asking"
+    )
 
 
 class SensorRuleView(Answer):
@@ -181,7 +185,7 @@ class AuthorisationView(Answer):
     confirmed_by: uuid.UUID | None
     expires_at: datetime
     void_because: str | None = Field(
-        description="null: what the rule proposes is released at once; "
+        description="null: what the rule proposes is released at once when `quorum` sensors say so in signed readings; "
         "not_confirmed | expired | changed_since | officer_without_right"
     )
 
@@ -265,9 +269,11 @@ async def get_rule(sensor_rule_id: uuid.UUID, caller: Reader, response: Response
     async with services.database.connection() as connection:
         found = await rule_store.rule(connection, sensor_rule_id)
         sensors = await rule_store.sensors(connection, sensor_rule_id)
+        signing = await rule_store.signing(connection, sensor_rule_id, now=caller.now)
         authorisation = await _authorisation(connection, found, caller)
     response.headers["ETag"] = versions.etag(found.version)
-    return _view(found, sensors, authorisation)
+    watched = [_sensor_view(each, signs=each.device_no in signing) for each in sensors]
+    return _view(found, watched, authorisation)
 
 
 @router.put("/sensor-rules/{sensor_rule_id}")
@@ -313,8 +319,9 @@ async def ask_for_authorisation(
 ) -> SensorRuleView:
     """The first of two officers lets the platform release what this version of the rule proposes; it holds nothing yet.
 
-    What sensors say is not signed: whoever holds the broker, or stole the keys of as many sensors as have to agree
-    (`quorum`), can then make it sound with nobody asked.
+    Only readings that sensors sign count for it: `quorum` sensors must sign (`watched[].signs`; a sensor behind a gateway
+    has no key and never does), or what the rule proposes waits for a person as before. Whoever holds the broker cannot
+    forge them, but can keep some back; whoever stole the keys of as many sensors can make it sound with nobody asked.
     """
     await step_up.demand(services, caller, Operation.AUTHORISE_RELEASE, code=second_factor)
 
@@ -337,7 +344,8 @@ async def confirm_authorisation(
 ) -> SensorRuleView:
     """The second one, never the same account: from now on what the rule proposes is released at once.
 
-    With it the second officer, too, takes it upon himself that readings are not signed and can be forged.
+    Only readings that sensors sign count (`watched[].signs`). With it the second officer, too, takes it upon himself that
+    whoever stole the keys of as many sensors as have to agree can make it sound.
     """
     await step_up.demand(services, caller, Operation.AUTHORISE_RELEASE, code=second_factor)
 
@@ -427,7 +435,7 @@ def _change(caller: Caller) -> Change:
 
 
 def _view(
-    rule: Rule, sensors: Sequence[Sensor] | None = None, authorisation: AuthorisationView | None = None
+    rule: Rule, watched: list[SensorView] | None = None, authorisation: AuthorisationView | None = None
 ) -> SensorRuleView:
     limits = rule.limits
     return SensorRuleView(
@@ -454,12 +462,12 @@ def _view(
         changed_at=rule.changed_at,
         changed_by=rule.changed_by,
         retired_at=rule.retired_at,
-        watched=[_sensor_view(each) for each in sensors] if sensors is not None else None,
+        watched=watched,
         authorisation=authorisation,
     )
 
 
-def _sensor_view(sensor: Sensor) -> SensorView:
+def _sensor_view(sensor: Sensor, *, signs: bool) -> SensorView:
     state = sensor.state
     return SensorView(
         device_id=sensor.device_id,
@@ -468,6 +476,7 @@ def _sensor_view(sensor: Sensor) -> SensorView:
         last_at=state.last_at,
         last_value=state.last_value,
         waited_for_since=sensor.joined_at,
+        signs=signs,
     )
 
 

@@ -7,9 +7,11 @@ from datetime import timedelta
 import pytest
 
 from services.control.permissions import Role
-from tests.support.control_api import Api
+from services.ingest.rows import Signature
+from tests.support.control_api import Api, add_device
+from tests.support.device_keys import certify, revoke
 from tests.support.people import somebody
-from tests.support.sensing import Case, an_officer, rule_body
+from tests.support.sensing import Case, add_readings, an_officer, rule_body
 
 pytestmark = pytest.mark.integration
 
@@ -101,3 +103,94 @@ async def test_what_cannot_be_issued_stays_a_proposal(api: Api) -> None:
     assert await case.flood() == "proposed"
     facts = await api.fetchval("SELECT after FROM control.audit WHERE action = 'alert_not_released_automatically'")
     assert facts["code"] == "invalid_request"
+
+
+# --- what counts: readings that are signed ---------------------------------------------------------------------------
+
+
+async def is_told(api: Api) -> dict[str, object]:
+    """What is on record of why it was not released."""
+    found: dict[str, object] = await api.fetchval(
+        "SELECT after FROM control.audit WHERE action = 'alert_not_released_automatically'"
+    )
+    return found
+
+
+async def test_what_nobody_has_signed_is_proposed_and_why_is_on_record(api: Api) -> None:
+    case = await Case.of(api)
+    await case.authorised()
+    assert await case.unsigned_flood() == "proposed"
+    assert await api.fetchval("SELECT count(*) FROM control.outbox WHERE kind = 'alert'") == 0
+    assert (await is_told(api))["code"] == "readings_not_signed"
+    # It is allowed still: nothing is void, and the next one may be signed.
+    assert await api.fetchval("SELECT count(*) FROM control.release_authorisations WHERE ended_at IS NULL") == 1
+    assert await case.state() == "proposed"
+    assert await api.fetchval("SELECT count(*) FROM control.audit WHERE action LIKE 'alert_not_released%'") == 1
+
+
+async def test_a_proposal_that_waits_goes_out_when_signed_readings_say_the_same(api: Api) -> None:
+    case = await Case.of(api)
+    await case.authorised()
+    assert await case.unsigned_flood() == "proposed"
+    api.clock.forward(minutes=3)
+    assert await case.flood() == "in_force"
+    assert await api.fetchval("SELECT count(*) FROM control.alert_proposals") == 1
+    assert await api.fetchval("SELECT outcome FROM control.alert_proposals") == "released"
+
+
+async def test_what_was_proposed_before_it_was_allowed_waits_for_a_person(api: Api) -> None:
+    case = await Case.of(api)
+    assert await case.flood() == "proposed"
+    api.clock.forward(minutes=1)
+    await case.authorised()
+    assert await case.flood(ending=api.clock.now) == "proposed"
+
+
+async def test_what_a_person_refused_is_not_released_afterwards(api: Api) -> None:
+    case = await Case.of(api)
+    await case.authorised()
+    assert await case.unsigned_flood() == "proposed"
+    alert_id = await api.fetchval("SELECT alert_id FROM control.alert_proposals")
+    headers = {**await api.person((Role.OPERATOR, "24")), "If-Match": '"1"'}
+    refused = await api.client.post(f"/api/v1/proposals/{alert_id}/refuse", json={"reason": "thử"}, headers=headers)
+    assert refused.status_code == 200, refused.text
+    api.clock.forward(minutes=3)
+    assert await case.flood() == "refused"
+
+
+async def test_a_reading_that_came_late_may_be_an_old_one_and_does_not_count(api: Api) -> None:
+    case = await Case.of(api)
+    await case.authorised()
+    assert await case.flood(signature=Signature.UNTIMELY) == "proposed"
+    assert (await is_told(api))["code"] == "readings_not_signed"
+
+
+@pytest.mark.parametrize(("reason", "state"), [("stolen", "proposed"), ("superseded", "in_force")])
+async def test_what_was_signed_with_a_key_that_was_called_bad_since_does_not_count(
+    api: Api, reason: str, state: str
+) -> None:
+    case = await Case.of(api)
+    await case.authorised()
+    async with api.database.connection() as connection:
+        await revoke(connection, case.key, reason=reason, now=api.clock.now)
+    assert await case.flood() == state
+
+
+async def test_as_many_sensors_have_to_sign_as_have_to_agree(api: Api) -> None:
+    case = await Case.of(api)
+    other = await add_device(api, "11", "sensor")
+    operator = await api.person((Role.OPERATOR, "24"))
+    wanted = rule_body(api, "11", case.sensor, template_id=case.template["template_id"], quorum=2)
+    wanted["sensors"] = [case.sensor, other]
+    changed = await api.client.put(case.address, json=wanted, headers={**operator, "If-Match": '"1"'})
+    assert changed.status_code == 200, changed.text
+    await case.authorised(version=2)
+    await add_readings(api, other, 4.5, 4.5, 4.5)
+    assert await case.flood() == "proposed"
+    shown = (await api.client.get(case.address, headers=operator)).json()
+    assert {each["device_id"]: each["signs"] for each in shown["watched"]} == {case.sensor: True, other: False}
+    async with api.database.connection() as connection:
+        key = await certify(connection, other, now=api.clock.now)
+    api.clock.forward(minutes=3)
+    await add_readings(api, other, 4.5, 4.5, 4.5, key=key)
+    assert await case.flood() == "in_force"

@@ -11,6 +11,7 @@ from tests.integration.control.api.test_api_pages import Page, get, log_in
 from tests.integration.control.api.test_deciding_pages import EVIL, hidden, html_of
 from tests.integration.control.api.test_returned_forms import faults_in
 from tests.support.control_api import Api, add_device
+from tests.support.device_keys import certify
 from tests.support.people import Person, somebody
 from tests.support.sensing import a_watcher, add_readings, add_rule, add_template, watched
 
@@ -156,8 +157,22 @@ async def test_two_officers_let_the_platform_release_and_one_alone_does_not(api:
     confirmed = await say(second, do="confirm")
     assert confirmed.status_code == 303, confirmed.text
     text = (await get(api, path)).text
-    for words in ("ĐANG CHO PHÉP TỰ PHÁT", first.login.title(), second.login.title(), "01/07/2026"):
+    for words in (
+        "ký số đo: 0 trên 0; cần 1",
+        "Chưa đủ",
+        "ĐANG CHO PHÉP TỰ PHÁT",
+        first.login.title(),
+        second.login.title(),
+        "01/07/2026",
+    ):
         assert words in text, words
+    async with api.database.connection() as connection:
+        key = await certify(connection, rule["sensors"][0], now=api.clock.now)
+    await add_readings(api, rule["sensors"][0], 1.0, key=key)
+    await watched(api, a_watcher(api))
+    text = (await get(api, path)).text
+    assert "ký số đo: 1 trên 1; cần 1" in text
+    assert "Chưa đủ" not in text
     assert (await say(first, do="end")).status_code == 303
     assert "Chưa ai cho phép" in (await get(api, path)).text
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.control.planning.model import DeviceNo
-from services.control.sensing.decision import Proposed, Watched, decide
+from services.control.sensing.decision import Allowed, Proposed, Watched, decide
 from services.control.sensing.rule import Sample, SensorState
 from tests.unit.services.control.sensing.builders import a_minute_apart, a_rule, a_sensor, at, readings, some_limits
 
@@ -127,3 +127,58 @@ def test_late_readings_end_where_punctual_ones_do(
 def test_a_clock_a_little_ahead_does_not_blind_the_rule() -> None:
     steps = decide(watched(readings((0, 4), (1, 4), (2, 4), (3.5, 4))), now=at(3))
     assert (steps.raises, steps.goes_blind) == (True, False)
+
+
+# --- released without asking -----------------------------------------------------------------------------------------
+
+
+def allowed(samples: list[Sample], *, since: float = -60, sensor: DeviceNo = ONE) -> Allowed:
+    return Allowed(since=at(since), signed={sensor: samples})
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        pytest.param(None, False, id="nobody allowed it"),
+        pytest.param(allowed(FLOOD), True, id="all of it is signed"),
+        pytest.param(allowed([]), False, id="none of it is signed"),
+        pytest.param(allowed(FLOOD[:3]), False, id="not for long enough"),
+        pytest.param(allowed(a_minute_apart([4, 4, 3, 4])), False, id="what is signed says otherwise"),
+        pytest.param(allowed(FLOOD, sensor=DeviceNo(2)), False, id="another sensor has signed"),
+    ],
+)
+def test_what_is_proposed_is_released_when_signed_readings_alone_raise_the_rule(
+    by: Allowed | None, expected: bool
+) -> None:
+    steps = decide(watched(FLOOD, allowed=by), now=at(3.1))
+    assert (steps.proposes, steps.releases) == (True, expected)
+
+
+@pytest.mark.parametrize(
+    ("proposed", "since", "expected"),
+    [
+        pytest.param(Proposed(is_open=True, newest_at=at(1)), 0, True, id="it waits"),
+        pytest.param(Proposed(is_open=True, newest_at=at(1)), 2, False, id="it was proposed before it was allowed"),
+        pytest.param(Proposed(is_answered=True, newest_at=at(1)), 0, False, id="a person has answered"),
+        pytest.param(Proposed(newest_at=at(1)), 0, False, id="it ran out, and the next may not come yet"),
+    ],
+)
+def test_what_waits_is_released_as_soon_as_signed_readings_say_the_same(
+    proposed: Proposed, since: float, expected: bool
+) -> None:
+    state = SensorState(is_raised=True, last_at=at(3), last_value=5.0)
+    case = watched(
+        [], is_raised=True, proposed=proposed, sensors=(a_sensor(1, state),), allowed=allowed(FLOOD, since=since)
+    )
+    steps = decide(case, now=at(3.1))
+    assert (steps.proposes, steps.releases) == (False, expected)
+    assert steps.is_nothing is not expected
+
+
+def test_what_was_signed_before_a_long_silence_releases_nothing_however_much_is_said_unsigned() -> None:
+    state = SensorState(is_raised=True, last_at=at(9), last_value=5.0)
+    waiting = Proposed(is_open=True, newest_at=at(8))
+    case = watched(
+        [], is_raised=True, proposed=waiting, sensors=(a_sensor(1, state, joined=8),), allowed=allowed(FLOOD)
+    )
+    assert not decide(case, now=at(9)).releases  # silent for more than five minutes, by its own hand
