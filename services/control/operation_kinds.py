@@ -178,6 +178,19 @@ def as_read(operation: Operation, drafts: Iterable[AlertDraft], remarks: Iterabl
     return replace(operation, document={**operation.document, "drafts": said, "left_out": told})
 
 
+def says_as_read(operation: Operation, drafts: Iterable[AlertDraft]) -> bool:
+    """Whether a CAP message becomes here what a second person has read: the same words in the same places.
+
+    Until when it holds is reckoned from the moment where the message does not say it, and is no difference.
+    """
+    read = operation.document.get("drafts")  # an earlier version has kept none
+    return read is None or [*map(_but_its_end, read)] == [_but_its_end(document_of(each)) for each in drafts]
+
+
+def _but_its_end(draft: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in draft.items() if name != "valid_until"}
+
+
 def left_out(document: Mapping[str, Any]) -> tuple[Fault, ...]:
     """What was left out of the CAP message that is to be taken in."""
     return tuple(Fault(each["field"], each["code"], each["facts"]) for each in document.get("left_out", ()))

@@ -24,7 +24,7 @@ from services.control.alerting.proposal import Outcome
 from services.control.alerts import By
 from services.control.audit import Entry
 from services.control.errors import Conflict, Forbidden
-from services.control.operation_kinds import DANGERS, PERMISSIONS, Kind, Means, Operation, as_read
+from services.control.operation_kinds import DANGERS, PERMISSIONS, Kind, Means, Operation, as_read, says_as_read
 from services.control.operation_performing import Done, perform, touched
 from services.control.operation_sizes import Reached, reached
 from services.control.operation_store import Request, RequestState
@@ -93,7 +93,8 @@ async def confirm(
     """Carry out what another person asked for; the request has been locked.
 
     Raises `Forbidden` when it is one's own or not all of the ground is one's own, `Conflict` when it is decided or over,
-    or when the first person may not do it any more, and what the operation itself raises by now.
+    when it would say something else by now than what was read, or when the first person may not do it any more, and what
+    the operation itself raises by now.
     """
     check_waits(request, now=now)
     if by.account_id == request.asked_by:
@@ -108,9 +109,11 @@ async def confirm(
     savepoint = connection.transaction()
     await savepoint.start()
     try:
-        await _carry_out(connection, operation, by=by, means=means, now=now)
+        tried = await _carry_out(connection, operation, by=by, means=means, now=now)
     finally:
         await savepoint.rollback()
+    if operation.kind is Kind.CAP and not says_as_read(operation, [each.draft for each in tried.alerts]):
+        raise Conflict("request_reads_otherwise", facts={"headline": operation.summary})
     as_first = By(
         tree=by.tree,
         rights=Rights(first.grants, by.tree, now=now),

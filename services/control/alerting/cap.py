@@ -162,5 +162,7 @@ class CapAlert:
 
     @property
     def replaced(self) -> tuple[CapReference, ...]:
-        """The messages it takes the place of, or takes back; an alert only mentions others."""
-        return () if self.message_type is MessageType.ALERT else self.references
+        """The messages it takes the place of, or takes back; an alert only mentions others, and none replaces itself."""
+        if self.message_type is MessageType.ALERT:
+            return ()
+        return tuple(each for each in self.references if each != self.reference)

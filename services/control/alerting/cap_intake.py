@@ -173,18 +173,17 @@ def known_already(message: CapAlert) -> Invalid:
 async def referred_by(connection: Connection, taking: Taking) -> list[Alert]:
     """The alerts of the unit that an update or a cancel means, however they stand, locked in order of their ids.
 
-    Raises `Invalid` where it means a message of another sender, or itself.
+    Raises `Invalid` where it means a message of another sender, or nothing but itself.
     """
     message = taking.message
     if message.message_type is MessageType.ALERT:
         return []
+    if message.references and not message.replaced:
+        raise Invalid(Fault("alert.references[0]", "cap_self_reference"))
     for place, each in enumerate(message.references):
-        field = f"alert.references[{place}]"
-        if each == message.reference:
-            raise Invalid(Fault(field, "cap_self_reference"))
         if each.sender != message.sender:
-            raise Invalid(Fault(field, "cap_of_another_sender", {"value": each.sender[:80]}))
-    known = await cap_store.alerts_of(connection, taking.own_units, message.sender, message.references)
+            raise Invalid(Fault(f"alert.references[{place}]", "cap_of_another_sender", {"value": each.sender[:80]}))
+    known = await cap_store.alerts_of(connection, taking.own_units, message.sender, message.replaced)
     return list((await alert_store.lock_all(connection, known)).values())
 
 

@@ -9,6 +9,7 @@ although the standard words it otherwise, because the meaning is beyond doubt an
 - words of value lists in other letters (`actual`), `Very Likely`, `vi_VN`; numbers with blanks around the comma;
 - polygons whose last corner is not their first, or that surround nothing, which are left out; identifiers and senders with
   blanks, commas, `<` or `&`; areas without a name that say by shapes or codes where they are;
+- a message among those that it refers to itself, as services do that list all of an event; to itself alone is refused later;
 - elements within a text (`<b>`): all words are read, in their order, because one left out may be the *not*;
 - whatever is wrong with parts that nothing here rests on, such as files, parameters, heights: those are left out.
 
@@ -194,7 +195,7 @@ def _alert(reader: _Reader) -> CapAlert | None:
     _check_scope(reader, scope, restriction, addresses)
     if identifier is None or sender is None or sent is None or status is None or message_type is None or scope is None:
         return None
-    return CapAlert(
+    alert = CapAlert(
         identifier=identifier,
         sender=sender,
         sent=sent,
@@ -210,6 +211,9 @@ def _alert(reader: _Reader) -> CapAlert | None:
         incidents=incidents or (),
         infos=infos,
     )
+    if alert.replaced and len(alert.replaced) < len(alert.references):
+        reader.notes.remark(reader.path("references"), "cap_self_reference")
+    return alert
 
 
 def _check_scope(

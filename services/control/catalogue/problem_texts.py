@@ -83,6 +83,15 @@ PROBLEMS: dict[str, Parts] = {
             "“{headline}” is not the version any more that was read by who asked; it has to be asked for again.",
         ),
     ),
+    "request_reads_otherwise": _problem(
+        ("Bản tin nay nói khác", "It would say something else by now"),
+        (
+            "Từ lúc được yêu cầu, “{headline}” đã đổi nội dung hoặc nơi phát ở đây (thiết bị hay đơn vị đã thay đổi, hoặc một"
+            " phần đã hết hạn): không phải điều bạn đã đọc. Chưa phát gì; hãy đưa bản tin vào lại.",
+            "Since it was asked for, “{headline}” has come to say something else here, or elsewhere (devices or units have"
+            " changed, or part of it is over): it is not what you have read. Nothing was sent; hand the message in again.",
+        ),
+    ),
     "request_plans_nothing": _problem(
         ("Không có gì trong lịch thay đổi", "Nothing that is planned changes"),
         (

@@ -129,7 +129,8 @@ async def test_a_message_is_taken_in_changed_and_cancelled_by_its_sender_only(ap
     unknown = await sent_in(api, operator, a_message(api, "C", "Cancel", references=reference.replace("A-1", "A-2")))
     itself = f"kttv@example.org,D,{api.clock.now.isoformat(timespec='seconds')}"
     circle = await sent_in(api, operator, a_message(api, "D", "Update", references=itself))
-    update = await sent_in(api, operator, a_message(api, "E", "Update", references=reference))
+    cumulative = f"{reference} {itself.replace(',D,', ',E,')}"  # as services do that list all of an event
+    update = await sent_in(api, operator, a_message(api, "E", "Update", references=cumulative))
     cancel = await sent_in(api, operator, a_message(api, "F", "Cancel", references=reference))
 
     codes = [each.json()["errors"][0]["code"] for each in (stranger, unknown, circle)]

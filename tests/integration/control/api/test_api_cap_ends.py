@@ -103,3 +103,26 @@ async def test_an_update_that_says_only_that_it_is_over_waits_for_no_second_pers
     over = message(api, "A-2", info("11", **OVER), kind="Update", references=before)
     assert [each["state"] for each in taken(await sent_in(api, people.first, over))["alerts"]] == ["cancelled"]
     assert await in_force(api, people.first) == []
+
+
+async def test_a_message_that_came_to_mean_other_ground_is_not_confirmed_as_it_was_read(api: Api) -> None:
+    """What a second person reads is worked out when it is asked for; devices that move meanwhile change whom it means."""
+    people = await two(api, unit="24")
+    await add_device(api, "11", latitude=21.3, longitude=106.4)
+    await policy(api, "24", alerts=1)
+    circle = "<circle>21.3,106.4 3</circle>"
+    moved = asked(await sent_in(api, people.first, a_message(api, "A-1", area=circle, expires="")))
+    same = asked(await sent_in(api, people.first, a_message(api, "A-2", expires="")))
+    await add_device(api, "21", latitude=21.301, longitude=106.4)
+    api.clock.forward(minutes=2)
+
+    late = await confirm(api, moved, people.second)
+
+    assert (late.status_code, late.json()["code"]) == (409, "request_reads_otherwise")
+    assert "A-1" in late.json()["detail"]
+    assert await on_their_way(api) == 0
+    waiting = await api.client.get(f"{REQUESTS}/{moved['request_id']}", headers=people.second)
+    assert waiting.json()["state"] == "waiting"
+    assert (await confirm(api, same, people.second)).status_code == 200, "though it ends two minutes later"
+    again = asked(await sent_in(api, people.first, a_message(api, "A-3", area=circle)))
+    assert (await confirm(api, again, people.second)).status_code == 200

@@ -252,6 +252,15 @@ def test_a_sender_with_blanks_and_commas_in_its_name_is_referred_to() -> None:
     ]
 
 
+def test_a_message_that_lists_itself_with_those_before_replaces_them_and_not_itself() -> None:
+    before, itself = "s@example.org,A-0,2026-11-29T07:00:00+07:00", "s@example.org,A-1,2026-11-29T08:00:00+07:00"
+    update = HEAD.replace(">Alert<", ">Update<")
+    data = alert(update + f"<references>{itself} {before}</references>")
+    assert [each.identifier for each in taken(data).replaced] == ["A-0"]
+    assert remarks(data) == {"cap_self_reference"}
+    assert (taken(alert(update + f"<references>{itself}</references>")).replaced, remarks(alert(update))) == ((), set())
+
+
 def test_references_are_bounded() -> None:
     many = " ".join(f"s,{number},2026-11-29T08:00:00+07:00" for number in range(cap_values.MAX_REFERENCES + 1))
     update = HEAD.replace(">Alert<", ">Update<")
