@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from schemas.identifiers import AlertId, UnitId
 from services.control import alerts
-from services.control.alerting import alert_store, cap_intake, cap_store, proposals, requests
+from services.control.alerting import alert_store, cap_areas, cap_intake, cap_store, proposals, requests
 from services.control.alerting.cap import CapAlert, MessageType
 from services.control.alerting.cap_intake import Taking
 from services.control.alerting.model import (
@@ -152,7 +152,9 @@ def _all_clear(taking: Taking, holding: Sequence[Alert], sound: bytes) -> AlertD
             )
             for place, language in enumerate(Language)
         ),
-        audience=_standing(_everybody([each.draft.audience for each in holding]), taking.by.tree),
+        audience=_in_few(
+            _standing(_everybody([each.draft.audience for each in holding]), taking.by.tree), taking.by.tree
+        ),
         valid_until=max(taking.now + _ALL_CLEAR_HOLDS, *(each.draft.valid_until for each in holding)),
         origin=Origin.CAP,
         cap=cap_intake.origin_of(taking.message),
@@ -179,6 +181,10 @@ def _everybody(wishes: Sequence[AudienceWish]) -> AudienceWish:
         kinds=_of_any([wish.kinds for wish in wishes]),
         ownerships=_of_any([wish.ownerships for wish in wishes]),
     )
+
+
+def _in_few(wish: AudienceWish, tree: UnitTree) -> AudienceWish:
+    return replace(wish, areas=cap_areas.of_few_units(wish.areas, tree))
 
 
 def _of_all(several: Sequence[tuple[_Name, ...]]) -> tuple[_Name, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
@@ -17,6 +18,9 @@ from services.control.planning.model import Media, to_ms
 
 TEXT_LENGTH = 2_000
 _MICRO = 1_000_000
+# As many as a message holds (schemas.alerts). Devices end these where they hear it; all of them get a word of their own.
+_MOST_REFERENCES = 16
+
 # A test that sounds ranks below every alert and above what is planned; one that does not sound ranks nowhere.
 LEVELS = {Purpose.AUDIBLE_TEST: Level.PRIORITY, Purpose.SILENT_TEST: Level.PRIORITY}
 
@@ -56,7 +60,7 @@ def alert_message(
             issued_at_ms=to_ms(first_issued_at),
         ),
         contents=tuple(_content(text, media) for text in draft.texts) if is_said else (),
-        references=tuple(references),
+        references=tuple(itertools.islice(references, _MOST_REFERENCES)),
         repeat_interval_s=max(1, round(interval / timedelta(seconds=1))) if interval is not None else None,
         resume=draft.resume,
         volume_percent=draft.volume_percent if is_said else None,

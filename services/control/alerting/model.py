@@ -20,6 +20,7 @@ MAX_TEXTS = 8
 MAX_AREAS = 16
 MAX_UNITS = 256  # of all areas; as many topics are published to
 MAX_NAMED = 256  # devices named, devices excepted, units excepted
+MAX_REFERENCES = 256  # alerts that one ends; the all-clear of an event with many messages names all of them
 MAX_SHAPES = 16  # of one area
 MAX_CORNERS = 256
 MAX_RADIUS_M = 1_000_000

@@ -19,6 +19,7 @@ from services.control.alerting.model import (
     MAX_CORNERS,
     MAX_NAMED,
     MAX_RADIUS_M,
+    MAX_REFERENCES,
     MAX_SHAPES,
     MAX_TEXTS,
     MAX_UNITS,
@@ -35,7 +36,6 @@ from services.control.units import UnitTree
 
 SPOKEN = (Purpose.ALERT, Purpose.AUDIBLE_TEST)
 KINDS = ("cluster", "board")
-MAX_REFERENCES = 16
 _LONGEST_INTERVAL = timedelta(days=1)
 
 

@@ -18,6 +18,7 @@ from services.control.alerting.model import (
     MAX_CORNERS,
     MAX_NAMED,
     MAX_RADIUS_M,
+    MAX_REFERENCES,
     MAX_SHAPES,
     MAX_TEXTS,
     MAX_UNITS,
@@ -145,7 +146,9 @@ class ContentBody(Body):
     repeat_interval_s: Whole | None = Field(default=None, ge=1, le=86_400, description="pause between repetitions")
     resume: Literal["resume", "restart", "drop"] = "resume"
     volume_percent: Annotated[Percent, Field(ge=1)] | None = None
-    references: list[uuid.UUID] = Field(default=[], max_length=16, description="alerts that end when this one begins")
+    references: list[uuid.UUID] = Field(
+        default=[], max_length=MAX_REFERENCES, description="alerts that end when this one begins"
+    )
 
     def draft(self, unit_id: UnitId, purpose: Purpose = Purpose.ALERT) -> AlertDraft:
         """As control knows it."""
@@ -190,7 +193,9 @@ class AlertBody(Body):
     repeat_interval_s: Whole | None = Field(default=None, ge=1, le=86_400, description="pause between repetitions")
     resume: Literal["resume", "restart", "drop"] | None = None
     volume_percent: Annotated[Percent, Field(ge=1)] | None = None
-    references: list[uuid.UUID] = Field(default=[], max_length=16, description="alerts that end when this one begins")
+    references: list[uuid.UUID] = Field(
+        default=[], max_length=MAX_REFERENCES, description="alerts that end when this one begins"
+    )
 
     def draft(self, template: Template | None, *, now: datetime) -> AlertDraft:
         """As control knows it. Raises `Invalid`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cbor2
 import httpx
 import pytest
 
@@ -126,3 +127,30 @@ async def test_a_message_that_came_to_mean_other_ground_is_not_confirmed_as_it_w
     assert (await confirm(api, same, people.second)).status_code == 200, "though it ends two minutes later"
     again = asked(await sent_in(api, people.first, a_message(api, "A-3", area=circle)))
     assert (await confirm(api, again, people.second)).status_code == 200
+
+
+async def test_the_end_of_an_event_of_many_messages_is_one_word(api: Api) -> None:
+    """Devices are told sixteen of them with it; the others end by a word of their own."""
+    source, operator = await Source.of(api), await api.person((Role.OPERATOR, "24"))
+    said = []
+    before: list[str] = []
+    for number in range(20):
+        first = await source.delivered(a_message(api, f"A-{number}"))
+        await decide(api, operator, first["alert_id"], "release", {})
+        said.append(first["alert_id"])
+        before.append(reference(api, f"A-{number}"))
+    api.clock.forward(minutes=1)
+
+    clear = await source.delivered(a_message(api, "C", "Cancel", references=" ".join(before)))
+
+    assert (clear["state"], len(clear["alerts"])) == ("proposed", 1)
+    assert {await api.fetchval(STATE, each) for each in said} == {"in_force"}
+    shown = (await api.client.get(f"/api/v1/proposals/{clear['alert_id']}", headers=operator)).json()
+    assert sorted(shown["alert"]["content"]["references"]) == sorted(said)
+    told = await decide(api, operator, clear["alert_id"], "release", {})
+    assert sorted(told["content"]["references"]) == sorted(said)
+    assert {await api.fetchval(STATE, each) for each in said} == {"cancelled"}
+    message = await api.fetchval(
+        "SELECT message FROM control.alert_versions WHERE alert_id = $1::text::uuid", clear["alert_id"]
+    )
+    assert len(cbor2.loads(cbor2.loads(message)[2])[16]) == 16
