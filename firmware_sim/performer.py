@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from pydantic import ValidationError
 
 from firmware_sim import alerts, device, effects, faults, inputs, memory, standing
 from firmware_sim.clock import Moment
@@ -497,8 +498,18 @@ class Performer:
         for entry in self._journal.due(uptime_ms=uptime_ms):
             self._journal.published(entry, uptime_ms=uptime_ms, draw=self.profile.phase)
             self._workshop.tally["events_published"] += 1
-            envelope = EventEnvelope(journal=self._journal.id, sequence=entry.sequence, body=entry.body)
-            self._publish(self._event_topic, codec.encode(envelope), entry=entry)
+            self._publish(self._event_topic, self._enveloped(entry), entry=entry)
+
+    def _enveloped(self, entry: Entry) -> bytes:
+        """As it goes over the wire: signed when it is sent, since the journal may be older than the key."""
+        envelope = EventEnvelope(journal=self._journal.id, sequence=entry.sequence, body=entry.body)
+        if self._key is not None:
+            with contextlib.suppress(EncodeError, ValidationError):
+                body = device_signing.seal(
+                    entry.body, device=self.profile.id, media_type=device_signing.EVENT, key=self._key
+                )
+                return codec.encode(EventEnvelope(journal=envelope.journal, sequence=entry.sequence, body=body))
+        return codec.encode(envelope)
 
     def _publish(self, topic: str, payload: bytes, *, entry: Entry | None = None) -> None:
         """Hand a message to the uplink, through whatever the scenario does to it."""

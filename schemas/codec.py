@@ -60,9 +60,9 @@ def decode_envelope(payload: bytes) -> EventEnvelope:
     return decode(EventEnvelope, payload)
 
 
-def decode_event(body: bytes) -> Event:
-    """Return the event in an envelope's body; raises `DecodeError`."""
-    data = loads(body, size_limit=limits.EVENT_BYTES)
+def decode_event(body: bytes, *, deterministic: bool = False) -> Event:
+    """Return the event in an envelope's body, or in what is signed there (`deterministic`); raises `DecodeError`."""
+    data = loads(body, size_limit=limits.EVENT_BYTES, deterministic=deterministic)
     return from_wire(_member(EVENTS, data, "type"), data)
 
 

@@ -21,16 +21,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from schemas import codec
+from schemas import codec, limits
 from schemas.errors import DecodeError, EncodeError, SignatureError, SignatureReason
+from schemas.events import EVENTS
 from schemas.identifiers import DeviceId
 from schemas.readings import Reading
 from schemas.shapes import Message
 from schemas.signing import to_be_signed
 
-MEDIA_TYPES: Mapping[type[Message], str] = {
-    Reading: "application/loa-reading+cbor",
-}
+READING = "application/loa-reading+cbor"  # in the place of the payload
+EVENT = "application/loa-event+cbor"  # in the place of the body inside an envelope, which stays as it is
+MEDIA_TYPES: Mapping[type[Message], str] = {Reading: READING, **dict.fromkeys(EVENTS.values(), EVENT)}
 
 KEY_ID_BYTES = 8
 
@@ -94,10 +95,10 @@ class Sealed:
             raise SignatureError(SignatureReason.BAD_SIGNATURE) from None
 
 
-def unseal(cls: type[Message], message: bytes, device: str) -> Sealed:
-    """Take apart what should be a `cls` signed by `device`. Raises `SignatureError`. Depends on nothing but the bytes."""
+def unseal(media_type: str, message: bytes, device: str) -> Sealed:
+    """Take apart what should be a message of `media_type` signed by `device`. Raises `SignatureError`. Depends on nothing but the bytes."""
     try:
-        data = codec.loads(message, size_limit=cls.SIZE_LIMIT, deterministic=True)
+        data = codec.loads(message, size_limit=limits.UPLINK_BYTES, deterministic=True)
     except DecodeError as error:
         raise SignatureError(SignatureReason.MALFORMED, str(error)) from error
     match data:
@@ -105,8 +106,8 @@ def unseal(cls: type[Message], message: bytes, device: str) -> Sealed:
             pass
         case _:
             raise SignatureError(SignatureReason.MALFORMED, "not a COSE_Sign1 array")
-    kid = _judged(_header(protected), MEDIA_TYPES[cls], device)
-    if protected != protected_header(kid, device, MEDIA_TYPES[cls]):
+    kid = _judged(_header(protected), media_type, device)
+    if protected != protected_header(kid, device, media_type):
         raise SignatureError(SignatureReason.MALFORMED, "unexpected protected header")
     if len(signature) != 2 * _COORDINATE_BYTES:
         raise SignatureError(SignatureReason.BAD_SIGNATURE, f"{len(signature)} bytes")

@@ -143,13 +143,15 @@ def message_of(topic: str, payload: bytes, *, keys: Mapping[bytes, EllipticCurve
         case topics.Uplink(kind=topics.UplinkKind.HEARTBEAT):
             return codec.decode_heartbeat(payload)
         case topics.Uplink(kind=topics.UplinkKind.READING, device=device) if device_signing.is_signed(payload):
-            return codec.decode(Reading, _opened(payload, device, keys), deterministic=True)
+            return codec.decode(Reading, _opened(payload, device_signing.READING, device, keys), deterministic=True)
         case topics.Uplink(kind=topics.UplinkKind.READING):
             return codec.decode_reading(payload)
-        case topics.Uplink():
-            envelope = codec.decode_envelope(payload)
+        case topics.Uplink(device=device):
+            body, is_signed = codec.decode_envelope(payload).body, False
+            if device_signing.is_signed(body):
+                body, is_signed = _opened(body, device_signing.EVENT, device, keys), True
             try:
-                return codec.decode_event(envelope.body)
+                return codec.decode_event(body, deterministic=is_signed)
             except DecodeError as error:
                 raise error.inside("body") from None
         case topics.Downlink() | topics.AreaAlert():
@@ -158,9 +160,9 @@ def message_of(topic: str, payload: bytes, *, keys: Mapping[bytes, EllipticCurve
             assert_never(parsed)
 
 
-def _opened(payload: bytes, device: str, keys: Mapping[bytes, EllipticCurvePublicKey] | None) -> bytes:
-    """What a signed reading says."""
-    sealed = device_signing.unseal(Reading, payload, device)
+def _opened(payload: bytes, media_type: str, device: str, keys: Mapping[bytes, EllipticCurvePublicKey] | None) -> bytes:
+    """What was signed as `media_type` by the device."""
+    sealed = device_signing.unseal(media_type, payload, device)
     if keys is not None:
         if (key := keys.get(sealed.kid)) is None:
             raise UnknownKey(f"key {sealed.kid.hex()} is in no good certificate of {device}")

@@ -160,7 +160,7 @@ def _judge_uplink(
             case topics.UplinkKind.READING:
                 return _admit_reading(device, payload, registry, now, window)
             case topics.UplinkKind.EVENT:
-                return _admit_event(device, payload, now, window)
+                return _admit_event(device, payload, registry, now, window)
             case _:
                 assert_never(topic.kind)
     except DecodeError as error:
@@ -189,7 +189,7 @@ def _admit_reading(
 ) -> Reading | Quarantined:
     signer = None
     if device_signing.is_signed(payload):
-        opened = _opened(device, payload, registry, now)
+        opened = _opened(device, device_signing.READING, payload, registry, now)
         if isinstance(opened, Quarantined):
             return opened
         signer, payload = opened
@@ -203,10 +203,12 @@ def _admit_reading(
     return Reading(device, when, tuple(rows))
 
 
-def _opened(device: Registered, payload: bytes, registry: Registry, now: datetime) -> tuple[bytes, bytes] | Quarantined:
-    """Return the id of the key that signed a reading, and what it says."""
+def _opened(
+    device: Registered, media_type: str, payload: bytes, registry: Registry, now: datetime
+) -> tuple[bytes, bytes] | Quarantined:
+    """Return the id of the key that signed what should be of `media_type`, and what it says."""
     try:
-        sealed = device_signing.unseal(readings.Reading, payload, device.device_id)
+        sealed = device_signing.unseal(media_type, payload, device.device_id)
         key = registry.keys.find(device.device_no, sealed.kid, now=now)
         if key is None:
             detail = f"key {sealed.kid.hex()} is in no good certificate of {device.device_id}"
@@ -223,17 +225,25 @@ def _worth(message: Stamp, sample: Stamp, now: datetime) -> Signature:
     return Signature.VERIFIED if is_believed and now - message.at <= TIMELY else Signature.UNTIMELY
 
 
-def _admit_event(device: Registered, payload: bytes, now: datetime, window: TimeWindow) -> Event | Quarantined:
+def _admit_event(
+    device: Registered, payload: bytes, registry: Registry, now: datetime, window: TimeWindow
+) -> Event | Quarantined:
     envelope = codec.decode_envelope(payload)
     journal = int.from_bytes(envelope.journal, "big", signed=True)
     numbered = Numbered(device, journal, envelope.sequence)
+    body, signer = envelope.body, None
+    if device_signing.is_signed(body):
+        opened = _opened(device, device_signing.EVENT, body, registry, now)
+        if isinstance(opened, Quarantined):
+            return replace(opened, numbered=numbered)
+        signer, body = opened
     try:
-        message = codec.decode_event(envelope.body)
+        message = codec.decode_event(body, deterministic=signer is not None)
     except DecodeError as error:
         detail = f"body: {_where(error)}"
         return Quarantined(error.reason, detail, device.principal, device.device_id, numbered)
     when = stamp(message.device_at_ms, message.clock, now=now, window=window)
-    row = event_row(message, device, when, journal=journal, sequence=envelope.sequence)
+    row = event_row(message, device, when, journal=journal, sequence=envelope.sequence, signer=signer)
     return Event(numbered, when, row)
 
 

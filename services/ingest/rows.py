@@ -77,7 +77,7 @@ READING_COLUMNS = (
 
 EVENT_COLUMNS = (
     "at", "received_at", "device_at", "device_no", "principal_no", "clock_state", "time_source",
-    "principal", "journal", "sequence", "kind", "body",
+    "principal", "journal", "sequence", "kind", "body", "signer",
 )  # fmt: skip
 
 _NOT_PLAYING = (None, None, None, None, None)
@@ -168,8 +168,10 @@ def reading_row(sample: Sample, device: Registered, stamp: Stamp, signed: Signed
     return (*_lead(device, stamp), *what, *((signed.signature, signed.by) if signed else (None, None)))
 
 
-def event_row(event: Event, device: Registered, stamp: Stamp, *, journal: int, sequence: int) -> Row:
-    """Return the event in the order of `EVENT_COLUMNS`; the body as JSON text."""
+def event_row(
+    event: Event, device: Registered, stamp: Stamp, *, journal: int, sequence: int, signer: bytes | None
+) -> Row:
+    """Return the event in the order of `EVENT_COLUMNS`; the body as JSON text, and the id of the key that signed it."""
     return (
         *_lead(device, stamp),
         device.principal,
@@ -177,4 +179,5 @@ def event_row(event: Event, device: Registered, stamp: Stamp, *, journal: int, s
         sequence,
         event.type.name.lower(),
         json.dumps(to_json(event), ensure_ascii=False, separators=(",", ":")),
+        signer,
     )

@@ -15,10 +15,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from prometheus_client import CollectorRegistry
 
-from schemas import signing
+from schemas import device_signing, signing
 from schemas.events import Event
 from schemas.fields import ClockState
 from schemas.identifiers import BroadcastId, BulletinId, UnitId
@@ -361,8 +362,9 @@ class Province:
         principal: str | None = None,
         received_at: datetime | None = None,
         connection: Connection | None = None,
+        key: EllipticCurvePrivateKey | None = None,
     ) -> None:
-        """Store an event as ingest does, and ring its bell."""
+        """Store an event as ingest does, as signed with `key` where there is one, and ring its bell."""
 
         async def store(on: Connection) -> None:
             received = received_at or utc_now()
@@ -372,8 +374,8 @@ class Province:
                 """
                 INSERT INTO telemetry.events
                        (journal, sequence, at, device_at, received_at, device_no, principal_no, clock_state,
-                        time_source, kind, principal, body)
-                VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                        time_source, kind, principal, body, signer)
+                VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
                 """,
                 next(_numbers),
                 device_at if is_trusted else received,
@@ -386,6 +388,7 @@ class Province:
                 event.type.name.lower(),
                 principal or device_id,
                 to_json(event),
+                None if key is None else device_signing.key_id(key.public_key()),
             )
             await on.execute("SELECT pg_notify('telemetry_committed', '{\"events\": 1}')")
 

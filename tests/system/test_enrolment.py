@@ -134,6 +134,9 @@ async def test_a_device_enrols_renews_is_shut_out_and_comes_back_as_itself(passa
         # What it measures it signs, and that is found to be right.
         first = (await held())[0]["certificate"]
         await until(lambda: signs_with(first), "what it says is signed and verified")
+        said = await database.fetch("SELECT signer FROM telemetry.event_log WHERE principal = $1", DEVICE)
+        assert said, "it has said that it started"
+        assert all(row["signer"] is not None for row in said)
 
         # Somebody who invents codes is refused once and is then quiet.
         async def is_refused() -> bool:

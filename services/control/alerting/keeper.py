@@ -313,6 +313,7 @@ def _play(told: Told) -> Play | None:
             reason=body.get("reason"),
             sounded_ms=body.get("sounded_ms"),
             told_by=told.told_by,
+            is_signed=told.is_signed,
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -1,7 +1,8 @@
 """Whether an alert reached a device, and if not, why: from what is known to one word for each device. Pure.
 
 Reached is who says itself that it began to sound or show (of a test: that it passed; of a silence: that it is silent). A
-gateway's word is a class of its own (R-28). Whoever was not reached has a reason that tells a person what to do.
+gateway's word is a class of its own (R-28), and so is what the device has signed: whoever holds the broker can say the
+rest. Whoever was not reached has a reason that tells a person what to do.
 
 It is asked of the version that holds: whoever heard what was said before it, and goes on sounding that, has not heard it.
 Once an alert is over it is asked of how it stood until then: that a device confirms the end makes it none the less reached.
@@ -61,6 +62,10 @@ class Facts:
     told_version: int | None  # what its last word is about
     told_detail: str | None
     told_by: str | None
+    signed_told: str | None  # its last word that it has signed, and what that is about
+    signed_told_version: int | None
+    signed_given_version: int | None  # the newest it had, by a word that it has signed
+    signed_start_at: datetime | None  # its first start of that, by one that it has signed
     ended_version: int | None  # with which version it said last that it has nothing of it any more
     given_version: int | None  # the newest it had, by its own word
     starts: int  # of all versions
@@ -79,6 +84,9 @@ class Reach:
     device_id: DeviceId
     unit_id: UnitId
     is_reached: bool
+    is_signed: (
+        bool  # reached by words that the device has signed: nobody between it and the platform can have said them
+    )
     reason: str
     version: int | None
     told_by: str | None
@@ -102,10 +110,12 @@ def judge(
         current = replace(current, first_start_at=None, start_told_by=None, last_outcome=None)
     reason = _reason(current, purpose, since=since, now=now)
     after = current.first_start_at - since if current.first_start_at is not None else None
+    is_reached = reason in ("reached", "reached_late")
     return Reach(
         device_id=facts.device_id,
         unit_id=facts.unit_id,
-        is_reached=reason in ("reached", "reached_late"),
+        is_reached=is_reached,
+        is_signed=is_reached and _has_signed(facts, purpose, version=version),
         reason=reason,
         version=facts.given_version,
         told_by=current.start_told_by or facts.told_by,
@@ -116,6 +126,13 @@ def judge(
         starts=facts.starts,
         offline_since=facts.last_heard_at if facts.liveness == "offline" else None,
     )
+
+
+def _has_signed(facts: Facts, purpose: Purpose, *, version: int) -> bool:
+    """Whether what the device has signed says by itself that the version reached it."""
+    if (done := _DONE.get(purpose)) is not None:
+        return facts.signed_told == done and (facts.signed_told_version or 0) >= version
+    return facts.signed_start_at is not None and (facts.signed_given_version or 1) >= version
 
 
 def _reason(facts: Facts, purpose: Purpose, *, since: datetime, now: datetime) -> str:

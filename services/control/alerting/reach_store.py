@@ -85,6 +85,12 @@ RETURNING t.alert_id, t.unit_id
 # sensor or gateway hears what is said to its whole area, too. `tx` keeps order across replicas of ingest.
 _EVENTS = """
 SELECT e.tx, e.event_no, e.device_no, e.kind, e.at, e.device_at, e.body, d.unit_id,
+       e.signer IS NOT NULL
+       AND EXISTS (SELECT
+                     FROM control.device_certificates c
+                    WHERE c.device_no = e.device_no
+                      AND substring(c.public_key FROM 1 FOR 8) = e.signer
+                      AND (c.revoked_at IS NULL OR c.reason = 'superseded')) AS is_signed,
        CASE WHEN d.device_id = e.principal THEN 'device' ELSE 'gateway' END AS told_by,
        d.kind IN ('cluster', 'board')
        AND (d.device_id = e.principal
@@ -124,6 +130,12 @@ SELECT a.alert_id, $2, $3, false, $4
     ON CONFLICT (alert_id, device_no) DO UPDATE SET ended_version = greatest(r.ended_version, excluded.ended_version)
 """
 
+_NOTE_SIGNED_WORD = """
+UPDATE control.alert_reach
+   SET signed_told_version = $3, signed_told = $4
+ WHERE alert_id = $1 AND device_no = $2 AND coalesce(signed_told_version, 0) <= $3
+"""
+
 # A play says of which alert it is and not of which version: it is of the newest one that the device had been given by
 # then, both by the device's own time. What begins before any word belongs to the first version.
 _NOTE_GIVEN = """
@@ -138,10 +150,24 @@ UPDATE control.alert_reach r
    AND coalesce(r.given_version, 0) < g.alert_version
 """
 
+# The same by words that were signed, whatever else was said.
+_NOTE_SIGNED_GIVEN = """
+UPDATE control.alert_reach r
+   SET signed_given_version = g.alert_version, signed_given_at = CASE WHEN g.alert_version > 1 THEN g.device_at END
+  FROM (SELECT DISTINCT ON (alert_id, device_no) alert_id, device_no, alert_version, device_at
+          FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::timestamptz[])
+               AS t (alert_id, device_no, alert_version, device_at)
+         ORDER BY alert_id, device_no, alert_version DESC, device_at) g
+ WHERE r.alert_id = g.alert_id
+   AND r.device_no = g.device_no
+   AND coalesce(r.signed_given_version, 0) < g.alert_version
+"""
+
 _NOTE_PLAY = """
 INSERT INTO control.alert_plays AS p
-       (alert_id, device_no, occurrence_at, item, started_at, ended_at, outcome, reason, sounded_ms, told_by)
-SELECT a.alert_id, $2, $3, $4, $5, $6, $7, $8, $9, $10
+       (alert_id, device_no, occurrence_at, item, started_at, ended_at, outcome, reason, sounded_ms, told_by,
+        signed_started_at)
+SELECT a.alert_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
   FROM control.alerts a
  WHERE a.alert_id = $1
     ON CONFLICT (alert_id, device_no, occurrence_at, item) DO UPDATE
@@ -150,17 +176,20 @@ SELECT a.alert_id, $2, $3, $4, $5, $6, $7, $8, $9, $10
        outcome = coalesce(excluded.outcome, p.outcome),
        reason = coalesce(excluded.reason, p.reason),
        sounded_ms = coalesce(excluded.sounded_ms, p.sounded_ms),
+       signed_started_at = coalesce(p.signed_started_at, excluded.signed_started_at),
        told_by = CASE WHEN 'device' IN (p.told_by, excluded.told_by) THEN 'device' ELSE 'gateway' END
 """
 
 _SUM_UP = """
 INSERT INTO control.alert_reach AS r (alert_id, device_no, unit_id, is_addressed, starts, first_start_at, last_start_at,
-                                      last_end_at, last_outcome, start_told_by)
+                                      last_end_at, last_outcome, start_told_by, signed_start_at)
 SELECT p.alert_id, p.device_no, d.unit_id, false, count(DISTINCT p.occurrence_at) FILTER (WHERE p.started_at IS NOT NULL),
        min(p.started_at) FILTER (WHERE p.is_of_given), max(p.started_at), max(p.ended_at),
        (array_agg(p.outcome ORDER BY p.occurrence_at DESC, p.item DESC) FILTER (WHERE p.is_of_given))[1],
-       min(p.told_by) FILTER (WHERE p.is_of_given)
-  FROM (SELECT each.*, each.occurrence_at >= coalesce(g.given_at, '-infinity') AS is_of_given
+       min(p.told_by) FILTER (WHERE p.is_of_given),
+       min(p.signed_started_at) FILTER (WHERE p.is_of_signed)
+  FROM (SELECT each.*, each.occurrence_at >= coalesce(g.given_at, '-infinity') AS is_of_given,
+               each.occurrence_at >= coalesce(g.signed_given_at, '-infinity') AS is_of_signed
           FROM control.alert_plays each
           JOIN unnest($1::uuid[], $2::integer[]) AS k (alert_id, device_no) USING (alert_id, device_no)
           LEFT JOIN control.alert_reach g USING (alert_id, device_no)) p
@@ -168,12 +197,14 @@ SELECT p.alert_id, p.device_no, d.unit_id, false, count(DISTINCT p.occurrence_at
  GROUP BY p.alert_id, p.device_no, d.unit_id
     ON CONFLICT (alert_id, device_no) DO UPDATE
    SET starts = excluded.starts, first_start_at = excluded.first_start_at, last_start_at = excluded.last_start_at,
-       last_end_at = excluded.last_end_at, last_outcome = excluded.last_outcome, start_told_by = excluded.start_told_by
+       last_end_at = excluded.last_end_at, last_outcome = excluded.last_outcome, start_told_by = excluded.start_told_by,
+       signed_start_at = excluded.signed_start_at
 """
 
 # Online as the fleet's pages have it (`fleet_store`).
 _REACH = """
 SELECT d.device_id, r.unit_id, r.is_addressed, r.addressed_at, r.told, r.told_detail, r.told_by, r.told_version,
+       r.signed_told, r.signed_told_version, r.signed_given_version, r.signed_start_at,
        r.ended_version, r.given_version, r.starts, r.first_start_at, r.start_told_by, r.last_outcome, s.last_heard_at,
        coalesce(s.clock_state <> 'unsynchronised', true) AS is_clock_trusted,
        CASE
@@ -257,6 +288,7 @@ class Told:
     body: dict[str, Any]
     told_by: str
     counts: bool
+    is_signed: bool  # by the device itself, with a key that nobody has called bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +305,7 @@ class Play:
     reason: str | None
     sounded_ms: int | None
     told_by: str
+    is_signed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +357,7 @@ async def load_told(connection: Connection, after: Place, *, limit: int) -> tupl
             body=row["body"] or {},
             told_by=row["told_by"],
             counts=row["counts"],
+            is_signed=row["is_signed"],
         )
         for row in rows
     )
@@ -347,8 +381,14 @@ async def note_words(connection: Connection, words: Sequence[tuple[uuid.UUID, To
             if word in _ENDS
         ],
     )
-    given = [(alert_id, told.device_no, version, told.device_at) for alert_id, told, version, *_ in said]
-    await connection.execute(_NOTE_GIVEN, *(map(list, zip(*given, strict=True)) if given else ([], [], [], [])))
+    signed = [each for each in said if each[1].is_signed]
+    await connection.executemany(
+        _NOTE_SIGNED_WORD, [(alert_id, told.device_no, version, word) for alert_id, told, version, word, _ in signed]
+    )
+    for statement, some in ((_NOTE_GIVEN, said), (_NOTE_SIGNED_GIVEN, signed)):
+        given = [(alert_id, told.device_no, version, told.device_at) for alert_id, told, version, *_ in some]
+        if given:
+            await connection.execute(statement, *map(list, zip(*given, strict=True)))
 
 
 async def note_plays(connection: Connection, plays: Sequence[Play]) -> None:
@@ -367,6 +407,7 @@ async def note_plays(connection: Connection, plays: Sequence[Play]) -> None:
                 each.reason,
                 each.sounded_ms,
                 each.told_by,
+                each.started_at if each.is_signed else None,
             )
             for each in plays
         ],

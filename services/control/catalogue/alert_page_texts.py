@@ -36,6 +36,7 @@ ALERT_PAGES: dict[str, tuple[str, str]] = {
     "alert.late": ("phát trễ", "late"),
     "alert.not_reached": ("chưa phát", "not reached"),
     "alert.not_silent": ("chưa tắt tiếng", "not silent"),
+    "alert.by_signed_word": ("xác nhận bằng chữ ký của thiết bị", "confirmed by the device's own signature"),
     "alert.by_gateway": ("chỉ cổng báo", "by gateway's word only"),
     "alert.end_confirmed": ("đã xác nhận kết thúc", "confirmed the end"),
     "alert.counting": (

@@ -42,8 +42,8 @@ What a loudspeaker cluster, LED board, sensor or gateway sends and receives over
 
 Payloads are CBOR maps with unsigned integer keys (contract.cddl); the schemas here describe their JSON twins. Plans,
 configurations, key sets, commands and alerts are signed: COSE_Sign1 (RFC 9052) with Ed25519 around the CBOR. So is a list
-of segments (`segment-list`), which has no channel: a device reads it over HTTPS. A device that has enrolled signs its readings, with
-ES256 and the key of its certificate (`signed-reading`). README.md beside this file says what
+of segments (`segment-list`), which has no channel: a device reads it over HTTPS. A device that has enrolled signs its readings
+(`signed-reading`) and the bodies of its events, with ES256 and the key of its certificate. README.md beside this file says what
 neither document can: the promises, the order of checks, how to read a relay, and the rules for clocks.
 """
 
@@ -253,6 +253,8 @@ def _property(cls: type[Record], field: FieldShape) -> Json:
     if cls is EventEnvelope and field.name == "body":
         bodies = [{"$ref": f"#/components/schemas/{body.__name__}"} for body in catalogue.EVENT_BODIES.classes]
         schema |= {"contentMediaType": "application/cbor", "x-cbor-content": {"oneOf": bodies}}
+        # Or the same signed by the device: COSE_Sign1 of this type around it.
+        schema["x-cose-typ"] = catalogue.SIGNED_BODIES.media_type
     return schema
 
 

@@ -58,11 +58,9 @@ def _signed(cls: type[Order], media_type: str) -> Entry:
 
 SIGNED = tuple(_signed(cls, media_type) for cls, media_type in signing.MEDIA_TYPES.items())
 
-# What a device may sign, beside the same message unsigned.
-DEVICE_SIGNED = tuple(
-    Entry(f"signed-{dashed(cls.__name__)}", (cls,), media_type)
-    for cls, media_type in device_signing.MEDIA_TYPES.items()
-)
+# What a device may sign, beside the same unsigned: a payload, and what an event's envelope carries.
+DEVICE_SIGNED = (Entry("signed-reading", (Reading,), device_signing.READING),)
+SIGNED_BODIES = Entry("signed-event-body", EVENT_BODIES.classes, device_signing.EVENT)
 
 
 def message_classes() -> tuple[type[Message], ...]:

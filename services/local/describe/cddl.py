@@ -57,7 +57,7 @@ _NAMED: dict[WireType, str] = {
 }
 
 # A byte string that holds a message of its own.
-_EMBEDDED: dict[tuple[type[Record], str], str] = {(EventEnvelope, "body"): catalogue.EVENT_BODIES.name}
+_EMBEDDED: dict[tuple[type[Record], str], str] = {(EventEnvelope, "body"): "said-event"}
 
 
 def document() -> str:
@@ -72,13 +72,14 @@ def _payloads() -> Iterator[str]:
         yield f"; At most {entry.size_limit} bytes."
         yield from _choice(f"{entry.name}-message", entry)
         yield ""
-    for entry in catalogue.DEVICE_SIGNED:
-        yield f"; In the place of {entry.name.removeprefix('signed-')}-message, by a device that has enrolled. COSE_Sign1 (RFC"
+    for entry in (*catalogue.DEVICE_SIGNED, catalogue.SIGNED_BODIES):
+        content = dashed(entry.classes[0].__name__) if len(entry.classes) == 1 else catalogue.EVENT_BODIES.name
+        yield f"; In the place of {content}, by a device that has enrolled. COSE_Sign1 (RFC"
         yield f"; 9052), untagged, ES256. At most {entry.size_limit} bytes, signature (r and s, 32 bytes each) included."
         yield f"{entry.name}-message = ["
         yield f"  protected: bstr .cbor {entry.name}-header,"
         yield "  unprotected: {},"
-        yield f"  payload: bstr .cbor {dashed(entry.classes[0].__name__)},"
+        yield f"  payload: bstr .cbor {content},"
         yield "  signature: bstr .size 64,"
         yield "]"
         yield f"{entry.name}-header = {{"
@@ -108,6 +109,8 @@ def _payloads() -> Iterator[str]:
 def _bodies() -> Iterator[str]:
     yield _title("Messages")
     yield from _choice(catalogue.EVENT_BODIES.name, catalogue.EVENT_BODIES)
+    yield ""
+    yield f"said-event = {catalogue.EVENT_BODIES.name} / {catalogue.SIGNED_BODIES.name}-message"
     yield ""
     for cls in catalogue.message_classes():
         yield from _map(cls)

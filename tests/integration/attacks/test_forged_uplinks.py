@@ -1,7 +1,7 @@
 """Whoever has taken over the broker says things in devices' places: what that comes to, and where it ends.
 
-What sensors measure is signed, and what is not makes nothing sound by itself. What devices say of alerts is not signed, and
-is believed of them. The broker, ingest, the database and control are real.
+What sensors measure is signed, and what is not makes nothing sound by itself. What devices say of alerts is believed of
+them, and told apart by whether they have signed it. The broker, ingest, the database and control are real.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas import codec, device_signing
 from schemas.alerts import Purpose
-from schemas.events import AlertHandled, AlertResult, PlayStarted
+from schemas.events import AlertHandled, AlertResult, Event, PlayStarted
 from schemas.fields import ClockState, PlayReference, PlaySource
 from schemas.identifiers import DeviceId
 from schemas.readings import Reading, Sample
@@ -99,8 +99,8 @@ async def an_alert(api: Api) -> Alert:
         return await alerts.issue(connection, draft, by=By(tree=tree), keyring=api.services.keyring, now=now)
 
 
-async def reasons(api: Api, keeper: AlertKeeper, alert: Alert) -> dict[str, str]:
-    """Whom it reached, as an officer reads it."""
+async def reached(api: Api, keeper: AlertKeeper, alert: Alert) -> dict[str, tuple[str, bool]]:
+    """Whom it reached, as an officer reads it: the reason, and whether that is a word which the device has signed."""
     now = utc_now()
     await keeper.keep_once(now=now)
     while await keeper.follow_once(now=now):
@@ -108,12 +108,35 @@ async def reasons(api: Api, keeper: AlertKeeper, alert: Alert) -> dict[str, str]
     async with api.database.connection() as connection:
         stored = await alert_store.alert(connection, alert.alert_id)
         found = await reach_store.reach(connection, stored, list(api.units.values()), now=now)
-    return {str(each.device_id): each.reason for each in found.devices}
+    return {str(each.device_id): (each.reason, each.is_signed) for each in found.devices}
 
 
-async def test_forged_words_make_an_alert_that_was_kept_back_look_as_if_it_had_been_heard(ground: Ground) -> None:
+def heard(alert: Alert, *, version: int = 1) -> tuple[Event, ...]:
+    """What a device says that takes up a version of an alert and begins to sound it."""
+    at_ms = now_ms()
+    return (
+        AlertHandled(
+            device_at_ms=at_ms,
+            clock=SYNCHRONISED,
+            alert_id=alert.alert_id,
+            alert_version=version,
+            purpose=Purpose.ALERT,
+            result=AlertResult.TAKEN,
+        ),
+        PlayStarted(
+            device_at_ms=at_ms,
+            clock=SYNCHRONISED,
+            reference=PlayReference(source=PlaySource.ALERT, id=alert.alert_id, occurrence_at_ms=at_ms, item=0),
+            started_at_ms=at_ms,
+        ),
+    )
+
+
+async def test_forged_words_make_a_kept_back_alert_look_heard_and_never_by_a_signed_word(ground: Ground) -> None:
     api = ground.api
-    victim, other = await add_device(api, "11", "board"), await add_device(api, "11", "board")
+    victim, other, honest = [await add_device(api, "11", "board") for _ in range(3)]
+    async with api.database.connection() as connection:
+        keys = {each: await certify(connection, each, now=api.clock.now) for each in (victim, other, honest)}
     keeper = AlertKeeper(
         api.database,
         time_zone=ZONE,
@@ -121,32 +144,43 @@ async def test_forged_words_make_an_alert_that_was_kept_back_look_as_if_it_had_b
         metrics=some_metrics(),
         wake_alerts=lambda: None,
     )
+
+    def say(device: str, *bodies: bytes, first: int = 1) -> None:
+        for sequence, body in enumerate(bodies, start=first):
+            ground.say(device, UplinkKind.EVENT, enveloped(sequence, body))
+
+    def signed(event: Event, device: str, by: str | None = None) -> bytes:
+        return device_signing.sign(event, DeviceId(device), keys[by or device])
+
     async with ground.bench.ingest():
         alert = await an_alert(api)  # and no lane: nobody hears it
-        assert await reasons(api, keeper, alert) == {victim: "never_heard", other: "never_heard"}
-        at_ms = now_ms()
-        forged = (
-            AlertHandled(
-                device_at_ms=at_ms,
-                clock=SYNCHRONISED,
-                alert_id=alert.alert_id,
-                alert_version=1,
-                purpose=Purpose.ALERT,
-                result=AlertResult.TAKEN,
-            ),
-            PlayStarted(
-                device_at_ms=at_ms,
-                clock=SYNCHRONISED,
-                reference=PlayReference(source=PlaySource.ALERT, id=alert.alert_id, occurrence_at_ms=at_ms, item=0),
-                started_at_ms=at_ms,
-            ),
-        )
-        for sequence, event in enumerate(forged, start=1):
-            ground.say(victim, UplinkKind.EVENT, enveloped(sequence, codec.encode(event)))
-        await ground.bench.until_events(2)
+        unheard = ("never_heard", False)
+        assert await reached(api, keeper, alert) == {victim: unheard, other: unheard, honest: unheard}
+        words = heard(alert)
+        say(victim, *map(codec.encode, words))
+        say(honest, *(signed(each, honest) for each in words))
+        # In the other one's name, with keys of the wrong device, and as the other one's: put away, and it counts nothing.
+        say(other, *(signed(each, other, victim) for each in words), *(signed(each, victim) for each in words))
+        await ground.bench.until_events(4)
+        await ground.bench.quarantined("unknown_key", messages=2)
+        await ground.bench.quarantined("bad_signature", messages=2)
 
-        # It is believed of the device that was spoken for, and of no other one.
-        assert await reasons(api, keeper, alert) == {victim: "reached", other: "never_heard"}
+        # Unsigned words are believed of the device that was spoken for, and told apart from those that it has signed.
+        assert await reached(api, keeper, alert) == {
+            victim: ("reached", False),
+            other: unheard,
+            honest: ("reached", True),
+        }
+
+        # What it has signed of one version is no word about another, whatever is said between the two.
+        say(honest, codec.encode(heard(alert, version=2)[0]), signed(heard(alert)[1], honest), first=3)
+        await ground.bench.until_events(6)
+        await reached(api, keeper, alert)
+        assert await api.fetchval(
+            "SELECT (given_version, signed_given_version) = (2, 1) FROM control.alert_reach JOIN control.devices"
+            " USING (device_no) WHERE device_id = $1",
+            honest,
+        )
 
 
 async def test_an_alert_that_the_broker_keeps_back_shows_as_not_reached_within_seconds_and_is_alarmed(

@@ -24,6 +24,7 @@ from services.control.planning.recurrence import local_day
 from services.control.trust.keyring import Keyring
 from services.shared.clock import utc_now
 from tests.support.control import LOCAL, Province, some_metrics
+from tests.support.device_keys import certify, revoke
 
 pytestmark = pytest.mark.integration
 
@@ -439,3 +440,56 @@ async def test_what_neither_sounds_nor_shows_is_not_counted_whatever_it_says(
         for name, principal in (("gw", "gw"), ("tram-do", "tram-do"), ("cam-bien", "gw"), ("bang", "bang")):
             await province.event(name, handled(alert, result), principal=principal)
         assert set(await reached(province, keeper, alert)) == {"bang"}
+
+
+async def test_what_a_device_has_signed_is_told_apart_and_nothing_unsigned_changes_it(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    for name in ("co-ky", "noi", "mat-khoa"):
+        await province.device(name, "a1", kind="board")
+    async with province.control.connection() as connection:
+        key, stolen = [await certify(connection, name) for name in ("co-ky", "mat-khoa")]
+        await revoke(connection, stolen, reason="stolen")
+    alert = await an_alert(province, keyring, ago=timedelta(minutes=1))
+    at = alert.issued_at + SECOND
+    for name, by in (("co-ky", key), ("noi", None), ("mat-khoa", stolen)):
+        await province.event(name, handled(alert, AlertResult.TAKEN, at=at), key=by)
+        await province.event(name, started(alert, at), key=by)
+
+    def told(found: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+        return {name: (each.reason, each.is_signed) for name, each in found.items()}
+
+    found = await reached(province, keeper, alert)
+    assert told(found) == {"co-ky": ("reached", True), "noi": ("reached", False), "mat-khoa": ("reached", False)}
+
+    # A new version is kept back. The device goes on with the one it has, and somebody says in its place that it took the new.
+    second = await updated(province, keyring, alert, after=20 * SECOND)
+    later = second.issued_at + SECOND
+    await province.event("co-ky", handled(second, AlertResult.TAKEN, at=later))
+    await province.event("co-ky", started(alert, later + SECOND), key=key)
+    assert told(await reached(province, keeper, second, after=5 * SECOND))["co-ky"] == ("reached", False)
+    # Only when it has itself signed that it took it, and begins, is it so by its word.
+    await province.event("co-ky", handled(second, AlertResult.TAKEN, at=later + 2 * SECOND), key=key)
+    assert told(await reached(province, keeper, second, after=5 * SECOND))["co-ky"] == ("reached", False)
+    await province.event("co-ky", started(second, later + 3 * SECOND), key=key)
+    assert told(await reached(province, keeper, second, after=6 * SECOND))["co-ky"] == ("reached", True)
+
+
+async def test_a_test_that_was_passed_is_so_by_a_signed_word_or_by_another(
+    province: Province, keyring: Keyring, keeper: AlertKeeper
+) -> None:
+    for name in ("co-ky", "noi"):
+        await province.device(name, "a1", kind="board")
+    async with province.control.connection() as connection:
+        key = await certify(connection, "co-ky")
+    alert = await an_alert(province, keyring, Purpose.SILENT_TEST)
+    await province.event("co-ky", handled(alert, AlertResult.TEST_FAILED, detail="clock"), key=key)
+    for name in ("co-ky", "noi"):
+        await province.event(name, handled(alert, AlertResult.TEST_PASSED))
+    found = await reached(province, keeper, alert)
+    assert {name: (each.reason, each.is_signed) for name, each in found.items()} == {
+        "co-ky": ("reached", False),
+        "noi": ("reached", False),
+    }
+    await province.event("co-ky", handled(alert, AlertResult.TEST_PASSED), key=key)
+    assert (await reached(province, keeper, alert))["co-ky"].is_signed

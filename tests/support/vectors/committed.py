@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from schemas import codec, device_signing, signing
 from schemas.errors import SignatureError, SignatureReason
 from schemas.orders import Order
+from schemas.readings import Reading
 from schemas.shapes import Message
 from tests.support.make_vectors import DIRECTORY
 
@@ -42,9 +43,9 @@ SIGNED: dict[str, type[Order]] = {
     media_type.removeprefix("application/loa-").removesuffix("+cbor"): cls
     for cls, media_type in signing.MEDIA_TYPES.items()
 }
-DEVICE_SIGNED: dict[str, type[Message]] = {
-    f"signed_{media_type.removeprefix('application/loa-').removesuffix('+cbor')}": cls
-    for cls, media_type in device_signing.MEDIA_TYPES.items()
+DEVICE_SIGNED: dict[str, str] = {
+    "signed_reading": device_signing.READING,
+    "signed_event_body": device_signing.EVENT,
 }
 
 
@@ -53,14 +54,16 @@ def read(message: str, payload: bytes) -> Message:
     if message in UNSIGNED:
         return UNSIGNED[message](payload)
     if message in DEVICE_SIGNED:
-        cls, who = DEVICE_SIGNED[message], index("keys.json")["device"]
-        sealed = device_signing.unseal(cls, payload, who["device"])
+        who = index("keys.json")["device"]
+        sealed = device_signing.unseal(DEVICE_SIGNED[message], payload, who["device"])
         if sealed.kid != bytes.fromhex(who["kid"]):
             raise SignatureError(SignatureReason.UNKNOWN_KEY)
         public_key = load_der_public_key(bytes.fromhex(who["public_key"]))
         assert isinstance(public_key, EllipticCurvePublicKey)
         sealed.verify(public_key)
-        return codec.decode(cls, sealed.payload, deterministic=True)
+        if message == "signed_reading":
+            return codec.decode(Reading, sealed.payload, deterministic=True)
+        return codec.decode_event(sealed.payload, deterministic=True)
     kid, public = KEYS["root" if message == "keys" else "platform"]
     return signing.verify(SIGNED[message], payload, {kid: Ed25519PublicKey.from_public_bytes(public)})
 

@@ -35,7 +35,7 @@ HEADER = {1: -7, 4: KID, 15: {2: ME}, 16: TYP}
 
 
 def opened(message: bytes, *, device: str = ME, key: ec.EllipticCurvePrivateKey = KEY) -> bytes:
-    sealed = device_signing.unseal(Reading, message, device)
+    sealed = device_signing.unseal(device_signing.READING, message, device)
     sealed.verify(key.public_key())
     return sealed.payload
 
@@ -70,7 +70,7 @@ def test_nobody_else_s_word_and_nobody_else_s_key() -> None:
     assert reason_of(SIGNED, device=OTHER) is SignatureReason.FOREIGN_DEVICE
     assert reason_of(SIGNED, key=FOREIGN) is SignatureReason.BAD_SIGNATURE
     forged = device_signing.sign(READING, ME, FOREIGN)
-    assert device_signing.unseal(Reading, forged, ME).kid != KID
+    assert device_signing.unseal(device_signing.READING, forged, ME).kid != KID
 
 
 @pytest.mark.parametrize(

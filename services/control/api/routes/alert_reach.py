@@ -48,6 +48,7 @@ class DeviceReachView(Answer):
     device_id: str
     unit_id: uuid.UUID
     reached: bool = Field(description="by the version that holds: what it heard of an earlier one is none of it")
+    by_signed_word: bool = Field(description="reached, by words that the device itself has signed")
     reason: str
     version: int | None = Field(description="the newest version that it was given, by its own word")
     told_by: str | None = Field(description="whose word it rests on: device or gateway")
@@ -70,6 +71,9 @@ class ReachView(Answer):
     published_at: datetime | None = Field(description="when the broker took the version that holds")
     addressed: int
     reached: int
+    reached_by_signed_word: int = Field(
+        description="of those: by words that the device has signed. Whoever holds the broker can make up all others"
+    )
     late: int
     by_gateway_only: int
     not_reached: int
@@ -132,6 +136,7 @@ def _reach_view(
         published_at=found.published_at,
         addressed=len(everybody),
         reached=sum(each.is_reached for each in everybody),
+        reached_by_signed_word=sum(each.is_signed for each in everybody),
         late=sum(each.is_late for each in everybody),
         by_gateway_only=sum(each.reason == "reached_by_gateway" for each in everybody),
         not_reached=sum(not each.is_reached for each in everybody),
@@ -159,6 +164,7 @@ def _device_view(each: Reach, purpose: str, language: Language) -> DeviceReachVi
         device_id=each.device_id,
         unit_id=each.unit_id,
         reached=each.is_reached,
+        by_signed_word=each.is_signed,
         reason=each.reason,
         version=each.version,
         told_by=each.told_by,

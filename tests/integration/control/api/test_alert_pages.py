@@ -283,6 +283,7 @@ async def test_the_page_says_whom_it_did_not_reach_and_what_to_do(api: Api) -> N
     page = await get(api, path)
     for words in (
         "1/2 đã phát",
+        "0 xác nhận bằng chữ ký của thiết bị",
         "1 chưa phát",
         "Chưa từng kết nối",
         "Báo bằng cách khác; kiểm tra việc lắp đặt.",
@@ -292,6 +293,9 @@ async def test_the_page_says_whom_it_did_not_reach_and_what_to_do(api: Api) -> N
         assert words in page.text, words
     assert f"{loud} Xã Đại Sơn" not in page.text, "those that somebody has to do something about come first"
     assert f"{path}/end" in page.links
+    signed = "UPDATE control.alert_reach SET signed_start_at = first_start_at WHERE first_start_at IS NOT NULL"
+    await api.execute(signed)
+    assert "1 xác nhận bằng chữ ký của thiết bị" in (await get(api, path)).text
     reached = await get(api, path, reason="reached")
     assert f"{loud} Xã Đại Sơn" in reached.text
     assert (await api.client.get(path, params={"reason": "nonsense"})).status_code == 422

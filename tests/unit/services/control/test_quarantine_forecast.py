@@ -41,6 +41,9 @@ TOPICS = [
     "loa/v1/area/0198f3c2-5e00-7000-8000-000000000001/alert/0198f3c2-5e00-7000-8000-000000000002",
 ]
 VECTORS = [path.read_bytes() for path in sorted((Path(schemas.__file__).parent / "vectors").glob("*.cbor"))]
+SIGNED_BODY = device_signing.seal(
+    build.event_body(), device="cluster-1", media_type=device_signing.EVENT, key=build.DEVICE_KEY
+)
 HONEST = [
     build.heartbeat(),
     build.reading(),
@@ -50,6 +53,9 @@ HONEST = [
     build.signed_reading(),
     build.signed_reading(key=build.GATEWAY_KEY),
     build.signed_reading(device="sensor-1"),
+    build.event(1, SIGNED_BODY),
+    build.event(1, SIGNED_BODY[:-1] + b"x"),
+    build.event(1, build.signed_reading()),
     device_signing.seal(
         b"\xa1\x00\x02", device="cluster-1", media_type="application/loa-reading+cbor", key=build.DEVICE_KEY
     ),

@@ -329,8 +329,41 @@ def test_a_key_counts_until_its_certificate_runs_out() -> None:
     assert verdict.reason == "unknown_key"
 
 
-def test_heartbeats_and_events_are_not_signed() -> None:
+def test_heartbeats_are_not_signed_and_of_an_event_its_body_is() -> None:
     for kind in ("heartbeat", "event"):
         verdict = signed_verdict(signed_reading(), topic=f"{OWN}/up/{kind}")
         assert isinstance(verdict, Quarantined)
         assert verdict.reason == "wrong_type"
+
+
+def signed_event(
+    *, device: str = "cluster-1", key: ec.EllipticCurvePrivateKey = DEVICE_KEY, typ: str = device_signing.EVENT
+) -> bytes:
+    return event(9, device_signing.seal(event_body(), device=device, media_type=typ, key=key))
+
+
+@pytest.mark.parametrize("payload", [event(9), signed_event()], ids=["plain", "signed"])
+def test_who_signed_an_event_stands_beside_it(payload: bytes) -> None:
+    verdict = signed_verdict(payload, topic=f"{OWN}/up/event")
+    assert isinstance(verdict, admission.Event)
+    row = dict(zip(EVENT_COLUMNS, verdict.row, strict=True))
+    assert row["signer"] == (None if payload == event(9) else device_signing.key_id(DEVICE_KEY.public_key()))
+    assert (row["kind"], row["sequence"]) == ("play_started", 9)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        pytest.param(signed_event(key=OTHER_KEY), "unknown_key", id="a_stranger_s_key"),
+        pytest.param(signed_event(device="gateway-1", key=GATEWAY_KEY), "bad_signature", id="another_s_word"),
+        pytest.param(signed_event(typ=device_signing.READING), "bad_signature", id="another_kind"),
+        pytest.param(event(9, signed_reading()), "bad_signature", id="what_it_measured"),
+        pytest.param(event(9, codec.dumps([1, 2, 3, 4])), "bad_signature", id="no_signature_at_all"),
+    ],
+)
+def test_an_event_that_is_signed_wrongly_keeps_its_number(payload: bytes, reason: str) -> None:
+    verdict = signed_verdict(payload, topic=f"{OWN}/up/event")
+    assert isinstance(verdict, Quarantined)
+    assert verdict.reason == reason
+    assert verdict.numbered is not None
+    assert verdict.numbered.sequence == 9

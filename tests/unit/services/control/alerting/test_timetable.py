@@ -162,6 +162,7 @@ def test_only_a_device_s_own_word_is_a_pass(reason: str) -> None:
         device_id=DeviceId("loa-1"),
         unit_id=VILLAGE,
         is_reached=reason in ("reached", "reached_late"),
+        is_signed=False,
         reason=reason,
         version=1,
         told_by=None,
