@@ -124,38 +124,28 @@ async def request(connection: Connection, request_id: uuid.UUID) -> Request:
     return _found(await connection.fetchrow(_REQUESTS + " WHERE request_id = $1", request_id), request_id)
 
 
-async def request_for_update(connection: Connection, request_id: uuid.UUID) -> Request:
-    """The same, locked until the transaction ends: of two who decide at once the second sees the first."""
-    return _found(await connection.fetchrow(_REQUESTS + " WHERE request_id = $1 FOR UPDATE", request_id), request_id)
-
-
-async def waiting_for_update(connection: Connection, alert_ids: Iterable[AlertId]) -> tuple[Request, ...]:
-    """What waits and is about one of these alerts, locked."""
-    rows = await connection.fetch(
-        _REQUESTS
-        + """
-         WHERE state = 'waiting' AND alert_id = ANY ($1)
-         ORDER BY request_id
-           FOR UPDATE
-        """,
-        list(alert_ids),
-    )
-    return tuple(map(_request, rows))
-
-
-async def waiting_caps_for_update(
-    connection: Connection, unit_ids: Collection[UnitId], messages: Sequence[Mapping[str, str]]
+async def lock(
+    connection: Connection,
+    alert_ids: Iterable[uuid.UUID],
+    unit_ids: Collection[UnitId] = (),
+    messages: Sequence[Mapping[str, str]] = (),
+    *,
+    request_id: uuid.UUID | None = None,
 ) -> tuple[Request, ...]:
-    """What waits and would take in one of these CAP messages (`operation_kinds.named_cap`) for one of the units, locked."""
-    if not messages:
-        return ()
+    """What waits about one of these alerts, or would take in one of these CAP messages (`operation_kinds.named_cap`) for
+    one of the units; and the request, whatever became of it. Locked in one order until the transaction ends.
+    """
     rows = await connection.fetch(
         _REQUESTS
         + """
-         WHERE state = 'waiting' AND kind = 'cap' AND unit_id = ANY ($1) AND document->'message' = ANY ($2::jsonb[])
+         WHERE request_id = $1
+            OR (state = 'waiting' AND alert_id = ANY ($2))
+            OR (state = 'waiting' AND kind = 'cap' AND unit_id = ANY ($3) AND document->'message' = ANY ($4::jsonb[]))
          ORDER BY request_id
            FOR UPDATE
         """,
+        request_id,
+        list(alert_ids),
         list(unit_ids),
         list(messages),
     )

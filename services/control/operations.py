@@ -13,6 +13,7 @@ the same right has acknowledged it. Works inside the caller's transaction.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -190,8 +191,7 @@ def check_waits(request: Request, *, now: datetime) -> None:
 
 async def _carry_out(connection: Connection, operation: Operation, *, by: By, means: Means, now: datetime) -> Done:
     """Carry it out. What it ends ends also where that waits for a second person still: nobody can confirm it any more."""
-    # Before any alert, as whoever confirms one locks it: two who decide at once wait for one another in one order.
-    waiting = await _waiting_for(connection, operation, by.tree)
+    waiting = await _lock(connection, operation, by.tree)  # before any alert, see `locked`
     done = await perform(connection, operation, by=by, means=means, now=now)
     for request in waiting:
         if request.alert_id is None or request.alert_id != _alert_id(done):
@@ -206,7 +206,25 @@ async def _carry_out(connection: Connection, operation: Operation, *, by: By, me
     return done
 
 
-async def _waiting_for(connection: Connection, operation: Operation, tree: UnitTree) -> tuple[Request, ...]:
+async def locked(connection: Connection, request_id: uuid.UUID, *, tree: UnitTree) -> Request:
+    """A request, and with it what waits about all that it would end: of two who decide at once the second sees the first.
+
+    Requests are locked before alerts, and together, so that nobody holds one of them and waits for who waits for it.
+    Raises `NotFound`.
+    """
+    operation = operation_of(await operation_store.request(connection, request_id))  # what was asked for never changes
+    both = await _lock(connection, operation, tree, request_id=request_id)
+    return next(each for each in both if each.request_id == request_id)
+
+
+async def lock_waiting(connection: Connection, ended: Iterable[uuid.UUID]) -> None:
+    """Lock what waits about alerts that are to end: for who locks an alert before it is known what is asked for."""
+    await operation_store.lock(connection, ended)
+
+
+async def _lock(
+    connection: Connection, operation: Operation, tree: UnitTree, *, request_id: uuid.UUID | None = None
+) -> tuple[Request, ...]:
     """What waits about the alerts that the operation ends, and about CAP messages that it replaces or takes back; locked."""
     document = operation.document
     named = {AlertId(uuid.UUID(each)) for each in document.get("draft", {}).get("references", ())}
@@ -214,10 +232,7 @@ async def _waiting_for(connection: Connection, operation: Operation, tree: UnitT
     if replaced:
         references = [CapReference(**{**each, "sent": datetime.fromisoformat(each["sent"])}) for each in replaced]
         named |= await cap_store.alerts_of(connection, units, document["message"]["sender"], references)
-    return (
-        *await operation_store.waiting_for_update(connection, named),
-        *await operation_store.waiting_caps_for_update(connection, units, replaced),
-    )
+    return await operation_store.lock(connection, named, units, replaced, request_id=request_id)
 
 
 async def _keep(

@@ -111,6 +111,7 @@ async def update_alert(
     await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
 
     async def wanted(connection: Connection) -> operation_kinds.Operation:
+        await operations.lock_waiting(connection, body.references)
         alert = await _locked(connection, alert_id, if_match, body, silence=False)
         draft = await with_sound(connection, body.draft(alert.draft.unit_id, alert.draft.purpose))
         return operation_kinds.updating(alert, draft)

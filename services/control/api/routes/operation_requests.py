@@ -233,6 +233,6 @@ async def _deciding(
 
 async def _locked(connection: Connection, request_id: uuid.UUID, caller: Caller) -> Request:
     """The request until the transaction ends, where one has the right over the unit that speaks."""
-    request = await operation_store.request_for_update(connection, request_id)
+    request = await operations.locked(connection, request_id, tree=caller.rights.tree)
     caller.demand(operations.permission_of(request), request.unit_id, field="request_id")
     return request

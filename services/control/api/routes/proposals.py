@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
-from services.control import alerts, operation_kinds, versions
+from services.control import alerts, operation_kinds, operations, versions
 from services.control.alerting import proposal_store, proposals
 from services.control.alerting.proposal import Outcome, Proposal
 from services.control.alerts import By
@@ -111,6 +111,8 @@ async def release_proposal(
     await step_up.demand(services, caller, Operation.RELEASE_ALERT, code=second_factor, alone=break_glass)
 
     async def wanted(connection: Connection) -> operation_kinds.Operation:
+        proposed = (await proposal_store.proposal(connection, alert_id)).alert.draft.references  # which never change
+        await operations.lock_waiting(connection, (*proposed, *(body.content.references if body.content else ())))
         found = await _locked(connection, alert_id, caller, if_match, body)
         draft = found.alert.draft
         said = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,11 +15,13 @@ import pytest_asyncio
 from schemas import signing
 from schemas.alerts import Alert, Purpose
 from services.control.account_store import Account
+from services.control.alerting import alert_store
 from services.control.alerting.keeper import AlertKeeper
 from services.control.permissions import Role
 from tests.support.control import some_metrics
 from tests.support.control_api import PASSWORD, ZONE, Api, add_device, add_media
 from tests.support.people import Person, somebody
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -508,3 +511,39 @@ async def test_a_unit_tightens_the_size_and_never_loosens_it(api: Api) -> None:
     await asked(api, province, unit_id=str(api.units["24"]))
     elsewhere = alert_body(api, "2", unit_id=str(api.units["24"]))
     assert (await api.client.post("/api/v1/alerts", json=elsewhere, headers=province)).status_code == 201
+
+
+async def test_who_changes_an_alert_and_who_confirms_a_change_of_another_do_not_wait_for_one_another(api: Api) -> None:
+    """One ends what the other changes: both lock the request first, so one waits and nobody is thrown out."""
+    people = await two(api)
+    for unit in ("11", "12"):
+        await add_device(api, unit)
+    one, other = [
+        (await api.client.post("/api/v1/alerts", json=alert_body(api), headers=people.first)).json()["alert_id"]
+        for _ in range(2)
+    ]
+    await policy(api, "24", alerts=2)
+
+    def changed(headline: str, ended: str, *units: str) -> dict[str, Any]:
+        body = alert_body(api, *units, texts=[{"headline": headline}], references=[ended])
+        del body["unit_id"]
+        return body
+
+    match = {"If-Match": '"1"'}
+    request = await asked(api, {**people.first, **match}, f"/api/v1/alerts/{other}/update", body=changed("Lũ rút", one))
+
+    async def are_waiting(count: int) -> bool:
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(await api.fetchval(waits) == count)
+
+    async with asyncio.TaskGroup() as group, api.database.transaction() as connection:
+        await alert_store.alert_for_update(connection, uuid.UUID(other))
+        confirming = group.create_task(confirm(api, request, people.second))
+        await until(lambda: are_waiting(1), "it is being confirmed", deadline_s=20)
+        path, headers = f"/api/v1/alerts/{one}/update", {**people.first, **match}
+        updating = group.create_task(api.client.post(path, json=changed("Lũ lên", other, "11"), headers=headers))
+        await until(lambda: are_waiting(2), "the other waits for it", deadline_s=20)
+    confirmed, updated = await confirming, await updating
+
+    assert (confirmed.status_code, confirmed.json()["state"]) == (200, "confirmed"), confirmed.text
+    assert (updated.status_code, updated.json()["code"]) == (409, "version_mismatch"), "it was ended meanwhile"
