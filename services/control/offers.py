@@ -21,6 +21,7 @@ from services.control import (
     offer_store,
     planning_queue,
     policy_store,
+    policy_trial,
     unit_reform,
     unit_store,
 )
@@ -31,7 +32,9 @@ from services.control.broadcasts import Accepted
 from services.control.errors import Conflict
 from services.control.offer_store import Offer
 from services.control.permissions import Actor, Rights
+from services.control.planning.impact import Finding
 from services.control.planning.policies import Policies
+from services.control.planning.recurrence import local_day
 from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
@@ -39,6 +42,14 @@ OFFERED, ACCEPTED, DECLINED, SCHEDULED = "offered", "accepted", "declined", "sch
 
 # What of the offered broadcast is to be different in the unit's own: its times, targets, title and volume.
 Own = Callable[[Wish], Wish]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What a unit said. Where it accepts, `findings` are the rules on its ground that stand against it in its first days."""
+
+    offer: Offer
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +93,12 @@ async def decide(
     actor: Actor,
     origin: str | None,
     now: datetime,
-) -> Offer:
+) -> Decided:
     """Accept or decline. What the unit had scheduled of it before is withdrawn.
 
     Raises `Conflict` when nothing is to come any more, or while it is on the air.
     """
-    await _check_may_change(connection, offer, rights.tree, zone=zone, now=now)
+    _, following = await _check_may_change(connection, offer, rights.tree, zone=zone, now=now)
     own = await _own(connection, offer)
     if own is not None and own.state != broadcasts.WITHDRAWN:
         await broadcasts.withdraw(connection, own, actor=actor, origin=origin, now=now)
@@ -95,7 +106,12 @@ async def decide(
         connection, offer, state, scheduled_as=None, note=note, by=actor.account_id, at=now
     )
     await _changed(connection, offer, decided, rights.tree, actor=actor, origin=origin, now=now)
-    return decided
+    if state != ACCEPTED:
+        return Decided(offer=decided)
+    coming = {BroadcastId(offer.broadcast_id): local_day(following, zone)}
+    unit_id = rights.tree.standing(offer.unit_id) or offer.unit_id
+    (findings,) = (await policy_trial.hold_offers(connection, coming, unit_id, zone=zone, now=now)).values()
+    return Decided(offer=decided, findings=findings)
 
 
 async def schedule(
@@ -114,7 +130,7 @@ async def schedule(
 
     Raises as `decide` and `broadcasts.create` do, and `Conflict` when the unit has one already.
     """
-    offered = await _check_may_change(connection, offer, rights.tree, zone=zone, now=now)
+    offered, _ = await _check_may_change(connection, offer, rights.tree, zone=zone, now=now)
     standing = await _own(connection, offer)
     if standing is not None and standing.state not in (broadcasts.WITHDRAWN, broadcasts.REJECTED):
         own_id = str(standing.broadcast_id)
@@ -165,15 +181,17 @@ def next_at(offered: StoredBroadcast, facts: Facts, *, now: datetime) -> datetim
 
 async def _check_may_change(
     connection: Connection, offer: Offer, tree: UnitTree, *, zone: ZoneInfo, now: datetime
-) -> StoredBroadcast:
+) -> tuple[StoredBroadcast, datetime]:
+    """What is offered, and when it begins next."""
     offered = await broadcast_store.broadcast(connection, offer.broadcast_id)
-    if next_at(offered, await facts_for_times(connection, tree, zone), now=now) is None:
+    following = next_at(offered, await facts_for_times(connection, tree, zone), now=now)
+    if following is None:
         raise Conflict("offer_is_over", facts={"title": offered.wish.title})
     if offer.state == ACCEPTED and await offer_store.is_on_air(
         connection, offer.broadcast_id, _ground(offer.unit_id, tree), now=now
     ):
         raise Conflict("offer_on_air", facts={"title": offered.wish.title})
-    return offered
+    return offered, following
 
 
 def _ground(unit_id: UnitId, tree: UnitTree) -> tuple[UnitId, ...]:

@@ -10,9 +10,10 @@ the first ones are (`MAX_FORESEEN`), and planning names the others when their da
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from schemas.configuration import Ownership
 from schemas.fields import DeviceKind, Level
@@ -23,7 +24,7 @@ from services.control.errors import Fault, Invalid
 from services.control.planning import impact
 from services.control.planning.explanation import OFFERS
 from services.control.planning.impact import Finding
-from services.control.planning.model import DeviceNo, DeviceRef, Plan, Problem, ProblemKind, Snapshot, Window
+from services.control.planning.model import Answer, DeviceNo, DeviceRef, Plan, Problem, ProblemKind, Snapshot, Window
 from services.control.planning.permission import Rule
 from services.control.planning.policies import Policies
 from services.control.planning.programme import later_problems, plan
@@ -106,6 +107,49 @@ async def hold(
         return Trial(exception=PolicyException(pairs=tuple(sorted(pairs))), findings=_findings(stored, planned))
     await broadcast_store.offer(connection, (each for each in planned.offers if each[0] == stored.broadcast_id), at=now)
     return Trial(exception=None, findings=_findings(stored, planned))
+
+
+async def hold_offers(
+    connection: Connection,
+    offered: Mapping[BroadcastId, date],
+    unit_id: UnitId,
+    *,
+    zone: ZoneInfo,
+    now: datetime,
+) -> dict[BroadcastId, tuple[Finding, ...]]:
+    """Tell which rules stand against broadcasts from above in a unit once it accepts them, each as if it alone did.
+
+    `offered` says on which day each of them begins next; it is planned from then on, for the first days. A unit decides
+    whether and when such content sounds, so nothing is refused here: whoever decides is told what will not sound.
+    """
+    if not offered:
+        return {}
+    window = Window(first=min(offered.values()), end=max(offered.values()) + TRIAL)
+    is_granted = await snapshot_store.is_time_granted(connection)
+    snapshot = await snapshot_store.load_snapshot(
+        connection,
+        window,
+        zone=zone,
+        there_after=now,
+        played_before=now,
+        broadcasts=None if is_granted else list(offered),
+        around=unit_id,
+        begun_by=now,
+    )
+    return {
+        broadcast_id: await asyncio.to_thread(_stands_against, broadcast_id, unit_id, snapshot, day)
+        for broadcast_id, day in offered.items()
+    }
+
+
+def _stands_against(broadcast_id: BroadcastId, unit_id: UnitId, snapshot: Snapshot, day: date) -> tuple[Finding, ...]:
+    offers = {**snapshot.offers, (broadcast_id, unit_id): Answer.ACCEPTED}
+    planned = plan(replace(snapshot, offers=offers), Window(first=day, end=day + TRIAL))
+    return impact.findings(
+        each
+        for each in planned.problems
+        if each.broadcast_id == broadcast_id and each.kind in _RULES and each.unit_id is not None
+    )
 
 
 def _findings(stored: StoredBroadcast, planned: Plan) -> tuple[Finding, ...]:

@@ -88,6 +88,7 @@ SCHEDULING: dict[str, tuple[str, str]] = {
     "inbox.next": ("Lần phát tới", "Next"),
     "inbox.schedule": ("Lịch", "Schedule"),
     "inbox.over": ("Đã qua", "Over"),
+    "inbox.against": ("Có lần không phát ở đây", "Some of it will not sound here"),
     "inbox.accept": ("Nhận phát", "Accept"),
     "inbox.decline": ("Không nhận", "Decline"),
     "inbox.own_times": ("Phát vào giờ của đơn vị", "At times of our own"),

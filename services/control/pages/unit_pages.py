@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from services.control import (
     offer_store,
     offers,
     policy_store,
+    policy_trial,
     priorities,
     priority_store,
 )
@@ -43,7 +45,7 @@ from services.control.pages.lookups import code_asked, contents_of, sessions_of,
 from services.control.pages.pages import own_units, page, trail_of, wording_of
 from services.control.permissions import Permission
 from services.control.planning.policies import Danger, Policies
-from services.control.planning.recurrence import start_of
+from services.control.planning.recurrence import local_day, start_of
 from services.control.priority_store import PriorityBroadcast
 from services.control.proof_sheets import Month
 from services.shared.database.pool import Connection
@@ -55,6 +57,8 @@ Decider = Annotated[Caller, requires(Permission.MAKE_BROADCASTS, Scope.UNIT)]
 
 _OPEN_SHOWN = 200
 _DECIDED_SHOWN = 30
+# Offers of which the page says which limits would keep them from sounding: each is planned for that.
+_FORESEEN = 20
 _ANSWERS = {"accept": offers.ACCEPTED, "decline": offers.DECLINED}
 _SCHEDULE = "schedule"
 _OWN_TIMES = 3  # fields for times of one's own
@@ -110,6 +114,14 @@ async def _inbox_page(
         described = await offers.described(
             connection, (*waiting, *rest[:_DECIDED_SHOWN]), tree, zone=zone, now=caller.now
         )
+        coming = {
+            each.offer.broadcast_id: local_day(each.next_at, zone)
+            for each in described
+            if each.next_at is not None and each.offer.state in (offers.OFFERED, offers.ACCEPTED)
+        }
+        against = await policy_trial.hold_offers(
+            connection, dict(itertools.islice(coming.items(), _FORESEEN)), here, zone=zone, now=caller.now
+        )
         contents = await contents_of(connection, (each.broadcast for each in described))
         stated = await policy_store.policies_of(connection, tree.path(here))
         asking = await policy_store.asking_for_second(connection, Danger.LIVE)
@@ -133,6 +145,7 @@ async def _inbox_page(
         waiting=sorted(still_open, key=lambda each: (each.next_at, each.offer.broadcast_id)),
         decided=[each for each in described if each not in still_open],
         contents=contents,
+        against=against,
         units=tree,
         may_decide=caller.rights.may(Permission.MAKE_BROADCASTS, here),
         may_read=lambda issuer: caller.rights.may(Permission.SEE_BROADCASTS, issuer),

@@ -34,13 +34,13 @@ from services.control.api.requests import MAY_WAIT, RequestView, waiting
 from services.control.api.routes.broadcasts import BroadcastView, TargetBody, broadcast_view
 from services.control.api.step_up import BreakGlass, GivenCode
 from services.control.api.views import UnitRef, unit_ref
-from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
+from services.control.api.what_if import AskedWhatIf, FindingView, OutlookView, WhatIf, finding_view
 from services.control.broadcast_requests import BulletinWish, Wish
 from services.control.broadcast_store import StoredBroadcast
 from services.control.bulletin_store import Bulletin
 from services.control.errors import Fault, Invalid
 from services.control.offer_store import Offer
-from services.control.offers import Scheduled
+from services.control.offers import Decided, Scheduled
 from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.control.policies import LocalTime
@@ -144,6 +144,10 @@ class DecidedView(Answer):
     decided_by: uuid.UUID
     note: str | None
     scheduled_as: uuid.UUID | None
+    problems: list[FindingView] = Field(
+        default=[],
+        description="what of it does not sound in its first days although the unit has it sound, by which rule",
+    )
     outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
 
 
@@ -310,7 +314,10 @@ async def accept_offer(
     what_if: AskedWhatIf,
     body: OfferDecision | None = None,
 ) -> DecidedView:
-    """Have it sound in the unit as it was planned above. What the unit had scheduled of it is withdrawn."""
+    """Have it sound in the unit as it was planned above. What the unit had scheduled of it is withdrawn.
+
+    What the unit's own limits are against does not sound all the same: `problems` names it.
+    """
     return await _decide(broadcast_id, unit_id, offers.ACCEPTED, body, caller, services, what_if)
 
 
@@ -336,7 +343,7 @@ async def _decide(
     services: Parts,
     what_if: WhatIf,
 ) -> DecidedView:
-    async def save(connection: Connection) -> Offer:
+    async def save(connection: Connection) -> Decided:
         offer = await offer_store.offer_for_update(connection, broadcast_id, UnitId(unit_id))
         return await offers.decide(
             connection,
@@ -351,7 +358,8 @@ async def _decide(
         )
 
     decided, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(unit_id))
-    return DecidedView(**_decided(decided), outlook=outlook)
+    problems = [finding_view(each) for each in decided.findings]
+    return DecidedView(**_decided(decided.offer), problems=problems, outlook=outlook)
 
 
 @router.post("/{broadcast_id}/{unit_id}/schedule", responses=MAY_WAIT)
@@ -389,6 +397,7 @@ async def schedule_offer(
         return await waiting(services, response, scheduled)
     return ScheduledView(
         **_decided(scheduled.offer),
+        problems=[finding_view(each) for each in scheduled.accepted.findings],
         broadcast=broadcast_view(scheduled.accepted.broadcast),
         starts_at=scheduled.accepted.first,
         outlook=outlook,

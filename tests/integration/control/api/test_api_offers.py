@@ -12,6 +12,7 @@ import pytest
 from services.control import proof_sheet_store
 from services.control.permissions import Role
 from services.control.proof_sheets import Uptake
+from tests.integration.control.api.test_what_if import set_policy
 from tests.support.control_api import ZONE, Api, add_bulletin, add_device, add_offer, broadcast_body
 
 pytestmark = pytest.mark.integration
@@ -144,6 +145,35 @@ async def test_a_dry_run_tells_what_a_decision_would_do_and_decides_nothing(api:
     assert await api.fetchval("SELECT count(*) FROM control.broadcasts") == 1
     accepted = await ask(api, broadcast_id, "11", "accept", officer)
     assert (accepted.json()["state"], accepted.json()["outlook"]) == ("accepted", None)
+
+
+async def test_who_accepts_is_told_what_will_not_sound_and_by_which_rule(api: Api) -> None:
+    """It is the unit's choice, so it is not refused; a week's minutes that two share count for the later one."""
+    await add_device(api, "12")
+    officer = await officer_of(api, "11")
+    await set_policy(api, "24", quiet=[{"begin": "22:00", "end": "05:00"}])
+    await set_policy(api, "11", max_day_s=40)
+    await set_policy(api, "12", quiet=[{"begin": "20:00", "end": "06:00"}])
+    targets = [{"unit_id": str(api.units["1"])}]
+    names = {}
+    for at, recurrence in (("05:30", "once"), ("05:40", "daily")):
+        names[at] = await add_offer(api, "11", recurrence=recurrence, local_times=[at], targets=targets)
+        api.clock.forward(seconds=1)
+    await set_policy(api, "24", quiet=[{"begin": "05:35", "end": "05:45"}])
+
+    told = {}
+    for at, broadcast_id in names.items():
+        for tried in ({"dry_run": True}, {}):
+            answer = (await ask(api, broadcast_id, "11", "accept", officer, params=tried)).json()
+            told[at] = [(each["problem"], each["unit_id"], each["occurrences"]) for each in answer["problems"]]
+    assert told == {"05:30": [], "05:40": [("quiet_hours", str(api.units["24"]), 8)]}
+
+    await set_policy(api, "24")
+    again = (await ask(api, names["05:40"], "11", "accept", officer)).json()
+    assert [(each["problem"], each["unit_id"], each["occurrences"]) for each in again["problems"]] == [
+        ("day_full", str(api.units["11"]), 1)
+    ]
+    assert (await ask(api, names["05:40"], "11", "decline", officer)).json()["problems"] == []
 
 
 async def test_times_of_one_s_own_beyond_the_days_that_are_planned_are_looked_at_there(api: Api) -> None:

@@ -105,6 +105,26 @@ async def test_the_inbox_shows_who_offers_what_and_when_and_lets_one_listen(api:
     assert "Hộp thư: 1 chờ trả lời" in (await get(api, f"/units/{api.units['11']}")).text
 
 
+async def test_the_inbox_says_which_limits_will_keep_it_from_sounding(api: Api) -> None:
+    await set_policy(api, "24", quiet=[{"begin": "22:00", "end": "04:00"}])
+    await set_policy(api, "11", quiet=[{"begin": "05:00", "end": "06:00"}])
+    await add_offer(api, "11", title="Sớm quá", local_times=["05:30"])
+    accepted = await add_offer(api, "11", title="Cũng sớm quá", local_times=["05:40"])
+    await add_offer(api, "11", title="Đúng giờ", local_times=["06:30"])
+    await log_in(api, (Role.OFFICER, "11"))
+    html = await html_of(api, inbox(api))
+    shown = re.search(rf'inbox/{accepted}#.*?name="shown" value="([^"]*)"', html, re.DOTALL)
+    assert shown is not None
+    await post(api, f"{inbox(api)}/{accepted}", shown=shown[1], decision="accept")
+
+    said = {}
+    for letter in (await html_of(api, inbox(api))).split("<article")[1:]:
+        title = re.search(r"<h3>([^<]*)</h3>", letter)
+        assert title is not None
+        said[title[1]] = "Có lần không phát ở đây" in letter and "Trong giờ yên tĩnh" in letter
+    assert said == {"Sớm quá": True, "Cũng sớm quá": True, "Đúng giờ": False}
+
+
 @pytest.mark.parametrize(
     ("decision", "state", "words"),
     [("accept", "accepted", "Đã nhận phát"), ("decline", "declined", "Không nhận")],
