@@ -8,15 +8,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from schemas.identifiers import UnitId
 from services.control.alerting import shapes
-from services.control.alerting.model import MAX_CORNERS, MAX_SHAPES, MAX_UNITS, AreaWish, Circle, Polygon
+from services.control.alerting.model import (
+    MAX_AREAS,
+    MAX_CORNERS,
+    MAX_SHAPES,
+    MAX_UNITS,
+    AreaWish,
+    AudienceWish,
+    Circle,
+    Polygon,
+)
 from services.control.units import UnitTree
 
 MOST_SHAPES = 4 * MAX_SHAPES  # of one alert: more polygons become the hulls of neighbours
 _MOST_CORNERS = 2_000  # of all of these, so that the message that devices get stays small
 _FEWEST_CORNERS = 16
+
+_Name = TypeVar("_Name")
 
 
 def united(areas: Iterable[AreaWish]) -> tuple[AreaWish, ...]:
@@ -38,6 +50,28 @@ def united(areas: Iterable[AreaWish]) -> tuple[AreaWish, ...]:
             circles[:MOST_SHAPES],
         )
     return (*([AreaWish(units=tuple(sorted(whole)))] if whole else []), *shaped)
+
+
+def everybody(wishes: Sequence[AudienceWish], tree: UnitTree) -> AudienceWish:
+    """Whom any of them means, by the units of today; whole units where there are too many shapes for one alert.
+
+    Only what all of them leave out is left out, and only where all of them name kinds others are not meant.
+    """
+    areas = tuple(dict.fromkeys(area for wish in wishes for area in wish.areas))
+    if len(areas) > MAX_AREAS:
+        areas = (AreaWish(units=tuple(dict.fromkeys(unit for area in areas for unit in area.units))),)
+    # What was said before a reform names units that stand no more. The heir of one that was spared is more than that.
+    today = [
+        replace(area, units=tuple(dict.fromkeys(tree.standing(each) or each for each in area.units))) for area in areas
+    ]
+    return AudienceWish(
+        areas=of_few_units(tuple(dict.fromkeys(today)), tree),
+        devices=tuple(dict.fromkeys(device for wish in wishes for device in wish.devices)),
+        except_units=tuple(each for each in _of_all([wish.except_units for wish in wishes]) if tree.stands(each)),
+        except_devices=_of_all([wish.except_devices for wish in wishes]),
+        kinds=_of_any([wish.kinds for wish in wishes]),
+        ownerships=_of_any([wish.ownerships for wish in wishes]),
+    )
 
 
 def covered(polygons: Sequence[Polygon]) -> tuple[Polygon, ...]:
@@ -112,3 +146,11 @@ def _place_of_polygon(polygon: Polygon) -> list[tuple[float, float]]:
 
 def _place_of_circle(circle: Circle) -> tuple[float, float, int]:
     return circle.centre.longitude, circle.centre.latitude, circle.radius_m
+
+
+def _of_all(several: Sequence[tuple[_Name, ...]]) -> tuple[_Name, ...]:
+    return tuple(each for each in several[0] if all(each in others for others in several))
+
+
+def _of_any(several: Sequence[tuple[_Name, ...]]) -> tuple[_Name, ...]:
+    return tuple(dict.fromkeys(each for names in several for each in names)) if all(several) else ()

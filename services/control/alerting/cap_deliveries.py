@@ -11,20 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
 
-from schemas.identifiers import AlertId, UnitId
+from schemas.identifiers import AlertId
 from services.control import alerts
 from services.control.alerting import alert_store, cap_areas, cap_intake, cap_store, proposals, requests
 from services.control.alerting.cap import CapAlert, MessageType
 from services.control.alerting.cap_intake import Taking
 from services.control.alerting.model import (
-    MAX_AREAS,
     Alert,
     AlertDraft,
     AlertText,
-    AreaWish,
-    AudienceWish,
     Origin,
     Severity,
     State,
@@ -33,11 +29,9 @@ from services.control.alerting.model import (
 from services.control.alerting.proposals import Why
 from services.control.catalogue.texts import Language, text
 from services.control.errors import Conflict, Fault, Forbidden, Invalid
-from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 MOST_WAITING = 50  # messages of one sender in one unit: more hide the one that matters
-_Name = TypeVar("_Name")
 _OPEN = (State.PROPOSED, State.AWAITING_SECOND, State.IN_FORCE)
 _ALL_CLEAR_HOLDS = timedelta(minutes=15)
 
@@ -152,9 +146,7 @@ def _all_clear(taking: Taking, holding: Sequence[Alert], sound: bytes) -> AlertD
             )
             for place, language in enumerate(Language)
         ),
-        audience=_in_few(
-            _standing(_everybody([each.draft.audience for each in holding]), taking.by.tree), taking.by.tree
-        ),
+        audience=cap_areas.everybody([each.draft.audience for each in holding], taking.by.tree),
         valid_until=max(taking.now + _ALL_CLEAR_HOLDS, *(each.draft.valid_until for each in holding)),
         origin=Origin.CAP,
         cap=cap_intake.origin_of(taking.message),
@@ -163,44 +155,3 @@ def _all_clear(taking: Taking, holding: Sequence[Alert], sound: bytes) -> AlertD
 
 def _headline(draft: AlertDraft, language: Language) -> str:
     return next((each.headline for each in draft.texts if each.language == language.value), draft.headline)
-
-
-def _everybody(wishes: Sequence[AudienceWish]) -> AudienceWish:
-    """Whom any of them means; whole units where there are too many shapes for one alert."""
-    if len(wishes) == 1:
-        return wishes[0]
-    areas = tuple(dict.fromkeys(area for wish in wishes for area in wish.areas))
-    if len(areas) > MAX_AREAS:
-        areas = (AreaWish(units=tuple(dict.fromkeys(unit for area in areas for unit in area.units))),)
-    # Only what all of them leave out is left out, and only where all of them name kinds others are not meant.
-    return AudienceWish(
-        areas=areas,
-        devices=tuple(dict.fromkeys(device for wish in wishes for device in wish.devices)),
-        except_units=_of_all([wish.except_units for wish in wishes]),
-        except_devices=_of_all([wish.except_devices for wish in wishes]),
-        kinds=_of_any([wish.kinds for wish in wishes]),
-        ownerships=_of_any([wish.ownerships for wish in wishes]),
-    )
-
-
-def _in_few(wish: AudienceWish, tree: UnitTree) -> AudienceWish:
-    return replace(wish, areas=cap_areas.of_few_units(wish.areas, tree))
-
-
-def _of_all(several: Sequence[tuple[_Name, ...]]) -> tuple[_Name, ...]:
-    return tuple(each for each in several[0] if all(each in others for others in several))
-
-
-def _of_any(several: Sequence[tuple[_Name, ...]]) -> tuple[_Name, ...]:
-    return tuple(dict.fromkeys(each for names in several for each in names)) if all(several) else ()
-
-
-def _standing(wish: AudienceWish, tree: UnitTree) -> AudienceWish:
-    """The same ground by the units of today: what was said before a reform names units that stand no more."""
-
-    def today(units: Sequence[UnitId]) -> tuple[UnitId, ...]:
-        return tuple(dict.fromkeys(tree.standing(each) or each for each in units))
-
-    areas = tuple(replace(each, units=today(each.units)) for each in wish.areas)
-    spared = tuple(each for each in wish.except_units if tree.stands(each))  # its heir is more than was spared
-    return replace(wish, areas=areas, except_units=spared)

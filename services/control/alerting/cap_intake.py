@@ -195,14 +195,20 @@ def successors(
     Those that share most come first.
     """
     found: list[list[tuple[int, Alert]]] = [[] for _ in drafts]
+    grounds = [_ground(draft, tree) for draft in drafts]
     for each in before if drafts else ():
-        had = {tree.standing(unit) for unit in each.draft.audience.units}
-        shared = [len(had & set(draft.audience.units)) for draft in drafts]
+        had = _ground(each.draft, tree)
+        shared = [len(had & ground) for ground in grounds]
         found[shared.index(max(shared))].append((max(shared), each))
     return [
         (draft, tuple(each for _, each in sorted(pairs, key=lambda pair: -pair[0])))
         for draft, pairs in zip(drafts, found, strict=True)
     ]
+
+
+def _ground(draft: AlertDraft, tree: UnitTree) -> set[UnitId]:
+    """Its units and those below, as they stand today."""
+    return {below for unit in draft.audience.units for below in tree.subtree(unit)}
 
 
 async def said_by(connection: Connection, taking: Taking) -> Said:

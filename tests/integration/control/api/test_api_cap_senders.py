@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.integration.control.api.test_alert_speaker import a_speaker
 from tests.integration.control.api.test_api_cap import a_message
 from tests.integration.control.api.test_api_second_person import REQUESTS, confirm, policy
 from tests.support.control_api import Api, add_device
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -194,6 +196,31 @@ async def test_an_original_that_comes_after_its_update_is_not_laid_before_people
     late = await source.deliver(original)
     assert (late.status_code, code_of(late)) == (422, "cap_superseded")
     assert await api.fetchval("SELECT count(*) FROM control.alerts") == 1
+
+
+async def test_messages_of_one_sender_at_once_are_taken_one_after_the_other(api: Api) -> None:
+    """Whichever comes first, the original does not wait for people beside what replaces it."""
+    source, replica = await Source.of(api), f"cap_message:{api.units['24']}:{SENDER}"
+    original, before = a_message(api), reference(api, "A-1")
+    api.clock.forward(minutes=1)
+    update = a_message(api, "B", "Update", references=before)
+
+    async def are_waiting() -> bool:
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+        return bool(await api.fetchval(waits) == 2)
+
+    async with asyncio.TaskGroup() as group, api.database.transaction() as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", replica)
+        both = [group.create_task(source.deliver(each)) for each in (update, original)]
+        await until(are_waiting, "both wait for their turn", deadline_s=20)
+    later, first = [await each for each in both]
+
+    assert later.status_code == 200, later.text
+    if first.status_code == 200:
+        assert await api.fetchval(STATE, first.json()["alert_id"]) == "cancelled"
+    else:
+        assert (first.status_code, code_of(first)) == (422, "cap_superseded")
+    assert await api.fetchval("SELECT count(*) FROM control.alerts WHERE state = 'proposed'") == 1
 
 
 async def test_a_sender_has_its_own_messages_only(api: Api) -> None:

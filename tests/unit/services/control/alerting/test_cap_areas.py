@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from datetime import date
 
-from schemas.identifiers import UnitId
+from schemas.identifiers import DeviceId, UnitId
 from services.control.alerting import shapes
-from services.control.alerting.cap_areas import MOST_SHAPES, of_few_units, united
+from services.control.alerting.cap_areas import MOST_SHAPES, everybody, of_few_units, united
 from services.control.alerting.model import (
     MAX_AREAS,
     MAX_SHAPES,
@@ -19,7 +19,7 @@ from services.control.alerting.model import (
     Polygon,
 )
 from services.control.alerting.requests import Known, audience_faults
-from services.control.units import UnitTree, UnitVersion
+from services.control.units import UnitHeir, UnitTree, UnitVersion
 
 ROOT = UnitId(uuid.UUID(int=1))
 PROVINCES = [UnitId(uuid.UUID(int=1_000 * number)) for number in range(1, 11)]
@@ -103,3 +103,50 @@ def test_more_codes_than_an_alert_names_become_as_few_units_above_as_will_do() -
     (found,) = of_few_units((many,), TREE)
     assert faults(found) == []
     assert sorted(set(found.units) - set(COMMUNES)) == [PROVINCES[0]], "one province takes the place of its communes"
+
+
+def test_everybody_is_whom_any_means_and_only_what_all_leave_out_is_left_out() -> None:
+    one, other, third = COMMUNES[:3]
+    siren, board = DeviceId("siren"), DeviceId("board")
+    clusters = AudienceWish(
+        areas=(AreaWish(units=(one,)),), except_units=(third, other), except_devices=(siren,), kinds=("cluster",)
+    )
+    boards = AudienceWish(
+        areas=(AreaWish(units=(one,)), AreaWish(units=(other,))),
+        devices=(board,),
+        except_units=(third,),
+        except_devices=(siren, board),
+        kinds=("board",),
+        ownerships=("public",),
+    )
+    assert everybody([clusters, boards], TREE) == AudienceWish(
+        areas=(AreaWish(units=(one,)), AreaWish(units=(other,))),
+        devices=(board,),
+        except_units=(third,),
+        except_devices=(siren,),
+        kinds=("cluster", "board"),
+    )
+    unlimited = AudienceWish.of_units(other)
+    assert everybody([clusters, unlimited], TREE) == AudienceWish(
+        areas=(AreaWish(units=(one,)), AreaWish(units=(other,)))
+    )
+    assert everybody([boards], TREE) == boards
+
+
+def test_everybody_after_a_reform_is_told_by_the_units_of_today() -> None:
+    closed, spared, heir = UnitId(uuid.UUID(int=1)), UnitId(uuid.UUID(int=2)), UnitId(uuid.UUID(int=3))
+    day = date(2025, 7, 1)
+    tree = UnitTree(
+        [UnitVersion(unit_id=heir, parent_id=None, valid_from=day, code="3", level="unit", name="3")],
+        [UnitHeir(unit_id=each, heir_id=heir, valid_from=day, keeps_rights=True) for each in (closed, spared)],
+    )
+    wish = AudienceWish(areas=(AreaWish(units=(closed,)), AreaWish(units=(heir, closed))), except_units=(spared,))
+    assert everybody([wish], tree) == AudienceWish.of_units(heir), "the heir of who was spared is more than that"
+
+
+def test_everybody_of_many_shapes_and_units_is_whole_units_of_few() -> None:
+    shaped = [AudienceWish(areas=(AreaWish(units=(each,), polygons=(square(0),)),)) for each in COMMUNES[:MAX_AREAS]]
+    assert everybody(shaped, TREE).areas == tuple(each.areas[0] for each in shaped)
+    many = everybody([*shaped, AudienceWish.of_units(*COMMUNES[MAX_AREAS:])], TREE)
+    assert {(each.polygons, len(each.units) <= MAX_UNITS) for each in many.areas} == {((), True)}
+    assert all(any(TREE.covers(unit, each) for unit in many.units) for each in COMMUNES)
