@@ -6,8 +6,8 @@ event loop: no lock is held while that computes. Emissions on record are looked 
 has begun; what else they say follows from the plan before.
 
 Of what people ask for and decide only what lies below one unit is planned, with every broadcast that reaches devices
-there: nothing else can change, and devices and units stay as they are. Where those change themselves, everything is read
-and planned once more.
+there: nothing else can change, and devices and units stay as they are. Where those change themselves, everything is
+planned; and once more what can reach the devices that changed, or, where units did, everything again.
 """
 
 from __future__ import annotations

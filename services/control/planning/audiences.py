@@ -7,7 +7,9 @@ of them holds for all. A tree of units stands for many days, and so does an audi
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from schemas.fields import DeviceKind, Level
@@ -39,11 +41,11 @@ class Class(NamedTuple):
 
 
 class Members(NamedTuple):
-    """The devices of a class; those that come or go within the window apart."""
+    """The devices of a class; those that come or go within the window apart, together with whom they come and go."""
 
     of: Class
     steady: tuple[DeviceNo, ...]
-    passing: tuple[DeviceRef, ...]
+    passing: tuple[tuple[DeviceRef, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +88,19 @@ def audience_of(broadcast: Broadcast, ground: Ground, snapshot: Snapshot, tree: 
         tree=tree,
         depth=depth,
         choice=choice,
-        classes=tuple(Members(each, tuple(steady), tuple(passing)) for each, (steady, passing) in members.items()),
+        classes=tuple(Members(each, tuple(steady), _together(passing)) for each, (steady, passing) in members.items()),
         undecided=tuple(sorted(undecided)),
         offered=frozenset(offered),
         waiting=frozenset(waiting),
     )
+
+
+def _together(passing: Iterable[DeviceRef]) -> tuple[tuple[DeviceRef, ...], ...]:
+    """Devices by when they are there: a fleet that is registered at once is looked at once."""
+    alike: dict[tuple[datetime, datetime | None], list[DeviceRef]] = defaultdict(list)
+    for device in passing:
+        alike[device.registered_at, device.retired_at].append(device)
+    return tuple(map(tuple, alike.values()))
 
 
 def _is_offered(broadcast: Broadcast, deciding: UnitId, ground: Ground, tree: UnitTree) -> bool:

@@ -169,13 +169,14 @@ class _Drafting:
     def _give_passing(
         self, key: _Key, members: Members, slots: tuple[Slot, ...], grants: tuple[Grant, ...], airing: _Airing
     ) -> set[int]:
-        """Give each device that comes or goes what begins while it is there; return the numbers of what somebody gets."""
+        """Give devices that come or go what begins while they are there; return the numbers of what somebody gets."""
         begun: set[int] = set()
-        for device in members.passing:
-            some = tuple(slot for slot in slots if device.is_there(slot.starts_at))
+        for devices in members.passing:
+            some = tuple(slot for slot in slots if devices[0].is_there(slot.starts_at))
             if some:
                 begun |= {slot.item for slot in some}
-                self._give((*key, device.device_no), (device.device_no,), airing.own_part(some, grants))
+                numbers = tuple(device.device_no for device in devices)
+                self._give((*key, numbers[0]), numbers, airing.own_part(some, grants))
         return begun
 
     def _give(self, key: _Key, devices: tuple[DeviceNo, ...], part: Part) -> None:

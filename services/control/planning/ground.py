@@ -75,18 +75,23 @@ class Ground:
         self._crowds: dict[tuple[int, UnitId], tuple[Crowd, ...]] = {}
 
     def is_same(self, snapshot: Snapshot) -> bool:
-        """Whether a snapshot differs at most in what is broadcast."""
+        """Whether a snapshot differs at most in what is broadcast, and in devices."""
         ours = self.snapshot
         return (
             ours.units.versions == snapshot.units.versions
             and ours.units.heirs == snapshot.units.heirs
             and ours.zone == snapshot.zone
-            and ours.devices == snapshot.devices
             and ours.groups == snapshot.groups
             and ours.policies == snapshot.policies
             and ours.requisitions == snapshot.requisitions
             and ours.asked_at == snapshot.asked_at
         )
+
+    def moved(self, snapshot: Snapshot) -> frozenset[DeviceRef]:
+        """The devices of either that are not the same in both, as they are in each."""
+        if self.snapshot.devices == snapshot.devices:
+            return frozenset()
+        return frozenset(self.snapshot.devices).symmetric_difference(snapshot.devices)
 
     def crowds(self, unit_id: UnitId, tree: UnitTree) -> tuple[Crowd, ...]:
         """The devices of a unit that can put something out."""

@@ -13,13 +13,14 @@ Slots are made once per occurrence and class of devices and shared (`drafts`); d
 tuple. A nation's week then costs one list entry per device and broadcast.
 
 `begin` and `replan` do the same step by step: `Planning` remembers what a plan was made of, so that after a change of
-broadcasts only their own drafts, and the devices those reach before or after, are looked at again.
+broadcasts only their own drafts, and the devices those reach before or after, are looked at again; after one of devices
+the drafts of whatever can mean these.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -29,10 +30,12 @@ from typing import NamedTuple, TypeVar
 from schemas.identifiers import BroadcastId, UnitId
 from services.control.planning.begun import Spent, spent
 from services.control.planning.drafts import draft, draft_of_news
-from services.control.planning.ground import Ground
+from services.control.planning.ground import Ground, surroundings
 from services.control.planning.lineup import Stock
 from services.control.planning.model import (
     DeviceNo,
+    DeviceRef,
+    DeviceTarget,
     GrantKey,
     Plan,
     Problem,
@@ -111,14 +114,19 @@ def begin(snapshot: Snapshot, window: Window) -> Planning:
 
 
 def replan(planning: Planning, snapshot: Snapshot, touched: Collection[BroadcastId]) -> Planning:
-    """Return what `begin(snapshot, planning.window)` would, with the work that a few changed broadcasts cost.
+    """Return what `begin(snapshot, planning.window)` would, with the work that a few changed broadcasts or devices cost.
 
     `touched` are the broadcasts that were added, taken away or changed since `planning`, or that name a bulletin or
-    relay source, or are named by an offer or a place, that was. Devices, units or policies that changed cost a plan anew.
+    relay source, or are named by an offer or a place, that was. Which devices were is seen here. Units, groups or policies
+    that changed cost a plan anew.
     """
-    ground = planning.ground
-    if not ground.is_same(snapshot):
+    if not planning.ground.is_same(snapshot):
         return begin(snapshot, planning.window)
+    ground = planning.ground
+    moved = ground.moved(snapshot)
+    if moved:
+        ground = Ground(snapshot, planning.window)
+        touched = {*touched, *_reaching(moved, planning, snapshot)}
     stock = _stock(snapshot)
     made = {each: found for each, found in planning.drafts.items() if each not in touched}
     gone = {share for each in touched if each in planning.drafts for share in planning.drafts[each].shares}
@@ -129,38 +137,54 @@ def replan(planning: Planning, snapshot: Snapshot, touched: Collection[Broadcast
             for share in found.shares:
                 for device_no in share.devices:
                     added[device_no].append(share)
-    now_spent, differing = _spent_anew(planning, snapshot)
+    now_spent, differing = _spent_anew(planning, snapshot, ground, moved)
     affected = {device_no for share in gone for device_no in share.devices}.union(added, differing)
-    changed = {
-        device_no: (*(each for each in planning.shares[device_no] if each not in gone), *added.get(device_no, ()))
-        for device_no in affected
+    there = [device.device_no for device in ground.fleet.by_no.values() if device.kind in PLAYS]
+    shares = {
+        device_no: planning.shares[device_no]
+        if device_no not in affected
+        else (
+            *(each for each in planning.shares.get(device_no, ()) if each not in gone),
+            *added.get(device_no, ()),
+        )
+        for device_no in there
     }
+    changed = {device_no: shares[device_no] for device_no in there if device_no in affected}
     settled = _settled(changed, now_spent, snapshot.asked_at)
+    earlier = planning.plan.programmes
     return _planning(
         snapshot,
         ground,
         made,
-        {**planning.shares, **changed},
+        shares,
         now_spent,
         _Settled(
-            programmes={**planning.plan.programmes, **settled.programmes},
+            programmes={no: settled.programmes[no] if no in affected else earlier[no] for no in there},
             used=_without(planning.plan.used, affected) | settled.used,
             refusals=_without(planning.refusals, affected) | settled.refusals,
         ),
     )
 
 
-def _spent_anew(planning: Planning, snapshot: Snapshot) -> tuple[Mapping[DeviceNo, Spent], set[DeviceNo]]:
-    """What is spent by a snapshot, and the devices on which that is not what it was."""
-    if snapshot.begun == planning.snapshot.begun:
+def _reaching(moved: Collection[DeviceRef], planning: Planning, snapshot: Snapshot) -> Iterator[BroadcastId]:
+    """The broadcasts that can mean some devices, or name them where they cannot: then that is what is wrong with them."""
+    numbers = {device.device_no for device in moved}
+    issuers, _ = surroundings({device.unit_id for device in moved}, snapshot.units, planning.window)
+    for broadcast in (*planning.snapshot.broadcasts, *snapshot.broadcasts):
+        if broadcast.unit_id in issuers or any(
+            isinstance(target, DeviceTarget) and target.device_no in numbers for target in broadcast.targets
+        ):
+            yield broadcast.broadcast_id
+
+
+def _spent_anew(
+    planning: Planning, snapshot: Snapshot, ground: Ground, moved: Collection[DeviceRef]
+) -> tuple[Mapping[DeviceNo, Spent], set[DeviceNo]]:
+    """What is spent by a snapshot, and the devices on which that may not be what it was."""
+    if snapshot.begun == planning.snapshot.begun and not moved:
         return planning.spent, set()
-    differing = {
-        device_no
-        for each in {*snapshot.begun} ^ {*planning.snapshot.begun}
-        for device_no in each.devices
-        if device_no in planning.shares
-    }
-    return spent(snapshot.begun, planning.ground), differing
+    differing = {no for each in {*snapshot.begun} ^ {*planning.snapshot.begun} for no in each.devices}
+    return spent(snapshot.begun, ground), differing | {device.device_no for device in moved}
 
 
 def _without(theirs: Mapping[DeviceNo, ValueT], devices: AbstractSet[DeviceNo]) -> dict[DeviceNo, ValueT]:

@@ -52,6 +52,7 @@ from tests.support.planning import (
 from tests.support.provinces import (
     BROADCASTS,
     DAYS,
+    DEVICES,
     FIRST,
     POLICIES,
     STOCK,
@@ -60,6 +61,7 @@ from tests.support.provinces import (
     begun_by,
     some_broadcast,
     some_bulletins,
+    some_device,
     some_instants,
     some_snapshot,
     window,
@@ -514,8 +516,35 @@ def test_planning_a_change_comes_to_the_same_as_planning_everything(snapshot: Sn
 
 
 @FEW
+@given(snapshot=some_snapshot(), n=st.sampled_from(BROADCASTS), data=st.data())
+def test_planning_a_change_of_devices_comes_to_the_same_as_planning_everything(
+    snapshot: Snapshot, n: int, data: st.DataObject
+) -> None:
+    """Some go, come, move, or become others; and a broadcast is changed with them."""
+    changing = data.draw(st.sets(st.sampled_from(DEVICES), min_size=1, max_size=3))
+    newcomers = tuple(data.draw(some_device(no)) for no in sorted(changing) if data.draw(st.booleans()))
+    others = tuple(each for each in snapshot.devices if each.device_no not in changing)
+    standing = tuple(each for each in snapshot.broadcasts if each.broadcast_id != broadcast_id(n))
+    is_also_said = data.draw(st.booleans())
+    changed = replace(
+        snapshot,
+        devices=(*others, *newcomers),
+        broadcasts=(*standing, data.draw(some_broadcast(n))) if is_also_said else snapshot.broadcasts,
+    )
+    touched = {broadcast_id(n)} if is_also_said else set()
+    before = begin(snapshot, WEEK)
+
+    after = replan(before, changed, touched)
+
+    everything = begin(changed, WEEK)
+    assert after.plan == everything.plan
+    assert list(after.plan.programmes) == list(everything.plan.programmes)
+    assert replan(after, snapshot, touched).plan == before.plan
+
+
+@FEW
 @given(before=some_snapshot(), after=some_snapshot())
-def test_planning_a_change_of_devices_or_units_plans_everything(before: Snapshot, after: Snapshot) -> None:
+def test_planning_a_change_of_units_or_policies_plans_everything(before: Snapshot, after: Snapshot) -> None:
     everything = {each.broadcast_id for each in (*before.broadcasts, *after.broadcasts)}
     assert replan(begin(before, WEEK), after, everything).plan == plan(after, WEEK)
 

@@ -16,7 +16,7 @@ from services.control.planning.model import (
     Snapshot,
     UnitTarget,
 )
-from services.control.planning.programme import plan
+from services.control.planning.programme import begin, plan, replan
 from services.control.units import UnitHistory
 from tests.support.planning import (
     a_broadcast,
@@ -276,3 +276,29 @@ def test_an_occurrence_longer_than_a_day_is_refused() -> None:
 def test_devices_with_the_same_programme_share_it() -> None:
     result = plan(a_snapshot(devices=[a_device(no) for no in range(1, 100)]), days(7))
     assert len({id(programme) for programme in result.programmes.values()}) == 1
+
+
+def test_devices_that_were_registered_together_share_their_programme_from_the_first_day_on() -> None:
+    """A fleet is registered in a few batches; in its first days it is planned as easily as ever after."""
+    since = local("2026-09-07 09:00")
+    fleet = (
+        *(a_device(no, registered_at=since) for no in (1, 2)),
+        a_device(3, registered_at=since + timedelta(days=1)),
+    )
+    result = plan(a_snapshot([a_broadcast(1, daily("05:30"), targets=to_units(11))], devices=fleet), days(3))
+    first, second, third = (result.programmes[DeviceNo(no)] for no in (1, 2, 3))
+    assert first is second
+    assert (len(first), len(third)) == (2, 1)
+
+
+def test_who_cannot_reach_a_device_is_not_looked_at_when_it_goes() -> None:
+    broadcasts = [
+        a_broadcast(1, unit_id=unit_id(1), level=Level.PRIORITY, targets=to_units(1)),
+        a_broadcast(2, unit_id=unit_id(11), targets=to_units(11)),
+        a_broadcast(3, unit_id=unit_id(21), targets=to_units(21)),
+        a_broadcast(4, unit_id=unit_id(21), targets=(*to_units(21), *to_devices(1))),
+    ]
+    before = begin(a_snapshot(broadcasts, devices=FLEET), days(1))
+    after = replan(before, a_snapshot(broadcasts, devices=FLEET[1:]), ())
+    assert after.plan == plan(after.snapshot, days(1))
+    assert [after.drafts[each] is before.drafts[each] for each in before.drafts] == [False, False, True, False]
