@@ -27,11 +27,15 @@ async def certify(
     device_id: str,
     *,
     renews: ec.EllipticCurvePrivateKey | None = None,
+    key: ec.EllipticCurvePrivateKey | None = None,
     now: datetime | None = None,
     valid_for: timedelta = timedelta(days=397),
 ) -> ec.EllipticCurvePrivateKey:
-    """Put a certificate of the device on record, after the one of `renews` where that is given; return its key."""
-    key, at = certificates.new_key(), now or utc_now()
+    """Put a certificate of the device on record, after the one of `renews` where that is given; return its key.
+
+    It is over a new key, or over `key`.
+    """
+    key, at = key or certificates.new_key(), now or utc_now()
     authority = certificates.make_issuing_ca(now=at)
     certificate = certificates.issue_device_certificate(
         authority, DeviceId(device_id), key.public_key(), now=at, valid_for=valid_for

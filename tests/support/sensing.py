@@ -33,10 +33,11 @@ async def add_readings(
     quality: Quality = Quality.GOOD,
     key: EllipticCurvePrivateKey | None = None,
     signature: Signature = Signature.VERIFIED,
+    every: timedelta = timedelta(minutes=1),
 ) -> None:
-    """Readings a minute apart, the last one at `ending` (default: now); as signed with `key`, where there is one."""
+    """Readings `every` so often, the last one at `ending` (default: now); as signed with `key`, where there is one."""
     last = ending or api.clock.now
-    instants = [last - timedelta(minutes=len(values) - 1 - place) for place in range(len(values))]
+    instants = [last - (len(values) - 1 - place) * every for place in range(len(values))]
     device_no = await api.fetchval("SELECT device_no FROM control.devices WHERE device_id = $1", device_id)
     signed = (None, None) if key is None else (int(signature), device_signing.key_id(key.public_key()))
     async with api.telemetry.connection() as connection:

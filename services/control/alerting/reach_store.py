@@ -85,12 +85,12 @@ RETURNING t.alert_id, t.unit_id
 # sensor or gateway hears what is said to its whole area, too. `tx` keeps order across replicas of ingest.
 _EVENTS = """
 SELECT e.tx, e.event_no, e.device_no, e.kind, e.at, e.device_at, e.body, d.unit_id,
-       e.signer IS NOT NULL
-       AND EXISTS (SELECT
-                     FROM control.device_certificates c
-                    WHERE c.device_no = e.device_no
-                      AND substring(c.public_key FROM 1 FOR 8) = e.signer
-                      AND (c.revoked_at IS NULL OR c.reason = 'superseded')) AS is_signed,
+       EXISTS (SELECT
+                 FROM control.good_signers g
+                WHERE g.device_no = e.device_no
+                  AND g.kid = e.signer
+                  AND e.received_at > g.good_from
+                  AND e.received_at <= g.good_until) AS is_signed,
        CASE WHEN d.device_id = e.principal THEN 'device' ELSE 'gateway' END AS told_by,
        d.kind IN ('cluster', 'board')
        AND (d.device_id = e.principal

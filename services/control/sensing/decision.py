@@ -33,7 +33,10 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A rule as stored, with the readings that are not settled; `is_whole` is false while there are more of them."""
+    """A rule as stored, with the readings that are not settled; `is_whole` is false while there are more of them.
+
+    `allowed` is None also where nothing could be released now (`is_releasable`), whatever was allowed.
+    """
 
     rule: Rule
     sensors: tuple[Sensor, ...]
@@ -65,9 +68,14 @@ class Steps:
     goes_blind: bool = False
     sees_again: bool = False
     proposes: bool = False
-    releases: bool = (
-        False  # what it proposes now, or what still waits, may go out: readings that are signed say the same
-    )
+    signed_by: tuple[
+        Sensor, ...
+    ] = ()  # whose signed readings alone raise it, where what is proposed may go out by them
+
+    @property
+    def releases(self) -> bool:
+        """Whether what it proposes now, or what still waits, may go out: readings that are signed say the same."""
+        return bool(self.signed_by)
 
     @property
     def is_nothing(self) -> bool:
@@ -100,8 +108,15 @@ def decide(watched: Watched, *, now: datetime) -> Steps:
         goes_blind=standing.is_blind and not watched.is_blind,
         sees_again=watched.is_blind and not standing.is_blind,
         proposes=proposes,
-        releases=standing.is_raised and _may_release(watched, proposes=proposes, now=now),
+        signed_by=_signed_by(watched, proposes=proposes, now=now) if standing.is_raised else (),
     )
+
+
+def is_releasable(watched: Watched, *, now: datetime) -> bool:
+    """Whether something is proposed now, or waits while the alarm lasts: only then does it matter who signed."""
+    steps = decide(watched, now=now)
+    is_raised = steps.standing is not None and steps.standing.is_raised
+    return steps.proposes or (is_raised and watched.proposed.is_open)
 
 
 def _may_propose(rule: Rule, proposed: Proposed, *, is_new: bool, now: datetime) -> bool:
@@ -111,22 +126,23 @@ def _may_propose(rule: Rule, proposed: Proposed, *, is_new: bool, now: datetime)
     return proposed.newest_at is None or now >= proposed.newest_at + rule.cool_down
 
 
-def _may_release(watched: Watched, *, proposes: bool, now: datetime) -> bool:
-    """Whether signed readings alone raise the rule, and what it proposes is proposed since it was allowed.
+def _signed_by(watched: Watched, *, proposes: bool, now: datetime) -> tuple[Sensor, ...]:
+    """Whose signed readings alone raise the rule, where what it proposes is proposed since it was allowed; or nobody's.
 
     Sensors begin anew for this, with the readings that still count: what unsigned ones made of them says nothing here.
     """
     allowed, proposed, limits = watched.allowed, watched.proposed, watched.rule.limits
     if allowed is None:
-        return False
+        return ()
     is_waiting = proposed.is_open and proposed.newest_at is not None and proposed.newest_at >= allowed.since
     if not (proposes or is_waiting):
-        return False
+        return ()
     sensors = []
     for each in watched.sensors:
         state = follow(SensorState(), allowed.signed.get(each.device_no, ()), limits)
         sensors.append(replace(each, state=state, joined_at=state.last_at or each.joined_at))
-    return stand(sensors, limits, watched.rule.quorum, is_raised=False, now=now).is_raised
+    standing = stand(sensors, limits, watched.rule.quorum, is_raised=False, now=now)
+    return tuple(each for each in standing.raised if each not in standing.silent) if standing.is_raised else ()
 
 
 def _settled_whole(sensors: Sequence[Sensor]) -> list[Settled]:

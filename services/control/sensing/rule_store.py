@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from schemas.identifiers import DeviceId, UnitId
 from services.control.alerting.model import Severity
 from services.control.errors import NotFound
 from services.control.planning.model import DeviceNo
-from services.control.sensing.decision import Allowed, Proposed, Settled, Watched
+from services.control.sensing.decision import Allowed, Proposed, Settled, Watched, is_releasable
 from services.control.sensing.rule import (
     BLIND,
     MAX_SENSORS,
@@ -30,6 +30,7 @@ from services.control.sensing.rule import (
 from services.shared.database.pool import Connection
 
 MOST_SAMPLES = 2_000  # of one sensor in one turn
+MOST_SIGNED = 10_000  # of one sensor: one every ten seconds for as long as a threshold may have to be held, a day
 LONGEST_COOL_DOWN = timedelta(days=7)
 
 _RULES = """
@@ -87,12 +88,12 @@ SELECT rule_id, confirmed_at
  WHERE rule_id = ANY ($1) AND confirmed_at IS NOT NULL AND ended_at IS NULL AND expires_at > $2
 """
 
-# What counts for them, newest first: signed by the device, in time, and with a key that has not been called bad since. One
-# that gave way to the next when its certificate was renewed was good when it signed.
+# What counts for them, newest first: signed by the device, in time, and with a key that was good when it came and still is.
 _SIGNED_SAMPLES = """
 SELECT s.rule_id, s.device_no, r.at, r.value
   FROM control.sensor_states s
   JOIN control.sensor_rules u USING (rule_id)
+  JOIN control.good_signers g USING (device_no)
  CROSS JOIN LATERAL (SELECT l.at, l.value
                        FROM telemetry.reading_log l
                       WHERE l.device_no = s.device_no
@@ -100,27 +101,29 @@ SELECT s.rule_id, s.device_no, r.at, r.value
                         AND l.at > $2::timestamptz - make_interval(secs => u.hold_s + 2 * u.silent_after_s)
                         AND l.quality <> 'bad'
                         AND l.signature = 'verified'
-                        AND EXISTS (SELECT
-                                      FROM control.device_certificates c
-                                     WHERE c.device_no = s.device_no
-                                       AND substring(c.public_key FROM 1 FOR 8) = l.signer
-                                       AND (c.revoked_at IS NULL OR c.reason = 'superseded'))
+                        AND l.signer = g.kid
+                        AND l.received_at > g.good_from
+                        AND l.received_at <= g.good_until
                       ORDER BY l.at DESC
                       LIMIT $3) r
  WHERE s.rule_id = ANY ($1)
 """
 
 _SIGNING = """
-SELECT s.device_no
+SELECT DISTINCT s.device_no
   FROM control.sensor_states s
   JOIN control.sensor_rules u USING (rule_id)
+  JOIN control.good_signers g USING (device_no)
  WHERE s.rule_id = $1
    AND EXISTS (SELECT
                  FROM telemetry.reading_log l
                 WHERE l.device_no = s.device_no
                   AND l.quantity = u.quantity
                   AND l.at > $2::timestamptz - make_interval(secs => u.silent_after_s)
-                  AND l.signature = 'verified')
+                  AND l.signature = 'verified'
+                  AND l.signer = g.kid
+                  AND l.received_at > g.good_from
+                  AND l.received_at <= g.good_until)
 """
 
 _OPEN_ALARMS = "SELECT rule_id, kind FROM control.sensor_alarms WHERE rule_id = ANY ($1) AND cleared_at IS NULL"
@@ -368,12 +371,11 @@ async def watched(connection: Connection, rules: Collection[Rule], *, now: datet
     for row in await connection.fetch(_SAMPLES, ids, MOST_SAMPLES):
         samples[row["rule_id"]][DeviceNo(row["device_no"])].append(Sample(row["at"], row["value"]))
     alarms = {(row["rule_id"], row["kind"]) for row in await connection.fetch(_OPEN_ALARMS, ids)}
-    allowed = await _allowed(connection, ids, now=now)
     proposed = {
         row["rule_id"]: Proposed(is_open=row["is_open"], is_answered=row["is_answered"], newest_at=row["newest_at"])
         for row in await connection.fetch(_PROPOSED, ids, now - LONGEST_COOL_DOWN)
     }
-    return tuple(
+    standing = [
         Watched(
             rule=each,
             sensors=tuple(found[each.rule_id]),
@@ -382,20 +384,24 @@ async def watched(connection: Connection, rules: Collection[Rule], *, now: datet
             is_raised=(each.rule_id, THRESHOLD) in alarms,
             is_blind=(each.rule_id, BLIND) in alarms,
             proposed=proposed.get(each.rule_id, Proposed()),
-            allowed=allowed.get(each.rule_id),
         )
         for each in rules
-    )
+    ]
+    allowed = await _allowed(connection, standing, now=now)
+    return tuple(replace(each, allowed=allowed.get(each.rule.rule_id)) for each in standing)
 
 
-async def _allowed(connection: Connection, ids: Collection[uuid.UUID], *, now: datetime) -> dict[uuid.UUID, Allowed]:
+async def _allowed(connection: Connection, standing: Collection[Watched], *, now: datetime) -> dict[uuid.UUID, Allowed]:
+    """What counts for a release, of the rules that may come to one: it may be readings of days, and turns are many."""
+    ids = [each.rule.rule_id for each in standing]
     since = {row["rule_id"]: row["confirmed_at"] for row in await connection.fetch(_ALLOWED, ids, now)}
-    if not since:
+    asking = [each.rule.rule_id for each in standing if each.rule.rule_id in since and is_releasable(each, now=now)]
+    if not asking:
         return {}
     signed: dict[uuid.UUID, dict[DeviceNo, list[Sample]]] = defaultdict(lambda: defaultdict(list))
-    for row in await connection.fetch(_SIGNED_SAMPLES, list(since), now, MOST_SAMPLES):
+    for row in await connection.fetch(_SIGNED_SAMPLES, asking, now, MOST_SIGNED):
         signed[row["rule_id"]][DeviceNo(row["device_no"])].append(Sample(row["at"], row["value"]))
-    return {rule_id: Allowed(since=at, signed=signed[rule_id]) for rule_id, at in since.items()}
+    return {rule_id: Allowed(since=since[rule_id], signed=signed[rule_id]) for rule_id in asking}
 
 
 async def history(

@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -150,9 +150,9 @@ class SensorWatcher:
         await self._alarms(connection, rule, steps, steps.standing, now=now)
         if steps.proposes:
             proposal = await self._propose(connection, rule, steps.standing, tree, now=now)
-            await self._release(connection, rule, proposal, tree, is_signed=steps.releases, now=now)
+            await self._release(connection, rule, proposal, tree, signed_by=steps.signed_by, now=now)
         elif steps.releases:
-            await self._release_waiting(connection, rule, tree, now=now)
+            await self._release_waiting(connection, rule, tree, signed_by=steps.signed_by, now=now)
         return False
 
     async def _alarms(
@@ -208,19 +208,28 @@ class SensorWatcher:
         log.warning("alert_proposed", extra={"alert_id": str(proposal.alert.alert_id), "rule_id": str(rule.rule_id)})
         return proposal
 
-    async def _release_waiting(self, connection: Connection, rule: Rule, tree: UnitTree, *, now: datetime) -> None:
+    async def _release_waiting(
+        self, connection: Connection, rule: Rule, tree: UnitTree, *, signed_by: Collection[Sensor], now: datetime
+    ) -> None:
         """Release what waits for a person, now that signed readings say it too. Where it could not be, it waits on."""
         alert_id = await proposal_store.open_of(connection, rule.rule_id)
         if alert_id is None or alert_id in self._unreleasable:
             return
         proposal = await proposal_store.proposal_for_update(connection, alert_id)
         if proposal.is_waiting(now=now):
-            await self._release(connection, rule, proposal, tree, is_signed=True, now=now)
+            await self._release(connection, rule, proposal, tree, signed_by=signed_by, now=now)
 
     async def _release(
-        self, connection: Connection, rule: Rule, proposal: Proposal, tree: UnitTree, *, is_signed: bool, now: datetime
+        self,
+        connection: Connection,
+        rule: Rule,
+        proposal: Proposal,
+        tree: UnitTree,
+        *,
+        signed_by: Collection[Sensor],
+        now: datetime,
     ) -> None:
-        """Release it at once where two officers have allowed that and signed readings say it; otherwise it waits."""
+        """Release it at once where two officers have allowed that and sensors have signed it; otherwise it waits."""
         by = By(tree=tree)
         held = await authorisations.holding(connection, rule, by=by, now=now)
         if held is None:
@@ -231,7 +240,7 @@ class SensorWatcher:
             "authorisation_id": str(held.authorisation.authorisation_id),
             "officers": [first.login, second.login],
         }
-        if not is_signed:
+        if not signed_by:
             unsigned = {**facts, "code": READINGS_NOT_SIGNED}
             log.warning("alert_not_released_automatically", extra=unsigned)
             await authorisations.record(connection, "alert_not_released_automatically", rule, unsigned, by=by, now=now)
@@ -255,7 +264,13 @@ class SensorWatcher:
             self._unreleasable.add(proposal.alert.alert_id)
             return
         self._metrics.alerts_issued.labels(AUTOMATIC_RELEASE).inc()
-        await authorisations.record(connection, "alert_released_automatically", rule, facts, by=by, now=now)
+        # What was proposed may rest on others: by these it went out, and theirs are the certificates to look at.
+        grounds = {
+            "sensor_count": len(signed_by),
+            "sensors": [_sensor_facts(each) for each in list(signed_by)[:_SHOWN]],
+        }
+        released = {**facts, **grounds}
+        await authorisations.record(connection, "alert_released_automatically", rule, released, by=by, now=now)
 
     async def _end_proposals(self, tree: UnitTree, *, now: datetime) -> None:
         async with self._database.transaction() as connection:

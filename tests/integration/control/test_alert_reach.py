@@ -13,18 +13,18 @@ from prometheus_client import CollectorRegistry
 from schemas.alerts import Purpose
 from schemas.events import AlertHandled, AlertResult, PlayEnded, PlayOutcome, PlayStarted
 from schemas.fields import ClockState, PlayReference, PlaySource
-from services.control import alerts, unit_store
+from services.control import alerts, enrolment_store, revocation_store, unit_store
 from services.control.alerting import alert_store, reach_store
 from services.control.alerting.keeper import AlertKeeper
 from services.control.alerting.model import Alert, AlertDraft, AlertText, AudienceWish
 from services.control.alerts import By
 from services.control.metrics import ControlMetrics
-from services.control.planning.model import to_ms
+from services.control.planning.model import DeviceNo, to_ms
 from services.control.planning.recurrence import local_day
 from services.control.trust.keyring import Keyring
 from services.shared.clock import utc_now
 from tests.support.control import LOCAL, Province, some_metrics
-from tests.support.device_keys import certify, revoke
+from tests.support.device_keys import certify
 
 pytestmark = pytest.mark.integration
 
@@ -449,7 +449,11 @@ async def test_what_a_device_has_signed_is_told_apart_and_nothing_unsigned_chang
         await province.device(name, "a1", kind="board")
     async with province.control.connection() as connection:
         key, stolen = [await certify(connection, name) for name in ("co-ky", "mat-khoa")]
-        await revoke(connection, stolen, reason="stolen")
+        # It was renewed over the same key before it was stolen: that the older certificate gave way makes nothing good.
+        await certify(connection, "mat-khoa", renews=stolen, key=stolen)
+        assert await revocation_store.revoke_renewed(connection, overlap=timedelta(), now=utc_now())
+        device_no = DeviceNo(province.devices["mat-khoa"])
+        assert await enrolment_store.revoke(connection, device_no, reason="stolen", by=None, at=utc_now())
     alert = await an_alert(province, keyring, ago=timedelta(minutes=1))
     at = alert.issued_at + SECOND
     for name, by in (("co-ky", key), ("noi", None), ("mat-khoa", stolen)):

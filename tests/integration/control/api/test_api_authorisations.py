@@ -6,12 +6,15 @@ from datetime import timedelta
 
 import pytest
 
+from services.control import enrolment_store, revocation_store
 from services.control.permissions import Role
+from services.control.sensing import rule_store
+from services.control.sensing.decision import Allowed
 from services.ingest.rows import Signature
 from tests.support.control_api import Api, add_device
 from tests.support.device_keys import certify, revoke
 from tests.support.people import somebody
-from tests.support.sensing import Case, add_readings, an_officer, rule_body
+from tests.support.sensing import Case, a_watcher, add_readings, an_officer, rule_body, watched
 
 pytestmark = pytest.mark.integration
 
@@ -176,6 +179,87 @@ async def test_what_was_signed_with_a_key_that_was_called_bad_since_does_not_cou
     assert await case.flood() == state
 
 
+async def renewed(api: Api, case: Case, *, keeps_key: bool) -> None:
+    """The sensor renews its certificate, and the one before gives way."""
+    async with api.database.connection() as connection:
+        now = api.clock.now
+        same = case.key if keeps_key else None
+        await certify(connection, case.sensor, renews=case.key, key=same, now=now + timedelta(seconds=1))
+        assert await revocation_store.revoke_renewed(connection, overlap=timedelta(), now=now + timedelta(seconds=1))
+
+
+async def revoked(api: Api, case: Case, *, reason: str) -> None:
+    """An officer revokes what the sensor holds."""
+    async with api.database.connection() as connection:
+        device_no = await api.fetchval("SELECT device_no FROM control.devices WHERE device_id = $1", case.sensor)
+        assert await enrolment_store.revoke(connection, device_no, reason=reason, by=None, at=api.clock.now)
+
+
+@pytest.mark.parametrize("keeps_key", [True, False], ids=["over_the_same_key", "over_another_key"])
+async def test_a_stolen_sensor_counts_no_more_with_any_key_that_only_gave_way_at_a_renewal(
+    api: Api, keeps_key: bool
+) -> None:
+    case = await Case.of(api)
+    await case.authorised()
+    await add_readings(api, case.sensor, 4.5, 4.5, 4.5, key=case.key)
+    await renewed(api, case, keeps_key=keeps_key)
+    api.clock.forward(seconds=2)
+    await revoked(api, case, reason="stolen")
+    assert await case.state() == "proposed"
+    shown = (await api.client.get(case.address, headers=await api.person((Role.OPERATOR, "24")))).json()
+    assert [each["signs"] for each in shown["watched"]] == [False]
+
+
+async def test_a_key_that_gave_way_at_a_renewal_signs_nothing_any_more(api: Api) -> None:
+    """Ingest refuses it; should it not have heard of that yet, the rule has."""
+    case = await Case.of(api)
+    await case.authorised()
+    await renewed(api, case, keeps_key=False)
+    api.clock.forward(minutes=5)
+    assert await case.flood() == "proposed"
+
+
+async def test_a_sensor_that_is_enrolled_anew_counts_by_what_it_signs_from_then_on(api: Api) -> None:
+    case = await Case.of(api)
+    await case.authorised()
+    await add_readings(api, case.sensor, 4.5, 4.5, key=case.key)
+    await revoked(api, case, reason="replaced")
+    async with api.database.connection() as connection:
+        await certify(connection, case.sensor, key=case.key, now=api.clock.now)  # a device may keep its key
+    api.clock.forward(minutes=1)
+    await add_readings(api, case.sensor, 4.5, key=case.key)
+    assert await case.state() == "proposed"
+    api.clock.forward(minutes=2)
+    await add_readings(api, case.sensor, 4.5, 4.5, key=case.key)
+    assert await case.state() == "in_force"
+
+
+async def test_a_threshold_that_is_held_for_a_day_is_held_by_all_that_was_signed(api: Api) -> None:
+    case = await Case.of(api, hold_s=86_400)
+    await case.authorised()
+    await add_readings(api, case.sensor, *[4.5] * 2_890, every=timedelta(seconds=30), key=case.key)
+    assert await case.state() == "in_force"
+
+
+async def test_what_is_signed_is_read_only_where_something_is_proposed(api: Api) -> None:
+    """It may be a day's readings of many sensors, and rules are looked at whenever anything is measured."""
+    case = await Case.of(api)
+    await case.authorised()
+
+    async def allowed() -> Allowed | None:
+        async with api.database.connection() as connection:
+            rules = await rule_store.in_force(connection)
+            (found,) = await rule_store.watched(connection, rules, now=api.clock.now)
+        return found.allowed
+
+    await watched(api, a_watcher(api))  # its sensors are looked up
+    await add_readings(api, case.sensor, 1.5, 1.5, 1.5, key=case.key)
+    assert await allowed() is None
+    api.clock.forward(minutes=3)
+    assert await case.unsigned_flood() == "proposed"
+    assert await allowed() is not None
+
+
 async def test_as_many_sensors_have_to_sign_as_have_to_agree(api: Api) -> None:
     case = await Case.of(api)
     other = await add_device(api, "11", "sensor")
@@ -194,3 +278,5 @@ async def test_as_many_sensors_have_to_sign_as_have_to_agree(api: Api) -> None:
     api.clock.forward(minutes=3)
     await add_readings(api, other, 4.5, 4.5, 4.5, key=key)
     assert await case.flood() == "in_force"
+    facts = await api.fetchval("SELECT after FROM control.audit WHERE action = 'alert_released_automatically'")
+    assert [each["device_id"] for each in facts["sensors"]] == sorted([case.sensor, other])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.control.planning.model import DeviceNo
-from services.control.sensing.decision import Allowed, Proposed, Watched, decide
+from services.control.sensing.decision import Allowed, Proposed, Watched, decide, is_releasable
 from services.control.sensing.rule import Sample, SensorState
 from tests.unit.services.control.sensing.builders import a_minute_apart, a_rule, a_sensor, at, readings, some_limits
 
@@ -182,3 +182,26 @@ def test_what_was_signed_before_a_long_silence_releases_nothing_however_much_is_
         [], is_raised=True, proposed=waiting, sensors=(a_sensor(1, state, joined=8),), allowed=allowed(FLOOD)
     )
     assert not decide(case, now=at(9)).releases  # silent for more than five minutes, by its own hand
+
+
+@pytest.mark.parametrize(
+    ("samples", "changes", "expected"),
+    [
+        pytest.param(FLOOD, {}, True, id="it proposes now"),
+        pytest.param(FLOOD[:3], {}, False, id="it is not raised"),
+        pytest.param(FLOOD, {"is_whole": False}, False, id="there is more to read"),
+        pytest.param(
+            FLOOD, {"is_raised": True, "proposed": Proposed(is_open=True, newest_at=at(1))}, True, id="it waits"
+        ),
+        pytest.param(
+            FLOOD, {"is_raised": True, "proposed": Proposed(is_answered=True)}, False, id="a person has answered"
+        ),
+    ],
+)
+def test_who_signed_matters_only_where_something_is_proposed(
+    samples: list[Sample], changes: dict[str, Any], expected: bool
+) -> None:
+    case = watched(samples, **changes)
+    if changes.get("is_raised"):
+        case = replace(case, sensors=(a_sensor(1, SensorState(is_raised=True)),))
+    assert is_releasable(case, now=at(3.1)) is expected
