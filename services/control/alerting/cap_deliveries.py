@@ -33,6 +33,7 @@ from services.shared.database.pool import Connection
 
 MOST_WAITING = 50  # messages of one sender in one unit: more hide the one that matters
 _OPEN = (State.PROPOSED, State.AWAITING_SECOND, State.IN_FORCE)
+_NOT_HERE = frozenset({"cap_area_unknown", "cap_area_outside"})
 _ALL_CLEAR_HOLDS = timedelta(minutes=15)
 
 
@@ -122,7 +123,7 @@ def _why(message: CapAlert, referred: Sequence[Alert], remarks: Sequence[Fault])
             "sent": message.sent.isoformat(),
             "replaces": [str(each.alert_id) for each in referred],
             "is_taken_as_new": any(each.code == "cap_update_taken_as_new" for each in remarks),
-            "not_here": "; ".join(str(each.facts["value"]) for each in remarks if "value" in each.facts),
+            "not_here": "; ".join(str(each.facts["value"]) for each in remarks if each.code in _NOT_HERE),
         }
     )
 

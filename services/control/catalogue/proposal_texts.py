@@ -29,6 +29,10 @@ PROPOSAL_PAGES: dict[str, tuple[str, str]] = {
     "cap_message.alert": ("Cảnh báo mới", "A new alert"),
     "cap_message.update": ("Bản sửa", "An update"),
     "cap_message.cancel": ("Báo yên: nguồn gửi đã hủy cảnh báo", "All-clear: its sender cancels the alert"),
+    "proposal.taken_as_new": (
+        "Nguồn gửi sửa một bản tin chưa có hoặc không còn hiệu lực ở đây: nếu phát, đây là cảnh báo mới.",
+        "Its sender updates a message that is not in force here: if it is issued, it is a new alert.",
+    ),
     "proposal.why_not": ("Vì sao không phát", "Why not"),
     "proposal.refuse": ("Không phát", "Do not issue it"),
     "proposal.not_yours": (

@@ -160,6 +160,7 @@ async def _proposal_page(
         may_release=may,
         decided_by=names.get(found.decided_by) if found.decided_by is not None else None,
         told=told,
+        said_at=_instant(found.reason["sent"]) if "sent" in found.reason else None,
         ends=ends,
         sees_rule=caller.rights.may(Permission.SEE_ALERTS, draft.unit_id),
         code=await code_asked(services, caller) if may else "",

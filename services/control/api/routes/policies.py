@@ -98,6 +98,12 @@ class EffectiveView(Answer):
         description="operations that wait for a second person, and from how many devices of this unit's ground on; units "
         "below may ask for one from fewer of theirs on"
     )
+    second_person_within_s: dict[Danger, int] = Field(
+        description="of each of these: how long before what the same person did counts along"
+    )
+    may_stop_alerts_from_above: LimitView = Field(
+        description="whether the unit may end alerts from above on its own ground"
+    )
     exceptions_by_approver: list[UnitRef] = Field(description="units that let an approver except from their limits")
     fallback: FallbackView | None
 
@@ -252,6 +258,10 @@ def effective_view(
     may_own = policies.may_approve_own(stated, unit_id, tree, may_approve_own=may_approve_own)
     no_relays = next((each for each in path if each.allows_direct_relays is False), None)
     fallback = next((each for each in reversed(path) if each.fallback is not None), None)
+    second_person = {danger: found for danger in Danger if (found := effective.second_person_from(danger)) is not None}
+    may_stop = policies.may_stop_alerts(stated, unit_id, tree)
+    # What counts against it, or else the word of a unit over it that allows it.
+    stopping = next((each for each in path if each.stops_alerts_from_above is may_stop), None)
     return EffectiveView(
         open_hours={
             weekday: [SpanView(begin=each.begin, end=each.end) for each in open_hours(effective, weekday)]
@@ -293,10 +303,15 @@ def effective_view(
         ],
         allows_direct_relays=LimitView(value=no_relays is None, unit=ref(no_relays) if no_relays else None),
         second_person_from={
-            danger: LimitView(value=found[0], unit=unit_ref(tree, found[1]))
-            for danger in Danger
-            if (found := effective.second_person_from(danger)) is not None
+            danger: LimitView(value=least, unit=unit_ref(tree, asking))
+            for danger, (least, asking) in second_person.items()
         },
+        second_person_within_s={
+            danger: round(said.within.total_seconds())
+            for danger, (_, asking) in second_person.items()
+            if (said := stated[asking].second_person) is not None
+        },
+        may_stop_alerts_from_above=LimitView(value=may_stop, unit=ref(stopping) if stopping is not None else None),
         exceptions_by_approver=[ref(policy) for policy in path if policy.exceptions_by_approver],
         fallback=FallbackView(
             unit=ref(fallback), bulletin_id=fallback.fallback.bulletin_id, times=fallback.fallback.times

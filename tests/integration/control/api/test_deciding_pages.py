@@ -488,11 +488,30 @@ async def test_the_policy_page_says_what_holds_and_whose_word_it_is(api: Api) ->
     assert (await api.client.get(f"/units/{api.units['12']}/policy")).status_code == 403
 
 
+async def test_the_policy_page_says_how_much_counts_along_and_who_may_stop_alerts_from_above(api: Api) -> None:
+    await set_policy(
+        api, "24", second_person_from={"alerts": 50, "volume": 9, "within_s": 0}, may_stop_alerts_from_above=True
+    )
+    await set_policy(api, "11", second_person_from={"alerts": 20, "within_s": 5_400})
+    await log_in(api, (Role.VIEWER, "11"))
+    page = Page(await html_of(api, f"/units/{api.units['11']}/policy"))
+    for words in (
+        "từ 20 thiết bị, tính cả những gì cùng người đó đã làm trong 1 giờ 30 phút trước Xã Đại Sơn",
+        "từ 9 thiết bị Tỉnh Thử Nghiệm",
+        "Dừng cảnh báo của cấp trên tại địa bàn được phép Tỉnh Thử Nghiệm",
+    ):
+        assert words in page.text, words
+    await set_policy(api, "1", may_stop_alerts_from_above=False)
+    forbidden = Page(await html_of(api, f"/units/{api.units['11']}/policy")).text
+    assert "Dừng cảnh báo của cấp trên tại địa bàn không được phép Huyện Bắc" in forbidden
+
+
 async def test_where_nobody_says_anything_everything_may_sound(api: Api) -> None:
     await log_in(api, (Role.VIEWER, "11"))
     page = await get(api, f"/units/{api.units['11']}/policy")
     assert "Được phát cả ngày" in page.text
     assert "chỉ phát sau khi đơn vị nhận" in page.text
+    assert "Dừng cảnh báo của cấp trên tại địa bàn không được phép mặc định" in page.text
     assert "May sound all day" in (await get(api, f"/units/{api.units['11']}/policy", lang="en")).text
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from services.control.permissions import Role
 from tests.integration.control.api.test_alert_pages import alerts_in, send
+from tests.integration.control.api.test_api_cap_grounds import info, message
+from tests.integration.control.api.test_api_cap_senders import Source, reference
 from tests.integration.control.api.test_api_pages import Page, get, log_in
 from tests.integration.control.api.test_deciding_pages import EVIL, html_of, set_policy
 from tests.integration.control.api.test_returned_forms import faults_in
@@ -134,3 +136,22 @@ async def test_only_whose_ground_it_is_decides_and_elsewhere_there_is_none(api: 
     for language in ("vi", "en"):
         for each in ("/alerts/proposals", path):
             Page(await html_of(api, each, lang=language))
+
+
+async def test_an_update_of_what_is_not_in_force_here_says_so_and_names_only_places_as_places(api: Api) -> None:
+    source = await Source.of(api)
+    before = reference(api, "A-0")
+    api.clock.forward(minutes=1)
+    over = info("12").replace("<headline>", "<expires>2020-01-01T00:00:00+07:00</expires><headline>")
+    update = message(api, "A-1", info("11", "99"), over, kind="Update", references=before)
+    new = await source.delivered(update)
+    await log_in(api, (Role.OPERATOR, "24"))
+    said = Page(await html_of(api, f"/alerts/proposals/{new['alert_id']}")).text
+    for words in ("Bản sửa", "Gửi lúc 09:01", "chưa có hoặc không còn hiệu lực ở đây", "Khu vực không có ở đây 99 "):
+        assert words in said, words
+    assert "2020-01-01" not in said
+    known = reference(api, "A-1")
+    api.clock.forward(minutes=1)
+    follows = await source.delivered(message(api, "A-2", info("11"), kind="Update", references=known))
+    page = Page(await html_of(api, f"/alerts/proposals/{follows['alert_id']}")).text
+    assert "còn hiệu lực ở đây" not in page
