@@ -157,7 +157,7 @@ def test_line_that_loses_messages_both_ways_only_delays(centre: Centre) -> None:
 
 
 def test_media_that_never_comes_is_missed_by_that_reason(centre: Centre) -> None:
-    simulator, _ = suffer(centre, MISSING_MEDIA, lasting_ms=1_000)
+    simulator, _ = suffer(centre, MISSING_MEDIA, lasting_ms=5_000)
     for cluster in CLUSTERS:
         end = wait_for_the_end(centre, cluster)
         assert isinstance(end, PlayMissed)
