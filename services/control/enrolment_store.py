@@ -180,6 +180,23 @@ async def certificate_over(connection: Connection, device_no: DeviceNo, public_k
     return None if row is None else Issued(**_typed(dict(row)))
 
 
+async def other_holder(connection: Connection, device_no: DeviceNo, public_key: bytes) -> DeviceId | None:
+    """Another device in service with a certificate over this key that was not revoked, if there is one."""
+    found = await connection.fetchval(
+        """
+        SELECT d.device_id
+          FROM control.device_certificates c
+          JOIN control.devices d USING (device_no)
+         WHERE c.public_key = $2 AND c.device_no <> $1 AND c.revoked_at IS NULL AND d.retired_at IS NULL
+         ORDER BY d.device_id
+         LIMIT 1
+        """,
+        device_no,
+        public_key,
+    )
+    return None if found is None else DeviceId(found)
+
+
 async def certificates_of(connection: Connection, device_no: DeviceNo) -> tuple[Issued, ...]:
     """Every certificate of a device, the newest first."""
     rows = await connection.fetch(f"{_ISSUED} WHERE c.device_no = $1 ORDER BY c.issued_at DESC, c.serial", device_no)

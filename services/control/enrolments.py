@@ -147,6 +147,7 @@ async def renew(
         if now - held.issued_at < RENEWALS_APART:
             wait = held.issued_at + RENEWALS_APART - now
             raise TooManyAttempts("renewed_too_soon", retry_after_s=int(wait.total_seconds()) + 1)
+        await _demand_own_key(connection, held, csr, origin=origin)
         fresh = _certified(issuer, held.device_id, csr, now=now)
         await _record(connection, issuer, held, fresh, origin="renewal", renews=held.serial, now=now)
         entry = Entry(
@@ -215,6 +216,7 @@ async def _claimed(
         if claim.used_for != public_key or before is None or before.revoked_at is not None:
             return replace(refused, reason="code_used")
         return _as_issued(before)
+    await _demand_own_key(connection, claim, csr, origin=origin)
     certificate = _certified(issuer, claim.device_id, csr, now=now)
     old = await enrolment_store.revoke(connection, claim.device_no, reason="replaced", by=None, at=now)
     await enrolment_store.use_claim(connection, claim.device_no, public_key, at=now)
@@ -227,6 +229,17 @@ async def _claimed(
     )
     await audit.record(connection, entry, actor=None, origin=origin, at=now)
     return Enrolled(device_id=claim.device_id, certificate=certificate)
+
+
+async def _demand_own_key(
+    connection: Connection, device: Claim | Issued, csr: x509.CertificateSigningRequest, *, origin: str
+) -> None:
+    """A key belongs to one device: with one that was copied, whoever opens one of them speaks for all. Raises `Invalid`."""
+    other = await enrolment_store.other_holder(connection, device.device_no, _fingerprint(csr))
+    if other is not None:
+        facts = {"origin": origin, "reason": "key_of_another_device", "device": device.device_id, "other": other}
+        log.warning("certificate_refused", extra=facts)
+        raise Invalid(Fault("csr", "csr_key_of_another_device"))
 
 
 async def _demand_patience(connection: Connection, keys: Mapping[Scope, str], *, now: datetime) -> None:

@@ -42,6 +42,10 @@ FAULTS: dict[str, Parts] = {
         ("Khóa không phải loại được nhận.", "The key is of a kind that is not taken."),
         ("Dùng khóa đường cong elliptic P-256.", "Use an elliptic-curve key on P-256."),
     ),
+    "csr_key_of_another_device": _fault(
+        ("Khóa này là của một thiết bị khác.", "The key is another device's."),
+        ("Tạo khóa riêng trên chính thiết bị này.", "Make a key of its own on this device."),
+    ),
     "not_a_certificate": _fault(
         ("Không đọc được chứng thư.", "This is no certificate."),
         ("Gửi chứng thư hiện tại dạng PEM.", "Send the present certificate in PEM."),

@@ -210,6 +210,15 @@ async def test_a_stolen_sensor_counts_no_more_with_any_key_that_only_gave_way_at
     assert [each["signs"] for each in shown["watched"]] == [False]
 
 
+async def test_a_key_that_two_devices_have_counts_for_neither(api: Api) -> None:
+    """It was certified before such requests were refused, or at the same moment."""
+    case = await Case.of(api)
+    await case.authorised()
+    async with api.database.connection() as connection:
+        await certify(connection, await add_device(api, "11", "sensor"), key=case.key, now=api.clock.now)
+    assert await case.flood() == "proposed"
+
+
 async def test_a_key_that_gave_way_at_a_renewal_signs_nothing_any_more(api: Api) -> None:
     """Ingest refuses it; should it not have heard of that yet, the rule has."""
     case = await Case.of(api)

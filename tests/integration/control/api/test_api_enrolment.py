@@ -141,6 +141,27 @@ async def test_a_bad_request_is_refused_by_name_and_costs_no_code(api: Api, kind
     assert (await enrol(api, code, pem(request_of(new_key())))).status_code == 201
 
 
+async def test_a_key_belongs_to_one_device(api: Api) -> None:
+    one, two, key, own = await add_device(api, "11"), await add_device(api, "11"), new_key(), new_key()
+    await enrolled(api, one, key)
+    code = await a_claim(api, two)
+
+    def refused(response: Any) -> bool:
+        assert response.status_code == 422, response.text
+        return [each["code"] for each in response.json()["errors"]] == ["csr_key_of_another_device"]
+
+    assert refused(await enrol(api, code, pem(request_of(key))))
+    answer = await enrol(api, code, pem(request_of(own)))
+    assert answer.status_code == 201, answer.text  # it has cost no code
+    present = x509.load_pem_x509_certificate(answer.json()["certificate"].encode())
+    api.clock.forward(hours=2)
+    assert refused(await renew(api, present, request_of(key), own))
+    # A device that is registered anew, under another name, keeps its key.
+    who = await api.person((Role.ADMINISTRATOR, "24"))
+    assert (await api.client.post(f"/api/v1/devices/{one}/retire", headers=who)).status_code == 200
+    assert (await renew(api, present, request_of(key), own)).status_code == 201
+
+
 async def test_a_code_works_once_for_one_key_and_a_lost_answer_is_given_again(api: Api) -> None:
     device_id, key = await add_device(api, "11"), new_key()
     code = await a_claim(api, device_id)
