@@ -88,11 +88,15 @@ class PauseWish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayWish:
-    """A live source for a length, at its place or a fixed time after the beginning of the occurrence."""
+    """A live source for a length, at its place or a fixed time after the beginning of the occurrence.
+
+    `is_live`: somebody speaks there, and goes before priority content.
+    """
 
     source_id: uuid.UUID
     length: timedelta
     starts_after: timedelta | None = None
+    is_live: bool = False
 
 
 ItemWish = BulletinWish | PauseWish | RelayWish

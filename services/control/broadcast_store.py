@@ -174,8 +174,8 @@ async def _add_parts(
     await connection.executemany(
         """
         INSERT INTO control.broadcast_items
-               (broadcast_id, item, bulletin_id, pause_ms, relay_source_id, length_ms, starts_after_ms)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+               (broadcast_id, item, bulletin_id, pause_ms, relay_source_id, length_ms, starts_after_ms, is_live)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         """,
         [(broadcast_id, number, *_item_columns(item)) for number, item in enumerate(wish.items)],
     )
@@ -195,11 +195,11 @@ async def _add_parts(
 def _item_columns(item: ItemWish) -> tuple[object, ...]:
     match item:
         case BulletinWish(bulletin_id=bulletin_id):
-            return (bulletin_id, None, None, None, None)
+            return (bulletin_id, None, None, None, None, False)
         case PauseWish(length=length):
-            return (None, _ms(length), None, None, None)
-        case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
-            return (None, None, source_id, _ms(length), _ms(starts_after))
+            return (None, _ms(length), None, None, None, False)
+        case RelayWish(source_id=source_id, length=length, starts_after=starts_after, is_live=is_live):
+            return (None, None, source_id, _ms(length), _ms(starts_after), is_live)
         case _:
             assert_never(item)
 
@@ -400,7 +400,7 @@ async def _whole(connection: Connection, rows: list[Record]) -> list[StoredBroad
     targets: dict[uuid.UUID, list[TargetWish]] = {each: [] for each in ids}
     for row in await connection.fetch(
         """
-        SELECT broadcast_id, bulletin_id, pause_ms, relay_source_id, length_ms, starts_after_ms
+        SELECT broadcast_id, bulletin_id, pause_ms, relay_source_id, length_ms, starts_after_ms, is_live
           FROM control.broadcast_items
          WHERE broadcast_id = ANY ($1)
          ORDER BY broadcast_id, item
@@ -431,6 +431,7 @@ def _item(row: Record) -> ItemWish:
         source_id=row["relay_source_id"],
         length=timedelta(milliseconds=row["length_ms"]),
         starts_after=_length(row["starts_after_ms"]),
+        is_live=row["is_live"],
     )
 
 

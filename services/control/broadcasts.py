@@ -354,11 +354,12 @@ def _described_item(item: ItemWish) -> dict[str, Any]:
             return {"pause_ms": _ms(length)}
         case BulletinWish(bulletin_id=bulletin_id):
             return {"bulletin_id": str(bulletin_id)}
-        case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
+        case RelayWish(source_id=source_id, length=length, starts_after=starts_after, is_live=is_live):
             return {
                 "relay_source_id": str(source_id),
                 "length_ms": _ms(length),
                 "starts_after_ms": _ms(starts_after),
+                "is_live": is_live,
             }
         case _:
             assert_never(item)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from asyncpg import Record
@@ -67,7 +67,7 @@ SELECT device_no, kind, serial, issued_at, valid_until, renew_at, topic, kid, co
 # keep the planner from intersecting that with the index of ends, which holds everybody's future.
 _OF_DEVICES = """
 SELECT e.device_no, e.broadcast_id, e.occurrence_at, e.item, e.bulletin_id, e.relay_source_id, e.content, e.level,
-       e.issuer_depth, e.issued_at, e.severity, e.place, {resume} AS resume, e.volume_percent, e.starts_at,
+       e.issuer_depth, e.issued_at, e.severity, e.place, e.is_live, {resume} AS resume, e.volume_percent, e.starts_at,
        {ends_at} AS ends_at, e.latest_start_at, e.fingerprint
   FROM unnest($1::integer[], $2::timestamptz[]) AS wanted (device_no, ends_after)
   JOIN control.emissions e
@@ -355,6 +355,8 @@ def _slot(row: Record, named: _Named) -> Slot:
     kind = snapshot_rows.content(row["content"])
     bulletin = named.bulletins.get(row["bulletin_id"])
     source = named.sources.get(row["relay_source_id"])
+    if source is not None and row["is_live"]:
+        source = replace(source, fallback=None)
     return Slot(
         broadcast_id=BroadcastId(row["broadcast_id"]),
         occurrence_at=row["occurrence_at"],
@@ -364,6 +366,7 @@ def _slot(row: Record, named: _Named) -> Slot:
         latest_start_at=row["latest_start_at"],
         rank=Rank(
             level=Level[row["level"].upper()],
+            live=row["is_live"],
             severity=row["severity"],
             issuer_depth=row["issuer_depth"],
             issued_at_ms=to_ms(terms["issued_at"]),

@@ -53,17 +53,19 @@ _RECORDED_OF_DEVICES = _RECORDED + "   AND device_no = ANY ($2) AND starts_at > 
 _RECORD = """
 INSERT INTO control.emissions
        (broadcast_id, occurrence_at, item, device_no, unit_id, bulletin_id, relay_source_id, content, level,
-        issuer_depth, issued_at, severity, place, resume, volume_percent, starts_at, ends_at, latest_start_at,
+        issuer_depth, issued_at, severity, place, is_live, resume, volume_percent, starts_at, ends_at, latest_start_at,
         fingerprint, planned_at, outcome, reason, reconciled_at)
 SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, coalesce(h.heir_id, d.unit_id), e.bulletin_id,
-       e.relay_source_id, e.content, e.level, e.issuer_depth, e.issued_at, e.severity, e.place, e.resume,
-       e.volume_percent, e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint, $19::timestamptz, $20::text, $21::text,
-       CASE WHEN $20 IS NULL THEN NULL ELSE $19 END
+       e.relay_source_id, e.content, e.level, e.issuer_depth, e.issued_at, e.severity, e.place, e.is_live,
+       e.resume, e.volume_percent, e.starts_at, e.ends_at, e.latest_start_at, e.fingerprint, $20::timestamptz, $21::text,
+       $22::text, CASE WHEN $21 IS NULL THEN NULL ELSE $20 END
   FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::uuid[], $6::uuid[], $7::text[],
-              $8::text[], $9::smallint[], $10::timestamptz[], $11::smallint[], $12::smallint[], $13::text[],
-              $14::smallint[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::bytea[])
+              $8::text[], $9::smallint[], $10::timestamptz[], $11::smallint[], $12::smallint[],
+              $13::boolean[], $14::text[], $15::smallint[], $16::timestamptz[], $17::timestamptz[], $18::timestamptz[],
+              $19::bytea[])
        AS e (broadcast_id, occurrence_at, item, device_no, bulletin_id, relay_source_id, content, level, issuer_depth,
-             issued_at, severity, place, resume, volume_percent, starts_at, ends_at, latest_start_at, fingerprint)
+             issued_at, severity, place, is_live, resume, volume_percent, starts_at, ends_at, latest_start_at,
+             fingerprint)
   JOIN control.devices d ON d.device_no = e.device_no
   LEFT JOIN control.unit_heirs h
          ON h.unit_id = d.unit_id AND e.starts_at >= h.begins_at AND (h.ends_at IS NULL OR e.starts_at < h.ends_at)
@@ -77,6 +79,7 @@ SELECT e.broadcast_id, e.occurrence_at, e.item, e.device_no, coalesce(h.heir_id,
        issued_at = excluded.issued_at,
        severity = excluded.severity,
        place = excluded.place,
+       is_live = excluded.is_live,
        resume = excluded.resume,
        volume_percent = excluded.volume_percent,
        starts_at = excluded.starts_at,
@@ -271,6 +274,7 @@ async def _record(
             [from_ms(slot.rank.issued_at_ms) for slot in slots],
             [slot.rank.severity for slot in slots],
             [slot.rank.place for slot in slots],
+            [slot.rank.live for slot in slots],
             [slot.resume.name.lower() for slot in slots],
             [slot.volume_percent for slot in slots],
             [slot.starts_at for slot in slots],

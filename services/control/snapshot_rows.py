@@ -105,6 +105,7 @@ def _item(row: Record) -> Item:
         source_id=SourceId(row["relay_source_id"]),
         length=timedelta(milliseconds=row["length_ms"]),
         starts_after=_span(row["starts_after_ms"]),
+        is_live=row["is_live"],
     )
 
 

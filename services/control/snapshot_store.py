@@ -58,7 +58,7 @@ SELECT b.broadcast_id, b.unit_id, b.title, b.level, b.recurrence, b.time_zone, b
 """
 
 _ITEMS = """
-SELECT i.broadcast_id, i.item, i.bulletin_id, i.pause_ms, i.relay_source_id, i.length_ms, i.starts_after_ms,
+SELECT i.broadcast_id, i.item, i.bulletin_id, i.pause_ms, i.relay_source_id, i.length_ms, i.starts_after_ms, i.is_live,
        coalesce(b.kind = 'jingle', false) AS is_jingle
   FROM control.broadcast_items i
   LEFT JOIN control.bulletins b USING (bulletin_id)

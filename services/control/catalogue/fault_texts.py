@@ -729,6 +729,10 @@ FAULTS: dict[str, Parts] = {
         ("Chỉ tiếp sóng mới có giờ bắt đầu riêng.", "Only a relay can begin at a time of its own."),
         ("Bỏ starts_after_s, hoặc dùng relay_source_id.", "Leave starts_after_s out, or use relay_source_id."),
     ),
+    "only_relays_are_live": _fault(
+        ("Chỉ tiếp sóng mới có thể là phát trực tiếp.", "Only a relay can be live."),
+        ("Bỏ live, hoặc dùng relay_source_id.", "Leave live out, or use relay_source_id."),
+    ),
     "unknown_relay_source": _fault(
         ("Không có nguồn tiếp sóng {id} trong phạm vi của bạn.", "There is no relay source {id} in your area."),
         ("Tra cứu nguồn tại /api/v1/relay-sources.", "Look sources up at /api/v1/relay-sources."),

@@ -32,6 +32,7 @@ MAKING: dict[str, tuple[str, str]] = {
     "making.bulletins": ("Bản tin đã duyệt", "Approved bulletins"),
     "making.jingles": ("Nhạc hiệu", "Jingles"),
     "making.relays": ("Tiếp sóng", "Relays"),
+    "making.live": ("Phát trực tiếp (trước cả bản tin ưu tiên)", "Live (goes before priority content)"),
     "making.pauses": ("Khác", "Other"),
     "making.pause": ("Khoảng nghỉ", "Pause"),
     "making.expires": ("hết hạn {time}", "expires {time}"),

@@ -68,6 +68,7 @@ SCHEDULING: dict[str, tuple[str, str]] = {
     "content.jingle": ("Nhạc hiệu", "Jingle"),
     "content.pause": ("Nghỉ {span}", "Pause, {span}"),
     "content.relay": ("Tiếp sóng {name}", "Relay of {name}"),
+    "content.live": ("Phát trực tiếp {name}", "Live from {name}"),
     "content.starts_after": ("bắt đầu sau {span}", "begins after {span}"),
     "content.board": ("Trên bảng tin", "On boards"),
     "content.running": ("chữ chạy", "running"),

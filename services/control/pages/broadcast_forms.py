@@ -32,7 +32,8 @@ from services.control.errors import Fault
 
 WORKDAYS, WEEKLY, KEPT = "workdays", "weekly", "kept"
 DAYS = (ONCE, DAILY, WORKDAYS, WEEKLY)
-PAUSE = "pause"
+PAUSE, RELAY, LIVE = "pause", "relay", "live"
+RELAYED = (RELAY, LIVE)
 ITEMS_AT_FIRST, TIMES_AT_FIRST = 2, 3
 MAX_ROWS = 50
 
@@ -231,10 +232,10 @@ def _item(row: ItemRow) -> dict[str, Any]:
     kind, _, named = row.what.partition(":")
     if kind == PAUSE:
         return {"pause_s": _length(row) or 0.0}
-    if kind == "relay":
+    if kind in RELAYED:
         source, _, pinned = named.partition("@")
         starts_after = {"starts_after_s": _number(pinned)} if pinned else {}
-        return {"relay_source_id": source, "length_s": _length(row), **starts_after}
+        return {"relay_source_id": source, "length_s": _length(row), "live": kind == LIVE, **starts_after}
     return {"bulletin_id": named}
 
 
@@ -335,9 +336,10 @@ def _row(item: ItemWish) -> ItemRow:
             return ItemRow(what=f"bulletin:{bulletin_id}")
         case PauseWish(length=length):
             return ItemRow(what=PAUSE, **_minutes_and_seconds(length))
-        case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
+        case RelayWish(source_id=source_id, length=length, starts_after=starts_after, is_live=is_live):
             pinned = "" if starts_after is None else f"@{starts_after.total_seconds():g}"
-            return ItemRow(what=f"relay:{source_id}{pinned}", **_minutes_and_seconds(length))
+            kind = LIVE if is_live else RELAY
+            return ItemRow(what=f"{kind}:{source_id}{pinned}", **_minutes_and_seconds(length))
         case _:
             assert_never(item)
 

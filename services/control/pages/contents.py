@@ -11,7 +11,7 @@ from typing import assert_never
 from services.control.broadcast_requests import BulletinWish, PauseWish, RelayWish, Source, Wish
 from services.control.bulletin_store import Bulletin
 
-BULLETIN, JINGLE, PAUSE, RELAY, MISSING = "bulletin", "jingle", "pause", "relay", "missing"
+BULLETIN, JINGLE, PAUSE, RELAY, LIVE, MISSING = "bulletin", "jingle", "pause", "relay", "live", "missing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +44,10 @@ def _parts(wish: Wish, bulletins: Mapping[uuid.UUID, Bulletin], sources: Mapping
                 yield Part(kind=MISSING) if found is None else bulletin_part(found)
             case PauseWish(length=length):
                 yield Part(kind=PAUSE, length=length)
-            case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
+            case RelayWish(source_id=source_id, length=length, starts_after=starts_after, is_live=is_live):
                 source = sources.get(source_id)
                 name = source.name if source is not None else str(source_id)
-                yield Part(kind=RELAY, title=name, length=length, starts_after=starts_after)
+                yield Part(kind=LIVE if is_live else RELAY, title=name, length=length, starts_after=starts_after)
             case _:
                 assert_never(item)
 

@@ -499,10 +499,11 @@ async def _sources(
     seen = caller.rights.reach(Permission.SEE_BROADCASTS) | set(caller.rights.tree.ancestors(unit_id))
     found = [each for each in await relay_store.sources(connection, has_retired=False) if each.unit_id in seen]
     by_id = {str(each.source_id): each for each in found}
-    pinned = [row.what.removeprefix("relay:").partition("@") for row in typed.items if row.what.startswith("relay:")]
-    return [(f"relay:{each.source_id}", each, None) for each in found] + [
-        (f"relay:{source}@{after}", by_id[source], float(after))
-        for source, _, after in dict.fromkeys(pinned)
+    named = [row.what.partition(":") for row in typed.items]
+    pinned = [(kind, *text.partition("@")) for kind, _, text in named if kind in broadcast_forms.RELAYED]
+    return [(f"{kind}:{each.source_id}", each, None) for kind in broadcast_forms.RELAYED for each in found] + [
+        (f"{kind}:{source}@{after}", by_id[source], float(after))
+        for kind, source, _, after in dict.fromkeys(pinned)
         if source in by_id and after.replace(".", "", 1).isdecimal()
     ]
 

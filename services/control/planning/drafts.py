@@ -277,12 +277,11 @@ class _Airing:
         key = (id(lineup), each.kind, each.place, volumes, bound)
         found = self._slots.get(key)
         if found is None:
-            rank = self._staging.rank(self._depth, each.place)
             found = self._slots[key] = tuple(
                 self._slot(
                     piece,
                     form,
-                    rank,
+                    self._staging.rank(self._depth, each.place, is_live=piece.is_live),
                     volumes[position] if volumes else None,
                     ResumePolicy.RESUME if position in bound else self._broadcast.resume,
                 )
@@ -333,7 +332,8 @@ class _Airing:
         """The occurrence for who does not share it."""
         if not grants:
             return Part(occurrence=self._occurrence, slots=slots)
-        rank = slots[0].rank
+        # Who speaks live goes first on the air; of granted time the broadcast has what its level gives it.
+        rank = self._staging.rank(self._depth, slots[0].rank.place)
         served = self._served.get(id(rank))
         if served is None:
             # Nothing comes from outside here, so nothing is validated again.

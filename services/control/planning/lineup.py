@@ -66,6 +66,7 @@ class Piece:
     offset: timedelta
     length: timedelta
     source: Bulletin | RelaySource
+    is_live: bool = False
 
     def form(self, kind: DeviceKind) -> Form | None:
         """What a device of this kind puts out of it; None when it cannot."""
@@ -213,10 +214,13 @@ def _look_up(item: Item, stock: Stock, stale: timedelta | None) -> _Usable | Pro
             if not bulletin.is_approved:
                 return ProblemKind.BULLETIN_NOT_APPROVED
             return _Usable(item, bulletin, bulletin_length(bulletin), stale=stale)
-        case RelayItem(source_id=source_id, length=length, starts_after=starts_after):
+        case RelayItem(source_id=source_id, length=length, starts_after=starts_after, is_live=is_live):
             source = stock.relays.get(source_id)
             if source is None:
                 return ProblemKind.SOURCE_MISSING
+            if is_live:
+                # What fills in would go before priority content too.
+                source = replace(source, fallback=None)
             return _Usable(item, source, length, starts_after)
         case _:
             assert_never(item)
@@ -311,6 +315,13 @@ class _Placing:
     def _add(self, number: int, each: _Usable, begin: timedelta, end: timedelta) -> None:
         assert each.source is not None
         self.pieces.append(
-            Piece(item=number, asked=each.item.number, offset=begin, length=end - begin, source=each.source)
+            Piece(
+                item=number,
+                asked=each.item.number,
+                offset=begin,
+                length=end - begin,
+                source=each.source,
+                is_live=isinstance(each.item, RelayItem) and each.item.is_live,
+            )
         )
         self.offset = end

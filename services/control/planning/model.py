@@ -159,12 +159,16 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayItem:
-    """A live source for a length, at its place in the broadcast or a fixed time after the beginning of the occurrence."""
+    """A live source for a length, at its place in the broadcast or a fixed time after the beginning of the occurrence.
+
+    `is_live`: somebody speaks there, and goes before priority content. Nothing fills in for who says nothing.
+    """
 
     number: int
     source_id: SourceId
     length: timedelta
     starts_after: timedelta | None = None
+    is_live: bool = False
 
 
 Item = BulletinItem | Pause | RelayItem

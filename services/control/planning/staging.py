@@ -66,7 +66,7 @@ class Staging:
         self._stock = stock
         self._lineups: dict[tuple[LeftOut, timedelta | None], Lineup] = {}
         self._casts: dict[tuple[int, DeviceKind], Cast] = {}
-        self._ranks: dict[tuple[int, int | None], Rank] = {}
+        self._ranks: dict[tuple[int, int | None, bool], Rank] = {}
         self._perishables = tuple(self._find_perishables())
 
     def expand(self, window: Window) -> recurrence.Expansion:
@@ -141,12 +141,16 @@ class Staging:
             patience = max(min(patience, piece.source.expires_at - _MS - (at + piece.offset)), _NOTHING)
         return patience
 
-    def rank(self, depth: int, place: int | None) -> Rank:
-        """How the broadcast ranks when its issuer lies `depth` levels below the root and it is given a place."""
-        found = self._ranks.get((depth, place))
+    def rank(self, depth: int, place: int | None, *, is_live: bool = False) -> Rank:
+        """How the broadcast ranks when its issuer lies `depth` levels below the root and it is given a place.
+
+        `is_live` is of what somebody says live in it.
+        """
+        found = self._ranks.get((depth, place, is_live))
         if found is None:
-            found = self._ranks[depth, place] = Rank(
+            found = self._ranks[depth, place, is_live] = Rank(
                 level=self.broadcast.level,
+                live=is_live,
                 severity=self.broadcast.severity,
                 issuer_depth=min(depth, MAX_ISSUER_DEPTH),
                 issued_at_ms=to_ms(self.broadcast.issued_at),

@@ -711,6 +711,22 @@ async def test_a_relay_goes_out_with_its_source_and_its_fallback(province: Provi
     assert (row["relay_source_id"], row["bulletin_id"], row["content"]) == (source, None, "relay")
 
 
+async def test_who_speaks_live_is_told_to_devices_as_live_and_nothing_fills_in(
+    province: Province, keyring: Keyring
+) -> None:
+    await province.device("loa-1", "a1")
+    start = (utc_now() + HOUR).replace(microsecond=0)
+    source = await province.source("Phòng trực", fallback=await province.bulletin(seconds=30))
+    broadcast = await province.broadcast("p", [], at=start, relays={source: timedelta(minutes=10)})
+    await province.execute("UPDATE control.broadcast_items SET is_live = true")
+    await settle(province, keyring)
+    (plan,) = (await sent(province, keyring, Plan)).values()
+    (emission,) = plan.emissions
+    assert (emission.rank.live, emission.rank.level, emission.fallback, plan.media) == (True, Level.PRIORITY, None, ())
+    (row,) = await province.emissions(broadcast)
+    assert row["is_live"]
+
+
 async def test_policies_cap_volume_and_name_what_sounds_without_a_plan(province: Province, keyring: Keyring) -> None:
     await province.device("loa-1", "a1")
     start = (utc_now() + HOUR).replace(microsecond=0)

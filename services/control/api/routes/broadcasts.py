@@ -96,6 +96,10 @@ class ItemBody(Body):
         le=broadcast_requests.MAX_LENGTH.total_seconds(),
         description="of a relay that begins a fixed time after the beginning, whatever comes before it",
     )
+    live: Flag = Field(
+        default=False,
+        description="of a relay in which somebody speaks: it goes before priority content, and nothing fills in for it",
+    )
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
@@ -105,6 +109,8 @@ class ItemBody(Body):
             raise FieldFault("relay_needs_length")
         if self.relay_source_id is None and self.starts_after_s is not None:
             raise FieldFault("only_relays_are_pinned")
+        if self.relay_source_id is None and self.live:
+            raise FieldFault("only_relays_are_live")
         return self
 
     def wish(self) -> ItemWish:
@@ -116,6 +122,7 @@ class ItemBody(Body):
                 source_id=self.relay_source_id,
                 length=_span(self.length_s or 0),
                 starts_after=None if self.starts_after_s is None else timedelta(seconds=round(self.starts_after_s, 3)),
+                is_live=self.live,
             )
         return PauseWish(length=_span(self.pause_s or 0))
 
@@ -230,6 +237,7 @@ class ItemView(Answer):
     relay_source_id: uuid.UUID | None = None
     length_s: float | None = None
     starts_after_s: float | None = None
+    live: bool | None = None
 
 
 class TargetView(Answer):
@@ -391,9 +399,12 @@ def _item_view(item: ItemWish) -> ItemView:
             return ItemView(bulletin_id=bulletin_id)
         case PauseWish(length=length):
             return ItemView(pause_s=length.total_seconds())
-        case RelayWish(source_id=source_id, length=length, starts_after=starts_after):
+        case RelayWish(source_id=source_id, length=length, starts_after=starts_after, is_live=is_live):
             return ItemView(
-                relay_source_id=source_id, length_s=length.total_seconds(), starts_after_s=_seconds(starts_after)
+                relay_source_id=source_id,
+                length_s=length.total_seconds(),
+                starts_after_s=_seconds(starts_after),
+                live=is_live or None,
             )
         case _:
             assert_never(item)

@@ -162,6 +162,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
         ({"items": [{"relay_source_id": UNKNOWN}]}, "items[0]", "relay_needs_length"),
         ({"items": [{"pause_s": 5, "length_s": 60}]}, "items[0]", "relay_needs_length"),
         ({"items": [{"pause_s": 5, "starts_after_s": 60}]}, "items[0]", "only_relays_are_pinned"),
+        ({"items": [{"pause_s": 5, "live": True}]}, "items[0]", "only_relays_are_live"),
         (
             {"items": [{"relay_source_id": UNKNOWN, "length_s": 30 * 3600}]},
             "items[0].length_s",

@@ -10,7 +10,7 @@ import pytest
 from services.control.permissions import Role
 from tests.integration.control.api.test_what_if import set_policy
 from tests.support.control import a_keyring, a_planner
-from tests.support.control_api import ZONE, Api, add_broadcast, add_device
+from tests.support.control_api import ZONE, Api, add_broadcast, add_bulletin, add_device, add_source
 
 pytestmark = pytest.mark.integration
 
@@ -78,3 +78,30 @@ async def test_after_a_reform_what_names_the_old_unit_is_told_where_its_ground_l
     for device, expected in ((ours, ["offer_pending"]), (joined, ["offer_pending"]), (elsewhere, [])):
         told = await why(api, device, f"{day}T06:00:10")
         assert [each["problem"] for each in told["offered"]] == expected
+
+
+@pytest.mark.parametrize("day", ["2026-03-12", FAR])
+async def test_who_speaks_live_goes_before_priority_content(api: Api, day: str) -> None:
+    """Live by an authorised user, then priority, then normal (regulation section 5)."""
+    device = await add_device(api, "11")
+    minutes = {"items": [{"bulletin_id": await add_bulletin(api, "24", duration_ms=600_000)}]}
+    targets = [{"unit_id": str(api.units["11"])}]
+    daily = {"recurrence": "daily", "local_times": ["05:30"], "targets": targets}
+    item = {"relay_source_id": await add_source(api, "11"), "length_s": 120, "live": True}
+    live = await add_broadcast(api, "11", **daily, items=[item], title="Trực tiếp")
+    urgent = await add_broadcast(api, "24", **daily, **minutes, level="priority")
+    usual = await add_broadcast(api, "11", **daily, **minutes)
+    assert live["items"] == [{**live["items"][0], **item}]
+    await plan(api)
+
+    first, later = await why(api, device, f"{day}T05:31"), await why(api, device, f"{day}T05:33")
+
+    assert first["on_air"]["broadcast_id"] == live["broadcast_id"]
+    assert [(each["broadcast_id"], each["decided_by"]) for each in first["losers"]] == [
+        (urgent["broadcast_id"], "live"),
+        (usual["broadcast_id"], "live"),
+    ]
+    assert later["on_air"]["broadcast_id"] == urgent["broadcast_id"]
+    assert [(each["broadcast_id"], each["decided_by"]) for each in later["losers"]] == [
+        (usual["broadcast_id"], "level")
+    ]

@@ -140,6 +140,22 @@ async def test_what_was_shown_is_saved(api: Api) -> None:
         assert words in page.text, words
 
 
+async def test_who_speaks_live_is_chosen_apart_from_a_relay_and_stays_chosen(api: Api) -> None:
+    await add_device(api, "11")
+    source = await add_source(api, "24")
+    await log_in(api, (Role.OFFICER, "11"))
+    form = await typed(api, item=[f"live:{source}", f"relay:{source}"], minutes=["5", "10"], seconds=["", ""])
+    broadcast_id = await saved(api, new(api), form)
+    page = await get(api, f"/broadcasts/{broadcast_id}")
+    for words in ("Phát trực tiếp VOV1", "Tiếp sóng VOV1"):
+        assert words in page.text, words
+    html = await html_of(api, f"/broadcasts/{broadcast_id}/edit")
+    chosen = re.findall(r'<option value="((?:live|relay):[^"]*)" selected', html)
+    assert chosen == [f"live:{source}", f"relay:{source}"]
+    await saved(api, f"/broadcasts/{broadcast_id}/edit", {**form, "title": "Trực tiếp sáng nay"})
+    assert await api.fetchval("SELECT array_agg(is_live ORDER BY item) FROM control.broadcast_items") == [True, False]
+
+
 @pytest.mark.parametrize(
     ("days", "rule"), [("daily", None), ("workdays", "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR"), ("once", None)]
 )

@@ -536,6 +536,51 @@ def test_a_source_taken_directly_needs_leave() -> None:
     assert wrong(planned) == ["relay_not_allowed 12"]
 
 
+def test_who_speaks_live_goes_before_priority_content_and_nothing_fills_in() -> None:
+    """Regulation section 5: live by an authorised user, then priority, then normal. A jingle before it is no live word."""
+    jingle = BulletinItem(number=0, bulletin_id=bulletin_id(1), is_jingle=True)
+    live, relayed = (
+        RelayItem(number=number, source_id=source_id(2), length=5 * MINUTE, is_live=is_live)
+        for number, is_live in ((1, True), (2, False))
+    )
+    ours = {"unit_id": unit_id(11), "targets": to_units(11)}
+    speech = a_broadcast(1, once("05:30"), items=(jingle, live, relayed), **ours)
+    urgent = a_broadcast(2, once("05:30:30", "05:33", "05:40"), level=Level.PRIORITY, targets=to_units(1))
+    planned = plan(
+        province(speech, urgent, devices=(a_device(1, 11),), relays=(a_relay(2, fallback=a_media(30, 9)),)), days(1)
+    )
+
+    told = [
+        (each.slot.broadcast_id.int & 0xFF, each.slot.item, each.fate)
+        for each in sounding(planned.programmes[DeviceNo(1)])
+    ]
+    assert told == [
+        (1, 0, Fate.CUT),  # its jingle, by the priority item
+        (2, 0, Fate.CUT),  # which the live word cuts a minute in
+        (1, 1, Fate.WHOLE),
+        (2, 0, Fate.MISSED),
+        (1, 2, Fate.CUT),  # what is only relayed
+        (2, 0, Fate.WHOLE),
+    ]
+    slots = [slot for slot in planned.programmes[DeviceNo(1)] if slot.relay is not None]
+    assert [(slot.rank.live, slot.relay.fallback is None) for slot in slots if slot.relay] == [
+        (True, True),
+        (False, False),
+    ]
+
+
+def test_of_granted_time_who_speaks_live_has_what_the_level_gives() -> None:
+    live = RelayItem(number=0, source_id=source_id(2), length=MINUTE, is_live=True)
+    ours = {"unit_id": unit_id(11), "targets": to_units(11)}
+    asked = (
+        a_broadcast(1, once("05:30"), items=(live,), **ours),
+        a_broadcast(2, once("05:40"), level=Level.PRIORITY, **ours),
+    )
+    planned = plan(province(*asked, relays=(a_relay(2),), says={11: {"max_day": MINUTE}}), days(1))
+    assert heard(planned)[1] == ["2 07 05:40"]
+    assert wrong(planned) == ["day_full 11"]
+
+
 # --- granted time ----------------------------------------------------------------------------------------------------
 
 
