@@ -35,13 +35,17 @@ _READ_AS = str.maketrans("OIL", "011", " -\t")  # a code as people type it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a device holds once it has enrolled: PEM texts, whom it believes, and when to ask for the next certificate."""
+    """What a device holds once it has enrolled: PEM texts, whom it believes, and when to ask for the next certificate.
+
+    `keys` is the key set that came with it, empty where none did: the least that a device believes which knows none.
+    """
 
     key: str
     certificate: str
     chain: str
     root_public_key: bytes
     renew_after_ms: int
+    keys: bytes = b""
 
     def dump(self) -> bytes:
         """As bytes for the flash."""
@@ -52,6 +56,7 @@ class Identity:
                 "chain": self.chain,
                 "root_public_key": self.root_public_key.hex(),
                 "renew_after_ms": self.renew_after_ms,
+                "keys": base64.b64encode(self.keys).decode("ascii"),
             }
         ).encode()
 
@@ -76,6 +81,7 @@ def load(content: bytes) -> Identity | None:
             chain=str(data["chain"]),
             root_public_key=bytes.fromhex(data["root_public_key"]),
             renew_after_ms=int(data["renew_after_ms"]),
+            keys=base64.b64decode(data.get("keys", ""), validate=True),
         )
     except (ValueError, KeyError, TypeError):
         return None
@@ -132,6 +138,7 @@ def read(answer: bytes, *, device: str, key: str) -> Identity:
             chain=str(data["chain"]),
             root_public_key=bytes.fromhex(data["root_public_key"]),
             renew_after_ms=int(datetime.fromisoformat(data["renew_after"]).timestamp() * 1_000),
+            keys=base64.b64decode(data.get("keys", ""), validate=True),
         )
         names = [each.value for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     except (ValueError, KeyError, TypeError) as error:

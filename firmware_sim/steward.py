@@ -74,6 +74,7 @@ class Steward:
         }
         self._units: dict[DeviceId, frozenset[uuid.UUID]] = {}
         self._has_started = False
+        self._keys = b""  # that came with the certificate
         self._certified: asyncio.Future[None] = workshop.loop.create_future()
         self._enroller = self._enrolling(data / station.profile.id, draws)
         self._own = self._performers[station.profile.id]
@@ -103,6 +104,7 @@ class Steward:
         self._has_started = True
         for performer in self.performers:
             performer.boot(BootReason.POWER_ON)
+        self._hear_of_keys([each for each in self.performers if each.state.trust.keys is None])
         self._listen(())
         await self._connector.run(after_s=after_s if self._enroller is None else 0.0)
 
@@ -130,6 +132,7 @@ class Steward:
         )
         if enroller.identity is not None:
             self._believe(enroller.identity.root_public_key, is_other=False)
+            self._keys = enroller.identity.keys
             self._performers[self.station.profile.id].certify(enroller.identity.private_key)
             self._certified.set_result(None)
         return enroller
@@ -151,11 +154,19 @@ class Steward:
         if before is None or is_other:
             self._believe(identity.root_public_key, is_other=is_other)
         self._own.certify(identity.private_key)
+        self._keys = identity.keys
         if is_other and self._has_started:
             self._boot(self.performers, BootReason.COMMAND)
+        if self._has_started:
+            self._hear_of_keys(self.performers)
         if not self._certified.done():
             self._certified.set_result(None)
         self.sever()
+
+    def _hear_of_keys(self, performers: Iterable[Performer]) -> None:
+        """Judge the key set that came with the certificate before any that a broker offers, which may be an earlier one."""
+        for performer in performers if self._keys else ():
+            performer.receive(DownlinkKind.KEYS, self._keys)
 
     def _believe(self, root: bytes, *, is_other: bool) -> None:
         for performer in self.performers:

@@ -193,3 +193,25 @@ def test_a_thief_who_had_the_last_word_does_not_keep_it_once_root_has_dropped_th
     office.alert(office.an_alert(FLOOD, version=2), office.key)
     office.centre.wait(CLUSTER, PlayEnded)
     assert [each.reference.id for each in office.centre.told(CLUSTER).of(PlayStarted)] == [FLOOD]
+
+
+def test_a_device_from_which_the_new_keys_are_kept_obeys_the_thief_until_it_hears_of_them(office: Office) -> None:
+    """What is not held: who has both the broker and the key is obeyed by whom root has not reached."""
+    office.centre.start()
+    office.centre.wait(CLUSTER, MediaStored)
+    stolen = office.key
+    key_sets.replace(office.centre.broker.pki, distrust=True, now=utc_now())  # and the broker keeps it to itself
+
+    office.alert(office.an_alert(FLOOD), stolen)
+    office.centre.wait(CLUSTER, PlayEnded)
+    office.announce()
+    office.configure(2, office.key, at=utc_now())
+    office.centre.wait_heartbeat(CLUSTER, lambda each: each.config_serial == 2)
+    office.alert(office.an_alert(STORM), stolen)
+    honest = office.an_alert(uuid.uuid4())
+    office.alert(honest, office.key)
+
+    office.centre.wait(CLUSTER, PlayEnded, count=2)
+    assert [each.reference.id for each in office.centre.told(CLUSTER).of(PlayStarted)] == [FLOOD, honest.alert_id]
+    refused = office.centre.told(CLUSTER).of(Refused)
+    assert ("ALERT", "UNKNOWN_KEY") in {(each.refused.name, each.reason.name) for each in refused}

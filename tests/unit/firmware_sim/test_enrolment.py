@@ -36,6 +36,7 @@ def an_answer(ask: enrolment.Ask, *, device: str = DEVICE, **changes: Any) -> by
         "chain": certificates.certificate_pem(CA.certificate).decode(),
         "renew_after": (now + timedelta(days=264)).isoformat(),
         "root_public_key": ROOT.hex(),
+        "keys": base64.b64encode(b"keys").decode(),
     }
     return json.dumps(data | changes).encode()
 
@@ -53,7 +54,7 @@ def test_what_is_asked_with_a_code_is_a_request_that_names_nobody() -> None:
     request = certificates.proven_request(body["csr"].encode())
     assert list(request.subject) == []
     identity = enrolment.read(an_answer(ask), device=DEVICE, key=key)
-    assert (identity.root_public_key, identity.key) == (ROOT, key)
+    assert (identity.root_public_key, identity.key, identity.keys) == (ROOT, key, b"keys")
     assert identity.renew_after_ms > utc_now().timestamp() * 1_000
 
 
@@ -75,6 +76,7 @@ def test_a_renewal_is_proven_by_the_present_key_and_by_no_other() -> None:
         ({"root_public_key": "zz"}, "no answer to an enrolment"),
         ({"certificate": "nonsense"}, "no answer to an enrolment"),
         ({"renew_after": "soon"}, "no answer to an enrolment"),
+        ({"keys": "?"}, "no answer to an enrolment"),
     ],
 )
 def test_an_answer_for_somebody_else_is_not_taken(change: dict[str, str], complaint: str) -> None:

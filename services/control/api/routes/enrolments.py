@@ -26,6 +26,7 @@ from services.control.operation_store import Request as Waiting
 from services.control.permissions import Permission
 from services.control.trust import certificates, claims
 from services.control.trust.issuer import Issuer
+from services.control.trust.keyring import Keyring
 
 router = APIRouter(prefix="/api/v1", tags=["enrolment"])
 
@@ -107,6 +108,10 @@ class EnrolledView(Answer):
     renew_after: datetime
     broker: BrokerView
     root_public_key: str
+    keys: str = Field(
+        description="Base64 of the key set that holds, as it stands retained for the device: whoever holds the broker "
+        "gives a device that knows none yet no earlier one after this"
+    )
 
 
 class CertificateView(Answer):
@@ -269,7 +274,7 @@ async def enrol(body: Enrolment, request: Request, services: Parts) -> EnrolledV
         origin=origin_of(request),
         now=services.clock(),
     )
-    return _enrolled_view(enrolled, issuer)
+    return _enrolled_view(enrolled, issuer, services.keyring)
 
 
 @router.post("/enrolments/renewals", status_code=201, responses=documented([401]))
@@ -289,10 +294,10 @@ async def renew(body: Renewal, request: Request, services: Parts) -> EnrolledVie
         origin=origin_of(request),
         now=services.clock(),
     )
-    return _enrolled_view(enrolled, issuer)
+    return _enrolled_view(enrolled, issuer, services.keyring)
 
 
-def _enrolled_view(enrolled: Enrolled, issuer: Issuer) -> EnrolledView:
+def _enrolled_view(enrolled: Enrolled, issuer: Issuer, keyring: Keyring) -> EnrolledView:
     return EnrolledView(
         device_id=enrolled.device_id,
         certificate=certificates.certificate_pem(enrolled.certificate).decode("ascii"),
@@ -301,6 +306,7 @@ def _enrolled_view(enrolled: Enrolled, issuer: Issuer) -> EnrolledView:
         renew_after=enrolled.renew_after,
         broker=BrokerView(host=issuer.broker_host, port=issuer.broker_port, ca=issuer.broker_ca),
         root_public_key=issuer.root_public_key.hex(),
+        keys=base64.b64encode(keyring.announced.message).decode("ascii"),
     )
 
 

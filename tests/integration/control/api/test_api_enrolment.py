@@ -82,6 +82,7 @@ async def test_a_code_and_a_request_make_a_device_whatever_name_the_request_has(
     assert told["device_id"] == device_id
     assert told["broker"]["host"] == "mqtt.loa.test"
     assert told["root_public_key"] == api.services.issuer.root_public_key.hex()
+    assert base64.b64decode(told["keys"]) == api.services.keyring.announced.message
     assert told["not_after"] > told["renew_after"] > api.clock.now.isoformat()
     action = await api.fetchval("SELECT action FROM control.audit ORDER BY audit_id DESC LIMIT 1")
     assert action == "device_enrolled"
