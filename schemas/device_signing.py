@@ -96,7 +96,7 @@ class Sealed:
 
 
 def unseal(media_type: str, message: bytes, device: str) -> Sealed:
-    """Take apart what should be a message of `media_type` signed by `device`. Raises `SignatureError`. Depends on nothing but the bytes."""
+    """Take apart what should be of `media_type` and signed by `device`. Raises `SignatureError`, by nothing but the bytes."""
     try:
         data = codec.loads(message, size_limit=limits.UPLINK_BYTES, deterministic=True)
     except DecodeError as error:

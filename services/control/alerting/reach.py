@@ -84,9 +84,7 @@ class Reach:
     device_id: DeviceId
     unit_id: UnitId
     is_reached: bool
-    is_signed: (
-        bool  # reached by words that the device has signed: nobody between it and the platform can have said them
-    )
+    is_signed: bool  # reached by words that the device has signed: nobody on the way can have said them
     reason: str
     version: int | None
     told_by: str | None

@@ -107,6 +107,7 @@ SELECT s.rule_id, s.device_no, r.at, r.value
                       ORDER BY l.at DESC
                       LIMIT $3) r
  WHERE s.rule_id = ANY ($1)
+   AND g.good_until > $2::timestamptz - make_interval(secs => u.hold_s + 2 * u.silent_after_s)
 """
 
 _SIGNING = """
@@ -114,16 +115,18 @@ SELECT DISTINCT s.device_no
   FROM control.sensor_states s
   JOIN control.sensor_rules u USING (rule_id)
   JOIN control.good_signers g USING (device_no)
+ CROSS JOIN LATERAL (SELECT
+                       FROM telemetry.reading_log l
+                      WHERE l.device_no = s.device_no
+                        AND l.quantity = u.quantity
+                        AND l.at > $2::timestamptz - make_interval(secs => u.silent_after_s)
+                        AND l.signature = 'verified'
+                        AND l.signer = g.kid
+                        AND l.received_at > g.good_from
+                        AND l.received_at <= g.good_until
+                      LIMIT 1) r
  WHERE s.rule_id = $1
-   AND EXISTS (SELECT
-                 FROM telemetry.reading_log l
-                WHERE l.device_no = s.device_no
-                  AND l.quantity = u.quantity
-                  AND l.at > $2::timestamptz - make_interval(secs => u.silent_after_s)
-                  AND l.signature = 'verified'
-                  AND l.signer = g.kid
-                  AND l.received_at > g.good_from
-                  AND l.received_at <= g.good_until)
+   AND g.good_until > $2::timestamptz - make_interval(secs => u.silent_after_s)
 """
 
 _OPEN_ALARMS = "SELECT rule_id, kind FROM control.sensor_alarms WHERE rule_id = ANY ($1) AND cleared_at IS NULL"
