@@ -18,7 +18,7 @@ from services.control.alerting.prepared import prepared
 from services.control.alerting.template import Template
 from services.control.permissions import Role
 from tests.support.control import some_metrics
-from tests.support.control_api import ZONE, Api
+from tests.support.control_api import ZONE, Api, add_device
 
 pytestmark = pytest.mark.integration
 
@@ -106,6 +106,30 @@ async def test_an_operator_reaches_own_ground_only_and_the_attempt_is_on_record(
     assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
     last = await api.fetchval("SELECT action FROM control.audit ORDER BY audit_id DESC LIMIT 1")
     assert last == "alert_issue_refused"
+
+
+async def test_nor_does_an_operator_silence_other_ground_and_the_attempt_is_on_record(api: Api) -> None:
+    operator, above = await api.person((Role.OPERATOR, "1")), await api.person((Role.OPERATOR, "24"))
+    elsewhere = await add_device(api, "21")
+    body = {"unit_id": str(api.units["1"]), "reason": "Loa bị chiếm quyền"}
+    audiences: list[dict[str, Any]] = [
+        {"areas": [{"units": [str(api.units["24"])]}]},
+        {"areas": [{"units": [str(api.units["1"])]}], "devices": [elsewhere]},
+    ]
+    for audience in audiences:
+        answer = await api.client.post("/api/v1/silences", json={**body, "audience": audience}, headers=operator)
+        assert answer.status_code == 403, answer.text
+    whole = {"unit_id": str(api.units["24"]), "reason": "x", "audience": audiences[0]}
+    issued = await api.client.post("/api/v1/silences", json=whole, headers=above)
+    assert issued.status_code == 201, issued.text
+    path = f"/api/v1/silences/{issued.json()['alert_id']}/release"
+    released = await api.client.post(path, json={}, headers={**operator, "If-Match": "*"})
+    assert released.status_code == 403
+    actions = await api.fetchval(
+        "SELECT array_agg(action ORDER BY audit_id) FROM control.audit WHERE action LIKE '%refused'"
+    )
+    assert actions == ["silence_refused", "silence_refused", "silence_release_refused"]
+    assert await api.fetchval("SELECT count(*) FROM control.alerts WHERE state = 'in_force'") == 1
 
 
 UNIT = "00000000-0000-4000-8000-0000000000ff"
