@@ -190,6 +190,51 @@ async def test_a_withdrawal_can_be_tried_too(api: Api) -> None:
     assert (await api.client.get(path, headers=officer)).json()["state"] == "scheduled"
 
 
+async def test_a_change_that_waits_for_an_approver_falls_silent_until_then_and_so_says_the_dry_run(api: Api) -> None:
+    """It was scheduled; what it becomes is against the quiet hours. Withdrawn while it waits, nothing is missed any more."""
+    planner = a_planner(api.database, a_keyring())
+    officer = await api.person((Role.OFFICER, "11"))
+    await set_policy(api, "11", quiet=[{"begin": "22:00", "end": "04:00"}], exceptions_by_approver=True)
+    body = await broadcast_body(api, "11", recurrence="daily")
+    made = await api.client.post("/api/v1/broadcasts", json=body, headers=officer)
+    assert made.json()["state"] == "scheduled", made.text
+    path = f"/api/v1/broadcasts/{made.json()['broadcast_id']}"
+    planned = await settled(api, planner)
+    assert planned is not None
+    days = len(planned.add)
+    api.clock.forward(minutes=1)
+
+    async def tried_and_done(method: str, path: str, **send: Any) -> tuple[dict[str, Any], Changes]:
+        before = await everything(api)
+        tried = await api.client.request(method, path, params={"dry_run": "true"}, **send)
+        assert tried.status_code == 200, tried.text
+        assert await everything(api) == before
+        done = await api.client.request(method, path, **send)
+        assert (done.status_code, done.json()["state"]) == (200, tried.json()["state"])
+        return tried.json(), await settled(api, planner) or Changes()
+
+    late = {"json": {**body, "local_times": ["22:30"]}, "headers": {**officer, "If-Match": '"1"'}}
+    tried, changes = await tried_and_done("PUT", path, **late)
+
+    assert tried["state"] == "awaiting_approval"
+    assert tried["exception"] == {"rules": ["quiet_hours"], "unit_ids": [str(api.units["11"])]}
+    outlook = tried["outlook"]
+    assert (outlook["add"], outlook["withdraw"], outlook["counts"]) == (0, days, {"removed": days})
+    assert (len(changes.add), len(changes.withdraw)) == (0, days)
+    assert [each["problem"] for each in outlook["findings"]] == ["awaiting_approval"]
+    waiting = "SELECT count(*) FROM control.planning_problems WHERE problem = 'awaiting_approval'"
+    assert outlook["findings"][0]["occurrences"] == await api.fetchval(waiting) > 0
+
+    tried, changes = await tried_and_done("POST", f"{path}/withdraw", headers=officer)
+
+    outlook = tried["outlook"]
+    assert (tried["state"], outlook["counts"], outlook["findings"], outlook["units"]) == ("withdrawn", {}, [], [])
+    assert (changes.add, changes.withdraw, await api.fetchval(waiting)) == ((), (), 0)
+    assert [each["problem"] for each in outlook["settled"]] == ["awaiting_approval"]
+    left = await api.client.get("/api/v1/policy-exceptions", params={"is_open": True}, headers=officer)
+    assert left.json() == [], "nobody is asked any more"
+
+
 async def test_a_dry_run_needs_the_version_that_was_read_as_the_save_does(api: Api) -> None:
     officer = await api.person((Role.OFFICER, "11"))
     made = await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11"), headers=officer)
