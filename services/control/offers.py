@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from schemas.identifiers import BroadcastId, UnitId
@@ -46,9 +46,12 @@ Own = Callable[[Wish], Wish]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """What a unit said. Where it accepts, `findings` are the rules on its ground that stand against it in its first days."""
+    """What a unit said about what begins next on `first_day`. Where it accepts, `findings` are what keeps some of it, or
+    all, from sounding there in its first days.
+    """
 
     offer: Offer
+    first_day: date
     findings: tuple[Finding, ...] = ()
 
 
@@ -106,12 +109,13 @@ async def decide(
         connection, offer, state, scheduled_as=None, note=note, by=actor.account_id, at=now
     )
     await _changed(connection, offer, decided, rights.tree, actor=actor, origin=origin, now=now)
+    first_day = local_day(following, zone)
     if state != ACCEPTED:
-        return Decided(offer=decided)
-    coming = {BroadcastId(offer.broadcast_id): local_day(following, zone)}
+        return Decided(offer=decided, first_day=first_day)
+    coming = {BroadcastId(offer.broadcast_id): first_day}
     unit_id = rights.tree.standing(offer.unit_id) or offer.unit_id
     (findings,) = (await policy_trial.hold_offers(connection, coming, unit_id, zone=zone, now=now)).values()
-    return Decided(offer=decided, findings=findings)
+    return Decided(offer=decided, first_day=first_day, findings=findings)
 
 
 async def schedule(

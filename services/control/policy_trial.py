@@ -117,7 +117,7 @@ async def hold_offers(
     zone: ZoneInfo,
     now: datetime,
 ) -> dict[BroadcastId, tuple[Finding, ...]]:
-    """Tell which rules stand against broadcasts from above in a unit once it accepts them, each as if it alone did.
+    """Tell what stands against broadcasts from above in a unit once it accepts them, each as if it alone did.
 
     `offered` says on which day each of them begins next; it is planned from then on, for the first days. A unit decides
     whether and when such content sounds, so nothing is refused here: whoever decides is told what will not sound.
@@ -143,13 +143,14 @@ async def hold_offers(
 
 
 def _stands_against(broadcast_id: BroadcastId, unit_id: UnitId, snapshot: Snapshot, day: date) -> tuple[Finding, ...]:
+    """Whose word, or whose property, keeps it from sounding there; and where nothing of it does, whatever the reason."""
     offers = {**snapshot.offers, (broadcast_id, unit_id): Answer.ACCEPTED}
     planned = plan(replace(snapshot, offers=offers), Window(first=day, end=day + TRIAL))
-    return impact.findings(
-        each
-        for each in planned.problems
-        if each.broadcast_id == broadcast_id and each.kind in _RULES and each.unit_id is not None
+    is_silent = not _sounds(broadcast_id, planned)
+    found = impact.findings(
+        each for each in planned.problems if each.broadcast_id == broadcast_id and each.kind not in _UNSAID
     )
+    return tuple(each for each in found if each.is_refusal and (is_silent or each.unit_id is not None))
 
 
 def _findings(stored: StoredBroadcast, planned: Plan) -> tuple[Finding, ...]:
@@ -163,7 +164,7 @@ def _beyond_right(
     """The unit of the first of its devices, when every one of them is somebody's own board and no order covers it."""
     known = {device.device_no: device for device in snapshot.devices}
     devices = [known[each] for each in audience if each in known]
-    if not devices or not all(map(_is_of_others, devices)) or _sounds(stored, planned):
+    if not devices or not all(map(_is_of_others, devices)) or _sounds(stored.broadcast_id, planned):
         return None
     is_offered = any(broadcast_id == stored.broadcast_id for broadcast_id, _ in planned.offers)
     # What is offered has not been held against orders yet; whether there is any can be said all the same.
@@ -178,9 +179,9 @@ def _is_of_others(device: DeviceRef) -> bool:
     return is_private and (device.ownership is Ownership.PRIVATE or not device.public_share)
 
 
-def _sounds(stored: StoredBroadcast, planned: Plan) -> bool:
+def _sounds(broadcast_id: BroadcastId, planned: Plan) -> bool:
     programmes = {id(each): each for each in planned.programmes.values()}
-    return any(slot.broadcast_id == stored.broadcast_id for each in programmes.values() for slot in each)
+    return any(slot.broadcast_id == broadcast_id for each in programmes.values() for slot in each)
 
 
 def _has_order(device: DeviceRef, snapshot: Snapshot, day: date) -> bool:

@@ -146,7 +146,7 @@ class DecidedView(Answer):
     scheduled_as: uuid.UUID | None
     problems: list[FindingView] = Field(
         default=[],
-        description="what of it does not sound in its first days although the unit has it sound, by which rule",
+        description="what of it does not sound in its first days although the unit has it sound, and why",
     )
     outlook: OutlookView | None = Field(description="of a dry run: what it would do; nothing was stored")
 
@@ -316,7 +316,7 @@ async def accept_offer(
 ) -> DecidedView:
     """Have it sound in the unit as it was planned above. What the unit had scheduled of it is withdrawn.
 
-    What the unit's own limits are against does not sound all the same: `problems` names it.
+    What limits of the unit, or whose devices those are, keep from sounding does not sound all the same: `problems` names it.
     """
     return await _decide(broadcast_id, unit_id, offers.ACCEPTED, body, caller, services, what_if)
 
@@ -357,7 +357,9 @@ async def _decide(
             now=caller.now,
         )
 
-    decided, outlook = await what_if.carry_out(services, caller, save, unit_id=UnitId(unit_id))
+    decided, outlook = await what_if.carry_out(
+        services, caller, save, unit_id=UnitId(unit_id), first_day=lambda decided: decided.first_day
+    )
     problems = [finding_view(each) for each in decided.findings]
     return DecidedView(**_decided(decided.offer), problems=problems, outlook=outlook)
 

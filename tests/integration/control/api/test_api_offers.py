@@ -176,6 +176,26 @@ async def test_who_accepts_is_told_what_will_not_sound_and_by_which_rule(api: Ap
     assert (await ask(api, names["05:40"], "11", "decline", officer)).json()["problems"] == []
 
 
+async def test_what_can_never_sound_in_the_unit_is_accepted_with_a_word_of_why(api: Api) -> None:
+    """Every board there is somebody's own by now; or the only loudspeaker is out of service."""
+    items = [{"bulletin_id": await add_bulletin(api, "24", duration_ms=None, board_text="Tiêm chủng")}]
+    await add_device(api, "11", "board", device_id="bang-11")
+    shown = await add_offer(api, "11", items=items)
+    sounded = await add_offer(api, "12")
+    await api.execute("UPDATE control.devices SET ownership = 'private' WHERE device_id = 'bang-11'")
+    await api.execute("UPDATE control.devices SET retired_at = $1 WHERE unit_id = $2", api.clock.now, api.units["12"])
+    told = {}
+    for offered, unit in ((shown, "11"), (sounded, "12")):
+        officer = await api.person((Role.OFFICER, unit))
+        for params in ({"dry_run": "true"}, {}):
+            answer = await ask(api, offered, unit, "accept", officer, params=params)
+            assert answer.status_code == 200, answer.text
+            told[unit, bool(params)] = [(each["problem"], each["unit_id"]) for each in answer.json()["problems"]]
+    here = str(api.units["11"])
+    assert told["11", False] == told["11", True] == [("private_board", here)]
+    assert told["12", False] == told["12", True] == [("no_device", None)]
+
+
 async def test_times_of_one_s_own_beyond_the_days_that_are_planned_are_looked_at_there(api: Api) -> None:
     offered = await add_offer(api, "11")
     path = f"/api/v1/offers/{offered}/{api.units['11']}/schedule"
@@ -184,6 +204,15 @@ async def test_times_of_one_s_own_beyond_the_days_that_are_planned_are_looked_at
     tried = await api.client.post(path, params={"dry_run": "true"}, json=times, headers=officer)
     outlook = tried.json()["outlook"]
     assert (tried.status_code, outlook["first"], outlook["counts"]) == (200, "2026-05-11", {"added": 1}), tried.text
+
+
+async def test_what_begins_beyond_the_days_that_are_planned_is_decided_on_with_a_look_at_them(api: Api) -> None:
+    offered = await add_offer(api, "11", starts_on="2026-05-11")
+    officer = await api.person((Role.OFFICER, "11"))
+    for verb, counts in (("accept", {"added": 1}), ("decline", {"refused": 1})):
+        tried = (await ask(api, offered, "11", verb, officer, params={"dry_run": "true"})).json()["outlook"]
+        assert (tried["first"], tried["counts"]) == ("2026-05-11", counts)
+        assert (await ask(api, offered, "11", verb, officer)).status_code == 200
 
 
 async def test_a_withdrawn_broadcast_is_no_offer_any_more(api: Api) -> None:
