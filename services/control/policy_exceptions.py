@@ -8,7 +8,8 @@ and must not be who made it where self-approval is forbidden.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from schemas.identifiers import UnitId
@@ -21,14 +22,32 @@ from services.control import (
     planning_queue,
     policies,
     policy_store,
+    policy_trial,
 )
 from services.control.audit import Entry
 from services.control.broadcast_store import StoredBroadcast
 from services.control.errors import Conflict, Forbidden
 from services.control.permissions import Actor, Permission, Rights
+from services.control.planning.impact import Finding
 from services.control.planning.policies import Policy
 from services.control.policy_store import StoredException
 from services.shared.database.pool import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What an approver said. Of what passes, `first_day` is when it begins next, and `findings` is what planning says by
+    now about its days from then on: what stands against it that nobody was asked about is refused all the same.
+    """
+
+    broadcast: StoredBroadcast
+    first_day: date | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """What of it will not sound although it passes."""
+        return tuple(each for each in self.findings if each.is_refusal)
 
 
 async def decide(
@@ -43,7 +62,7 @@ async def decide(
     actor: Actor,
     origin: str | None,
     now: datetime,
-) -> StoredBroadcast:
+) -> Decided:
     """Let a broadcast pass, so that it is planned, or reject it.
 
     `may_approve_own` is the province's setting. Raises `Conflict` when nothing waits for a decision, and when it is to
@@ -61,9 +80,11 @@ async def decide(
     stated = await policy_store.load_policies(connection)
     if is_barred(exception, stated, actor=actor, rights=rights, may_approve_own=may_approve_own):
         raise Forbidden("own_broadcast")
+    following = None
     if is_allowed:
         facts_for_times = await offers.facts_for_times(connection, rights.tree, zone)
-        if broadcast_requests.next_occurrence(stored.wish, facts_for_times, now=now) is None:
+        following = broadcast_requests.next_occurrence(stored.wish, facts_for_times, now=now)
+        if following is None:
             raise Conflict("broadcast_is_over", facts={"title": stored.wish.title})
     await policy_store.decide_exception(
         connection, exception, is_allowed=is_allowed, note=note, by=actor.account_id, at=now
@@ -90,7 +111,11 @@ async def decide(
         origin=origin,
         at=now,
     )
-    return await broadcast_store.broadcast(connection, stored.broadcast_id)
+    decided = await broadcast_store.broadcast(connection, stored.broadcast_id)
+    if following is None:
+        return Decided(broadcast=decided)
+    findings = await policy_trial.foresee(connection, decided, following.day, zone=zone, now=now)
+    return Decided(broadcast=decided, first_day=following.day, findings=findings)
 
 
 def beyond_rights(exception: StoredException, rights: Rights) -> tuple[UnitId, ...]:

@@ -95,18 +95,69 @@ async def hold(
         unit = snapshot.units.on(first_day).get(unit_id)
         facts = {"unit": unit.name if unit is not None else str(unit_id)}
         raise Invalid(Fault("targets", "against_private_board", facts), code="broadcast_against_policy")
-    year = Window(first=first_day, end=first_day + FORESIGHT)
-    later = await asyncio.to_thread(later_problems, snapshot, stored.broadcast_id, year, since=window.end)
-    breaches = _breaches(stored, (*planned.problems, *later), snapshot)
+    breaches, findings = await asyncio.to_thread(_heard, stored, planned, snapshot, window)
     if not all(breach.is_excusable for breach in breaches):
         raise Invalid(*(_fault(breach, snapshot) for breach in breaches[:_MAX_FAULTS]), code="broadcast_against_policy")
     approvers = _approvers(stored, snapshot, first_day)
     if breaches or approvers:
         pairs = {(breach.rule.value, breach.unit_id) for breach in breaches}
         pairs |= {(APPROVAL_REQUIRED, unit_id) for unit_id in approvers}
-        return Trial(exception=PolicyException(pairs=tuple(sorted(pairs))), findings=_findings(stored, planned))
+        return Trial(exception=PolicyException(pairs=tuple(sorted(pairs))), findings=findings)
     await broadcast_store.offer(connection, (each for each in planned.offers if each[0] == stored.broadcast_id), at=now)
-    return Trial(exception=None, findings=_findings(stored, planned))
+    return Trial(exception=None, findings=findings)
+
+
+def _heard(
+    stored: StoredBroadcast, planned: Plan, snapshot: Snapshot, window: Window
+) -> tuple[list[Breach], tuple[Finding, ...]]:
+    """Every rule that stands against it, and everything planning says of its first days.
+
+    What one rule refuses draws on no minutes, so that the day is full is seen only once that rule is let pass; and of two
+    limits of minutes that do not suffice planning names one. Who decides is to know all of it, so it is planned again as
+    if what was found were let pass, until nothing more is: each time there is a pair of rule and unit less to be found.
+    """
+    year = Window(first=window.first, end=window.first + FORESIGHT)
+    breaches: list[Breach] = []
+    said: list[Problem] = []
+    while True:
+        later = later_problems(snapshot, stored.broadcast_id, year, since=window.end)
+        known = {(breach.rule, breach.unit_id) for breach in breaches}
+        news = [
+            breach
+            for breach in _breaches(stored, (*planned.problems, *later), snapshot)
+            if (breach.rule, breach.unit_id) not in known
+        ]
+        said += [each for each in planned.problems if each.broadcast_id == stored.broadcast_id]
+        if not news:
+            return breaches, impact.findings(each for each in said if each.kind not in _UNSAID)
+        breaches += news
+        passed = frozenset((breach.rule.value, breach.unit_id) for breach in breaches)
+        snapshot = replace(
+            snapshot,
+            broadcasts=tuple(
+                replace(each, allowed_rules=passed) if each.broadcast_id == stored.broadcast_id else each
+                for each in snapshot.broadcasts
+            ),
+        )
+        planned = plan(snapshot, window)
+
+
+async def foresee(
+    connection: Connection, stored: StoredBroadcast, first_day: date, *, zone: ZoneInfo, now: datetime
+) -> tuple[Finding, ...]:
+    """What planning says about the first days of a broadcast as it stands by now, with what was let pass."""
+    window = Window(first=first_day, end=first_day + TRIAL)
+    snapshot = await snapshot_store.load_snapshot(
+        connection,
+        window,
+        zone=zone,
+        there_after=now,
+        played_before=now,
+        broadcasts=await _company(connection, stored),
+        around=stored.wish.unit_id,
+        begun_by=now,
+    )
+    return _findings(stored, await asyncio.to_thread(plan, snapshot, window))
 
 
 async def hold_offers(

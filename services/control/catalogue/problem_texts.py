@@ -163,6 +163,15 @@ PROBLEMS: dict[str, Parts] = {
             "Another request has just changed the same things; look again and repeat.",
         ),
     ),
+    "approval_leaves_refusals": _problem(
+        ("Duyệt rồi vẫn có lần không phát", "Some of it will not sound even so"),
+        (
+            "Ngoài điều đã xin ngoại lệ, các quy định dưới đây vẫn chặn một phần hoặc tất cả; duyệt lại nếu vẫn muốn cho phát"
+            " phần còn lại, hoặc không duyệt để đơn vị sửa.",
+            "Beside what was asked about, this keeps some of it, or all, from sounding; approve once more for what is left,"
+            " or reject it so that it is changed.",
+        ),
+    ),
     # --- alerts prepared beforehand
     "alert_template_not_found": _problem(
         ("Không có mẫu cảnh báo này", "No such alert template"),

@@ -156,6 +156,7 @@ SCHEDULING: dict[str, tuple[str, str]] = {
     "approvals.approve": ("Duyệt", "Approve"),
     "approvals.reject": ("Không duyệt", "Reject"),
     "approvals.note": ("Ý kiến (không bắt buộc)", "Note (optional)"),
+    "approvals.times": ("{count} lần", "{count} times"),
     "approvals.own": (
         "Do chính anh/chị làm ra: cần người khác duyệt.",
         "Made by yourself: somebody else has to decide.",

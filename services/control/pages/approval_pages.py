@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from services.control.pages.forms import MENDABLE, Sent, checked, form_of, given
 from services.control.pages.lookups import contents_of
 from services.control.pages.pages import page, wording_of
 from services.control.permissions import Permission
+from services.control.planning.impact import Finding
 from services.control.planning.policies import Policy
 from services.control.policy_store import StoredException
 
@@ -71,6 +73,19 @@ class WaitingBroadcast:
     beyond: tuple[UnitId, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What stands against a broadcast although it passes; `shown` is what a form says that it was made for."""
+
+    refusals: tuple[Finding, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The same in one word; how many occurrences it is about is not in it."""
+        said = [f"{each.kind.value} {each.unit_id or ''}" for each in self.refusals]
+        return hashlib.sha256("\n".join(sorted(said)).encode()).hexdigest() if said else ""
+
+
 @router.get("/approvals", response_class=HTMLResponse)
 async def approvals_page(request: Request, caller: Reader, services: Parts) -> Response:
     """What waits for an approver, of all units one may see; forms where one may decide."""
@@ -78,9 +93,9 @@ async def approvals_page(request: Request, caller: Reader, services: Parts) -> R
 
 
 async def _approvals_page(
-    request: Request, caller: Caller, services: Services, *, sent: Sent | None = None
+    request: Request, caller: Caller, services: Services, *, sent: Sent | None = None, refused: Refused | None = None
 ) -> Response:
-    """What waits; `sent` is a decision that was not taken."""
+    """What waits; `sent` is a decision that was not taken, `refused` what stands against the broadcast it is about."""
     seen = caller.rights.reach(Permission.SEE_BULLETINS)
     reach = caller.rights.reach(Permission.SEE_BROADCASTS)
     async with services.database.connection() as connection:
@@ -105,6 +120,7 @@ async def _approvals_page(
         caller=caller,
         http_status=HTTPStatus.OK if sent is None else sent.back.status,
         sent=sent,
+        refused=refused,
         bulletins=[_waiting_bulletin(each, stated, names, caller, services) for each in submitted],
         broadcasts=[
             _waiting_broadcast(
@@ -201,8 +217,9 @@ async def decide_bulletin(
 async def decide_broadcast(
     broadcast_id: uuid.UUID, request: Request, caller: ExceptionDecider, services: Parts
 ) -> Response:
-    """Let a broadcast pass or not: the version that was shown, and no other."""
+    """Let a broadcast pass or not: the version that was shown, and no other; and with all that would refuse it in view."""
     form = await form_of(request)
+    refused = None
     try:
         body = checked(ExceptionDecision, given(form, "note"))
         is_allowed = _is_approved(str(form.get("decision") or ""))
@@ -210,7 +227,7 @@ async def decide_broadcast(
             stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
             if form.get("version") != str(stored.version):
                 raise Conflict("changed_meanwhile")
-            await policy_exceptions.decide(
+            decided = await policy_exceptions.decide(
                 connection,
                 stored,
                 is_allowed=is_allowed,
@@ -222,16 +239,27 @@ async def decide_broadcast(
                 origin=caller.origin,
                 now=caller.now,
             )
+            if is_allowed and form.get("shown", "") != Refused(refusals=decided.refusals).shown:
+                refused = Refused(refusals=decided.refusals)
+                raise Conflict("approval_leaves_refusals")
     except MENDABLE as error:
-        return await _given_back(f"broadcast-{broadcast_id}", form, error, request, caller, services)
+        return await _given_back(f"broadcast-{broadcast_id}", form, error, request, caller, services, refused=refused)
     return RedirectResponse("/approvals", status_code=HTTPStatus.SEE_OTHER)
 
 
 async def _given_back(
-    about: str, form: FormData, error: Refusal, request: Request, caller: Caller, services: Services
+    about: str,
+    form: FormData,
+    error: Refusal,
+    request: Request,
+    caller: Caller,
+    services: Services,
+    *,
+    refused: Refused | None = None,
 ) -> Response:
     back = returned(error, wording_of(request, services).language, place_of=only("note"))
-    return await _approvals_page(request, caller, services, sent=Sent(about=about, form=form, back=back))
+    sent = Sent(about=about, form=form, back=back)
+    return await _approvals_page(request, caller, services, sent=sent, refused=refused)
 
 
 def _is_approved(decision: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -16,8 +17,10 @@ from services.control.api.context import Caller, Parts
 from services.control.api.fields import Answer, Body, Instant, Limit, Note
 from services.control.api.places import BeforeId, link_next
 from services.control.api.views import UnitRef, unit_ref
-from services.control.api.what_if import AskedWhatIf, OutlookView, WhatIf
+from services.control.api.what_if import AskedWhatIf, FindingView, OutlookView, WhatIf, finding_view
 from services.control.permissions import Permission
+from services.control.planning.impact import Finding
+from services.control.policy_exceptions import Decided
 from services.control.policy_store import StoredException
 from services.shared.database.pool import Connection
 
@@ -56,11 +59,20 @@ class PolicyExceptionView(Answer):
     decided_at: datetime | None
     decided_by: uuid.UUID | None
     note: str | None
+    problems: list[FindingView] = Field(
+        default=[],
+        description="once it passes: what planning says about its first days, also what refuses it all the same",
+    )
     outlook: OutlookView | None = Field(default=None, description="of a dry run: what it would do; nothing was stored")
 
 
 def _view(
-    exception: StoredException, caller: Caller, *, is_barred: bool, outlook: OutlookView | None = None
+    exception: StoredException,
+    caller: Caller,
+    *,
+    is_barred: bool,
+    findings: Iterable[Finding] = (),
+    outlook: OutlookView | None = None,
 ) -> PolicyExceptionView:
     tree = caller.rights.tree
     is_beyond = bool(policy_exceptions.beyond_rights(exception, caller.rights))
@@ -80,6 +92,7 @@ def _view(
         decided_at=exception.decided_at,
         decided_by=exception.decided_by,
         note=exception.note,
+        problems=[finding_view(each) for each in findings],
         outlook=outlook,
     )
 
@@ -147,7 +160,10 @@ async def approve_broadcast(
     body: ExceptionDecision | None = None,
     if_match: IfMatch = None,
 ) -> PolicyExceptionView:
-    """Let a broadcast pass although policies stand against it; one needs the right over every unit whose they are."""
+    """Let a broadcast pass although policies stand against it; one needs the right over every unit whose they are.
+
+    It passes what was asked. What stands against it only since, as a day that has become full, is in `problems`.
+    """
     return await _decide(broadcast_id, body, caller, response, services, what_if, if_match, is_allowed=True)
 
 
@@ -179,7 +195,7 @@ async def _decide(
     async with services.database.connection() as connection:
         issuer = await broadcast_store.unit_of(connection, broadcast_id)
 
-    async def save(connection: Connection) -> StoredException:
+    async def save(connection: Connection) -> tuple[StoredException, Decided]:
         stored = await broadcast_store.broadcast_for_update(connection, broadcast_id)
         if if_match is not None:
             present = {"state": stored.state, "version": stored.version}
@@ -196,8 +212,11 @@ async def _decide(
             origin=caller.origin,
             now=caller.now,
         )
-        return await policy_store.exception(connection, BroadcastId(broadcast_id), decided.version)
+        version = decided.broadcast.version
+        return await policy_store.exception(connection, BroadcastId(broadcast_id), version), decided
 
-    exception, outlook = await what_if.carry_out(services, caller, save, unit_id=issuer)
+    (exception, decided), outlook = await what_if.carry_out(
+        services, caller, save, unit_id=issuer, first_day=lambda saved: saved[1].first_day
+    )
     response.headers["ETag"] = versions.etag(exception.version)
-    return _view(exception, caller, is_barred=False, outlook=outlook)
+    return _view(exception, caller, is_barred=False, findings=decided.findings, outlook=outlook)

@@ -15,7 +15,18 @@ from services.control.permissions import Role
 from services.control.planning.model import Window
 from services.control.planning.programme import plan
 from services.control.programme_store import Reach
-from tests.support.control_api import ZONE, Api, a_policy, add_awaiting_broadcast, add_device, an_api, broadcast_body
+from tests.support.control import a_keyring, a_planner
+from tests.support.control_api import (
+    ZONE,
+    Api,
+    a_policy,
+    add_awaiting_broadcast,
+    add_broadcast,
+    add_bulletin,
+    add_device,
+    an_api,
+    broadcast_body,
+)
 from tests.support.database import TestDatabase
 
 pytestmark = pytest.mark.integration
@@ -128,6 +139,79 @@ async def test_what_waits_is_told_where_it_would_have_sounded(api: Api) -> None:
     )
     assert sheet.status_code == 200, sheet.text
     assert "Awaiting approval" in sheet.text
+
+
+QUIET: dict[str, Any] = {"quiet": [{"begin": "21:00", "end": "06:00"}], "exceptions_by_approver": True}
+
+
+async def test_whoever_decides_is_asked_about_everything_that_would_refuse_it(api: Api) -> None:
+    """What quiet hours refuse draws on no minutes: that the day is full was only seen once the former was let pass."""
+    await set_policy(api, "24", max_day_s=80, exceptions_by_approver=True)
+    await set_policy(api, "11", **QUIET, max_day_s=60)
+    officer, approver = await api.person((Role.OFFICER, "11")), await api.person((Role.APPROVER, "24"))
+    long = {"items": [{"bulletin_id": await add_bulletin(api, "11", duration_ms=90_000)}]}
+    body = await broadcast_body(api, "11", **long)
+
+    made = await api.client.post("/api/v1/broadcasts", json=body, headers=officer)
+
+    assert made.json()["state"] == "awaiting_approval", made.text
+    here, above = str(api.units["11"]), str(api.units["24"])
+    (waiting,) = (await api.client.get("/api/v1/policy-exceptions", headers=approver)).json()
+    assert sorted(waiting["rules"]) == ["day_full", "quiet_hours"]
+    assert {each["unit_id"] for each in waiting["units"]} == {here, above}
+    asked = await api.fetchval(
+        "SELECT array_agg(r || ' ' || u) FROM control.policy_exceptions, unnest(rules, unit_ids) p (r, u)"
+    )
+    assert sorted(asked) == sorted([f"quiet_hours {here}", f"day_full {here}", f"day_full {above}"])
+    allowed = await decide(api, made.json()["broadcast_id"], "approve", approver)
+    assert (allowed.status_code, allowed.json()["problems"]) == (200, [])
+    planned = await a_planner(api.database, a_keyring()).plan_once(now=api.clock.now)
+    assert planned is not None
+    assert len(planned.add) == 1, "it sounds now"
+
+
+async def test_what_nobody_may_let_pass_is_named_also_behind_what_somebody_may(api: Api) -> None:
+    await set_policy(api, "24", max_day_s=60)
+    await set_policy(api, "11", **QUIET)
+    await add_broadcast(api, "11", level="priority", local_times=["17:00"])
+    body = await broadcast_body(api, "11", items=[{"bulletin_id": await add_bulletin(api, "11", duration_ms=40_000)}])
+    officer = await api.person((Role.OFFICER, "11"))
+    refused = await api.client.post("/api/v1/broadcasts", json=body, headers=officer)
+    assert (refused.status_code, refused.json()["code"]) == (422, "broadcast_against_policy"), refused.text
+    assert {each["code"] for each in refused.json()["errors"]} == {"against_quiet_hours", "against_day_full"}
+
+
+async def test_what_has_come_to_stand_against_it_since_is_told_when_it_is_let_pass(api: Api) -> None:
+    """The day was free when it was asked for, and is full when somebody decides: that was let pass by nobody."""
+    await set_policy(api, "11", **QUIET, max_day_s=60)
+    officer, approver = await api.person((Role.OFFICER, "11")), await api.person((Role.APPROVER, "11"))
+    made = await api.client.post("/api/v1/broadcasts", json=await broadcast_body(api, "11"), headers=officer)
+    broadcast_id = made.json()["broadcast_id"]
+    assert made.json()["exception"]["rules"] == ["quiet_hours"]
+    await add_broadcast(
+        api,
+        "11",
+        level="priority",
+        local_times=["17:00"],
+        items=[{"bulletin_id": await add_bulletin(api, "11", duration_ms=50_000)}],
+        targets=[{"unit_id": str(api.units["11"])}],
+    )
+    told = []
+    for params in ({"dry_run": True}, {}):
+        answer = await decide(api, broadcast_id, "approve", approver, params=params)
+        assert answer.status_code == 200, answer.text
+        told.append([(each["problem"], each["unit_id"], each["is_refusal"]) for each in answer.json()["problems"]])
+    assert told == [[("day_full", str(api.units["11"]), True)]] * 2
+
+
+async def test_what_begins_beyond_the_days_that_are_planned_is_let_pass_with_a_look_at_them(api: Api) -> None:
+    await set_policy(api, "11", **QUIET)
+    officer, approver = await api.person((Role.OFFICER, "11")), await api.person((Role.APPROVER, "11"))
+    body = await broadcast_body(api, "11", starts_on="2026-05-11")
+    made = await api.client.post("/api/v1/broadcasts", json=body, headers=officer)
+    tried = await decide(api, made.json()["broadcast_id"], "approve", approver, params={"dry_run": True})
+    outlook = tried.json()["outlook"]
+    assert (outlook["first"], outlook["counts"]) == ("2026-05-11", {"added": 1})
 
 
 async def test_a_rule_is_let_pass_for_the_unit_whose_it_is_and_the_others_keep_theirs(api: Api) -> None:

@@ -16,6 +16,7 @@ from tests.support.control_api import (
     PASSWORD,
     Api,
     add_awaiting_broadcast,
+    add_broadcast,
     add_bulletin,
     add_device,
     add_offer,
@@ -424,6 +425,29 @@ async def test_an_approver_decides_on_what_a_policy_stands_against(api: Api) -> 
         for each in (allowed, refused)
     }
     assert states == {allowed: "scheduled", refused: "rejected"}
+
+
+async def test_an_approver_is_shown_what_would_refuse_it_all_the_same_before_it_passes(api: Api) -> None:
+    """Nobody was asked about the day that has become full since; it takes a second look, and no third."""
+    await set_policy(api, "11", quiet=[{"begin": "22:00", "end": "06:00"}], exceptions_by_approver=True, max_day_s=60)
+    broadcast_id = (await add_broadcast(api, "11"))["broadcast_id"]
+    items = [{"bulletin_id": await add_bulletin(api, "11", duration_ms=50_000)}]
+    targets = [{"unit_id": str(api.units["11"])}]
+    await add_broadcast(api, "11", level="priority", local_times=["17:00"], items=items, targets=targets)
+    await log_in(api, (Role.APPROVER, "11"))
+    path = f"/approvals/broadcasts/{broadcast_id}"
+
+    first = await post(api, path, decision="approve", version="1", note="Lễ")
+
+    assert first.status_code == 409
+    assert "Duyệt rồi vẫn có lần không phát" in first.text
+    assert "Hết thời lượng trong ngày" in first.text
+    assert await api.fetchval("SELECT count(*) FROM control.policy_exceptions WHERE is_allowed IS NULL") == 1
+    again = await post(api, path, decision="approve", version="1", note="Lễ", shown="0" * 64)
+    assert again.status_code == 409, "not what was shown"
+    second = await post(api, path, decision="approve", version="1", note="Lễ", shown=hidden(first.text, "shown"))
+    assert (second.status_code, second.headers["location"]) == (303, "/approvals")
+    assert await api.fetchval("SELECT is_allowed FROM control.policy_exceptions")
 
 
 async def test_whose_limit_it_is_decides(api: Api) -> None:
