@@ -556,16 +556,19 @@ def _form_faults(wish: Wish, today: date) -> Iterator[Fault]:
 
 def _session_faults(wish: Wish, facts: Facts, day: date) -> Iterator[Fault]:
     """Sessions that no policy of the issuing unit, or of one above it, names."""
-    policy = facts.policies.at(wish.unit_id, facts.history.on(day))
+    tree = facts.history.on(day)
+    policy, above = facts.policies.at(wish.unit_id, tree), tree.ancestors(wish.unit_id)
     for position, code in enumerate(wish.sessions):
-        if permission.session(policy, code, day) is permission.Rule.UNKNOWN_SESSION:
+        if permission.session(policy, code, day, above=above) is permission.Rule.UNKNOWN_SESSION:
             unit = _unit_name(wish.unit_id, facts.tree)
             yield Fault(f"sessions[{position}]", "unknown_session", {"code": code, "unit": unit})
 
 
 def _session_begins(wish: Wish, facts: Facts) -> recurrence.SessionBegins:
     def begins(code: str, day: date) -> time | ProblemKind:
-        held = permission.session(facts.policies.at(wish.unit_id, facts.history.on(day)), code, day)
+        tree = facts.history.on(day)
+        policy, above = facts.policies.at(wish.unit_id, tree), tree.ancestors(wish.unit_id)
+        held = permission.session(policy, code, day, above=above)
         return held.begin if isinstance(held, permission.Held) else ProblemKind(held.value)
 
     return begins

@@ -24,6 +24,7 @@ from services.control.planning.policies import (
     Policies,
     Policy,
     Quiet,
+    Reserved,
     SecondPerson,
     Session,
     VolumeCap,
@@ -76,6 +77,14 @@ class QuietDocument(_Part):
     end: LocalTime
 
 
+class ReservedDocument(_Part):
+    """A slot for programmes of the unit and of those above it: what units below it issue does not sound in it (R-09)."""
+
+    begin: LocalTime
+    end: LocalTime
+    weekdays: tuple[Weekday, ...] = Field(default=tuple(sorted(WEEKDAYS)), max_length=7)
+
+
 class VolumeCapDocument(_Part):
     """The loudest that anything is in these hours; over midnight when `end` does not lie after `begin`."""
 
@@ -125,6 +134,7 @@ class PolicyDocument(_Part):
 
     sessions: tuple[SessionDocument, ...] = Field(default=(), max_length=_MOST)
     quiet: tuple[QuietDocument, ...] = Field(default=(), max_length=_MOST)
+    reserved: tuple[ReservedDocument, ...] = Field(default=(), max_length=_MOST)
     weekdays: tuple[Weekday, ...] | None = Field(default=None, max_length=7)
     max_session_s: _Whole | None = Field(default=None, gt=0, le=_DAY_S)
     max_day_s: _Whole | None = Field(default=None, gt=0, le=_DAY_S)
@@ -158,6 +168,9 @@ class PolicyDocument(_Part):
                 for each in self.sessions
             ),
             quiet=tuple(Quiet(begin=each.begin, end=each.end) for each in self.quiet),
+            reserved=tuple(
+                Reserved(begin=each.begin, end=each.end, weekdays=frozenset(each.weekdays)) for each in self.reserved
+            ),
             weekdays=None if self.weekdays is None else frozenset(self.weekdays),
             max_session=_span(self.max_session_s),
             max_day=_span(self.max_day_s),

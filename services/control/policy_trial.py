@@ -275,6 +275,7 @@ _FIELDS = {
     ProblemKind.WEEKDAY_NOT_ALLOWED: "starts_on",
     ProblemKind.OUTSIDE_SESSION: "local_times",
     ProblemKind.QUIET_HOURS: "local_times",
+    ProblemKind.RESERVED_SLOT: "local_times",
     ProblemKind.SESSION_TOO_LONG: "items",
     ProblemKind.DAY_FULL: "items",
     ProblemKind.RELAY_NOT_ALLOWED: "items",

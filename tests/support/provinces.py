@@ -37,7 +37,7 @@ from services.control.planning.model import (
     UnitTarget,
     Window,
 )
-from services.control.planning.policies import Policy, Quiet, Session, VolumeCap
+from services.control.planning.policies import Policy, Quiet, Reserved, Session, VolumeCap
 from services.control.planning.programme import plan
 from services.control.units import UnitHistory, UnitVersion
 from tests.support.planning import (
@@ -195,6 +195,10 @@ POLICIES: list[dict[str, Any]] = [
     {"max_day": timedelta(seconds=200), "volume_caps": (VolumeCap(begin=time(0), end=time(6), percent=30),)},
     {"max_session": timedelta(seconds=120), "accepts_normal": True},
     {"max_day": timedelta(seconds=60), "accepts_normal": True},
+    {
+        "reserved": (Reserved(begin=time(5, 30), end=time(5, 40), weekdays=frozenset({1, 2, 3})),),
+        "accepts_normal": True,
+    },
 ]
 
 

@@ -936,6 +936,13 @@ FAULTS: dict[str, Parts] = {
             "Note the requisition order first, or choose public boards or clusters.",
         ),
     ),
+    "against_reserved_slot": _fault(
+        (
+            "{unit} dành khung giờ này cho chương trình của mình và cấp trên ({day} {time}).",
+            "{unit} keeps this slot for its own programmes and those from above ({day} {time}).",
+        ),
+        ("Chọn giờ khác.", "Choose another time."),
+    ),
     "against_relay_not_allowed": _fault(
         (
             "{unit} không cho tiếp sóng trực tiếp từ nguồn không xác thực ({day} {time}).",

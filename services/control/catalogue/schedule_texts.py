@@ -181,6 +181,11 @@ SCHEDULING: dict[str, tuple[str, str]] = {
     "policy.volume_in": ("{percent} %: {hours}", "{percent} %: {hours}"),
     "policy.sessions": ("Khung giờ phát", "Sessions"),
     "policy.session": ("{name}: {hours}, {days}", "{name}: {hours}, {days}"),
+    "policy.reserved": (
+        "Dành cho chương trình của đơn vị này và cấp trên",
+        "Kept for its own programmes and those from above",
+    ),
+    "policy.reserved_at": ("{hours}, {days}", "{hours}, {days}"),
     "policy.weekdays": ("Ngày được phát trong tuần", "Weekdays"),
     "policy.max_session": ("Tối đa mỗi khung giờ", "At most per session"),
     "policy.max_day": ("Tối đa mỗi ngày trên một thiết bị", "At most per day on one device"),

@@ -158,6 +158,7 @@ SHEETS: dict[str, tuple[str, str]] = {
     "problem_of.offer_scheduled": ("Đơn vị phát vào giờ riêng", "The unit puts it out at times of its own"),
     "problem_of.outside_session": ("Ngoài khung giờ phát", "Outside the sessions"),
     "problem_of.quiet_hours": ("Trong giờ yên tĩnh", "In quiet hours"),
+    "problem_of.reserved_slot": ("Trong khung giờ dành cho cấp trên", "In a slot reserved for a level above"),
     "problem_of.weekday_not_allowed": ("Ngày trong tuần không được phát", "Not on this weekday"),
     "problem_of.session_too_long": ("Vượt thời lượng khung giờ", "Session too long"),
     "problem_of.day_full": ("Hết thời lượng trong ngày", "The day's minutes are used up"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import time
 from itertools import groupby, pairwise
 
+from schemas.identifiers import UnitId
 from services.control.pages import recurrence_words
 from services.control.pages.wording import Wording
 from services.control.planning import permission
@@ -38,13 +39,16 @@ class Row:
     words: str
 
 
-def rows(policy: EffectivePolicy, w: Wording) -> tuple[Row, ...]:
-    """When something may sound, by weekdays that are alike; when nothing does; and how loud at most."""
-    return (*_open_rows(policy, w), *_quiet_row(policy, w), *_volume_row(policy, w))
+def rows(policy: EffectivePolicy, w: Wording, *, above: Collection[UnitId] = frozenset()) -> tuple[Row, ...]:
+    """When something of a unit may sound, by weekdays that are alike; when nothing does; and how loud at most.
+
+    Those `above` the unit may keep slots for themselves.
+    """
+    return (*_open_rows(policy, w, above), *_quiet_row(policy, w), *_volume_row(policy, w))
 
 
-def _open_rows(policy: EffectivePolicy, w: Wording) -> Iterator[Row]:
-    by_day = {day: permission.open_hours(policy, day) for day in sorted(WEEKDAYS)}
+def _open_rows(policy: EffectivePolicy, w: Wording, above: Collection[UnitId]) -> Iterator[Row]:
+    by_day = {day: permission.open_hours(policy, day, above=above) for day in sorted(WEEKDAYS)}
     alike = {held: [day for day in by_day if by_day[day] == held] for held in by_day.values()}
     for held, days in alike.items():
         spans = [_span(each.begin, each.end) for each in held]

@@ -362,7 +362,7 @@ async def policy_page(unit_id: uuid.UUID, request: Request, caller: Reader, serv
         unit=tree.get(here),
         unit_id=here,
         effective=effective,
-        rows=day_chart.rows(Policies(stated).at(here, tree), wording),
+        rows=day_chart.rows(Policies(stated).at(here, tree), wording, above=tree.ancestors(here)),
         chart_hours=day_chart.HOURS,
         fallback_title="".join(titles),
         accepts_normal=(policy := stated.get(here)) is not None and policy.accepts_normal,

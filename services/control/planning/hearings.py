@@ -50,6 +50,7 @@ class Hearing:
         self._broadcast = staging.broadcast
         self._occurrence = occurrence
         self._left_out = left_out
+        self._above = staging.above(occurrence.day)
         self._shown: tuple[wall_clock.Stretch, ...] | None = None
         # By the id of a policy: `Policies` keeps them, and hands out the same one for the same path.
         self._rulings: dict[int, Ruling] = {}
@@ -120,6 +121,7 @@ class Hearing:
             policy,
             self._local_of(lineup.pieces),
             level=broadcast.level,
+            above=self._above,
             has_direct_relay=lineup.has_direct_relay,
             allowed=broadcast.allowed_rules,
         )
@@ -183,7 +185,7 @@ class Hearing:
         for position, reach in enumerate(self._reaches(lineup)):
             cap = permission.volume_cap(policy, reach, level=broadcast.level)
             if cap != (None if caps is None else caps[position]) or permission.check(
-                policy, reach, level=broadcast.level, allowed=broadcast.allowed_rules
+                policy, reach, level=broadcast.level, above=self._above, allowed=broadcast.allowed_rules
             ):
                 bound.add(position)
         return frozenset(bound)

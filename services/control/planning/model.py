@@ -484,6 +484,7 @@ class ProblemKind(enum.StrEnum):
     NO_ROOM = "no_room"  # what does not fit is left out
     JINGLE_ALONE = "jingle_alone"  # nothing is left that it could frame
     SOURCE_MISSING = "source_missing"
+    RESERVED_SLOT = "reserved_slot"  # kept for the programmes of a unit above the issuer
     RELAY_NOT_ALLOWED = "relay_not_allowed"  # taken directly, and a policy is against it
     GROUP_CLOSED = "group_closed"
     OFFER_PENDING = "offer_pending"  # offered to a unit that has not decided

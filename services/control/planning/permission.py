@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 
@@ -39,6 +39,7 @@ class Rule(enum.StrEnum):
     QUIET_HOURS = "quiet_hours"
     SESSION_TOO_LONG = "session_too_long"  # alone, or together with what is in the session already
     DAY_FULL = "day_full"  # alone, or together with what is on that day already
+    RESERVED_SLOT = "reserved_slot"  # for the programmes of a unit above the issuer
     RELAY_NOT_ALLOWED = "relay_not_allowed"
     UNKNOWN_SESSION = "unknown_session"
 
@@ -88,18 +89,20 @@ def check(
     stretches: Sequence[Stretch],
     *,
     level: Level,
+    above: Collection[UnitId] = frozenset(),
     has_direct_relay: bool = False,
     allowed: Allowed = frozenset(),
 ) -> tuple[Breach, ...]:
     """Return what stands against one occurrence that sounds in `stretches`, by units from the root and by `Rule`.
 
-    That is when it sounds, and what; how long is `excesses`. `allowed` is what an approver has let pass.
+    That is when it sounds, and what; how long is `excesses`. `above` are the units above its issuer, and `allowed` is
+    what an approver has let pass.
     """
     if level is Level.EMERGENCY:
         return ()
     found: list[Breach] = []
     for limits in policy.limits:
-        found.extend(_refusals(limits, stretches))
+        found.extend(_refusals(limits, stretches, is_below=limits.policy.unit_id in above))
         if has_direct_relay and limits.policy.allows_direct_relays is False:
             found.append(_breach(limits, Rule.RELAY_NOT_ALLOWED))
     return tuple(breach for breach in found if (breach.rule, breach.unit_id) not in allowed)
@@ -160,9 +163,10 @@ def volume_cap(policy: EffectivePolicy, stretches: Iterable[Stretch], *, level: 
     return min(caps, default=None)
 
 
-def session(policy: EffectivePolicy, code: str, day: date) -> Held | Rule:
+def session(policy: EffectivePolicy, code: str, day: date, *, above: Collection[UnitId]) -> Held | Rule:
     """Return when the session called `code` takes place on a local day, or the rule that keeps it from taking place.
 
+    That is for the programmes of a unit with `policy` and the units `above` it, which keep slots for themselves.
     The code is the lowest unit's that names it. What of the session lies before everybody above allows it is left out,
     and it ends with the first moment that somebody does not allow.
     """
@@ -187,26 +191,33 @@ def session(policy: EffectivePolicy, code: str, day: date) -> Held | Rule:
         left = difference(left, limits.quiet)
     if not left:
         return Rule.QUIET_HOURS
+    for limits in policy.limits:
+        left = difference(left, _reserved(limits, weekday, above))
+    if not left:
+        return Rule.RESERVED_SLOT
     begin, end = left[0]
     if end != end_ms(slot.end):
         unit_id = next(
             limits.policy.unit_id
             for limits in policy.limits
-            if any(span[0] == end for span in limits.quiet)
+            if any(span[0] == end for span in (*limits.quiet, *_reserved(limits, weekday, above)))
             or (limits.windows is not None and any(span[1] == end for span in limits.windows[weekday - 1]))
         )
     return Held(begin=time_of_day(begin), end=time_of_day(end), ended_by=unit_id)
 
 
-def open_hours(policy: EffectivePolicy, weekday: int) -> tuple[Held, ...]:
-    """Return when something may sound on a weekday (ISO number), all limits of time taken together, in order."""
+def open_hours(policy: EffectivePolicy, weekday: int, *, above: Collection[UnitId] = frozenset()) -> tuple[Held, ...]:
+    """Return when something may sound on a weekday (ISO number), all limits of time taken together, in order.
+
+    That is something issued by a unit which those `above` stand above.
+    """
     left: list[Span] = [(0, DAY_MS)]
     for limits in policy.limits:
         if weekday not in limits.weekdays:
             return ()
         if limits.windows is not None:
             left = intersection(left, limits.windows[weekday - 1])
-        left = difference(left, limits.quiet)
+        left = difference(difference(left, limits.quiet), _reserved(limits, weekday, above))
     return tuple(Held(begin=time_of_day(begin), end=time_of_day(end)) for begin, end in left)
 
 
@@ -232,7 +243,14 @@ def _breach(limits: Limits, rule: Rule, detail: str = "") -> Breach:
     return Breach(rule=rule, unit_id=limits.policy.unit_id, detail=detail)
 
 
-def _refusals(limits: Limits, stretches: Sequence[Stretch]) -> Iterator[Breach]:
+def _reserved(limits: Limits, weekday: int, above: Collection[UnitId]) -> Sequence[Span]:
+    """What of a weekday a policy keeps from units that those `above` stand above."""
+    if limits.reserved is None or limits.policy.unit_id not in above:
+        return ()
+    return limits.reserved[weekday - 1]
+
+
+def _refusals(limits: Limits, stretches: Sequence[Stretch], *, is_below: bool) -> Iterator[Breach]:
     """What one policy has against when `stretches` sound: each rule once, with the first place or the limit."""
     weekday = next((day for stretch in stretches if (day := stretch.day.isoweekday()) not in limits.weekdays), None)
     if weekday is not None:
@@ -244,6 +262,11 @@ def _refusals(limits: Limits, stretches: Sequence[Stretch]) -> Iterator[Breach]:
     quiet = next((at for stretch in stretches if (at := _first_common(limits.quiet, stretch)) is not None), None)
     if quiet is not None:
         yield _breach(limits, Rule.QUIET_HOURS, clock_text(quiet))
+    if is_below and limits.reserved is not None:
+        by_day = ((limits.reserved[stretch.day.isoweekday() - 1], stretch) for stretch in stretches)
+        reserved = next((at for spans, each in by_day if (at := _first_common(spans, each)) is not None), None)
+        if reserved is not None:
+            yield _breach(limits, Rule.RESERVED_SLOT, clock_text(reserved))
 
 
 def _excesses(limits: Limits, stretches: Sequence[Stretch], total: timedelta) -> Iterator[Breach]:

@@ -8,6 +8,8 @@ parent changes nothing, and nobody can loosen what holds above, not even when th
 
 What it has against something that is to sound is `permission`, what is wrong with a policy `policy_faults`.
 
+Reserved slots ask who issues something: they bind the units below the one that keeps them for itself and those above.
+
 Intervals are half-open, to the millisecond, in local time of the zone of policies (`Snapshot.zone`), whichever zone a
 broadcast counts its own times in. Quiet hours and volume caps may cross midnight: they only take away, at any time of any
 day. A session may not: its minutes count for one local day and its weekday is that of its beginning, so two sessions, one
@@ -54,6 +56,18 @@ class Quiet:
 
     begin: time
     end: time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """A slot for the programmes of a unit and of those above it (R-09): what units below it issue does not sound in it.
+
+    `end` 00:00 is the midnight at the end of the day.
+    """
+
+    begin: time
+    end: time
+    weekdays: frozenset[int] = WEEKDAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +133,7 @@ class Policy:
     unit_id: UnitId
     sessions: tuple[Session, ...] = ()
     quiet: tuple[Quiet, ...] = ()
+    reserved: tuple[Reserved, ...] = ()
     weekdays: frozenset[int] | None = None
     max_session: timedelta | None = None
     max_day: timedelta | None = None
@@ -140,11 +155,12 @@ def limits_time(policies: Iterable[Policy]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A policy as sorted spans of milliseconds: `windows` for each weekday from Monday, None without sessions."""
+    """A policy as sorted spans of milliseconds: `windows` and `reserved` for each weekday from Monday, None without any."""
 
     policy: Policy
     weekdays: frozenset[int]
     windows: tuple[list[Span], ...] | None
+    reserved: tuple[list[Span], ...] | None
     quiet: list[Span]
     caps: tuple[tuple[int, int, int], ...]
     slots: tuple[SessionSlot, ...]
@@ -152,22 +168,27 @@ class Limits:
     @classmethod
     def of(cls, policy: Policy) -> Limits:
         """Make a policy ready."""
-        windows = None
-        if policy.sessions:
-            windows = tuple(
-                union((ms_of_day(each.begin), end_ms(each.end)) for each in policy.sessions if weekday in each.weekdays)
-                for weekday in sorted(WEEKDAYS)
-            )
         return cls(
             policy=policy,
             weekdays=WEEKDAYS if policy.weekdays is None else policy.weekdays,
-            windows=windows,
+            windows=_by_weekday(policy.sessions),
+            reserved=_by_weekday(policy.reserved),
             quiet=union(span for each in policy.quiet for span in wrapped(each.begin, each.end)),
             caps=tuple((*span, each.percent) for each in policy.volume_caps for span in wrapped(each.begin, each.end)),
             slots=tuple(
                 (each.code, ms_of_day(each.begin), end_ms(each.end), each.weekdays) for each in policy.sessions
             ),
         )
+
+
+def _by_weekday(slots: Iterable[Session | Reserved]) -> tuple[list[Span], ...] | None:
+    some = tuple(slots)
+    if not some:
+        return None
+    return tuple(
+        union((ms_of_day(each.begin), end_ms(each.end)) for each in some if weekday in each.weekdays)
+        for weekday in sorted(WEEKDAYS)
+    )
 
 
 # --- what holds ------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from services.control.planning.policies import (
     Limits,
     Policy,
     Quiet,
+    Reserved,
     Session,
     VolumeCap,
 )
@@ -76,6 +77,8 @@ def faults(policy: Policy) -> tuple[Fault, ...]:
 
 def _faults(policy: Policy) -> Iterator[Fault]:
     yield from _session_faults(policy.sessions)
+    for index, slot in enumerate(policy.reserved):
+        yield from _slot_faults("reserved", slot, index)
     hours: tuple[tuple[str, Sequence[Quiet | VolumeCap]], ...] = (
         ("quiet", policy.quiet),
         ("volume_caps", policy.volume_caps),
@@ -105,17 +108,22 @@ def _faults(policy: Policy) -> Iterator[Fault]:
 def _session_faults(sessions: Sequence[Session]) -> Iterator[Fault]:
     for index, session in enumerate(sessions):
         begin, end = ms_of_day(session.begin), end_ms(session.end)
-        if begin == ms_of_day(session.end) and begin != 0:
-            yield Fault(field="sessions", code=FaultCode.IS_EMPTY, index=index)
-        elif end < begin:
-            yield Fault(field="sessions", code=FaultCode.CROSSES_MIDNIGHT, index=index)
-        yield from _weekday_faults("sessions", session.weekdays, index)
+        yield from _slot_faults("sessions", session, index)
         for other in sessions[:index]:
             if other.code == session.code:
                 yield Fault(field="sessions", code=FaultCode.CODE_TWICE, index=index, detail=session.code)
             is_shared_time = begin < end_ms(other.end) and ms_of_day(other.begin) < end
             if is_shared_time and other.weekdays & session.weekdays:
                 yield Fault(field="sessions", code=FaultCode.OVERLAP, index=index, detail=other.code)
+
+
+def _slot_faults(name: str, slot: Session | Reserved, index: int) -> Iterator[Fault]:
+    begin, end = ms_of_day(slot.begin), end_ms(slot.end)
+    if begin == ms_of_day(slot.end) and begin != 0:
+        yield Fault(field=name, code=FaultCode.IS_EMPTY, index=index)
+    elif end < begin:
+        yield Fault(field=name, code=FaultCode.CROSSES_MIDNIGHT, index=index)
+    yield from _weekday_faults(name, slot.weekdays, index)
 
 
 def _weekday_faults(name: str, weekdays: frozenset[int], index: int | None) -> Iterator[Fault]:

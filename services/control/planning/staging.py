@@ -11,6 +11,7 @@ from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 
 from schemas.fields import DeviceKind
+from schemas.identifiers import UnitId
 from schemas.orders import Rank
 from services.control.planning import permission, recurrence, wall_clock
 from services.control.planning.ground import Ground
@@ -163,8 +164,13 @@ class Staging:
         tree = self.ground.units.on(day)
         if self.broadcast.unit_id not in tree:
             return ProblemKind.ISSUER_CLOSED
-        held = permission.session(self.ground.policies.at(self.broadcast.unit_id, tree), code, day)
+        policy, above = self.ground.policies.at(self.broadcast.unit_id, tree), self.above(day)
+        held = permission.session(policy, code, day, above=above)
         return held if isinstance(held, permission.Held) else ProblemKind.UNKNOWN_SESSION
+
+    def above(self, day: date) -> tuple[UnitId, ...]:
+        """The units above the issuer on a day."""
+        return self.ground.units.on(day).ancestors(self.broadcast.unit_id)
 
     def stretches(self, spans: Iterable[tuple[datetime, datetime]]) -> tuple[wall_clock.Stretch, ...]:
         """What sounds in `spans`, in local days and times of the zone of policies."""

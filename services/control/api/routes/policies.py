@@ -61,6 +61,13 @@ class QuietView(SpanView):
     unit: UnitRef
 
 
+class ReservedView(SpanView):
+    """A slot for the programmes of a unit and of those above it, and whose it is."""
+
+    unit: UnitRef
+    weekdays: list[int]
+
+
 class VolumeCapView(SpanView):
     """The loudest that anything is, and who says so."""
 
@@ -84,9 +91,12 @@ class FallbackView(FallbackDocument):
 class EffectiveView(Answer):
     """What holds on the unit's ground: every policy from the root down to it at once, each with whose it is."""
 
-    open_hours: dict[int, list[SpanView]] = Field(description="by weekday: when normal and priority content may sound")
+    open_hours: dict[int, list[SpanView]] = Field(
+        description="by weekday: when normal and priority content of the unit's own may sound"
+    )
     sessions: list[SessionView]
     quiet: list[QuietView]
+    reserved: list[ReservedView] = Field(description="for what that unit or one above it issues, and nobody else")
     weekdays: list[LimitView]
     max_session_s: LimitView | None
     max_day_s: LimitView | None
@@ -264,7 +274,10 @@ def effective_view(
     stopping = next((each for each in path if each.stops_alerts_from_above is may_stop), None)
     return EffectiveView(
         open_hours={
-            weekday: [SpanView(begin=each.begin, end=each.end) for each in open_hours(effective, weekday)]
+            weekday: [
+                SpanView(begin=each.begin, end=each.end)
+                for each in open_hours(effective, weekday, above=tree.ancestors(unit_id))
+            ]
             for weekday in sorted(WEEKDAYS)
         },
         sessions=[
@@ -280,6 +293,11 @@ def effective_view(
             for each in policy.sessions
         ],
         quiet=[QuietView(unit=ref(policy), begin=each.begin, end=each.end) for policy in path for each in policy.quiet],
+        reserved=[
+            ReservedView(unit=ref(policy), begin=each.begin, end=each.end, weekdays=sorted(each.weekdays))
+            for policy in path
+            for each in policy.reserved
+        ],
         weekdays=[
             LimitView(value=sorted(policy.weekdays), unit=ref(policy)) for policy in path if policy.weekdays is not None
         ],

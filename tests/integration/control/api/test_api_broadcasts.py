@@ -356,6 +356,7 @@ async def set_policy(api: Api, unit: str, **body: Any) -> None:
             "local_times",
             "against_outside_session",
         ),
+        ({"reserved": [{"begin": "05:00", "end": "06:00"}]}, {}, "local_times", "against_reserved_slot"),
         ({"weekdays": [1, 2]}, {}, "starts_on", "against_weekday_not_allowed"),  # the eleventh is a Wednesday
         ({"max_session_s": 20}, {}, "items", "against_session_too_long"),
         ({"max_day_s": 20}, {}, "items", "against_day_full"),

@@ -95,6 +95,25 @@ async def test_each_limit_says_whose_it_is_and_the_strictest_decides(api: Api) -
     assert (await read(api, "12"))["effective"]["max_day_s"]["value"] == 7_200
 
 
+async def test_a_slot_is_kept_from_the_units_below(api: Api) -> None:
+    kept = {"begin": "17:00", "end": "17:30", "weekdays": [1, 2, 3, 4, 5]}
+    await put(api, "1", {"reserved": [kept]})
+    district, commune = [(await read(api, unit))["effective"] for unit in ("1", "11")]
+    for effective in (district, commune):
+        (slot,) = effective["reserved"]
+        assert (slot["unit"]["code"], slot["begin"], slot["end"], slot["weekdays"]) == (
+            "1",
+            "17:00:00",
+            "17:30:00",
+            [1, 2, 3, 4, 5],
+        )
+    assert district["open_hours"]["1"] == commune["open_hours"]["6"] == [{"begin": "00:00:00", "end": "00:00:00"}]
+    assert commune["open_hours"]["1"] == [
+        {"begin": "00:00:00", "end": "17:00:00"},
+        {"begin": "17:30:00", "end": "00:00:00"},
+    ]
+
+
 async def test_a_policy_is_audited_planned_anew_and_can_be_taken_back(api: Api) -> None:
     await put(api, "11", {"max_day_s": 600})
     await api.execute("DELETE FROM control.planning_requests")

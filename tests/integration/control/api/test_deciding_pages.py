@@ -512,6 +512,15 @@ async def test_the_policy_page_says_what_holds_and_whose_word_it_is(api: Api) ->
     assert (await api.client.get(f"/units/{api.units['12']}/policy")).status_code == 403
 
 
+async def test_the_policy_page_says_which_slots_are_kept_above(api: Api) -> None:
+    await set_policy(api, "1", reserved=[{"begin": "17:00", "end": "17:30", "weekdays": [1, 2, 3, 4, 5]}])
+    await log_in(api, (Role.VIEWER, "11"))
+    page = await get(api, f"/units/{api.units['11']}/policy")
+    for words in ("Dành cho chương trình của đơn vị này và cấp trên", "17:00–17:30, thứ Hai đến thứ Sáu", "Huyện Bắc"):
+        assert words in page.text, words
+    assert "Được phát: thứ Hai đến thứ Sáu 17:30–17:00" in page.text, "what is left for the commune"
+
+
 async def test_the_policy_page_says_how_much_counts_along_and_who_may_stop_alerts_from_above(api: Api) -> None:
     await set_policy(
         api, "24", second_person_from={"alerts": 50, "volume": 9, "within_s": 0}, may_stop_alerts_from_above=True

@@ -89,6 +89,7 @@ WHOLE = frozenset(
         ProblemKind.WEEKDAY_NOT_ALLOWED,
         ProblemKind.SESSION_TOO_LONG,
         ProblemKind.DAY_FULL,
+        ProblemKind.RESERVED_SLOT,
         ProblemKind.RELAY_NOT_ALLOWED,
         ProblemKind.PRIVATE_BOARD,
         ProblemKind.SHARE_USED_UP,
@@ -297,7 +298,8 @@ def session_begins(snapshot: Snapshot, broadcast: Broadcast) -> recurrence.Sessi
     known = policies.Policies(snapshot.policies)
 
     def begins(code: str, day: date) -> time | ProblemKind:
-        held = permission.session(known.at(broadcast.unit_id, snapshot.units.on(day)), code, day)
+        tree = snapshot.units.on(day)
+        held = permission.session(known.at(broadcast.unit_id, tree), code, day, above=tree.ancestors(broadcast.unit_id))
         return held.begin if isinstance(held, permission.Held) else ProblemKind.UNKNOWN_SESSION
 
     return begins
@@ -355,6 +357,7 @@ ALONE = frozenset(
         ProblemKind.OUTSIDE_SESSION,
         ProblemKind.QUIET_HOURS,
         ProblemKind.WEEKDAY_NOT_ALLOWED,
+        ProblemKind.RESERVED_SLOT,
         ProblemKind.RELAY_NOT_ALLOWED,
         ProblemKind.SHORTENED,
     }

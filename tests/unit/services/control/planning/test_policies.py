@@ -24,6 +24,7 @@ from services.control.planning.policies import (
     Policies,
     Policy,
     Quiet,
+    Reserved,
     SecondPerson,
     Session,
     VolumeCap,
@@ -42,6 +43,10 @@ MINUTE = timedelta(minutes=1)
 
 def at(text: str) -> time:
     return time.fromisoformat(text)
+
+
+def a_slot(begin: str = "17:00", end: str = "17:30", weekdays: frozenset[int] = WEEKDAYS) -> Reserved:
+    return Reserved(begin=at(begin), end=at(end), weekdays=weekdays)
 
 
 def a_session(
@@ -378,6 +383,13 @@ PROVINCIAL = a_policy(1, sessions=(a_session("05:00", "08:00"), a_session("16:00
             id="not_its_weekday",
         ),
         pytest.param(
+            {"sessions": (a_session("05:00", "07:00", "sang"),), "reserved": (a_slot("05:00", "07:00"),)},
+            "sang",
+            MONDAY,
+            ("05:00", "07:00", 11),
+            id="nobody_keeps_a_slot_from_itself",
+        ),
+        pytest.param(
             {"sessions": (a_session("18:00", "00:00", "toi"),)},
             "toi",
             MONDAY,
@@ -391,13 +403,26 @@ def test_session_means_the_lowest_units_slot_as_far_as_everybody_allows(
 ) -> None:
     held = effective([PROVINCIAL, a_policy(11, **commune)])
 
-    found = permission.session(held, code, day)
+    found = permission.session(held, code, day, above=[unit_id(1)])
 
     if isinstance(expected, Rule):
         assert found == expected
     else:
         begin, end, by = expected
         assert found == Held(begin=at(begin), end=at(end), ended_by=unit_id(by))
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected"),
+    [
+        ("06:30", "07:00", Held(begin=at("05:00"), end=at("06:30"), ended_by=unit_id(1))),
+        ("04:00", "05:10", Held(begin=at("05:10"), end=at("07:00"), ended_by=unit_id(11))),
+        ("05:00", "07:00", Rule.RESERVED_SLOT),
+    ],
+)
+def test_a_session_gives_way_to_a_slot_that_is_kept_above(begin: str, end: str, expected: Held | Rule) -> None:
+    held = effective([a_policy(1, reserved=(a_slot(begin, end),)), a_policy(11, sessions=(a_session(),))])
+    assert permission.session(held, "sang", MONDAY, above=[unit_id(1)]) == expected
 
 
 def test_open_until_tells_where_the_session_ends() -> None:
@@ -458,6 +483,15 @@ def test_the_lowest_fallback_counts() -> None:
             {"sessions": (a_session(weekdays=frozenset()),)}, ("sessions", "no_weekday", 0, ""), id="never_a_session"
         ),
         pytest.param({"weekdays": frozenset()}, ("weekdays", "no_weekday", None, ""), id="never"),
+        pytest.param({"reserved": (a_slot("17:00", "17:00"),)}, ("reserved", "is_empty", 0, ""), id="nothing_kept"),
+        pytest.param(
+            {"reserved": (a_slot("23:00", "01:00"),)}, ("reserved", "crosses_midnight", 0, ""), id="night_kept"
+        ),
+        pytest.param(
+            {"reserved": (a_slot(), a_slot(weekdays=frozenset()))},
+            ("reserved", "no_weekday", 1, ""),
+            id="kept_on_no_day",
+        ),
         pytest.param({"weekdays": frozenset({0, 8})}, ("weekdays", "weekday_unknown", None, "0 8"), id="eighth_day"),
         pytest.param({"quiet": quiet("05:00", "05:00")}, ("quiet", "is_empty", 0, ""), id="always_or_never_quiet"),
         pytest.param(
@@ -618,6 +652,9 @@ def some_policy(unit: int) -> st.SearchStrategy[Policy]:
         unit_id=st.just(unit_id(unit)),
         sessions=some_sessions,
         quiet=st.lists(st.builds(Quiet, begin=some_times, end=some_times), max_size=2).map(tuple),
+        reserved=some_sessions.map(
+            lambda slots: tuple(Reserved(begin=each.begin, end=each.end, weekdays=each.weekdays) for each in slots)
+        ),
         weekdays=st.none() | some_weekdays,
         max_session=st.none() | some_lengths,
         max_day=st.none() | some_lengths,
@@ -646,10 +683,14 @@ some_spans = st.lists(
 )
 
 
+# As of a commune that the others stand above.
+THOSE_ABOVE = frozenset({unit_id(1), unit_id(10)})
+
+
 def refused(held: EffectivePolicy, pieces: tuple[Stretch, ...], *, relay: bool = False) -> frozenset[permission.Breach]:
     return frozenset(
         (
-            *permission.check(held, pieces, level=Level.PRIORITY, has_direct_relay=relay),
+            *permission.check(held, pieces, level=Level.PRIORITY, above=THOSE_ABOVE, has_direct_relay=relay),
             *permission.excesses(held, pieces, level=Level.PRIORITY),
         )
     )
@@ -710,6 +751,15 @@ def test_check_is_what_looking_at_every_minute_finds(
     )
     assert (Rule.QUIET_HOURS in found) == any(
         is_within(minute.time(), each.begin, each.end) for own in path for each in own.quiet for minute in minutes
+    )
+    assert (Rule.RESERVED_SLOT in found) == any(
+        minute.isoweekday() in each.weekdays
+        and each.begin <= minute.time()
+        and (minute.time() < each.end or each.end == time(0))
+        for own in path
+        if own.unit_id in THOSE_ABOVE
+        for each in own.reserved
+        for minute in minutes
     )
     assert (Rule.OUTSIDE_SESSION in found) == any(
         own.sessions

@@ -33,7 +33,7 @@ from services.control.planning.model import (
     Snapshot,
     UnitTarget,
 )
-from services.control.planning.policies import Policy, Quiet, Session, VolumeCap
+from services.control.planning.policies import Policy, Quiet, Reserved, Session, VolumeCap
 from services.control.planning.programme import later_problems, plan
 from services.control.planning.timeline import Fate, sounding
 from services.control.units import UnitHeir, UnitHistory
@@ -293,6 +293,32 @@ def test_what_a_policy_refuses_is_named(at: str, says: Any, expected: list[str],
         expected = []
     assert wrong(planned) == expected
     assert [bool(planned.programmes[DeviceNo(no)]) for no in (1, 2, 3)] == [not expected, False, not expected]
+
+
+@pytest.mark.parametrize(
+    ("at", "says", "issuer", "expected"),
+    [
+        ("05:30", {10: True}, 1, []),
+        ("05:30", {10: True}, 10, []),
+        ("05:30", {10: True}, 11, ["reserved_slot 10"]),
+        ("05:30", {1: True, 10: True}, 11, ["reserved_slot 1", "reserved_slot 10"]),
+        ("05:30", {11: True}, 11, []),
+        ("05:24:30", {10: True}, 11, ["reserved_slot 10"]),  # sounds into it
+        ("05:40", {10: True}, 11, []),
+        ("05:30", {12: True}, 11, []),
+    ],
+)
+@pytest.mark.parametrize("level", [Level.NORMAL, Level.PRIORITY, Level.EMERGENCY])
+def test_a_slot_is_kept_for_the_programmes_of_a_unit_and_of_those_above_it(
+    at: str, says: dict[int, bool], issuer: int, expected: list[str], level: Level
+) -> None:
+    """R-09: what a district makes for its communes at a regular time is not talked over by them."""
+    kept = {n: {"reserved": (Reserved(begin=time(5, 25), end=time(5, 40)),), "accepts_normal": True} for n in says}
+    accepts = {11: {"accepts_normal": True}} | kept
+    asked = a_broadcast(1, once(at), unit_id=unit_id(issuer), targets=to_units(11), level=level)
+    planned = plan(province(asked, devices=(a_device(1, 11),), says=accepts), days(1))
+    assert wrong(planned) == ([] if level is Level.EMERGENCY else expected)
+    assert bool(planned.programmes[DeviceNo(1)]) == (not wrong(planned))
 
 
 @pytest.mark.parametrize(("before", "expected"), [(MAX_FORESEEN - 1, 1), (MAX_FORESEEN, 0)])
