@@ -52,6 +52,8 @@ from services.control.unit_directory import UnitDirectory
 from services.shared import garbage
 from services.shared.clock import utc_now
 from services.shared.database.pool import Database, open_database
+from services.shared.database.schema_version import demand_current
+from services.shared.lifecycle import CannotStart
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
     alerts_due = asyncio.Event()
     security = make_security_log(settings.security_log, metrics)
     async with open_database(settings.database, application="control") as database:
+        async with database.connection() as connection:
+            await demand_current(connection)
         services = make_services(
             settings,
             database,
@@ -209,7 +213,7 @@ async def run(settings: ControlSettings, stop: asyncio.Event) -> None:
                     )
                 ),
             ]
-            async with serving(create_api(services, metrics), settings.http_as_reached):
+            async with _served(create_api(services, metrics), settings.http_as_reached):
                 await stop.wait()
             # Requests under way are answered; what the loops have claimed falls back to others when its lease ends.
             for loop in loops:
@@ -232,7 +236,12 @@ def make_services(
 ) -> Services:
     """The parts routes stand on."""
     files = MediaFiles(settings.media.directory)
-    files.prepare(now=clock())
+    try:
+        files.prepare(now=clock())
+    except OSError as error:
+        raise CannotStart(
+            f"CONTROL_MEDIA__DIRECTORY: {error.filename}: {error.strerror}; name a folder that this user may write to"
+        ) from error
     limits = measuring_limits(settings.media)
     measurer = Measurer(limits)
     return Services(
@@ -282,12 +291,26 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(api: FastAPI, settings: HttpSettings) -> AsyncIterator[tuple[str, ...]]:
+async def _served(api: FastAPI, settings: HttpSettings) -> AsyncIterator[None]:
+    """Serve inside the block; raises `CannotStart` where the addresses are not to be had."""
+    try:
+        sockets = listening_sockets(settings.hosts, settings.port)
+    except OSError as error:
+        where = " or ".join(settings.hosts)
+        raise CannotStart(f"CONTROL_HTTP__PORT: {settings.port} on {where}: {error.strerror or error}") from error
+    async with serving(api, settings, sockets=sockets):
+        yield
+
+
+@asynccontextmanager
+async def serving(
+    api: FastAPI, settings: HttpSettings, *, sockets: list[socket.socket] | None = None
+) -> AsyncIterator[tuple[str, ...]]:
     """Serve inside the block, on IPv4 and IPv6; at its end answer what is under way and close.
 
-    Gives the addresses. Raises OSError when none of them can be listened on.
+    Gives the addresses. Raises OSError when none of them can be listened on. `sockets` are ones that listen already.
     """
-    sockets = listening_sockets(settings.hosts, settings.port)
+    sockets = sockets or listening_sockets(settings.hosts, settings.port)
     addresses = tuple(_address(each) for each in sockets)
     server = _Server(
         uvicorn.Config(

@@ -28,6 +28,7 @@ from services.control.errors import Refusal
 from services.control.passwords import Passwords
 from services.control.permissions import Grant, Role
 from services.control.settings import ControlSettings
+from services.control.trust.issuer import IssuerError
 from services.control.trust.keyring import KeyringError
 from services.control.unit_directory import UnitDirectory
 from services.control.units import UnitTree
@@ -35,6 +36,7 @@ from services.shared import lifecycle, settings
 from services.shared.clock import utc_now
 from services.shared.database.errors import DatabaseError
 from services.shared.database.pool import Connection, Database, open_database
+from services.shared.database.schema_version import demand_current
 
 _NAME = "python -m services.control"
 
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
             return lifecycle.run_program(
                 "services.control", ControlSettings, app.run, arguments, loop_factory=uvloop.new_event_loop
             )
-        except KeyringError as error:
+        except (KeyringError, IssuerError) as error:
             _complain(str(error))
             return lifecycle.EXIT_BAD_SETTINGS
     parser = _parser()
@@ -135,7 +137,11 @@ async def _unit(connection: Connection, zone: ZoneInfo, wanted: str, *, now: dat
     tree = await directory.tree(connection, now=now)
     found = _units_named(tree, wanted)
     if len(found) != 1:
-        problem = "there is no unit yet: import-units comes first" if not len(tree) else f"{len(found)} units match"
+        problem = (
+            "there is no unit yet: import-units comes first"
+            if not len(tree)
+            else (f"{len(found)} units match; give root, or the code or id of a unit of today")
+        )
         raise _Mistake(f"--unit {wanted}: {problem}")
     return found[0]
 
@@ -154,7 +160,7 @@ def _import_units(options: argparse.Namespace) -> int:
         # A container may not open /dev/stdin again when somebody else made the pipe.
         content = sys.stdin.buffer.read() if options.file == Path("-") else options.file.read_bytes()
     except OSError as error:
-        return _complain(str(error))
+        return _complain(f"{options.file}: {error.strerror}")
 
     async def run(database: Database, zone: ZoneInfo, now: datetime) -> int:
         async with database.transaction() as connection:
@@ -210,6 +216,8 @@ def _with_database(run: Callable[[Database, ZoneInfo, datetime], Awaitable[int]]
 
     async def opened() -> int:
         async with open_database(loaded.database, application="control-command") as database:
+            async with database.connection() as connection:
+                await demand_current(connection)
             return await run(database, ZoneInfo(loaded.policy.time_zone), utc_now())
 
     try:
@@ -224,7 +232,7 @@ def _with_database(run: Callable[[Database, ZoneInfo, datetime], Awaitable[int]]
             _complain(f"{fault.field}: {message} {mend}")
         return lifecycle.EXIT_FAILED
     except DatabaseError as error:
-        return _complain(f"{type(error).__name__}: {error}")
+        return _complain(f"CONTROL_DATABASE__URL: {error}")
 
 
 def _print(value: object) -> None:

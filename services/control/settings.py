@@ -19,6 +19,7 @@ from services.control.engine_settings import (
     SensingSettings,
     SigningSettings,
 )
+from services.control.trust.secret_box import load_box
 from services.shared.settings import (
     BrokerSettings,
     DatabaseSettings,
@@ -26,6 +27,7 @@ from services.shared.settings import (
     LogSettings,
     ServiceSettings,
     SettingsGroup,
+    check_pair,
     readable_file,
 )
 
@@ -100,6 +102,8 @@ class HttpSettings(SettingsGroup):
     def _certificate_has_key(self) -> "HttpSettings":
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file belong together")
+        if self.cert_file is not None and self.key_file is not None:
+            check_pair(self.cert_file, self.key_file)
         return self
 
     @property
@@ -145,8 +149,10 @@ class SessionSettings(SettingsGroup):
 
     @field_validator("secret_keys_file")
     @classmethod
-    def _keys_are_readable(cls, value: Path | None) -> Path | None:
-        return readable_file(value) if value is not None else None
+    def _holds_keys(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            load_box(readable_file(value))
+        return value
 
 
 GeocodeName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]

@@ -39,7 +39,9 @@ from services.shared.clock import utc_now
 from services.shared.database.errors import DatabaseError
 from services.shared.database.listener import listen
 from services.shared.database.pool import Database, open_database
+from services.shared.database.schema_version import demand_current
 from services.shared.http import Readiness, serve_health
+from services.shared.lifecycle import CannotStart
 
 RETRY = timedelta(seconds=1)
 PING_EVERY = timedelta(seconds=1)
@@ -328,7 +330,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         return await ingest.ready()
 
     async with AsyncExitStack() as stack:
-        health = await stack.enter_async_context(serve_health(settings.health, ready=ready, registry=metrics.registry))
+        try:
+            serving = serve_health(settings.health, ready=ready, registry=metrics.registry)
+            health = await stack.enter_async_context(serving)
+        except OSError as error:
+            where = f"{settings.health.port} on {settings.health.host}"
+            raise CannotStart(f"INGEST_HEALTH__PORT: {where}: {error.strerror or error}") from error
         log.info("ingest_started", extra={"replica": settings.replica, "health": health.url})
         ingest = await _reach_database(stack, settings, metrics, stop)
         if ingest is not None:
@@ -359,6 +366,7 @@ async def _reach_database(
                     open_database(settings.database, application=f"ingest {settings.replica}")
                 )
                 async with database.connection() as connection:
+                    await demand_current(connection)
                     mode = await upkeep_store.storage_mode(connection)
                 ingest = Ingest(settings, metrics, database, mode)
                 await ingest.prepare()

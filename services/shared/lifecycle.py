@@ -10,13 +10,14 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 from pydantic_settings import BaseSettings
 
 from services.shared import observability, settings
+from services.shared.database.errors import DatabaseOutdated, DatabaseRefused, DatabaseUnavailable
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -28,6 +29,10 @@ STOP_DEADLINE = timedelta(seconds=20)
 log = logging.getLogger(__name__)
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+class CannotStart(Exception):
+    """What was given is not what the program needs; the message names the setting and the mend."""
 
 
 def run_program(
@@ -43,7 +48,8 @@ def run_program(
 
     `--check` validates the settings, prints them with secrets masked and does nothing else. Settings that do not hold
     end with `EXIT_BAD_SETTINGS` and one line for each problem. A `log` group in the settings sets up logging.
-    Returns the exit status.
+    So does what `run` raises as `CannotStart`; a database that is away or refuses us at the start ends with `EXIT_FAILED`
+    and one line. Returns the exit status.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {name}",
@@ -56,15 +62,38 @@ def run_program(
     try:
         loaded = settings.load(settings_class)
     except settings.SettingsError as error:
-        for line in error.lines:
-            print(f"{name}: {line}", file=sys.stderr)  # noqa: T201 - before there is a log
-        return EXIT_BAD_SETTINGS
+        return _refuse(name, error.lines, EXIT_BAD_SETTINGS)
     if options.check:
         print(settings.masked(loaded))  # noqa: T201 - the output asked for
         return EXIT_OK
     observability.configure_logging(getattr(loaded, "log", None) or settings.LogSettings(), service=name)
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(run_until_stopped(lambda stop: run(loaded, stop), deadline=stop_deadline))
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(run_until_stopped(lambda stop: run(loaded, stop), deadline=stop_deadline))
+    except CannotStart as error:
+        return _refuse(name, [str(error)], EXIT_BAD_SETTINGS)
+    except (DatabaseOutdated, DatabaseRefused, DatabaseUnavailable) as error:
+        # Not from inside the services: what fails there comes as a group, and is looked at with its traceback.
+        return _refuse(name, [f"{settings.prefix(settings_class)}DATABASE__URL: {error}"], EXIT_FAILED)
+    except BaseExceptionGroup as group:
+        found, rest = group.split(CannotStart)
+        if found is None or rest is not None:
+            raise
+        return _refuse(name, [str(each) for each in _leaves(found)], EXIT_BAD_SETTINGS)
+
+
+def _refuse(name: str, lines: Iterable[str], status: int) -> int:
+    for line in lines:
+        print(f"{name}: {line}", file=sys.stderr)  # noqa: T201 - for whoever started it
+    return status
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
 
 
 async def run_until_stopped(run: Callable[[asyncio.Event], Awaitable[None]], *, deadline: timedelta) -> int:

@@ -13,6 +13,7 @@ import difflib
 import json
 import os
 import re
+import ssl
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -154,10 +155,20 @@ class BrokerSettings(SettingsGroup):
     keepalive: Duration = Field(default=timedelta(seconds=30), description="silence after which the broker is asked")
     connect_timeout: Duration = Field(default=timedelta(seconds=10), description="how long connecting may take")
 
-    @field_validator("ca_file", "cert_file", "key_file")
+    @field_validator("ca_file")
+    @classmethod
+    def _holds_certificates(cls, value: Path) -> Path:
+        return certificates_file(value)
+
+    @field_validator("cert_file", "key_file")
     @classmethod
     def _is_readable(cls, value: Path) -> Path:
         return readable_file(value)
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> "BrokerSettings":
+        check_pair(self.cert_file, self.key_file)
+        return self
 
 
 class HealthSettings(SettingsGroup):
@@ -187,6 +198,28 @@ def readable_file(path: Path) -> Path:
     if not os.access(path, os.R_OK):
         raise ValueError(f"the file {path} may not be read by this user")
     return path
+
+
+def certificates_file(path: Path) -> Path:
+    """The path, or ValueError when it is no file with certificates that we may read."""
+    readable_file(path)
+    try:
+        ssl.create_default_context(cafile=path)
+    except (ssl.SSLError, OSError) as error:
+        raise ValueError(f"the file {path} holds no certificate in PEM") from error
+    return path
+
+
+def check_pair(cert_file: Path, key_file: Path) -> None:
+    """Raise ValueError when the two hold no certificate and the private key of it, which is not encrypted."""
+    try:
+        # Without a password of ours OpenSSL would ask for one at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password="")
+    except (ssl.SSLError, OSError) as error:
+        raise ValueError(
+            f"{cert_file} (cert_file) and {key_file} (key_file) are no certificate and its private key,"
+            " both in PEM and the key not encrypted"
+        ) from error
 
 
 def writable_directory(path: Path) -> Path:
@@ -253,7 +286,7 @@ def load(settings_class: type[SettingsT], environ: Mapping[str, str] | None = No
         settings = settings_class(**source())
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False, include_context=False):
-            variable = _prefix(settings_class) + "__".join(_names_only(problem["loc"])).upper()
+            variable = prefix(settings_class) + "__".join(_names_only(problem["loc"])).upper()
             problems.append(_line(variable, known, problem["type"], problem["msg"]))
     except pydantic_settings.SettingsError as error:
         # A list or table that is no JSON; the message names the field and holds no value.
@@ -266,7 +299,7 @@ def load(settings_class: type[SettingsT], environ: Mapping[str, str] | None = No
 
 def setting_names(settings_class: type[BaseSettings]) -> tuple[SettingName, ...]:
     """Every variable the class reads, in the order of its fields."""
-    return tuple(_names(settings_class, _prefix(settings_class)))
+    return tuple(_names(settings_class, prefix(settings_class)))
 
 
 def masked(settings: BaseModel) -> str:
@@ -274,7 +307,8 @@ def masked(settings: BaseModel) -> str:
     return json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
 
-def _prefix(settings_class: type[BaseSettings]) -> str:
+def prefix(settings_class: type[BaseSettings]) -> str:
+    """What the names of all its variables begin with."""
     return str(settings_class.model_config.get("env_prefix", "")).upper()
 
 
@@ -361,9 +395,9 @@ def _unknown_variables(
     settings_class: type[BaseSettings], environ: Mapping[str, str], known: Mapping[str, SettingName]
 ) -> Iterator[str]:
     """Misspelt variables would otherwise be ignored, and the default used in silence."""
-    prefix = _prefix(settings_class)
+    begins = prefix(settings_class)
     for name in sorted(environ):
-        if prefix and name.startswith(prefix) and name not in known:
+        if begins and name.startswith(begins) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             yield f"{name}: there is no such setting{hint}"
@@ -382,4 +416,10 @@ def _line(variable: str, known: Mapping[str, SettingName], kind: str, message: s
             needed = ", ".join(name for name, each in known.items() if name.startswith(variable) and each.is_required)
             return f"{needed or variable}: must be set"
         return f"{variable}: must be set{meaning}"
-    return f"{variable.removesuffix('__')}: {message.removeprefix('Value error, ')}{meaning}"
+    message = message.removeprefix("Value error, ")
+    # What is said of several groups at once names them itself.
+    return (
+        message
+        if variable.endswith("_") and not variable.endswith("__")
+        else f"{variable.removesuffix('__')}: {message}{meaning}"
+    )

@@ -49,11 +49,16 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return verb(options)
     except (AuditRefused, ExportError, HeadError, KeyringError, SettingsError, OSError, UnicodeDecodeError) as error:
-        print(f"audit: {error}", file=sys.stderr)  # noqa: T201 - a verb for people
+        print(f"audit: {_said(error)}", file=sys.stderr)  # noqa: T201 - a verb for people
         return WRONG_COMMAND
     except DatabaseError as error:
-        print(f"audit: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a verb for people
+        print(f"audit: the database: {error}", file=sys.stderr)  # noqa: T201 - a verb for people
         return NO_DATABASE
+
+
+def _said(error: Exception) -> str:
+    """The error as a person reads it: of a file which one, and what about it."""
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,7 +229,8 @@ def _database(given: str | None) -> DatabaseSettings:
     try:
         return DatabaseSettings.model_validate({"url": url, "pool_max_size": 1})
     except ValidationError as error:
-        raise AuditRefused(f"--database: {error.errors()[0]['msg']}") from None
+        where = "--database" if given else _DATABASE
+        raise AuditRefused(f"{where}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -83,21 +83,30 @@ def load_issuer(settings: EnrolmentSettings, *, keyring: Keyring, broker_ca_file
         authority = certificates.parse_authority(
             settings.ca_file.read_bytes(), settings.ca_key_file.read_bytes(), passphrase
         )
-    except (OSError, ValueError) as error:
-        raise IssuerError(f"{settings.ca_file}, {settings.ca_key_file}: {error}") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise IssuerError(
+            f"CONTROL_ENROLMENT__CA_FILE {settings.ca_file} and …__CA_KEY_FILE {settings.ca_key_file} are no authority that"
+            f" can be opened ({error}): is CONTROL_ENROLMENT__CA_KEY_PASSPHRASE the one the key is encrypted with?"
+        ) from error
     if passphrase is None:
         log.warning("issuing_key_not_encrypted", extra={"file": str(settings.ca_key_file)})
     try:
         root = serialization.load_pem_public_key(settings.root_key_file.read_bytes())
         broker_ca = broker_ca_file.read_text("ascii")
     except (OSError, ValueError) as error:
-        raise IssuerError(f"{settings.root_key_file}, {broker_ca_file}: {error}") from error
+        raise IssuerError(
+            f"CONTROL_ENROLMENT__ROOT_KEY_FILE {settings.root_key_file} or CONTROL_BROKER__CA_FILE {broker_ca_file}"
+            f" cannot be read: {error}"
+        ) from error
     if not isinstance(root, Ed25519PublicKey):
-        raise IssuerError(f"{settings.root_key_file}: not an Ed25519 key")
+        raise IssuerError(f"CONTROL_ENROLMENT__ROOT_KEY_FILE {settings.root_key_file}: not an Ed25519 key")
     try:
         signing.verify(KeySet, keyring.announced.message, {signing.key_id(root): root})
     except SignatureError as error:
-        raise IssuerError(f"{settings.root_key_file}: did not sign the key set that devices are given") from error
+        raise IssuerError(
+            f"CONTROL_ENROLMENT__ROOT_KEY_FILE {settings.root_key_file} did not sign the key set that devices are given"
+            " (CONTROL_SIGNING__KEYS_FILE): both come from one `./loa installation prepare`"
+        ) from error
     return Issuer(
         authority=authority,
         root_public_key=root.public_bytes_raw(),

@@ -116,7 +116,7 @@ def parse_key_set(message: bytes, *, source: str) -> AnnouncedKeys:
             case _:
                 raise KeyringError(f"{source}: not a COSE_Sign1 message")
     except DecodeError as error:
-        raise KeyringError(f"{source}: {error}") from error
+        raise KeyringError(f"{source}: not a signed key set ({error})") from error
     root_kid = header.get(COSE_KID) if isinstance(header, dict) else None
     if not isinstance(root_kid, bytes) or header.get(COSE_TYP) != signing.MEDIA_TYPES[KeySet]:
         raise KeyringError(f"{source}: not a signed key set")

@@ -21,6 +21,10 @@ class DatabaseRefused(DatabaseError):
     """The database answers but does not let us in: wrong credentials, missing database or missing privilege."""
 
 
+class DatabaseOutdated(DatabaseError):
+    """The database lacks migrations of this release."""
+
+
 class TransactionConflict(DatabaseError):
     """Another transaction was in the way; the whole transaction may be tried again at once."""
 
@@ -39,7 +43,12 @@ _UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
 _IDLE_ENDED = frozenset({"25P03", "25P04"})
 # query_canceled belongs to class 57 but is a statement that took too long, not an outage.
 _QUERY_CANCELED = "57014"
-_REFUSED = frozenset({"28000", "28P01", "3D000", "42501"})
+_REFUSED = {
+    "28000": "this user may not log in from here: see the server's pg_hba.conf",
+    "28P01": "the password is not the one of this user, or there is no such user",
+    "3D000": "there is no database of this name",
+    "42501": "this user lacks a privilege for it: has `migrate` run, and is it the right user?",
+}
 _CONFLICTS = frozenset({"40001", "40P01", "55P03", _QUERY_CANCELED})
 
 
@@ -48,7 +57,7 @@ def translate(error: BaseException) -> DatabaseError | None:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         if state in _REFUSED:
-            return DatabaseRefused(f"{type(error).__name__} (SQLSTATE {state})")
+            return DatabaseRefused(f"{_REFUSED[state]} ({type(error).__name__}, SQLSTATE {state})")
         if state in _CONFLICTS:
             return TransactionConflict(f"{type(error).__name__} (SQLSTATE {state})")
         if state[:2] in _UNAVAILABLE_CLASSES or state in _IDLE_ENDED:

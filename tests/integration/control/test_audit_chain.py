@@ -366,7 +366,7 @@ async def test_a_walk_may_begin_later_and_then_sees_only_what_comes_after(desk: 
 WRONG_COMMANDS: list[tuple[list[str], str]] = [
     ([], "which database?"),
     (["--database", "mysql://x/y"], "must begin with postgresql://"),
-    (["--database", "postgresql://a:b@127.0.0.1:1/x"], "DatabaseUnavailable"),
+    (["--database", "postgresql://a:b@127.0.0.1:1/x"], "the database: ConnectionRefusedError"),
     (["--export", "/nowhere/at/all"], "No such file"),
     (["--from", "0"], "numbered from 1"),
     (["--head", "HEAD"], "believed by their signature"),

@@ -1,5 +1,6 @@
 """The verbs of control at the keyboard: what an operator types, rightly and wrongly, on a real database."""
 
+import base64
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from services.control.settings import ControlSettings
 from services.shared import settings
 from services.shared.database.pool import open_database
 from tests.support.database import TestDatabase
+from tests.support.tls_files import tls_files
 
 pytestmark = pytest.mark.integration
 
@@ -42,20 +44,20 @@ def control_settings(database: TestDatabase, tmp_path: Path, monkeypatch: pytest
     """An environment whose settings hold, in force here and returned for processes."""
     file = tmp_path / "file.pem"  # has to be there; no verb opens it
     file.touch()
-    files = (
-        "BROKER__CA_FILE",
-        "BROKER__CERT_FILE",
-        "BROKER__KEY_FILE",
-        "SIGNING__KEY_FILE",
-        "SIGNING__KEYS_FILE",
-        "SESSIONS__SECRET_KEYS_FILE",
-    )
+    certificate, key = tls_files(tmp_path)
+    secret_keys = tmp_path / "secret_keys"
+    secret_keys.write_bytes(base64.b64encode(bytes(32)))
     settings = {
         "DATABASE__URL": database.control.url.get_secret_value(),
         "BROKER__HOST": "localhost",
         "MEDIA__DIRECTORY": str(tmp_path),
         "MEDIA__BASE_URL": "http://loa.example",
-        **dict.fromkeys(files, str(file)),
+        "BROKER__CA_FILE": str(certificate),
+        "BROKER__CERT_FILE": str(certificate),
+        "BROKER__KEY_FILE": str(key),
+        "SIGNING__KEY_FILE": str(file),
+        "SIGNING__KEYS_FILE": str(file),
+        "SESSIONS__SECRET_KEYS_FILE": str(secret_keys),
     }
     for name, value in settings.items():
         monkeypatch.setenv(f"CONTROL_{name}", value)

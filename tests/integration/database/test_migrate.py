@@ -1,6 +1,7 @@
 """The migration runner against a real server."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.shared.database.errors import DatabaseRefused
-from services.shared.database.migrate import MigrationError, Report, main, migrate, pending
+from services.shared.database.errors import DatabaseOutdated, DatabaseRefused
+from services.shared.database.migrate import MIGRATIONS, MigrationError, Report, main, migrate, pending
 from services.shared.database.pool import connect, open_database
+from services.shared.database.schema_version import demand_current
 from services.shared.settings import DatabaseSettings
 from tests.support.database import TestDatabase, TestServer
 
@@ -223,6 +225,28 @@ async def test_each_role_logs_in_with_its_own_password_only(database: TestDataba
 
 
 @pytest.mark.parametrize("role", ["ingest", "control"])
+async def test_service_that_is_newer_than_the_database_says_so(
+    database: TestDatabase, role: str, tmp_path: Path
+) -> None:
+    shutil.copytree(MIGRATIONS, tmp_path / "newer")
+    (tmp_path / "newer/9999_make_more.sql").write_text("CREATE TABLE more ()")
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older/0001_create_roles_and_schemas.sql").touch()
+
+    async with connect(getattr(database, role), application="test") as connection:
+        await demand_current(connection)
+        await demand_current(connection, tmp_path / "older")
+        with pytest.raises(DatabaseOutdated, match="run `migrate` first"):
+            await demand_current(connection, tmp_path / "newer")
+
+
+async def test_database_nobody_has_migrated_is_too_old_as_well(empty_database: TestDatabase) -> None:
+    async with connect(empty_database.owner, application="test") as connection:
+        with pytest.raises(DatabaseOutdated):
+            await demand_current(connection)
+
+
+@pytest.mark.parametrize("role", ["ingest", "control"])
 async def test_services_make_nothing_in_the_schemas_and_are_no_administrators(
     database: TestDatabase, role: str
 ) -> None:
@@ -290,7 +314,7 @@ async def test_program_explains_a_wrong_address_in_one_line(
 
     out, err = capfd.readouterr()
     assert status == 1
-    assert err.startswith("migrate: DatabaseUnavailable: ")
+    assert err.startswith("services.shared.database.migrate: MIGRATE_DATABASE__URL: ConnectionRefusedError")
     assert err.count("\n") == 1
     assert "very-secret" not in out + err
 

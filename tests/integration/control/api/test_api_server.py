@@ -265,6 +265,36 @@ async def test_settings_are_checked_without_showing_secrets(database: TestDataba
     assert status in (1, 2)
 
 
+async def test_what_cannot_be_started_with_is_one_line_that_names_the_setting(
+    database: TestDatabase, pki: Pki, tmp_path: Path
+) -> None:
+    env = environment(database, pki, tmp_path, 1)
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text("nonsense\n")
+    enrolment = {
+        "CONTROL_ENROLMENT__CA_FILE": str(pki.service_ca),
+        "CONTROL_ENROLMENT__CA_KEY_FILE": str(nonsense),
+        "CONTROL_ENROLMENT__ROOT_KEY_FILE": str(nonsense),
+        "CONTROL_ENROLMENT__BROKER_HOST": "localhost",
+    }
+    password = database.control.url.get_secret_value().replace("://loa_control:", "://loa_control:x")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for change, expected in (
+            ({"CONTROL_HTTP__PORT": str(taken.getsockname()[1])}, "CONTROL_HTTP__PORT: "),
+            ({"CONTROL_MEDIA__DIRECTORY": str(nonsense)}, f"CONTROL_MEDIA__DIRECTORY: {nonsense}/"),
+            ({"CONTROL_SIGNING__KEYS_FILE": str(nonsense)}, f"{nonsense}: not a signed key set"),
+            ({"CONTROL_SESSIONS__SECRET_KEYS_FILE": str(nonsense)}, "CONTROL_SESSIONS__SECRET_KEYS_FILE: "),
+            (enrolment, "CONTROL_ENROLMENT__CA_FILE "),
+            ({"CONTROL_DATABASE__URL": password}, "CONTROL_DATABASE__URL: the password is not the one of this user"),
+        ):
+            status, _, err = await command({**env, "CONTROL_LOG__LEVEL": "error", **change})
+            assert status in (1, 2), err
+            assert expected in err
+            assert err.count("\n") == 1, err
+
+
 async def test_the_document_is_printed_without_any_settings() -> None:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TOP)}
     status, answer, _ = await command(env, "openapi")

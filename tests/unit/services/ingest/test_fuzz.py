@@ -361,7 +361,7 @@ class Line(asyncio.Transport):
 
 FILE = Path(__file__)  # has to be there; nobody opens it
 OPTIONS = SessionOptions(
-    broker=BrokerSettings(host="nowhere", port=1, ca_file=FILE, cert_file=FILE, key_file=FILE),
+    broker=BrokerSettings.model_construct(host="nowhere", port=1, ca_file=FILE, cert_file=FILE, key_file=FILE),
     client_id="ingest:1",
     subscriptions=(),
     receive_maximum=100,

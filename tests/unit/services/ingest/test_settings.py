@@ -8,18 +8,18 @@ from schemas import topics
 from services.ingest.app import BULK, PRESENCE, VITAL, subscriptions
 from services.ingest.settings import Settings
 from services.shared.settings import SettingsError, load, masked
+from tests.support.tls_files import tls_files
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    pem = tmp_path / "some.pem"
-    pem.write_text("not read here")
+    certificate, key = tls_files(tmp_path)
     return {
         "INGEST_DATABASE__URL": "postgresql://loa_ingest:hidden@localhost/loa",
         "INGEST_BROKER__HOST": "localhost",
-        "INGEST_BROKER__CA_FILE": str(pem),
-        "INGEST_BROKER__CERT_FILE": str(pem),
-        "INGEST_BROKER__KEY_FILE": str(pem),
+        "INGEST_BROKER__CA_FILE": str(certificate),
+        "INGEST_BROKER__CERT_FILE": str(certificate),
+        "INGEST_BROKER__KEY_FILE": str(key),
         "INGEST_SHARED_GROUP": "sixteen-characters-or-more",
     }
 

@@ -9,7 +9,16 @@ import pytest
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.shared.lifecycle import EXIT_BAD_SETTINGS, EXIT_FORCED, EXIT_OK, run_program, run_until_stopped
+from services.shared.database.errors import DatabaseError, DatabaseOutdated, DatabaseRefused, DatabaseUnavailable
+from services.shared.lifecycle import (
+    EXIT_BAD_SETTINGS,
+    EXIT_FAILED,
+    EXIT_FORCED,
+    EXIT_OK,
+    CannotStart,
+    run_program,
+    run_until_stopped,
+)
 from services.shared.settings import ServiceSettings
 
 LONG = timedelta(seconds=30)
@@ -113,6 +122,48 @@ def test_program_runs_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert run_program("services.x", Settings, run, []) == EXIT_OK
     assert seen == ["loa"]
+
+
+def test_what_was_given_and_does_not_do_ends_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEST_LIFECYCLE_NAME", "x")
+
+    async def alone(settings: Settings, stop: asyncio.Event) -> None:
+        raise CannotStart("TEST_LIFECYCLE_PORT: 80 is taken")
+
+    async def among_others(settings: Settings, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.Event().wait())
+            async with asyncio.TaskGroup() as inner:
+                inner.create_task(alone(settings, stop))
+
+    for run in (alone, among_others):
+        assert run_program("a.program", Settings, run, []) == EXIT_BAD_SETTINGS
+        assert capsys.readouterr().err == "a.program: TEST_LIFECYCLE_PORT: 80 is taken\n"
+
+
+@pytest.mark.parametrize("kind", [DatabaseOutdated, DatabaseRefused, DatabaseUnavailable])
+def test_database_that_cannot_be_used_at_the_start_ends_with_a_line(
+    kind: type[DatabaseError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEST_LIFECYCLE_NAME", "x")
+
+    async def run(settings: Settings, stop: asyncio.Event) -> None:
+        raise kind("why")
+
+    assert run_program("a.program", Settings, run, []) == EXIT_FAILED
+    assert capsys.readouterr().err == "a.program: TEST_LIFECYCLE_DATABASE__URL: why\n"
+
+
+def test_bug_beside_it_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_LIFECYCLE_NAME", "x")
+
+    async def run(settings: Settings, stop: asyncio.Event) -> None:
+        raise ExceptionGroup("both", [CannotStart("a port"), KeyError("a bug")])
+
+    with pytest.raises(ExceptionGroup, match="both"):
+        run_program("a.program", Settings, run, [])
 
 
 def test_help_lists_every_setting_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from services.shared.settings import (
     masked_url,
     setting_names,
 )
+from tests.support.tls_files import tls_files
 
 URL = "postgresql://loa:swordfish@db.example:5432/loa"
 
@@ -156,26 +157,47 @@ def test_password_is_masked_wherever_a_url_holds_it(url: str, shown: str) -> Non
     assert masked_url(url) == shown
 
 
-def test_broker_files_must_exist(tmp_path: Path) -> None:
-    class WithBroker(ServiceSettings):
-        model_config = SettingsConfigDict(env_prefix="TEST_")
-        broker: BrokerSettings = Field(description="the broker")
+class WithBroker(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="TEST_")
+    broker: BrokerSettings = Field(description="the broker")
 
-    present = tmp_path / "present.pem"
-    present.touch()
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("KEY_FILE", "absent.pem", "TEST_BROKER__KEY_FILE: there is no file {folder}/absent.pem"),
+        ("CA_FILE", "nonsense.pem", "TEST_BROKER__CA_FILE: the file {folder}/nonsense.pem holds no certificate in PEM"),
+        ("CA_FILE", "some.key", "TEST_BROKER__CA_FILE: the file {folder}/some.key holds no certificate in PEM"),
+        (
+            "CERT_FILE",
+            "nonsense.pem",
+            "TEST_BROKER: {folder}/nonsense.pem (cert_file) and {folder}/some.key (key_file)",
+        ),
+        (
+            "KEY_FILE",
+            "other/some.key",
+            "TEST_BROKER: {folder}/some.pem (cert_file) and {folder}/other/some.key (key_file)",
+        ),
+    ],
+)
+def test_broker_files_must_hold_what_they_should(tmp_path: Path, variable: str, value: str, line: str) -> None:
+    certificate, key = tls_files(tmp_path)
+    (tmp_path / "other").mkdir()
+    tls_files(tmp_path / "other")
+    (tmp_path / "nonsense.pem").write_text("nonsense")
+    environment = {
+        "TEST_BROKER__HOST": "localhost",
+        "TEST_BROKER__CA_FILE": str(certificate),
+        "TEST_BROKER__CERT_FILE": str(certificate),
+        "TEST_BROKER__KEY_FILE": str(key),
+    }
+    assert load(WithBroker, environment).broker.key_file == key
+
     with pytest.raises(SettingsError) as caught:
-        load(
-            WithBroker,
-            {
-                "TEST_BROKER__HOST": "localhost",
-                "TEST_BROKER__CA_FILE": str(present),
-                "TEST_BROKER__CERT_FILE": str(present),
-                "TEST_BROKER__KEY_FILE": str(tmp_path / "absent.pem"),
-            },
-        )
+        load(WithBroker, {**environment, f"TEST_BROKER__{variable}": str(tmp_path / value)})
 
-    (line,) = caught.value.lines
-    assert line.startswith(f"TEST_BROKER__KEY_FILE: there is no file {tmp_path / 'absent.pem'}")
+    (said,) = caught.value.lines
+    assert said.startswith(line.format(folder=tmp_path))
 
 
 def test_names_list_every_variable_for_documentation() -> None:
