@@ -31,11 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     language = Language.VIETNAMESE if os.environ.get("LANG", "").startswith("vi") else Language.ENGLISH
     if options.unit is None:
         return max(_check(each, language) for each in options.files)
-    token = _token(options.token_file)
-    if token is None:
-        return _complain(
-            "who hands it in? set LOA_TOKEN, or name a file with --token-file or LOA_TOKEN_FILE", NOT_PERMITTED
-        )
+    try:
+        token = _token(options.token_file)
+    except _NoToken as error:
+        return _complain(str(error), NOT_PERMITTED)
     headers = {"Authorization": f"Bearer {token}", "Accept-Language": language.value, "Content-Type": MEDIA_TYPE}
     if options.code is not None:
         headers["Loa-Second-Factor"] = quote(options.code)
@@ -52,12 +51,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="loa cap", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="./loa cap", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a CAP document; - is standard input")
     parser.add_argument("--unit", metavar="ID", help="hand it in as the word of this unit; without it only check")
     parser.add_argument("--url", default=os.environ.get("LOA_URL", DEFAULT_URL), help="where control answers (LOA_URL)")
     parser.add_argument("--code", help="code of your authenticator app, which is good for one document")
-    parser.add_argument("--token-file", default=os.environ.get("LOA_TOKEN_FILE"), help="file with an API token")
+    parser.add_argument("--token-file", default=os.environ.get("LOA_TOKEN_FILE") or None, help="file with an API token")
     return parser
 
 
@@ -80,7 +81,7 @@ def _summary(alert: CapAlert) -> str:
     said = "; ".join(f"{info.language}: {info.headline or info.event}" for info in alert.infos) or "says nothing"
     areas = sum(len(info.areas) for info in alert.infos)
     what = f"{alert.status.value} {alert.message_type.value} {alert.identifier} of {alert.sender}"
-    return f"{what} {on_air}: {said} ({areas} areas)"
+    return f"{what} {on_air}: {said} ({areas} {'area' if areas == 1 else 'areas'})"
 
 
 def _said(fault: Fault, language: Language) -> str:
@@ -105,6 +106,8 @@ def _hand_in(client: httpx.Client, name: str, unit: str) -> int:
         _print(f"{name}: {_became(answer)}")
         return 0
     _print(f"{name}: {answer.get('title')}: {answer.get('detail')} ({answer.get('code')})")
+    if answer.get("code") == "second_factor_needed":
+        _print(f"{name}: give it with --code")
     for each in answer.get("errors", ()):
         _print(f"{name}: {each['field']}: {each['message']} {each['mend']}")
     return NOT_PERMITTED if response.status_code in (401, 403) else WRONG
@@ -136,14 +139,26 @@ def _read(name: str) -> bytes | None:
         return None
 
 
-def _token(file: str | None) -> str | None:
+class _NoToken(Exception):
+    """There is no token to hand in with; the message says what to do."""
+
+
+def _token(file: str | None) -> str:
     # Never an argument of the command line: everybody on the machine can read those.
-    try:
-        token = os.environ.get("LOA_TOKEN", "") if file is None else Path(file).read_text("ascii")
-    except (OSError, UnicodeDecodeError):
-        return None
+    source, token = "LOA_TOKEN", os.environ.get("LOA_TOKEN", "")
+    if file is not None:
+        try:
+            source, token = file, Path(file).read_text("ascii")
+        except OSError as error:
+            raise _NoToken(f"token file: {file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise _NoToken(f"{file} holds no token") from None
     token = token.strip()
-    return token if token.isascii() and token.isprintable() and token else None
+    if not token and file is None:
+        raise _NoToken("who hands it in? set LOA_TOKEN, or name a file with --token-file or LOA_TOKEN_FILE")
+    if not (token.isascii() and token.isprintable() and token):
+        raise _NoToken(f"{source} holds no token")
+    return token
 
 
 def _print(line: str) -> None:

@@ -28,6 +28,9 @@ def lint(arguments: Sequence[str]) -> int:
     """Style, types and import contracts; returns 0 when all hold."""
     if _asks_for_help(arguments):
         return _help("lint: style (ruff), types (mypy) and import contracts (import-linter); takes no arguments")
+    if arguments:
+        _say(f"lint takes no arguments, and not {' '.join(arguments)}")
+        return 2
     return 1 if _failed_steps() else 0
 
 

@@ -43,7 +43,7 @@ ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 CLUSTERS = 418
 TREES = {False: ("bac_giang_3_level.csv", date(2021, 1, 1)), True: ("bac_ninh_2_level.csv", date(2025, 7, 1))}
 
-ADMINISTRATOR, OFFICER, APPROVER = "quantri", "canbo", "duyet"
+ADMINISTRATOR, OFFICER, APPROVER, OPERATOR = "quantri", "canbo", "duyet", "truc"
 
 # From the officer's request to the first sample: planning, signing, delivery, and every device fetching the file.
 LEAD = timedelta(seconds=20)
@@ -147,6 +147,8 @@ async def _check(options: Options) -> int:
 async def _show(options: Options) -> int:
     started = time.monotonic()
     async with _running_province(options) as (site, province):
+        async with person(site, OPERATOR) as operator:
+            await operator.enrol()
         async with person(site, OFFICER) as officer, person(site, APPROVER) as approver:
             broadcast = await schedule(officer, approver, province, SHOW_LENGTH)
         seconds = time.monotonic() - started
@@ -163,6 +165,10 @@ async def _running_province(options: Options) -> AsyncIterator[tuple[Platform, P
         units = read_units(path)
         province = lay_out(units, options.clusters)
         _step(f"data in {options.data}")
+        try:
+            make_passable(options.data)
+        except OSError as error:
+            raise DemoFailed(f"{error.filename}: {error.strerror}; name another folder with --data") from error
         async with platform(options.data) as site, asyncio.TaskGroup() as tasks:
             _refuse_other_province(options)
             _step(f"PostgreSQL on port {site.postgres.port}, Mosquitto on ports"
@@ -175,6 +181,8 @@ async def _running_province(options: Options) -> AsyncIterator[tuple[Platform, P
             _step(f"ingest and control, answering at {site.url}")
             async with person(site, ADMINISTRATOR) as administrator:
                 await administrator.enrol()
+                if _marker(options).exists():
+                    await staff(site, province, administrator)  # a folder of an earlier release lacks somebody
             manifest = options.data / "fleet.json"
             if not _marker(options).exists():
                 await settle(site, province)
@@ -264,30 +272,39 @@ async def _control_verb(site: Platform, *arguments: str, entered: str = "") -> N
         raise DemoFailed(f"control {arguments[0]}: {ran.stderr.strip() or ran.stdout.strip()}")
 
 
-async def settle(site: Platform, province: Province) -> None:
-    """Accounts for the officers of the host unit, and every device in the registry."""
-    async with person(site, ADMINISTRATOR) as administrator:
-        unit_ids = {unit["code"]: unit["unit_id"] for unit in await administrator.get("/units/tree")}
-        host = unit_ids[province.host.code]
-        for login, name, role, password in (
-            (OFFICER, "Cán bộ văn hoá", "officer", site.secrets.officer_password),
-            (APPROVER, "Người duyệt", "approver", site.secrets.approver_password),
-        ):
+async def staff(site: Platform, province: Province, administrator: Desk) -> None:
+    """Accounts for the people of the host unit, and for whoever is on duty for the province; those that are missing."""
+    unit_ids = {unit["code"]: unit["unit_id"] for unit in await administrator.get("/units/tree")}
+    present = {account["login"] for account in await administrator.get("/accounts")}
+    for login, name, role, password, unit in (
+        (OFFICER, "Cán bộ văn hoá", "officer", site.secrets.officer_password, province.host),
+        (APPROVER, "Người duyệt", "approver", site.secrets.approver_password, province.host),
+        (OPERATOR, "Trực ban", "operator", site.secrets.operator_password, province.root),
+    ):
+        if login not in present:
+            unit_id = unit_ids[unit.code]
             await administrator.post(
                 "/accounts",
                 {
                     "login": login,
-                    "display_name": f"{name}, {province.host.name}",
-                    "unit_id": host,
+                    "display_name": f"{name}, {unit.name}",
+                    "unit_id": unit_id,
                     "password": password,
-                    "grants": [{"unit_id": host, "role": role}],
+                    "grants": [{"unit_id": unit_id, "role": role}],
                 },
             )
+
+
+async def settle(site: Platform, province: Province) -> None:
+    """Accounts for people, and every device in the registry."""
+    async with person(site, ADMINISTRATOR) as administrator:
+        await staff(site, province, administrator)
+        unit_ids = {unit["code"]: unit["unit_id"] for unit in await administrator.get("/units/tree")}
         # A gateway is named by the devices behind it, so it is registered in the same batch or an earlier one.
         rows = factory.registrations(sorted(province.devices, key=lambda device: device.gateway is not None), unit_ids)
         for start in range(0, len(rows), BATCH):
             await administrator.post("/devices/batch", {"devices": rows[start : start + BATCH]})
-    _step(f"{len(province.units)} units, {len(province.devices)} devices and three accounts")
+    _step(f"{len(province.units)} units, {len(province.devices)} devices and four accounts")
 
 
 async def until_connected(site: Platform, province: Province) -> None:
@@ -312,6 +329,7 @@ def person(site: Platform, login: str) -> AbstractAsyncContextManager[Desk]:
     passwords = {
         ADMINISTRATOR: site.secrets.administrator_password,
         OFFICER: site.secrets.officer_password,
+        OPERATOR: site.secrets.operator_password,
         APPROVER: site.secrets.approver_password,
     }
     return desk(site.url, login, passwords[login], app=authenticator(site, login))
@@ -412,21 +430,32 @@ Loa is running ({seconds:.0f} s to start): {len(province.units)} units of {provi
   password     {site.secrets.officer_password}
   login        {APPROVER}  (approves the officer's bulletins)
   password     {site.secrets.approver_password}
-  login        {ADMINISTRATOR}  (administrator of the province)
+  login        {OPERATOR}  (on duty for the province: alerts, tests, silences)
+  password     {site.secrets.operator_password}
+  second factor  {_second_factor(site, OPERATOR)}
+  login        {ADMINISTRATOR}  (administrator of the province: accounts, policies, devices)
   password     {site.secrets.administrator_password}
-  second factor  {authenticator(site, ADMINISTRATOR).address or "the one you enrolled"}
-                 (for an authenticator app; asked for before accounts, policies, volume, keys, silences and live sources)
+  second factor  {_second_factor(site, ADMINISTRATOR)}
+                 (for an authenticator app; its code is asked for before what is dangerous)
 
 Look at
   {site.url}/            the unit's clusters, boards and sensors: last heard, on air, next, proof
                                   a test broadcast sounds on all of {province.host.name} at {starts_at:%H:%M:%S}, Việt Nam time
+  {site.url}/alerts         emergencies: as {OPERATOR}, issue one from a template and see whom it reaches
   {site.url}/api/v1/openapi.json    the API
+  ./loa quarantine list --login {OPERATOR}    what devices sent that was not admitted
+  ./loa audit verify --database {site.control_settings()["CONTROL_DATABASE__URL"]}
+                                  whether the record of who did what is whole
   {site.data / "logs"}/    what each part says; kill one and it is started again
 
 Ctrl-C stops everything; what was stored stays in {site.data}.
 """,
         flush=True,
     )
+
+
+def _second_factor(site: Platform, login: str) -> str:
+    return authenticator(site, login).address or "the one you enrolled"
 
 
 _STARTED = time.monotonic()

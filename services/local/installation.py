@@ -24,6 +24,7 @@ from cryptography import x509
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
 from services.control.trust.certificates import ServiceName
+from services.control.trust.keyring import KeyringError, parse_key_set
 from services.control.trust.secret_box import KEY_BYTES
 from services.local import broker, key_files, key_sets, pki
 from services.local.directories import make_passable
@@ -143,7 +144,7 @@ class Expiry:
 
 
 def expiries(site: Path) -> tuple[Expiry, ...]:
-    """When each certificate and revocation list of a site ends, the next one first.
+    """When each certificate, revocation list and key set of a site ends, the next one first.
 
     Raises `InstallationRefused` when there is none: a check that looks at nothing must not pass.
     """
@@ -302,3 +303,8 @@ def _expiries(site: Path) -> Iterator[Expiry]:
     for path in site.rglob("*.crl"):
         ends = x509.load_pem_x509_crl(path.read_bytes()).next_update_utc
         yield Expiry(path=path, at=ends or datetime.max.replace(tzinfo=UTC))
+    for path in site.rglob("keys.cose"):
+        try:
+            yield Expiry(path=path, at=parse_key_set(path.read_bytes(), source=str(path)).valid_until)
+        except KeyringError as error:
+            raise InstallationRefused(str(error)) from error

@@ -28,9 +28,14 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (InstallationRefused, KeyLocked, PkiDamaged, broker.BrokerFailed, OSError) as error:
+    except (InstallationRefused, KeyLocked, PkiDamaged, broker.BrokerFailed) as error:
         print(f"installation: {error}", file=sys.stderr)
-        return 1
+    except OSError as error:
+        print(
+            f"installation: {error.filename}: {error.strerror}" if error.filename else f"installation: {error}",
+            file=sys.stderr,
+        )
+    return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -203,7 +208,13 @@ def _run_devices(options: argparse.Namespace) -> int:
 
 
 def _run_revoke(options: argparse.Namespace) -> int:
-    pki.revoke(_authority(options), options.device, now=utc_now())
+    authority = _authority(options)
+    if not authority.device(options.device).certificate.exists():
+        raise InstallationRefused(
+            f"{options.device} has no certificate of this authority; what a device fetched with a claim code is revoked in"
+            f" control: POST /api/v1/devices/{options.device}/certificate/revoke"
+        )
+    pki.revoke(authority, options.device, now=utc_now())
     print("revoked; now `./loa installation prepare` and reload the broker, and remove the device in control")
     return 0
 

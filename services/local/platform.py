@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,17 +45,20 @@ class Secrets:
     administrator_password: str
     officer_password: str
     approver_password: str
+    operator_password: str
 
 
 def load_secrets(path: Path) -> Secrets:
-    """The secrets kept in `path`; drawn and written there first when the file does not exist."""
-    if not path.exists():
-        drawn = Secrets(*(secrets.token_urlsafe(15) for _ in Secrets.__dataclass_fields__))
+    """The secrets kept in `path`; those that are not there yet are drawn and written first."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if not kept.keys() >= Secrets.__dataclass_fields__.keys():
+        drawn = {name: secrets.token_urlsafe(15) for name in Secrets.__dataclass_fields__} | kept
         draft = path.with_suffix(".new")
         draft.touch(mode=0o600)
-        draft.write_text(json.dumps(asdict(drawn), indent=1) + "\n")
+        draft.write_text(json.dumps(drawn, indent=1) + "\n")
         draft.replace(path)
-    return Secrets(**json.loads(path.read_text()))
+        kept = drawn
+    return Secrets(**kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,8 +126,10 @@ def _token(options: argparse.Namespace) -> str | None:
         source = options.token_file
         try:
             text = Path(source).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise QuarantineFailed(f"token file: {error}", status=NOT_PERMITTED) from None
+        except OSError as error:
+            raise QuarantineFailed(f"token file: {source}: {error.strerror}", status=NOT_PERMITTED) from None
+        except UnicodeDecodeError:
+            raise QuarantineFailed(f"{source} holds no token", status=NOT_PERMITTED) from None
     if text is not None and (not text.isascii() or not text.isprintable() or not text):
         raise QuarantineFailed(f"{source} holds no token", status=NOT_PERMITTED)
     return text
@@ -335,11 +337,12 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    whole.add_argument(
-        "--url", type=_url, default=os.environ.get("LOA_URL", DEFAULT_URL), help=f"control (default {DEFAULT_URL})"
+    _desk_options(
+        whole,
+        url=os.environ.get("LOA_URL", DEFAULT_URL),
+        login=os.environ.get("LOA_LOGIN"),
+        token_file=os.environ.get("LOA_TOKEN_FILE") or None,
     )
-    whole.add_argument("--login", default=os.environ.get("LOA_LOGIN"), help="log in as this person")
-    whole.add_argument("--token-file", default=os.environ.get("LOA_TOKEN_FILE"), help="file that holds an API token")
     verbs = whole.add_subparsers(required=True, metavar="VERB")
 
     verb = _verb(verbs, "list", _list, "what is in quarantine, newest first, and how much for which reason")
@@ -379,8 +382,16 @@ def parser() -> argparse.ArgumentParser:
 def _verb(verbs: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
     verb.add_argument("--json", action="store_true", help="one JSON document instead of a table")
+    # Also behind the verb, where most people write them; what stands before it holds where nothing is said there.
+    _desk_options(verb, url=argparse.SUPPRESS, login=argparse.SUPPRESS, token_file=argparse.SUPPRESS)
     verb.set_defaults(run=run, needs_which=False)
     return verb
+
+
+def _desk_options(parser: argparse.ArgumentParser, *, url: str, login: str | None, token_file: str | None) -> None:
+    parser.add_argument("--url", type=_url, default=url, help=f"control (default {DEFAULT_URL})")
+    parser.add_argument("--login", default=login, help="log in as this person")
+    parser.add_argument("--token-file", default=token_file, help="file that holds an API token")
 
 
 def _which_options(verb: argparse.ArgumentParser) -> None:

@@ -177,8 +177,14 @@ def stage(services: Services, unit_id: UnitId | None) -> Stage:
 
 
 def outlook_view(outlook: Outlook, *, detail_unit: uuid.UUID | None, after: str, limit: int) -> OutlookView:
-    """What a change would do."""
+    """What a change would do; units in the order of their tree, as people have them everywhere else."""
     found = outlook.impact
+    places: dict[UnitId | None, int] = {unit.unit_id: number for number, unit in enumerate(outlook.tree)}
+    units = sorted(found.units, key=lambda each: places.get(each.unit_id, len(places)))
+    findings, settled = (
+        sorted(some, key=lambda each: (each.kind, each.broadcast_id, places.get(each.unit_id, len(places))))
+        for some in (found.findings, found.settled)
+    )
     return OutlookView(
         first=outlook.window.first,
         end=outlook.window.end,
@@ -186,9 +192,9 @@ def outlook_view(outlook: Outlook, *, detail_unit: uuid.UUID | None, after: str,
         withdraw=outlook.tally.withdraw,
         stop=outlook.tally.stop,
         counts=_counts(found.counts),
-        units=[_unit_view(each, outlook.tree) for each in found.units],
-        findings=[finding_view(each) for each in found.findings],
-        settled=[finding_view(each) for each in found.settled],
+        units=[_unit_view(each, outlook.tree) for each in units],
+        findings=[finding_view(each) for each in findings],
+        settled=[finding_view(each) for each in settled],
         detail=None if detail_unit is None else _detail(outlook, UnitId(detail_unit), after=after, limit=limit),
     )
 

@@ -1220,23 +1220,23 @@ FAULTS: dict[str, Parts] = {
     ),
     # --- quarantine
     "ids_or_filter": _fault(
-        ("Chưa rõ bản tin nào: cần danh sách số hoặc điều kiện.", "It is not said which: numbers or a filter."),
+        ("Chưa rõ thông điệp nào: cần danh sách số hoặc điều kiện.", "It is not said which: numbers or a filter."),
         (
             "Gửi quarantine_ids, hoặc matching với ít nhất một điều kiện, không gửi cả hai.",
             "Send quarantine_ids, or matching with at least one condition, and not both.",
         ),
     ),
     "unknown_inmate": _fault(
-        ("Không có bản tin số {id}.", "There is no message {id}."),
+        ("Không có thông điệp số {id}.", "There is no message {id}."),
         ("Bỏ số này; có thể đã quá hạn lưu giữ.", "Leave it out; it may have been kept no longer."),
     ),
     "inmate_is_stored": _fault(
-        ("Bản tin số {id} đã được nhận và lưu.", "Message {id} was replayed and is stored."),
+        ("Thông điệp số {id} đã được nhận và lưu.", "Message {id} was replayed and is stored."),
         ("Bỏ số này khỏi yêu cầu.", "Leave it out."),
     ),
     "inmate_cut": _fault(
         (
-            "Bản tin dài {size} byte, chỉ giữ được phần đầu.",
+            "Thông điệp dài {size} byte, chỉ giữ được phần đầu.",
             "It has {size} bytes, of which only the beginning was kept.",
         ),
         (

@@ -583,9 +583,9 @@ PROBLEMS: dict[str, Parts] = {
     ),
     # --- quarantine
     "inmate_not_found": _problem(
-        ("Không có bản tin này", "There is no such message"),
+        ("Không có thông điệp này", "There is no such message"),
         (
-            "Không có bản tin bị giữ lại số {id}; có thể đã quá hạn lưu giữ.",
+            "Không có thông điệp bị giữ lại số {id}; có thể đã quá hạn lưu giữ.",
             "There is no quarantined message {id}; it may have been kept no longer.",
         ),
     ),
@@ -594,16 +594,16 @@ PROBLEMS: dict[str, Parts] = {
         ("Không có yêu cầu số {id}.", "There is no request {id}."),
     ),
     "inmate_replayed": _problem(
-        ("Bản tin đã được nhận", "It is stored already"),
+        ("Thông điệp đã được nhận", "It is stored already"),
         (
-            "{count} bản tin đã được xét lại và lưu, nên không có gì để quyết định; không có gì thay đổi.",
+            "{count} thông điệp đã được xét lại và lưu, nên không có gì để quyết định; không có gì thay đổi.",
             "{count} of these were replayed and are stored: there is nothing to decide, and nothing was changed.",
         ),
     ),
     "nothing_to_decide": _problem(
-        ("Không có bản tin nào phù hợp", "Nothing matches"),
+        ("Không có thông điệp nào phù hợp", "Nothing matches"),
         (
-            "Không có bản tin chưa xử lý nào khớp điều kiện; hãy xem lại điều kiện lọc.",
+            "Không có thông điệp chưa xử lý nào khớp điều kiện; hãy xem lại điều kiện lọc.",
             "No open message matches; look at the filter again.",
         ),
     ),

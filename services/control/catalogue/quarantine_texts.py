@@ -4,13 +4,13 @@ from __future__ import annotations
 
 QUARANTINE: dict[str, tuple[str, str]] = {
     # --- the pages
-    "quarantine.title": ("Bản tin bị giữ lại", "Quarantine"),
-    "quarantine.one": ("Bản tin bị giữ lại số {id}", "Quarantined message {id}"),
+    "quarantine.title": ("Thông điệp bị giữ lại", "Quarantine"),
+    "quarantine.one": ("Thông điệp bị giữ lại số {id}", "Quarantined message {id}"),
     "quarantine.about": (
-        "Những bản tin của thiết bị mà hệ thống chưa nhận. Nội dung gốc luôn được giữ nguyên.",
+        "Những thông điệp của thiết bị mà hệ thống chưa nhận. Nội dung gốc luôn được giữ nguyên.",
         "Messages of devices that were not admitted. What was received always stays as it is.",
     ),
-    "quarantine.empty": ("Không có bản tin nào ở đây.", "There is nothing here."),
+    "quarantine.empty": ("Không có thông điệp nào ở đây.", "There is nothing here."),
     "quarantine.all": ("Tất cả", "All"),
     "quarantine.by_reason": ("Theo lý do", "By reason"),
     "quarantine.filter": ("Lọc theo tình trạng", "Filter by standing"),
@@ -38,7 +38,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
     "quarantine.decide": ("Quyết định", "Decide"),
     "quarantine.reason_given": ("Lý do quyết định", "Why"),
     "quarantine.replay": ("Xét lại", "Replay"),
-    "quarantine.replay_matching": ("Xét lại tất cả bản tin này", "Replay all of these"),
+    "quarantine.replay_matching": ("Xét lại tất cả thông điệp này", "Replay all of these"),
     "quarantine.discard": ("Bỏ qua", "Discard"),
     "quarantine.correct": ("Sửa bản sao", "Correct a copy"),
     "quarantine.set_version": ("Đặt phiên bản 1", "Set version 1"),
@@ -56,7 +56,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
     "quarantine.result.stored": ("Đã lưu.", "Stored."),
     "quarantine.result.duplicate": ("Đã có từ trước, không lưu lần nữa.", "It was stored already; not stored again."),
     "quarantine.result.refused": ("Vẫn chưa được nhận.", "Still not admitted."),
-    "quarantine.result.gone": ("Bản tin đã quá hạn lưu giữ.", "It was kept no longer."),
+    "quarantine.result.gone": ("Thông điệp đã quá hạn lưu giữ.", "It was kept no longer."),
     # --- reasons, and their mends
     "quarantine.reason.unknown_topic": (
         "Chủ đề không thuộc hợp đồng truyền tin.",
@@ -88,7 +88,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
         "If it should, assign the gateway (PUT /api/v1/devices/…/gateway), then replay.",
     ),
     "quarantine.reason.wrong_kind": (
-        "Bản tin thuộc loại thiết bị khác với loại đã đăng ký.",
+        "Thông điệp thuộc loại thiết bị khác với loại đã đăng ký.",
         "The message is of another kind of device than is registered.",
     ),
     "quarantine.mend.wrong_kind": (
@@ -96,7 +96,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
         "Check the kind that is registered; register the device anew if it is wrong.",
     ),
     "quarantine.reason.retained": (
-        "Bản tin được gửi kèm cờ lưu giữ (retain).",
+        "Thông điệp được gửi kèm cờ lưu giữ (retain).",
         "The message was published with the retain flag.",
     ),
     "quarantine.mend.retained": (
@@ -109,7 +109,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
         "Tell the vendor; where its content can be read, correct a copy.",
     ),
     "quarantine.reason.database_refused": (
-        "Cơ sở dữ liệu không lưu được giá trị trong bản tin.",
+        "Cơ sở dữ liệu không lưu được giá trị trong thông điệp.",
         "The database cannot hold a value in it.",
     ),
     "quarantine.mend.database_refused": (
@@ -117,7 +117,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
         "Tell the developers: it should have been refused before.",
     ),
     "quarantine.reason.unknown_key": (
-        "Bản tin được ký bằng khóa không thuộc chứng thư còn hiệu lực nào của thiết bị.",
+        "Thông điệp được ký bằng khóa không thuộc chứng thư còn hiệu lực nào của thiết bị.",
         "It is signed by a key that is in no good certificate of the device.",
     ),
     "quarantine.mend.unknown_key": (
@@ -127,19 +127,19 @@ QUARANTINE: dict[str, tuple[str, str]] = {
         "to enrol with.",
     ),
     "quarantine.reason.bad_signature": (
-        "Chữ ký của bản tin sai, hoặc được ký dưới tên thiết bị khác.",
+        "Chữ ký của thông điệp sai, hoặc được ký dưới tên thiết bị khác.",
         "Its signature is wrong, or made in another device's name.",
     ),
     "quarantine.mend.bad_signature": (
         "Có thể bị giả mạo: kiểm tra broker và đường truyền. Nếu chỉ một loại thiết bị gặp lỗi này, báo nhà sản xuất.",
         "It may be forged: look at the broker and the network. Where one make of device alone does it, tell the vendor.",
     ),
-    "quarantine.reason.too_large": ("Bản tin quá lớn.", "The message is too large."),
+    "quarantine.reason.too_large": ("Thông điệp quá lớn.", "The message is too large."),
     "quarantine.mend.too_large": (
         "Báo nhà sản xuất; thiết bị phải chia nhỏ hoặc bỏ bớt.",
         "Tell the vendor; the device has to say less at once.",
     ),
-    "quarantine.reason.truncated": ("Bản tin bị cắt cụt.", "The message is cut off."),
+    "quarantine.reason.truncated": ("Thông điệp bị cắt cụt.", "The message is cut off."),
     "quarantine.mend.truncated": ("Báo nhà sản xuất.", "Tell the vendor."),
     "quarantine.reason.not_cbor": ("Nội dung không phải CBOR.", "The content is no CBOR."),
     "quarantine.mend.not_cbor": (
@@ -180,7 +180,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
         "Tell the vendor; the right value may be put into a copy.",
     ),
     "quarantine.reason.unsupported_version": (
-        "Phiên bản chính của bản tin không được hỗ trợ.",
+        "Phiên bản chính của thông điệp không được hỗ trợ.",
         "Its major version is not supported.",
     ),
     "quarantine.mend.unsupported_version": (

@@ -77,6 +77,7 @@ async def glass_page(
         unit=rights.tree.get(unit_id),
         unit_id=unit_id,
         limits=limits or [wording.text("glass.no_limit")],
+        is_needed=bool(limits),
         may_release=rights.may(Permission.RELEASE_ALERTS, unit_id),
         may_silence=rights.may(Permission.SILENCE_DEVICES, unit_id),
         code=await code_asked(services, caller, always=True),

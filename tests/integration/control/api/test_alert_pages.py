@@ -466,11 +466,17 @@ async def test_glass_is_broken_from_the_page_of_the_unit_and_everybody_there_is_
     api: Api,
 ) -> None:
     await add_device(api, "11")
-    await set_policy(api, "24", second_person_from={"alerts": 1})
     unit = f"/units/{api.units['11']}"
     await log_in(api, (Role.VIEWER, "11"))
     assert not any("glass" in link for link in (await get(api, unit)).links)
     assert (await api.client.get("/alerts/glass")).status_code == 403
+    # Where no policy asks for a second person there is nothing to do alone.
+    await log_in(api, (Role.OPERATOR, "21"))
+    calm = await get(api, "/alerts/glass", unit=str(api.units["21"]))
+    assert "không có gì để phá" in calm.text
+    assert f"/alerts/silence?unit={api.units['21']}" in calm.links
+    assert not any("alone" in link for link in calm.links)
+    await set_policy(api, "24", second_person_from={"alerts": 1})
     alone = await somebody(api, unit="11")
     template_id = await add_template(api)
     (way,) = [link for link in (await get(api, unit)).links if "/glass" in link]

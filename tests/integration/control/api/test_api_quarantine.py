@@ -165,7 +165,7 @@ async def test_a_replay_is_a_request_that_waits_for_ingest(api: Api) -> None:
         ("refused", "wrong_kind", 1),
     }
     shown = await get(api, headers, f"/{bad}")
-    assert shown["outcomes"][0]["explanation"].startswith("Vẫn chưa được nhận. Bản tin thuộc loại")
+    assert shown["outcomes"][0]["explanation"].startswith("Vẫn chưa được nhận. Thông điệp thuộc loại")
     assert shown["decision"]["why"] == "vì thế"
 
 
@@ -502,7 +502,7 @@ async def test_the_pages_show_the_inbox_and_take_decisions(api: Api) -> None:
     cut = await add_inmate(api, b"\xff" * 9_000, reason="not_cbor", detail="<script>alert(1)</script>")
 
     inbox = await page(api, "/quarantine")
-    assert "Bản tin bị giữ lại" in inbox
+    assert "Thông điệp bị giữ lại" in inbox
     assert "Thiết bị chưa được đăng ký. (1)" in inbox
     raw = (await api.client.get("/quarantine")).text
     assert "<script>alert" not in raw
@@ -527,7 +527,7 @@ async def test_the_pages_show_the_inbox_and_take_decisions(api: Api) -> None:
     assert done.status_code == 303
     assert "Đang chờ xét lại" in await page(api, f"/quarantine/{number}")
     await api.client.post(f"/quarantine/{cut}", data={"why": "rác", "decision": "discard", "csrf_token": token})
-    assert "Không có bản tin nào ở đây" in await page(api, "/quarantine")
+    assert "Không có thông điệp nào ở đây" in await page(api, "/quarantine")
     assert "rác" in await page(api, f"/quarantine/{cut}")
 
 
@@ -541,7 +541,7 @@ async def test_all_of_a_reason_are_replayed_from_the_page(api: Api) -> None:
     assert f"/quarantine/{number}" in await page(api, "/quarantine", standing="waiting")
     nothing = await api.client.post("/quarantine/replay", data=form)
     assert nothing.status_code == 409
-    assert "Không có bản tin nào phù hợp" in nothing.text
+    assert "Không có thông điệp nào phù hợp" in nothing.text
 
 
 async def test_a_form_that_says_too_little_is_a_page_that_says_so(api: Api) -> None:

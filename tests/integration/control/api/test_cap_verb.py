@@ -140,6 +140,17 @@ async def test_what_cannot_be_meant_is_told_in_one_line(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+async def test_token_file_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document, empty = tmp_path / "tin.xml", tmp_path / "empty"
+    document.write_text("<alert/>")
+    empty.touch()
+    for file, said in ((tmp_path / "nowhere", "No such file"), (empty, "holds no token"), (tmp_path, "directory")):
+        assert await loa(str(document), "--unit", "1", "--url", "http://127.0.0.1:1", "--token-file", str(file)) == 3
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(file) in line
+        assert said in line
+
+
 @pytest.mark.parametrize("body", ["[1]", '"taken"', "null", "<html>", ""])
 async def test_who_answers_as_no_control_does_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], body: str

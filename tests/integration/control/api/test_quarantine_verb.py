@@ -176,6 +176,12 @@ async def test_a_login_does_as_well_as_a_token(
     file = tmp_path / "token"
     file.write_text((await api.token(account))["Authorization"].removeprefix("Bearer ") + "\n")
     await said(capsys, "--token-file", str(file), "list")
+    # Behind the verb, too, where it counts more than what stands before it.
+    monkeypatch.setenv("LOA_PASSWORD", PASSWORD)
+    await said(capsys, "list", "--login", account.login)
+    await said(capsys, "--token-file", "/nowhere", "list", "--token-file", str(file))
+    missing = await said(capsys, "list", "--token-file", "/nowhere", status=3)
+    assert missing == "quarantine: token file: /nowhere: No such file or directory\n"
 
 
 @pytest.mark.parametrize(

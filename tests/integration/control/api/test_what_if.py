@@ -122,6 +122,20 @@ async def test_numbers_come_first_and_devices_page_by_page(api: Api) -> None:
     assert seen == device_ids
 
 
+async def test_units_stand_in_the_order_of_the_tree(api: Api) -> None:
+    officer = await api.person((Role.OFFICER, "24"))
+    for unit in ("21", "12", "11"):
+        await add_device(api, unit)
+    tree = (await api.client.get("/api/v1/units/tree", headers=officer)).json()
+    communes = [each["unit_id"] for each in tree if each["code"] in ("11", "12", "21")]
+    for level in ("priority", "normal"):
+        body = await broadcast_body(api, "24", level=level, targets=[{"unit_id": str(api.units["24"])}])
+        tried = await api.client.post("/api/v1/broadcasts", params={"dry_run": "true"}, json=body, headers=officer)
+        outlook = tried.json()["outlook"]
+        found = outlook["units"] if level == "priority" else outlook["findings"]
+        assert [each["unit_id"] for each in found] == communes
+
+
 async def test_what_is_cut_is_told_with_what_cuts_it_and_why(api: Api) -> None:
     officer = await api.person((Role.OFFICER, "11"))
     await add_device(api, "11")

@@ -11,7 +11,7 @@ from firmware_sim import manifest
 from schemas.fields import DeviceKind
 from schemas.identifiers import DeviceId
 from services.control.trust.certificates import parse_authority
-from services.local import installation, installation_verbs, pki
+from services.local import installation, installation_verbs, key_sets, pki
 from services.local.installation import InstallationRefused, Owners, Request, Surroundings
 from services.local.pki import Pki
 from services.shared.clock import utc_now
@@ -153,6 +153,43 @@ def test_expiries_name_certificates_and_lists_the_next_first(tmp_path: Path) -> 
     assert found[0].path.suffix == ".crl"
     assert found[0].at == NOW + pki.CRL_VALIDITY
     assert {each.path.name for each in found} >= {"broker.pem", "ingest.pem", "control.pem", "service-ca.pem"}
+    (keys,) = [each for each in found if each.path.name == "keys.cose"]
+    assert keys.at == NOW + key_sets.VALIDITY
+
+
+def test_key_set_that_is_none_does_not_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = a_request(tmp_path)
+    installation.prepare(request, now=utc_now())
+    keys = request.site / "secrets/keys.cose"
+    keys.chmod(0o600)
+    keys.write_text("nonsense")
+
+    assert installation_verbs.main(["check", str(request.site)]) == 1
+
+    assert f"installation: {keys}: not a signed key set" in capsys.readouterr().err
+
+
+def test_device_that_was_never_certified_here_is_revoked_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = a_request(tmp_path)
+    installation.prepare(request, now=utc_now())
+
+    assert installation_verbs.main(["revoke", "--authority", str(request.authority), "loa-0009"]) == 1
+
+    err = capsys.readouterr().err
+    assert "loa-0009 has no certificate of this authority" in err
+    assert "/api/v1/devices/loa-0009/certificate/revoke" in err
+
+
+def test_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere, request = tmp_path / "nowhere", a_request(tmp_path)
+    installation.prepare(request, now=utc_now())
+
+    given = ["--authority", str(request.authority), "--passphrase-file", str(nowhere)]
+    assert installation_verbs.main(["signing-key", *given]) == 1
+
+    assert capsys.readouterr().err == f"installation: {nowhere}: No such file or directory\n"
 
 
 @pytest.mark.parametrize(("days", "status"), [(14, 0), (31, 1)])
