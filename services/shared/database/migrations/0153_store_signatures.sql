@@ -1,9 +1,9 @@
 -- Who signed what a device says, and the keys to check it by.
 
 -- The key id that signed, where the signature was right; a wrong one is never admitted. NULL: not signed. An untimely
--- reading was signed by its device and may still be an old one said again: its time is not believed, or it came late.
-ALTER TABLE telemetry.readings ADD COLUMN signature smallint, ADD COLUMN signer bytea;
+-- reading was signed by its device and may still be an old one said again: its time is not believed, or it came late. Events first, as ingest writes them first, and may be writing.
 ALTER TABLE telemetry.events ADD COLUMN signer bytea;
+ALTER TABLE telemetry.readings ADD COLUMN signature smallint, ADD COLUMN signer bytea;
 
 -- A name of ingest's own enumeration; a test holds it to `services.ingest.rows`.
 CREATE FUNCTION telemetry.signature_name(number smallint) RETURNS text
