@@ -36,6 +36,7 @@ from services.control.units import UnitTree
 from services.shared.database.pool import Connection
 
 UNSAID_VALIDITY = timedelta(hours=1)  # of a message that does not say when it ends
+UNSAID_OVER_AFTER = timedelta(days=1)  # since it was sent
 REPEAT_INTERVAL = timedelta(seconds=60)
 MAX_ALERTS = 8  # of one message: more is a list to be read, not a warning
 _MOST_TOLD = 20
@@ -232,7 +233,7 @@ async def said_by(connection: Connection, taking: Taking) -> Said:
     found = list(remarks.values())
     if len(warnings) < len(ours):
         found.append(Fault("alert.info", "cap_all_clear_left"))
-    said, over = _holding(cap_sayings.sayings(warnings), now=taking.now)
+    said, over = _holding(cap_sayings.sayings(warnings), sent=message.sent, now=taking.now)
     if over is not None and not said:
         return _nothing(message, [over])
     return Said(
@@ -254,13 +255,18 @@ def origin_of(message: CapAlert) -> CapOrigin:
     )
 
 
-def _holding(said: Sequence[Saying], *, now: datetime) -> tuple[list[Saying], Fault | None]:
-    """Those that are not over, and when the last of the others was. Raises `Invalid` where too many hold."""
-    holding = [each for each in said if each.expires is None or each.expires > now]
+def _holding(said: Sequence[Saying], *, sent: datetime, now: datetime) -> tuple[list[Saying], Fault | None]:
+    """Those that are not over, and when the last of the others was. Raises `Invalid` where too many hold.
+
+    What does not say when it ends is over a day after it was sent: else it would begin anew whenever it is found again.
+    """
+    holding = [each for each in said if (each.expires or sent + UNSAID_OVER_AFTER) > now]
     ends = [each.expires for each in said if each.expires is not None and each.expires <= now]
-    over = (
-        Fault("alert.info.expires", "cap_expired", {"value": max(ends).isoformat(timespec="seconds")}) if ends else None
-    )
+    over = None
+    if ends:
+        over = Fault("alert.info.expires", "cap_expired", {"value": max(ends).isoformat(timespec="seconds")})
+    elif len(holding) < len(said):
+        over = Fault("alert.info.expires", "cap_without_end", {"value": sent.isoformat(timespec="seconds")})
     if len(holding) > MAX_ALERTS:
         raise Invalid(Fault("alert.info", "cap_infos_differ", {"count": len(holding), "limit": MAX_ALERTS}))
     return holding, over

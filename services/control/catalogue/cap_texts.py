@@ -69,6 +69,16 @@ CAP_FAULTS: dict[str, Parts] = {
         ("Bản tin đã hết hiệu lực lúc {value}.", "The message expired at {value}."),
         ("Không phát bản tin đã hết hiệu lực.", "What has expired does not go on air."),
     ),
+    "cap_without_end": _fault(
+        (
+            "Bản tin gửi lúc {value}, không ghi khi nào hết hiệu lực.",
+            "It was sent at {value} and does not say when it ends.",
+        ),
+        (
+            "Quá một ngày sau khi gửi thì không phát; hỏi bên gửi (expires).",
+            "A day after it was sent it does not go on air; ask its sender (expires).",
+        ),
+    ),
     "cap_area_unknown": _fault(
         ("Không rõ khu vực: {value}.", "Unknown area: {value}."),
         (

@@ -158,6 +158,24 @@ async def test_what_cannot_be_said_here_is_refused_by_name(api: Api, changes: di
     assert await api.fetchval("SELECT count(*) FROM control.alerts") == 0
 
 
+async def test_what_does_not_say_when_it_ends_is_over_a_day_after_it_was_sent(api: Api) -> None:
+    """Else a message of years ago would begin anew whenever somebody finds it."""
+    operator = await api.person((Role.OPERATOR, "24"))
+    old, late = a_message(api, "A-1", expires=""), a_message(api, "A-2", expires="")
+    api.clock.forward(hours=23)
+    taken = await sent_in(api, operator, old)
+    assert taken.status_code == 200, taken.text
+    assert taken.json()["alert"]["valid_until"] == (api.clock.now + timedelta(hours=1)).isoformat().replace(
+        "+00:00", "Z"
+    )
+    api.clock.forward(hours=1)
+    refused = await sent_in(api, operator, late)
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "cap_without_end")
+    before = f"kttv@example.org,A-1,{(api.clock.now - timedelta(hours=24)).isoformat(timespec='seconds')}"
+    update = a_message(api, "A-3", "Update", references=before, expires="")
+    assert (await sent_in(api, operator, update)).json()["alert"]["version"] == 1, "what it updates is over"
+
+
 async def test_an_update_of_what_never_came_is_put_in_force_and_not_undone_by_the_original(api: Api) -> None:
     operator = await api.person((Role.OPERATOR, "24"))
     original, sent = a_message(api), api.clock.now.isoformat(timespec="seconds")
