@@ -1,7 +1,8 @@
 -- Who signed what a device says, and the keys to check it by.
 
 -- The key id that signed, where the signature was right; a wrong one is never admitted. NULL: not signed. An untimely
--- reading was signed by its device and may still be an old one said again: its time is not believed, or it came late. Events first, as ingest writes them first, and may be writing.
+-- reading was signed by its device and may still be an old one said again: its time is not believed, or it came late. Events
+-- go first, as ingest locks them first.
 ALTER TABLE telemetry.events ADD COLUMN signer bytea;
 ALTER TABLE telemetry.readings ADD COLUMN signature smallint, ADD COLUMN signer bytea;
 
