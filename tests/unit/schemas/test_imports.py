@@ -17,8 +17,8 @@ ONLY_IN = {
     "cbor2": {"codec"},
     "io": {"codec"},  # BytesIO
     "math": {"audience"},
-    "cryptography": {"signing"},
-    "hashlib": {"keys"},
+    "cryptography": {"device_signing", "signing"},
+    "hashlib": {"device_signing", "keys"},
     "re": {"identifiers"},
     "types": {"shapes"},
 }
