@@ -157,7 +157,11 @@ async def open_count(connection: Connection, unit_ids: Iterable[UnitId], *, toda
 
 
 async def offer_for_update(connection: Connection, broadcast_id: uuid.UUID, unit_id: UnitId) -> Offer:
-    """One offer, locked until the transaction ends. Raises `NotFound`."""
+    """One offer, locked until the transaction ends. Raises `NotFound`.
+
+    What is offered is held first, as whoever changes it does: scheduling wants it in the end, for what comes of it.
+    """
+    await connection.execute("SELECT FROM control.broadcasts WHERE broadcast_id = $1 FOR KEY SHARE", broadcast_id)
     row = await connection.fetchrow(
         _OFFERS + " WHERE broadcast_id = $1 AND unit_id = $2 FOR UPDATE", broadcast_id, unit_id
     )
