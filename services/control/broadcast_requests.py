@@ -21,7 +21,7 @@ from services.control.bulletin_store import Bulletin
 from services.control.device_store import Device
 from services.control.errors import Fault
 from services.control.group_store import Group
-from services.control.planning import model, permission, recurrence, rrules, targets
+from services.control.planning import hearings, model, permission, recurrence, rrules, targets, wall_clock
 from services.control.planning.lineup import Lineup, Stock, line_up
 from services.control.planning.model import (
     EPOCH,
@@ -210,9 +210,10 @@ class Verdict:
 def judge(wish: Wish, facts: Facts, *, now: datetime) -> Verdict:
     """Everything wrong with the wish. The issuing unit itself has been allowed already."""
     outside = tuple(_outside(wish, facts))
-    lineup = _lineup(wish, facts)
+    composition = _composition(wish, facts)
+    lineup = line_up(*composition)
     length = lineup.length
-    times = _judge_times(wish, facts, length, now=now)
+    times = _judge_times(wish, facts, composition, now=now)
     faults = [
         *_level_faults(wish),
         *_item_faults(wish, facts),
@@ -344,8 +345,14 @@ def _shape_faults(wish: Wish, lineup: Lineup) -> Iterator[Fault]:
                 )
 
 
-def _lineup(wish: Wish, facts: Facts) -> Lineup:
-    """One occurrence as planning places it, where no session ends it; what is not approved yet counts with its length."""
+class _Composition(NamedTuple):
+    """What an occurrence consists of, as planning lines it up; what is not approved yet counts with its length."""
+
+    broadcast: Broadcast
+    stock: Stock
+
+
+def _composition(wish: Wish, facts: Facts) -> _Composition:
     items: list[Item] = []
     bulletins: dict[BulletinId, model.Bulletin] = {}
     relays: dict[SourceId, model.RelaySource] = {}
@@ -368,7 +375,7 @@ def _lineup(wish: Wish, facts: Facts) -> Lineup:
     broadcast = replace(
         _as_broadcast(wish), items=tuple(items), length=wish.length, fit=Fit(wish.fit), fill=Fill(wish.fill)
     )
-    return line_up(broadcast, Stock(bulletins=bulletins, relays=relays))
+    return _Composition(broadcast, Stock(bulletins=bulletins, relays=relays))
 
 
 def _as_bulletin(stored: Bulletin) -> model.Bulletin:
@@ -508,7 +515,7 @@ class _Times(NamedTuple):
     first: Occurrence | None = None
 
 
-def _judge_times(wish: Wish, facts: Facts, length: timedelta, *, now: datetime) -> _Times:
+def _judge_times(wish: Wish, facts: Facts, composition: _Composition, *, now: datetime) -> _Times:
     zone = recurrence.zone(wish.time_zone)
     if zone is None:
         return _Times((Fault("time_zone", "unknown_time_zone", {"zone": wish.time_zone}),))
@@ -523,7 +530,7 @@ def _judge_times(wish: Wish, facts: Facts, length: timedelta, *, now: datetime) 
     first = _first_occurrence(wish, facts, now=now)
     if first is None:
         return _Times((_nothing_left(wish, facts, today, now=now),))
-    return _Times(tuple(_overlap_faults(wish, facts, first, length)), first)
+    return _Times(tuple(_overlap_faults(wish, facts, first, composition)), first)
 
 
 def _form_faults(wish: Wish, today: date) -> Iterator[Fault]:
@@ -564,11 +571,16 @@ def _session_faults(wish: Wish, facts: Facts, day: date) -> Iterator[Fault]:
             yield Fault(f"sessions[{position}]", "unknown_session", {"code": code, "unit": unit})
 
 
+def _held(wish: Wish, facts: Facts, code: str, day: date) -> permission.Held | permission.Rule:
+    """How a session takes place on a day for the issuing unit, or what keeps it from it."""
+    tree = facts.history.on(day)
+    policy, above = facts.policies.at(wish.unit_id, tree), tree.ancestors(wish.unit_id)
+    return permission.session(policy, code, day, above=above)
+
+
 def _session_begins(wish: Wish, facts: Facts) -> recurrence.SessionBegins:
     def begins(code: str, day: date) -> time | ProblemKind:
-        tree = facts.history.on(day)
-        policy, above = facts.policies.at(wish.unit_id, tree), tree.ancestors(wish.unit_id)
-        held = permission.session(policy, code, day, above=above)
+        held = _held(wish, facts, code, day)
         return held.begin if isinstance(held, permission.Held) else ProblemKind(held.value)
 
     return begins
@@ -626,15 +638,33 @@ def _nothing_left(wish: Wish, facts: Facts, today: date, *, now: datetime) -> Fa
     return Fault(field_name, "all_in_the_past", {"today": today.isoformat()})
 
 
-def _overlap_faults(wish: Wish, facts: Facts, first: Occurrence, length: timedelta) -> Iterator[Fault]:
-    """A broadcast must have ended before it begins again; what its session ends cannot run into the next one."""
+def _overlap_faults(wish: Wish, facts: Facts, first: Occurrence, composition: _Composition) -> Iterator[Fault]:
+    """A broadcast must have ended before it begins again."""
+    whole = line_up(*composition).length
+    is_ended_by_session = wish.fit != "whole" or wish.fill == "repeat"
+    known: dict[timedelta | None, timedelta] = {None: whole}
     for earlier, later in _neighbours(wish, facts, first):
-        if later.at - earlier.at < length and (earlier.session is None or wish.fit == "whole"):
+        length = whole
+        if is_ended_by_session:
+            closes = _closes(wish, facts, earlier)
+            if closes not in known:
+                known[closes] = line_up(*composition, closes=closes).length
+            length = known[closes]
+        if later.at - earlier.at < length:
             times = {"first": earlier.local_time.isoformat("minutes"), "second": later.local_time.isoformat("minutes")}
             field_name = "rrule" if wish.recurrence == RULE and len(wish.local_times) == 1 else "local_times"
             field_name = "sessions" if not wish.local_times else field_name
             yield Fault(field_name, "times_overlap", {**times, "minutes": -(-length // timedelta(minutes=1))})
             return
+
+
+def _closes(wish: Wish, facts: Facts, occurrence: Occurrence) -> timedelta | None:
+    """When the session ends that an occurrence begins in, wherever it sounds: units below may end it earlier, never later."""
+    policy = facts.policies.at(wish.unit_id, facts.history.on(occurrence.day))
+    held = None if occurrence.session is None else _held(wish, facts, occurrence.session, occurrence.day)
+    wall = wall_clock.stretches([(occurrence.at, occurrence.at + MAX_LENGTH)], facts.zone)
+    found = hearings.closing(policy, wall, held, occurrence.day)
+    return None if found is None else found[0]
 
 
 def _neighbours(wish: Wish, facts: Facts, first: Occurrence) -> Iterator[tuple[Occurrence, Occurrence]]:

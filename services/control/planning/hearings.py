@@ -6,7 +6,7 @@ asked once, and what is the same for all of them is found out once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from services.control.planning import permission, wall_clock
 from services.control.planning.day_spans import end_ms
 from services.control.planning.lineup import Lineup, Piece
 from services.control.planning.model import MAX_OCCURRENCE_LENGTH, Fill, Fit, GrantKey, Occurrence, Problem, ProblemKind
-from services.control.planning.policies import EffectivePolicy
+from services.control.planning.policies import NOTHING_LIMITED, EffectivePolicy
 from services.control.planning.shares import Grant
 from services.control.planning.staging import LeftOut, Staging
 from services.control.planning.timeline import START_GRACE_MS
@@ -136,23 +136,11 @@ class Hearing:
         self.problems.add(Problem.about(self._occurrence, kind, unit_id=unit_id))
 
     def _closes(self, policy: EffectivePolicy) -> tuple[timedelta, UnitId] | None:
-        """When the session ends that the occurrence begins in, from its beginning on, and whose limit that is.
-
-        No policy ends an emergency (R-22).
-        """
-        occurrence, wall = self._occurrence, self._wall
-        begin = wall[0]
-        ends: list[tuple[date, int, UnitId]] = []
-        if self._broadcast.level is not Level.EMERGENCY:
-            until = permission.open_until(policy, begin.day, begin.begin_ms)
-            if until is not None:
-                ends.append((begin.day, *until))
-        if occurrence.session is not None:
-            held = self._staging.held(occurrence.session, occurrence.day)
-            if isinstance(held, permission.Held) and held.ended_by is not None:
-                ends.append((occurrence.day, end_ms(held.end), held.ended_by))
-        known = [(wall_clock.until(wall, day, at_ms), unit_id) for day, at_ms, unit_id in ends]
-        return min((each for each in known if each[0] > _NOTHING), key=lambda each: each[0], default=None)
+        """When the session ends that the occurrence begins in, and whose limit that is. No policy ends an emergency (R-22)."""
+        if self._broadcast.level is Level.EMERGENCY:
+            policy = NOTHING_LIMITED
+        code, day = self._occurrence.session, self._occurrence.day
+        return closing(policy, self._wall, None if code is None else self._staging.held(code, day), day)
 
     @property
     def _wall(self) -> tuple[wall_clock.Stretch, ...]:
@@ -216,6 +204,28 @@ class Hearing:
             if spans[-1][1] == local[0].end_ms:
                 return tuple((wall_clock.Stretch(day, begin, end),) for begin, end in spans)
         return tuple(self._staging.stretches(_spans(at, [piece])) for piece in lineup.pieces)
+
+
+def closing(
+    policy: EffectivePolicy,
+    wall: Sequence[wall_clock.Stretch],
+    held: permission.Held | permission.Rule | ProblemKind | None,
+    day: date,
+) -> tuple[timedelta, UnitId] | None:
+    """When, from its beginning on, the session ends in which something begins under a policy, and whose limit that is.
+
+    `wall` is what the clock shows from then on; `held` how the session takes place on `day` that it begins with, if it
+    does with one.
+    """
+    begin = wall[0]
+    ends: list[tuple[date, int, UnitId]] = []
+    until = permission.open_until(policy, begin.day, begin.begin_ms)
+    if until is not None:
+        ends.append((begin.day, *until))
+    if isinstance(held, permission.Held) and held.ended_by is not None:
+        ends.append((day, end_ms(held.end), held.ended_by))
+    known = [(wall_clock.until(wall, on, at_ms), unit_id) for on, at_ms, unit_id in ends]
+    return min((each for each in known if each[0] > _NOTHING), key=lambda each: each[0], default=None)
 
 
 def _spans(at: datetime, pieces: Iterable[Piece]) -> Iterable[tuple[datetime, datetime]]:

@@ -429,6 +429,21 @@ FAULTY: dict[str, tuple[dict[str, Any], str, str]] = {
         "local_times",
         "times_overlap",
     ),
+    "a_session_that_ends_it_only_later_runs_into_a_time_in_it": (
+        {"local_times": (time(5, 5),), "sessions": ("sang",), "fit": "trim"},
+        "local_times",
+        "times_overlap",
+    ),
+    "what_is_repeated_until_its_session_ends_runs_into_a_time_in_it": (
+        {"local_times": (time(5, 30),), "sessions": ("sang",), "fill": "repeat"},
+        "local_times",
+        "times_overlap",
+    ),
+    "what_is_repeated_from_a_time_on_runs_into_another": (
+        {"local_times": (time(5, 10), time(5, 30)), "sessions": ("dau",), "fill": "repeat"},
+        "local_times",
+        "times_overlap",
+    ),
     "sound_for_boards": ({"targets": (DeviceWish(device_id="board-3"),)}, "targets", "targets_empty"),
 }
 
@@ -491,6 +506,8 @@ def test_targets_lie_below_the_issuing_unit_even_where_one_may_speak() -> None:
         {"local_times": (), "sessions": ("sang",), "fill": "repeat", "fit": "trim"},
         {"local_times": (), "sessions": ("dau", "tiep"), "fit": "trim"},
         {"local_times": (), "sessions": ("dau", "tiep"), "fit": "drop"},
+        {"local_times": (time(5, 10),), "sessions": ("sang",), "fit": "trim"},  # it is over by then
+        {"local_times": (time(5, 40), time(5, 46)), "sessions": ("tiep",), "fit": "trim"},  # cut at a quarter to six
         {"rdates": (date(2026, 3, 20), datetime.fromisoformat("2026-03-21T17:00")), "exdates": (date(2026, 3, 11),)},
         {"recurrence": "daily", "exdates": tuple(date(2026, 3, 11) + timedelta(days=2 * n) for n in range(10_000))},
         {"items": (a_relay(VOV), *news(1))},
