@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from schemas import codec, limits
-from schemas.errors import DecodeError, EncodeError, SignatureError, SignatureReason
+from schemas.errors import EncodeError, SignatureError, SignatureReason
 from schemas.events import EVENTS
 from schemas.identifiers import DeviceId
 from schemas.readings import Reading
 from schemas.shapes import Message
-from schemas.signing import to_be_signed
+from schemas.signing import read_header, take_apart, to_be_signed
 
 READING = "application/loa-reading+cbor"  # in the place of the payload
 EVENT = "application/loa-event+cbor"  # in the place of the body inside an envelope, which stays as it is
@@ -97,16 +97,8 @@ class Sealed:
 
 def unseal(media_type: str, message: bytes, device: str) -> Sealed:
     """Take apart what should be of `media_type` and signed by `device`. Raises `SignatureError`, by nothing but the bytes."""
-    try:
-        data = codec.loads(message, size_limit=limits.UPLINK_BYTES, deterministic=True)
-    except DecodeError as error:
-        raise SignatureError(SignatureReason.MALFORMED, str(error)) from error
-    match data:
-        case [bytes() as protected, {**rest}, bytes() as payload, bytes() as signature] if not rest:
-            pass
-        case _:
-            raise SignatureError(SignatureReason.MALFORMED, "not a COSE_Sign1 array")
-    kid = _judged(_header(protected), media_type, device)
+    protected, payload, signature = take_apart(message, size_limit=limits.UPLINK_BYTES)
+    kid = _judged(read_header(protected), media_type, device)
     if protected != protected_header(kid, device, media_type):
         raise SignatureError(SignatureReason.MALFORMED, "unexpected protected header")
     if len(signature) != 2 * _COORDINATE_BYTES:
@@ -128,13 +120,3 @@ def _judged(header: dict[Any, Any], media_type: str, device: str) -> bytes:
     if not isinstance(kid, bytes) or len(kid) != KEY_ID_BYTES:
         raise SignatureError(SignatureReason.UNKNOWN_KEY, f"key ids have {KEY_ID_BYTES} bytes")
     return kid
-
-
-def _header(protected: bytes) -> dict[Any, Any]:
-    try:
-        header = codec.loads(protected, size_limit=256, deterministic=True)
-    except DecodeError as error:
-        raise SignatureError(SignatureReason.MALFORMED, f"protected header: {error}") from error
-    if not isinstance(header, dict):
-        raise SignatureError(SignatureReason.MALFORMED, "protected header is not a map")
-    return header

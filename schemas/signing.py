@@ -119,8 +119,8 @@ def _public_key(raw: bytes) -> Ed25519PublicKey:
 
 def unseal(cls: type[Order], message: bytes) -> Sealed:
     """Take a message apart that should be a signed `cls`; raises `SignatureError`. Depends on nothing but the bytes."""
-    protected, payload, signature = _parts(message, cls.SIZE_LIMIT + OVERHEAD_BYTES)
-    header = _header(protected)
+    protected, payload, signature = take_apart(message, size_limit=cls.SIZE_LIMIT + OVERHEAD_BYTES)
+    header = read_header(protected)
     # Each check before the signature's own only picks the reason: an exact comparison follows below.
     if header.get(_ALG) != _EDDSA:
         raise SignatureError(SignatureReason.DOWNGRADED_ALGORITHM, f"algorithm {header.get(_ALG)!r}"[:80])
@@ -172,7 +172,8 @@ def to_be_signed(protected: bytes, payload: bytes) -> bytes:
     return codec.dumps(["Signature1", protected, b"", payload])
 
 
-def _parts(message: bytes, size_limit: int) -> tuple[bytes, bytes, bytes]:
+def take_apart(message: bytes, *, size_limit: int) -> tuple[bytes, bytes, bytes]:
+    """Return protected header, payload and signature of a COSE_Sign1 as we write it; raises `SignatureError`."""
     try:
         data = codec.loads(message, size_limit=size_limit, deterministic=True)
     except DecodeError as error:
@@ -183,7 +184,8 @@ def _parts(message: bytes, size_limit: int) -> tuple[bytes, bytes, bytes]:
     raise SignatureError(SignatureReason.MALFORMED, "not a COSE_Sign1 array")
 
 
-def _header(protected: bytes) -> dict[Any, Any]:
+def read_header(protected: bytes) -> dict[Any, Any]:
+    """Return what a protected header says; raises `SignatureError`."""
     try:
         header = codec.loads(protected, size_limit=256, deterministic=True)
     except DecodeError as error:
