@@ -442,3 +442,11 @@ async def found_twice(api: Api, device_id: str, *, at: datetime) -> None:
         await connection.execute(
             "INSERT INTO telemetry.shared_certificates VALUES ($1, $2, $2, 'boots', 'went back 3 times')", device_no, at
         )
+
+
+async def waiting_for_locks(api: Api) -> int:
+    """How many sessions of the database wait for a lock that another one holds."""
+    count: int = await api.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return count

@@ -13,7 +13,7 @@ from services.control import proof_sheet_store
 from services.control.permissions import Role
 from services.control.proof_sheets import Uptake
 from tests.integration.control.api.test_what_if import set_policy
-from tests.support.control_api import ZONE, Api, add_bulletin, add_device, add_offer, broadcast_body
+from tests.support.control_api import ZONE, Api, add_bulletin, add_device, add_offer, broadcast_body, waiting_for_locks
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -303,19 +303,16 @@ async def test_who_schedules_holds_no_offer_while_waiting_for_who_changes_what_i
     officer = await officer_of(api, "11")
 
     async with asyncio.TaskGroup() as group, api.database.transaction() as other:
-        await other.execute("SELECT FROM control.broadcasts WHERE broadcast_id = $1 FOR UPDATE", uuid.UUID(broadcast_id))
+        await other.execute(
+            "SELECT FROM control.broadcasts WHERE broadcast_id = $1 FOR UPDATE", uuid.UUID(broadcast_id)
+        )
         scheduling = group.create_task(ask(api, broadcast_id, "11", "schedule", officer, json=TIMES))
-        await until(lambda: is_waiting(api), "the unit waits", deadline_s=20)
+        await until(lambda: waiting_for_locks(api), "the unit waits", deadline_s=20)
         await other.execute(
             "SELECT FROM control.offers WHERE broadcast_id = $1 FOR UPDATE NOWAIT", uuid.UUID(broadcast_id)
         )
         assert not scheduling.done()
     assert (await scheduling).status_code == 200
-
-
-async def is_waiting(api: Api) -> bool:
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await api.fetchval(waits))
 
 
 # --- how it is taken up ----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from services.control.alerting import alert_store
 from services.control.alerting.keeper import AlertKeeper
 from services.control.permissions import Role
 from tests.support.control import some_metrics
-from tests.support.control_api import PASSWORD, ZONE, Api, add_device, add_media
+from tests.support.control_api import PASSWORD, ZONE, Api, add_device, add_media, waiting_for_locks
 from tests.support.people import Person, somebody
 from tests.support.waiting import until
 
@@ -533,8 +533,7 @@ async def test_who_changes_an_alert_and_who_confirms_a_change_of_another_do_not_
     request = await asked(api, {**people.first, **match}, f"/api/v1/alerts/{other}/update", body=changed("Lũ rút", one))
 
     async def are_waiting(count: int) -> bool:
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        return bool(await api.fetchval(waits) == count)
+        return await waiting_for_locks(api) == count
 
     async with asyncio.TaskGroup() as group, api.database.transaction() as connection:
         await alert_store.alert_for_update(connection, uuid.UUID(other))

@@ -24,10 +24,18 @@ from tests.integration.control.api.test_api_second_person import (
     policy,
     two,
 )
-from tests.integration.control.api.test_api_second_person_sizes import is_waiting
 from tests.integration.control.api.test_deciding_pages import hidden, inbox, post
 from tests.support.control import a_keyring, a_planner
-from tests.support.control_api import PASSWORD, Api, add_device, add_media, add_offer, add_source, broadcast_body
+from tests.support.control_api import (
+    PASSWORD,
+    Api,
+    add_device,
+    add_media,
+    add_offer,
+    add_source,
+    broadcast_body,
+    waiting_for_locks,
+)
 from tests.support.people import somebody
 from tests.support.waiting import until
 
@@ -302,7 +310,7 @@ async def test_who_changes_something_live_holds_it_not_while_another_request_of_
     async with asyncio.TaskGroup() as group, api.database.transaction() as other:
         await account_store.lock(other, people.account.account_id)
         put = group.create_task(api.client.put(path, json=body, headers={**people.first, "If-Match": '"1"'}))
-        await until(lambda: is_waiting(api), "the change waits", deadline_s=20)
+        await until(lambda: waiting_for_locks(api), "the change waits", deadline_s=20)
         await other.execute(f"SELECT FROM {row} FOR UPDATE NOWAIT", uuid.UUID(changed))
         assert not put.done()
     assert (await put).status_code == 200, (await put).text

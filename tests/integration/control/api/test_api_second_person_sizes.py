@@ -28,7 +28,7 @@ from tests.integration.control.api.test_api_second_person import (
     tone,
     two,
 )
-from tests.support.control_api import PASSWORD, Api, add_device, add_source, broadcast_body
+from tests.support.control_api import PASSWORD, Api, add_device, add_source, broadcast_body, waiting_for_locks
 from tests.support.people import somebody
 from tests.support.waiting import until
 
@@ -150,7 +150,7 @@ async def test_of_small_ones_at_once_no_more_pass_than_one_after_the_other(api: 
         async with api.database.transaction() as first:
             assert isinstance(await settle(first, "11"), Done)
             late = group.create_task(settle(second, "12"))
-            await until(lambda: is_waiting(api), "the second waits for the first", deadline_s=20)
+            await until(lambda: waiting_for_locks(api), "the second waits for the first", deadline_s=20)
             assert not late.done()
         assert isinstance(await late, Request)
 
@@ -167,15 +167,10 @@ async def test_who_asks_twice_at_once_holds_no_alert_while_waiting_for_the_other
         await account_store.lock(other, people.account.account_id)
         path, headers = f"/api/v1/alerts/{alert_id}/update", {**people.first, "If-Match": '"1"'}
         update = group.create_task(api.client.post(path, json=content, headers=headers))
-        await until(lambda: is_waiting(api), "the update waits", deadline_s=20)
+        await until(lambda: waiting_for_locks(api), "the update waits", deadline_s=20)
         await other.execute("SELECT FROM control.alerts WHERE alert_id = $1 FOR UPDATE NOWAIT", uuid.UUID(alert_id))
         assert not update.done()
     assert (await update).status_code == 200
-
-
-async def is_waiting(api: Api) -> bool:
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await api.fetchval(waits))
 
 
 async def test_what_waits_or_was_refused_is_not_counted_as_done(api: Api) -> None:
